@@ -1,0 +1,42 @@
+"""Finding and reading the settings file; the I/O around ``spool.settings``."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from spool.settings import Settings, SettingsError, combine
+
+FILE = "headgate.toml"
+
+
+def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
+    """The settings file: ``--config``, HEADGATE_CONFIG, the working folder, /etc/headgate."""
+    if chosen := config or environment.get("HEADGATE_CONFIG"):
+        path = Path(chosen).absolute()
+        if not path.is_file():
+            raise SettingsError([f"{path}: there is no such file"])
+        return path
+    for path in (Path.cwd() / FILE, Path("/etc/headgate") / FILE):
+        if path.is_file():
+            return path
+    return None
+
+
+def load(
+    config: str | None = None,
+    flags: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings in force; SettingsError naming every fault."""
+    path = find(config, environment)
+    document = None
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError([f"{path}: {error}"]) from error
+    base = path.parent if path is not None else Path.cwd()
+    return combine(document, path, environment, flags or {}, base)

@@ -1,0 +1,55 @@
+"""Logging: structlog, one JSON object a line, UTC, one event name a fact; for people on a terminal.
+
+Client strings cannot forge a line: JSON escapes control characters, and the renderer for terminals
+prints values with repr.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+import structlog
+
+
+def _escape(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Make control characters visible in text meant for a terminal (they could move its cursor)."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
+
+
+def configure(stream: TextIO | None = None, *, json: bool | None = None) -> None:
+    """Write events to ``stream`` (stderr); as JSON unless that is a terminal, or as told."""
+    out = stream if stream is not None else sys.stderr
+    as_json = json if json is not None else not out.isatty()
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+    if as_json:
+        processors += [
+            structlog.processors.format_exc_info,
+            structlog.processors.EventRenamer("event"),
+            structlog.processors.JSONRenderer(ensure_ascii=True),
+        ]
+    else:
+        processors += [
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="at"),
+        ]
+    structlog.configure(
+        processors=processors,
+        logger_factory=structlog.PrintLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get() -> structlog.typing.FilteringBoundLogger:
+    """The logger; events are words joined by dots: ``image.accepted``."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger

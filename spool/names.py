@@ -1,0 +1,133 @@
+"""File names: made by us alone, sortable by time, and readable back. Pure.
+
+``{received:%Y%m%dT%H%M%S.%fZ}_{device}_{sha256[:16]}.{ext}``; ``parse(str(name)) == name``. The
+name carries what a lost catalog and lost attributes would take with them: when, who, and enough of
+the digest to notice a changed byte.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DEVICE_OR_ADDRESS = re.compile(r"_?[A-Za-z0-9.-][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(
+    r"(?P<time>\d{8}T\d{6}\.\d{6}Z)_(?P<device>_?[A-Za-z0-9.-][A-Za-z0-9._-]{0,63})"
+    r"_(?P<digest>[0-9a-f]{16})(?:\.(?P<ext>[a-z0-9]{1,8}))?",
+    re.ASCII,
+)
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+_FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}/\d{4}", re.ASCII)
+
+MEDIA_TYPES = {
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "tiff": "image/tiff",
+    "bmp": "image/bmp",
+    "heic": "image/heic",
+    "avif": "image/avif",
+}
+"""The extension of each accepted type: it follows from the content, never from the client."""
+
+
+class NotOurName(ValueError):
+    """Not a name that Headgate made."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """One image's file name, taken apart. Orders by time, then device, then digest."""
+
+    received_at: datetime
+    device: str
+    digest: str  # the first 16 hex digits of the SHA-256
+    ext: str
+
+    def __post_init__(self) -> None:
+        if self.received_at.utcoffset() != timedelta(0):
+            raise ValueError("received_at must be in UTC")
+        if self.received_at.year < 1000:
+            raise ValueError("a year has four digits")
+        if not _DEVICE_OR_ADDRESS.fullmatch(self.device):
+            raise ValueError(f"{self.device!r} cannot be part of a file name")
+        if not re.fullmatch(r"[0-9a-f]{16}", self.digest):
+            raise ValueError(f"{self.digest!r} is not 16 lower-case hex digits")
+        if self.ext not in MEDIA_TYPES:
+            raise ValueError(f"{self.ext!r} is not the extension of an accepted image type")
+
+    @property
+    def id(self) -> str:
+        """What devices and people call the image: the name without its extension."""
+        return f"{self.received_at.strftime(_TIME)}_{self.device}_{self.digest}"
+
+    @property
+    def file(self) -> str:
+        return f"{self.id}.{self.ext}"
+
+    @property
+    def folder(self) -> str:
+        """The minute folder below new/ and done/: ``2026-11-23/1604``."""
+        return self.received_at.strftime("%Y-%m-%d/%H%M")
+
+    @property
+    def day(self) -> str:
+        """The UTC day of arrival, which names the file of receipts."""
+        return self.received_at.strftime("%Y-%m-%d")
+
+    def bumped(self) -> Name:
+        """The same image a microsecond later, for when the name is taken."""
+        return replace(self, received_at=self.received_at + timedelta(microseconds=1))
+
+
+def make(received_at: datetime, device: str, sha256: str, ext: str) -> Name:
+    """The name of an image; ``device`` as ``DEVICE`` allows it, or ``address_device()``'s."""
+    return Name(received_at.astimezone(UTC), device, sha256[:16], ext)
+
+
+def parse(file: str) -> Name:
+    """The inverse of ``Name.file``; NotOurName for any other string."""
+    match = _NAME.fullmatch(file)
+    if match is None or match["ext"] is None:
+        raise NotOurName(f"{file!r} is not a name that Headgate made")
+    try:
+        at = datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC)
+        return Name(at, match["device"], match["digest"], match["ext"])
+    except ValueError as error:
+        raise NotOurName(f"{file!r} is not a name that Headgate made: {error}") from error
+
+
+def day_of_id(image_id: str) -> str | None:
+    """The UTC day in an id, or None if the string is no id."""
+    match = _NAME.fullmatch(image_id)
+    if match is None or match["ext"] is not None:
+        return None
+    text = match["time"]
+    return f"{text[:4]}-{text[4:6]}-{text[6:8]}"
+
+
+def is_folder(text: str) -> bool:
+    """Whether ``text`` has the form of a minute folder (``2026-11-23/1604``)."""
+    return _FOLDER.fullmatch(text) is not None
+
+
+def address_device(address: str) -> str:
+    """The name under which an image without a device is kept: ``_192.168.1.20``, ``_fe80--1``.
+
+    A device may not begin with an underscore, so the two cannot be confused.
+    """
+    try:
+        plain = str(ipaddress.ip_address(address.partition("%")[0]))
+    except ValueError:
+        return "_unknown"
+    plain = plain.replace(":", "-")
+    return f"_{plain}"
+
+
+def is_address(device: str) -> bool:
+    """Whether the image came without a device: then it is never deduplicated by digest."""
+    return device.startswith("_")

@@ -1,0 +1,5 @@
+"""``python -m uploader`` is ``headgate``."""
+
+from uploader.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""The ``headgate`` command: global flags, and where each command is found.
+
+Commands are imported when they are called, so that ``headgate drain`` with nothing to do does not
+pay for the ones it does not run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NoReturn
+
+import click
+
+from spool.config import load
+from spool.settings import Settings, SettingsError
+from uploader.exits import Exit
+
+COMMANDS: Mapping[str, str] = {
+    "config": "uploader.commands.config",
+    "cron": "uploader.commands.cron",
+    "drain": "uploader.commands.drain",
+    "limit": "uploader.commands.limit",
+    "list": "uploader.commands.list",
+    "retry": "uploader.commands.retry",
+    "s3-local": "uploader.commands.s3_local",
+    "status": "uploader.commands.status",
+    "verify": "uploader.commands.verify",
+}
+"""Each module has one click command or group called ``command``."""
+
+
+@dataclass
+class Context:
+    """What every command gets: the settings, read on first use."""
+
+    config: str | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> Settings:
+        try:
+            return load(self.config, self.flags)
+        except SettingsError as error:
+            for fault in error.faults:
+                click.echo(f"headgate: {fault}", err=True)
+            raise SystemExit(Exit.USAGE) from error
+
+
+def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
+    """End the command with one sentence that says what to do, and its exit code."""
+    click.echo(f"headgate: {message}", err=True)
+    raise SystemExit(code)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; instants and paths as text."""
+    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return command
+
+
+def _settings_flags(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    flags = {}
+    for value in values:
+        name, found, text = value.partition("=")
+        if not found:
+            raise click.BadParameter(f"{value!r}: write it as section.key=value")
+        flags[name.strip()] = text.strip()
+    return flags
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="FILE", help="The settings file (default: headgate.toml here).")
+@click.option(
+    "--set",
+    "flags",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    callback=_settings_flags,
+    help="One setting for this call only; may be given more than once.",
+)
+@click.version_option(package_name="headgate")
+@click.pass_context
+def headgate(ctx: click.Context, config: str | None, flags: dict[str, str]) -> None:
+    """Get a site's images safely into S3, through a gate that never opens too wide."""
+    ctx.obj = Context(config, flags)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    os.umask(0o007)  # two users share the spool through its group; nobody else reads it
+    try:
+        headgate.main(prog_name="headgate")
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(Exit.ERROR) from None
