@@ -1,0 +1,69 @@
+# What to do in a checkout; `make` alone lists it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+TESTS ?= tests
+
+.PHONY: help
+help: ## List what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Looks, and does nothing where .venv/ is what the lock says. PYTHON=... names another Python.
+.PHONY: ready
+ready:
+	@$(PYTHON) dev/bootstrap.py
+
+.PHONY: run
+run: ready ## Receive on port 8080, drain every 15 s; into a stand-in for S3 unless a bucket is set
+	@$(BIN)/python -m dev.run
+
+.PHONY: demo
+demo: ready ## 20 cameras post photographs for half a minute; every object is fetched and compared
+	@$(BIN)/python -m dev.demo
+
+.PHONY: test
+test: ready ## Run the tests (TESTS=tests/spool for some of them)
+	@$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: check
+check: ready ## Lint, format, types and tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest $(TESTS)
+
+.PHONY: drain
+drain: ready ## Upload until nothing waits, within the budget
+	@$(BIN)/headgate drain --until-empty
+
+.PHONY: status
+status: ready ## Say what waits, what was uploaded, and what needs a person
+	@$(BIN)/headgate status
+
+.PHONY: serve
+serve: ready ## Start the receiver alone
+	@$(BIN)/headgate-receiver
+
+.PHONY: cron-install
+cron-install: ready ## Let cron start a drain every interval (your own crontab)
+	@$(BIN)/headgate cron install
+
+.PHONY: cron-remove
+cron-remove: ready ## Take that line out of your crontab again
+	@$(BIN)/headgate cron remove
+
+.PHONY: clean
+clean: ## Remove what was made here, except var/, which holds images
+	rm -rf .venv build dist headgate.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
+
+.PHONY: lock
+lock: ready ## Resolve the dependencies of setup.cfg again: requirements*.lock
+	@$(BIN)/uv pip compile $(UVFLAGS) setup.cfg -o requirements.lock
+	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --all-extras setup.cfg -o requirements-dev.lock
+
+UVFLAGS = --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock'

@@ -1,0 +1,1 @@
+"""What people run in a checkout: the environment, ``make run`` and ``make demo``. Not installed."""

@@ -1,0 +1,219 @@
+"""Make ``.venv/`` from requirements-dev.lock, where only Python and make need be installed.
+
+Runs before anything is installed, so it uses the standard library alone. What was made is written
+into ``.venv/.made`` last; without that file the next call begins again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+MADE = VENV / ".made"
+LOCK = ROOT / "requirements-dev.lock"
+SOURCES = (LOCK, ROOT / "setup.cfg", ROOT / "pyproject.toml")
+OLDEST = (3, 11)
+WHEELS = "usr/share/python-wheels"  # where Debian's python3-pip-whl puts pip
+
+
+class Failed(Exception):
+    """One sentence that says what went wrong and what to do."""
+
+
+def say(text: str) -> None:
+    print(f"headgate: {text}", file=sys.stderr, flush=True)
+
+
+def refusal(version: tuple[int, ...], command: str) -> str:
+    """Why this Python cannot be used; empty when it can."""
+    if version >= OLDEST:
+        return ""
+    return (
+        f"{command} is Python {version[0]}.{version[1]}, and Headgate needs "
+        f"{OLDEST[0]}.{OLDEST[1]} or newer; where one is installed, name it: "
+        f"make PYTHON=/usr/bin/python{OLDEST[0]}.{OLDEST[1]}"
+    )
+
+
+def wanted() -> str:
+    """What a finished environment says of itself: where it is, its Python, what it was made of."""
+    digest = hashlib.sha256()
+    for path in SOURCES:
+        digest.update(path.read_bytes())
+    return f"{VENV}\n{PYTHON.resolve()}\n{digest.hexdigest()}\n"
+
+
+def made() -> str:
+    """What was made; empty where nothing was, or not to its end."""
+    return MADE.read_text() if PYTHON.exists() and MADE.exists() else ""
+
+
+def run(command: list[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run to its end, its output kept for the sentence that a failure needs."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def make_venv(scratch: Path) -> list[str]:
+    """An empty environment; returns the command that is pip for it."""
+    shutil.rmtree(VENV, ignore_errors=True)
+    say(f"making .venv/ with Python {sys.version.split()[0]}")
+    if run([sys.executable, "-m", "venv", str(VENV)]).returncode == 0:
+        return [str(PYTHON), "-I", "-m", "pip"]
+    shutil.rmtree(VENV, ignore_errors=True)
+    bare = run([sys.executable, "-m", "venv", "--without-pip", str(VENV)])
+    if bare.returncode != 0:
+        raise Failed(
+            f"{sys.executable} -m venv fails: {last_line(bare.stdout + bare.stderr)}; install "
+            "the rest of this Python (Debian, Ubuntu: apt-get install python3)"
+        )
+    host = run([sys.executable, "-m", "pip", "--version"])
+    found = re.match(r"pip (\d+)\.(\d+)", host.stdout)
+    if found and (int(found[1]), int(found[2])) >= (22, 3):  # the first with --python
+        return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    wheels = sorted(Path("/", WHEELS).glob("pip-*.whl"))
+    return [str(PYTHON), str((wheels[-1] if wheels else wheel_from_apt(scratch)) / "pip")]
+
+
+def wheel_from_apt(scratch: Path) -> Path:
+    """Debian's own wheel of pip, fetched and unpacked without root and without installing it."""
+    advice = "install it yourself (apt-get install python3-venv), then call make again"
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Failed(
+            "this Python has neither pip nor ensurepip, and there is no apt-get to fetch them; "
+            "install your system's package for Python's venv, then call make again"
+        )
+    say("this Python has no pip: fetching Debian's python3-pip-whl (not installing it)")
+    for folder in ("lists/partial", "cache/archives/partial", "state"):
+        (scratch / folder).mkdir(parents=True)
+    conf = scratch / "apt.conf"
+    conf.write_text(
+        f'Dir::State "{scratch}/state"; Dir::State::lists "{scratch}/lists";\n'
+        f'Dir::State::status "/var/lib/dpkg/status"; Dir::Cache "{scratch}/cache";\n'
+        'APT::Sandbox::User "root";\n'  # as root, do not become a user who cannot write here
+        "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n"
+        "#clear APT::Update::Post-Invoke-Success;\n"
+    )
+    ours = ["apt-get", "-q", "-c", str(conf)]
+    if run([*ours, "update"], str(scratch)).returncode != 0:
+        ours = ["apt-get", "-q"]  # this machine's own lists may be enough
+    get = run([*ours, "download", "python3-pip-whl"], str(scratch))
+    debs = list(scratch.glob("python3-pip-whl_*.deb"))
+    if get.returncode != 0 or not debs:
+        raise Failed(f"apt-get cannot fetch python3-pip-whl: {last_line(get.stderr)}; {advice}")
+    out = run(["dpkg-deb", "-x", str(debs[0]), str(scratch / "whl")])
+    wheels = list((scratch / "whl" / WHEELS).glob("pip-*.whl"))
+    if out.returncode != 0 or not wheels:
+        raise Failed(f"python3-pip-whl holds no pip: {last_line(out.stderr)}; {advice}")
+    return wheels[0]
+
+
+def pip_environment() -> dict[str, str]:
+    """The owner's own pip settings, less what would send packages elsewhere."""
+    unwanted = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "LC_ALL": "C.UTF-8"}
+
+
+def install(pip: list[str], what: str, arguments: list[str]) -> None:
+    """One pip call: on a terminal the name of what is fetched now; when it fails, its errors."""
+    say(f"installing {what}")
+    shown = sys.stderr.isatty()
+    errors: list[str] = []
+    with subprocess.Popen(
+        [*pip, "install", "--progress-bar", "off", "--no-compile", *arguments],
+        cwd=ROOT,
+        env=pip_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                if line.startswith("ERROR:") or (errors and line.startswith(" ")):
+                    errors.append(line.rstrip())
+                name = re.match(r"\s*Collecting ([\w.-]+)|Installing collected", line)
+                if shown and name:
+                    print(f"\r\033[K  {name[1] or 'unpacking'}", end="", file=sys.stderr)
+                    sys.stderr.flush()
+        except BaseException:
+            child.kill()
+            raise
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+    if child.returncode != 0:
+        for line in errors[:8]:
+            print(f"  pip: {line}", file=sys.stderr)
+        raise Failed(
+            f"pip could not install {what}; is the package index within reach? (A proxy or mirror "
+            "is set as for any pip: PIP_INDEX_URL, PIP_CERT, HTTPS_PROXY.) Then call make again"
+        )
+
+
+def build(scratch: Path) -> None:
+    """Bring ``.venv/`` to what the lock says: in place where only the lock changed."""
+    in_place = made().splitlines()[:2] == wanted().splitlines()[:2]
+    with contextlib.suppress(FileNotFoundError):
+        MADE.unlink()  # an interrupted call leaves no claim behind
+    pip = [str(PYTHON), "-I", "-m", "pip"]
+    if not in_place or run([*pip, "--version"]).returncode != 0:
+        pip = make_venv(scratch)
+    count = len(re.findall(r"^[a-z0-9].*==", LOCK.read_text(), re.MULTILINE))
+    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
+    install(pip, f"{count} packages of {LOCK.name}", locked)
+    itself = ["--no-deps", "--no-index", "--no-build-isolation", "-e", str(ROOT)]
+    install(pip, "headgate itself", itself)
+
+
+def main() -> int:
+    started = time.monotonic()
+    folder = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)  # of two makes at once the second waits, and finds it done
+    if made() == wanted():
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if refused := refusal(sys.version_info[:2], sys.executable):
+            raise Failed(refused)
+        with tempfile.TemporaryDirectory(prefix="headgate-") as scratch:
+            build(Path(scratch))
+        MADE.write_text(wanted())
+    except Failed as failure:
+        say(str(failure))
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; the next make begins again")
+        return 130
+    say(f".venv/ is ready ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
