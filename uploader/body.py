@@ -1,0 +1,95 @@
+"""A file on its way out: opened so that nothing but the image itself can be sent."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from uploader.errors import Kind, SendError
+
+_READ = 1024 * 1024
+
+
+class Body:
+    """The open file; a context manager. SendError PERMANENT when it is not what was promised.
+
+    O_NONBLOCK: opening a FIFO would wait for a writer. Offsets are explicit, so that hashing does
+    not move the place from which is sent.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            self._fd = os.open(path, flags)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            fault = SendError(Kind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
+        elif status.st_size != size:
+            fault = _changed(path, f"{status.st_size} bytes long instead of {size}")
+        else:
+            return
+        os.close(self._fd)
+        raise fault
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def pieces(self, piece: int) -> Iterator[bytes]:
+        """The whole content, at most ``piece`` bytes at a time."""
+        offset = 0
+        while offset < self.size:
+            try:
+                data = os.pread(self._fd, min(piece, self.size - offset), offset)
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
+            if not data:
+                raise _changed(self.path, f"only {offset} of {self.size} bytes long now")
+            offset += len(data)
+            yield data
+
+    def md5(self) -> bytes:
+        """The MD5 digest, for servers that can confirm nothing better."""
+        digest = hashlib.md5(usedforsecurity=False)
+        for piece in self.pieces(_READ):
+            digest.update(piece)
+        return digest.digest()
+
+
+def _changed(path: Path, how: str) -> SendError:
+    return SendError(
+        Kind.PERMANENT,
+        "file-changed",
+        f"{path.name} is {how}: it changed after it was received; look at it, then "
+        "`headgate retry` or delete it.",
+    )
+
+
+def _unreadable(path: Path, error: OSError) -> SendError:
+    if error.errno == errno.ENOENT:
+        return SendError(Kind.PERMANENT, "file-gone", f"{path.name} is no longer there.")
+    if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR):
+        return SendError(Kind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return SendError(Kind.FATAL, "no-room", f"This machine is out of room: {error.strerror}.")
+    return SendError(
+        Kind.PERMANENT,
+        "file-unreadable",
+        f"{path.name} cannot be read ({error.strerror}); correct that, then `headgate retry`.",
+    )

@@ -1,0 +1,251 @@
+"""What an answer of S3 means for the run: one table. Pure.
+
+Codes are those of the Amazon S3 API Reference, "Error responses"; the statuses stand in where a
+server gives no code (HEAD never has one).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spool.units import human_duration
+
+
+class Kind(StrEnum):
+    """What the run does about it."""
+
+    TRANSIENT = "transient"  # try this image again later
+    PERMANENT = "permanent"  # set this image aside
+    FATAL = "fatal"  # stop the run: no image would fare better
+    UPLINK_DOWN = "uplink_down"  # nothing was reached; transient if other images get through
+
+
+class SendError(Exception):
+    """An attempt that did not end with a confirmed image.
+
+    ``code`` is S3's, or one of ours in lower case. ``message`` is a sentence that says what to do.
+    ``unknown``: the request may have been carried out; ask with ``find`` before sending again.
+    ``rehash``: the server says that the bytes are not the ones promised; hash the file again.
+    """
+
+    def __init__(
+        self, kind: Kind, code: str, message: str, *, unknown: bool = False, rehash: bool = False
+    ) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.kind = kind
+        self.code = code
+        self.message = message
+        self.unknown = unknown
+        self.rehash = rehash
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: the codes and statuses it speaks for, what to do, and the sentence."""
+
+    kind: Kind
+    sentence: str  # {bucket}, {host}, {region}, {skew}, {status} and {code} are filled in
+    codes: frozenset[str] = frozenset()
+    statuses: frozenset[int] = frozenset()
+    methods: frozenset[str] = frozenset({"PUT", "HEAD", "GET", "POST", "DELETE"})
+    unknown: bool = False
+    rehash: bool = False
+    coded: bool = False  # the status alone is not enough: some code must have been given
+
+
+def _rule(kind: Kind, codes: str, statuses: tuple[int, ...], sentence: str) -> Rule:
+    return Rule(kind, sentence, frozenset(codes.split()), frozenset(statuses))
+
+
+THERE_ALREADY = "PreconditionFailed"
+"""If-None-Match was given and the key is taken: ask with HEAD whether by the same image."""
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        Kind.TRANSIENT,
+        "HEAD was refused (403), which S3 also says of a key that is not there when s3:ListBucket "
+        "is missing; grant s3:GetObject and s3:ListBucket on {bucket} so that it can be told.",
+        frozenset({"AccessDenied", "AllAccessDisabled"}),
+        frozenset({403}),
+        methods=frozenset({"HEAD"}),
+    ),
+    Rule(
+        Kind.TRANSIENT,
+        "S3 says that the bytes it got are not the ones promised; the file is hashed again.",
+        frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}),
+        rehash=True,
+    ),
+    _rule(
+        Kind.FATAL,
+        "NoSuchBucket",
+        (),
+        "There is no bucket {bucket} at {host}; create it, or correct s3.bucket.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "InvalidAccessKeyId InvalidClientTokenId",
+        (),
+        "{host} does not know this access key; give the uploader the right credentials.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "SignatureDoesNotMatch InvalidSecurity",
+        (),
+        "The secret key does not fit the access key; correct the uploader's credentials.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "ExpiredToken InvalidToken TokenRefreshRequired ExpiredTokenException",
+        (),
+        "The session credentials have expired or are not valid; renew them.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "RequestTimeTooSkewed RequestExpired",
+        (),
+        "This machine's clock {skew}; set it (timedatectl set-ntp true), S3 allows 15 minutes.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException "
+        "TemporaryRedirect Redirect",
+        (301, 302, 303, 307, 308),
+        "The request for {bucket} was redirected: the bucket is in another region{region} (set "
+        "s3.region to it), or something between here and S3 wants a login.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "AccessDenied AllAccessDisabled AccountProblem NotSignedUp InvalidPayer "
+        "MethodNotAllowed AccessForbidden UnauthorizedAccess",
+        (401, 403, 405),
+        "S3 refused access ({code}); grant these credentials s3:PutObject on {bucket}, "
+        "and the key's use if the bucket is encrypted with KMS.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "InvalidBucketName BucketRegionError KMS.DisabledException KMS.NotFoundException "
+        "KMS.KMSInvalidStateException InvalidBucketState",
+        (),
+        "The bucket {bucket} cannot take images ({code}); correct its settings or s3.bucket.",
+    ),
+    _rule(
+        Kind.FATAL,
+        "NotImplemented",
+        (501,),
+        "{host} does not know what is asked of it (a checksum or If-None-Match); run "
+        "`headgate config check` to see what this server can do.",
+    ),
+    _rule(
+        Kind.PERMANENT,
+        "EntityTooLarge EntityTooSmall",
+        (413,),
+        "S3 refused the image for its size.",
+    ),
+    _rule(
+        Kind.PERMANENT,
+        "KeyTooLongError KeyTooLong",
+        (414,),
+        "The key is longer than S3's 1,024 bytes; shorten s3.prefix, then `headgate retry`.",
+    ),
+    _rule(
+        Kind.PERMANENT,
+        "MetadataTooLarge InvalidRequest InvalidArgument InvalidDigest MalformedXML InvalidURI "
+        "InvalidTag MissingContentLength RequestHeaderSectionTooLarge InvalidObjectState",
+        (),
+        "S3 refused this image's request as invalid ({code}).",
+    ),
+    Rule(
+        Kind.TRANSIENT,
+        "The key is taken already.",
+        frozenset({THERE_ALREADY}),
+        frozenset({412}),
+        unknown=True,
+    ),
+    _rule(
+        Kind.TRANSIENT,
+        "ConditionalRequestConflict OperationAborted",
+        (409,),
+        "Another request for the same key was under way; it is tried again.",
+    ),
+    _rule(
+        Kind.TRANSIENT,
+        "SlowDown TooManyRequests ThrottlingException Throttling RequestLimitExceeded "
+        "BandwidthLimitExceeded RequestThrottled",
+        (429, 503),
+        "S3 asks for fewer requests ({code}); it is tried again later.",
+    ),
+    _rule(
+        Kind.TRANSIENT,
+        "RequestTimeout IncompleteBody RequestTimeoutException",
+        (408,),
+        "S3 gave up waiting for the rest of the request; it is tried again later.",
+    ),
+    Rule(
+        Kind.TRANSIENT,
+        "S3 had trouble of its own ({status} {code}); it is tried again later.",
+        frozenset({"InternalError", "ServiceUnavailable", "GatewayTimeout"}),
+        frozenset({500, 502, 504}),
+        unknown=True,  # a 500 or a gateway's answer may come after the object was stored
+    ),
+    _rule(Kind.FATAL, "", (404,), "There is no bucket {bucket} at {host} (404); see s3.bucket."),
+    Rule(
+        Kind.PERMANENT,
+        "S3 refused this image's request ({status} {code}).",
+        statuses=frozenset({400, 411, 415, 416, 417, 422, 431}),
+        methods=frozenset({"PUT"}),  # a HEAD's 400 has no code and may mean anything
+        coded=True,  # without a code of S3's own it is a proxy's answer: no image is to blame
+    ),
+)
+
+_OTHERWISE = Rule(
+    Kind.TRANSIENT,
+    "S3 gave an answer that Headgate does not know ({status} {code}); it is tried again later.",
+    unknown=True,
+)
+
+
+def rule_for(method: str, status: int, code: str) -> Rule:
+    """The row for an answer: by its code, else by its status; the first that fits."""
+    rows = [rule for rule in RULES if method in rule.methods]
+    for rule in rows:
+        if code and code in rule.codes:
+            return rule
+    for rule in rows:
+        if status in rule.statuses and (code or not rule.coded):
+            return rule
+    return _OTHERWISE
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the sentences need to know about where the request went."""
+
+    bucket: str
+    host: str
+    region: str = ""  # what the server said the right one is
+    skew_seconds: float | None = None  # the server's clock less ours
+
+
+def skew_words(seconds: float | None) -> str:
+    """How this machine's clock is wrong, for a sentence that begins with "This machine's clock"."""
+    if seconds is None:
+        return "differs from the server's"
+    return f"is {human_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead'}"
+
+
+def classify(method: str, status: int, code: str, place: Place) -> SendError:
+    """The error that an answer other than success stands for."""
+    rule = rule_for(method, status, code)
+    region = f" ({place.region})" if place.region else ""
+    message = rule.sentence.format(
+        bucket=place.bucket,
+        host=place.host,
+        region=region,
+        skew=skew_words(place.skew_seconds),
+        status=status,
+        code=code or status,
+    )
+    return SendError(
+        rule.kind, code or str(status), message, unknown=rule.unknown, rehash=rule.rehash
+    )

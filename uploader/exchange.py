@@ -1,0 +1,226 @@
+"""HTTP over metered connections: one request, one answer, never a request sent twice."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from uploader.body import Body
+from uploader.sender import Pacer
+from uploader.trouble import lost, unreached
+from uploader.wire import Answered, Wire, connect
+
+_READ = 64 * 1024
+_ANSWER_MAX = 64 * 1024  # bytes of an answer's body that are looked at
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,100})\s*</Code>")
+_REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
+_IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes = b""
+
+    @property
+    def code(self) -> str:
+        """S3's error code, or nothing."""
+        match = _CODE.search(self.body)
+        return match[1].decode("ascii") if match else ""
+
+    @property
+    def region(self) -> str:
+        """Where the server says the bucket is, or nothing."""
+        match = _REGION.search(self.body)
+        return self.headers.get("x-amz-bucket-region", "") or (match[1].decode() if match else "")
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is a failure, even with status 200 (S3 may say so in the body)."""
+        return not 200 <= self.status < 300 or b"<Error" in self.body[:1024]
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's clock."""
+        try:
+            return parsedate_to_datetime(self.headers["date"])
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. ``stall``: without room to write; ``answer``: from the last byte to the answer."""
+
+    connect: float = 10.0
+    stall: float = 20.0
+    answer: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect to."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. ``headers`` are complete and signed; a body needs its Content-Length there."""
+
+    method: str
+    target: str  # path and query, encoded
+    headers: Mapping[str, str]
+    body: Body | bytes = b""
+
+
+class _Connection(http.client.HTTPConnection):
+    """``http.client`` on a wire; it never connects on its own."""
+
+    auto_open = 0
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__("unused")
+        self.wire = wire
+        self.sock = wire
+        self.used_at = 0.0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A pool of kept-alive connections to one server. Thread-safe."""
+
+    target: Target
+    pacer: Pacer
+    timeouts: Timeouts = Timeouts()
+    opened: int = 0  # connections so far
+    _free: list[_Connection] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, request: Request) -> Answer:
+        """Send the request once. SendError when no whole answer came back.
+
+        ``unknown`` is set if the whole request had been written: a server cannot have stored a body
+        of which it was not sent every byte.
+        """
+        connection = self._connection()
+        whole = False
+        try:
+            whole = self._write(connection, request)
+            connection.wire.settimeout(self.timeouts.answer)
+            connection.wire.deadline = time.monotonic() + self.timeouts.answer
+            answer, keep = _read(connection)
+        except (OSError, http.client.HTTPException) as error:
+            # Not only a timeout can come after everything was written; see ``unknown`` above.
+            _reset(connection)
+            raise lost(error, self.target.host, unknown=whole) from error
+        except BaseException:
+            _reset(connection)
+            raise
+        connection.wire.deadline = None
+        if keep and whole:
+            connection.used_at = time.monotonic()
+            with self._lock:
+                self._free.append(connection)
+        else:
+            _reset(connection)
+        return answer
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        with self._lock:
+            free, self._free = self._free, []
+        for connection in free:
+            connection.close()
+
+    def _connection(self) -> _Connection:
+        while True:
+            with self._lock:
+                connection = self._free.pop() if self._free else None
+            if connection is None:
+                return self._open()
+            try:
+                if time.monotonic() - connection.used_at < _IDLE_SECONDS and connection.wire.idle():
+                    return connection
+            except OSError:
+                pass
+            _reset(connection)
+
+    def _open(self) -> _Connection:
+        target = self.target
+        try:
+            sock = connect(
+                target.host,
+                target.port,
+                timeout=self.timeouts.connect,
+                stall=self.timeouts.stall,
+            )
+        except OSError as error:
+            raise unreached(error, target.host, target.port) from error
+        try:
+            wire = Wire(
+                sock,
+                self.pacer,
+                stall=self.timeouts.stall,
+                tls=target.tls,
+                server_name=target.host,
+            )
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise unreached(error, target.host, target.port) from error
+            raise
+        with self._lock:
+            self.opened += 1
+        return _Connection(wire)
+
+    def _write(self, connection: _Connection, request: Request) -> bool:
+        """Whether everything was written; if not, the server answered before that."""
+        connection.putrequest(
+            request.method, request.target, skip_host=True, skip_accept_encoding=True
+        )
+        for name, value in request.headers.items():
+            connection.putheader(name, value)
+        try:
+            connection.endheaders()
+            for piece in _pieces(request.body, max(_READ, self.pacer.max_piece)):
+                connection.send(piece)
+        except Answered:
+            return False
+        return True
+
+
+def _pieces(body: Body | bytes, piece: int) -> Iterator[bytes]:
+    if isinstance(body, Body):
+        yield from body.pieces(piece)
+    elif body:
+        yield body
+
+
+def _read(connection: _Connection) -> tuple[Answer, bool]:
+    """The answer, and whether the connection can be used again."""
+    response = connection.getresponse()
+    try:
+        body = response.read(_ANSWER_MAX + 1)
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        keep = len(body) <= _ANSWER_MAX and not response.will_close
+        return Answer(response.status, headers, body[:_ANSWER_MAX]), keep
+    finally:
+        response.close()
+
+
+def _reset(connection: _Connection) -> None:
+    connection.wire.reset()
+    connection.close()

@@ -1,0 +1,124 @@
+"""Where an image lies in the bucket, and what S3 is told about it. Pure.
+
+A key follows from the name alone, so a repeat lands on the same key and is found there. Metadata
+values are percent-encoded (RFC 3986), because S3 headers carry ASCII only, and are at most 2 KB
+together (Amazon S3 User Guide, "Working with object metadata"); what does not fit is left out in a
+fixed order, for metadata alone never keeps an image from the bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote, unquote
+
+from spool.item import Metadata
+from spool.names import Name
+
+_T = TypeVar("_T")
+
+LAYOUTS = ("device", "date", "hive")
+METADATA_MAX = 2048
+"""Bytes of all names and values together; S3 answers MetadataTooLarge above it."""
+PREFIX = "x-amz-meta-"
+DROP_ORDER = ("tags", "key", "file-name", "captured-at", "sequence")
+"""What goes first when the whole is more than ``METADATA_MAX``; the others always fit."""
+
+
+def object_key(site: str, prefix: str, layout: str, name: Name) -> str:
+    """The key of an image: ``prefix`` and one of three layouts. Days and hours are UTC."""
+    at, device, file = name.received_at, name.device, name.file
+    match layout:
+        case "device":
+            return f"{prefix}{site}/{device}/{at:%Y/%m/%d}/{file}"
+        case "date":
+            return f"{prefix}{site}/{at:%Y/%m/%d/%H}/{device}/{file}"
+        case "hive":
+            return f"{prefix}site={site}/date={at:%Y-%m-%d}/device={device}/{file}"
+    raise ValueError(f"{layout!r} is not one of {', '.join(LAYOUTS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What an object's metadata says, decoded; ``omitted`` names what had no room."""
+
+    sha256: str = ""
+    device: str = ""
+    received_at: datetime | None = None
+    file_name: str = ""
+    captured_at: str = ""
+    sequence: int | None = None
+    key: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    omitted: tuple[str, ...] = ()
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe=":", errors="surrogatepass")
+
+
+def _decode(text: str) -> str:
+    return unquote(text, errors="surrogatepass")
+
+
+def metadata_size(headers: Mapping[str, str]) -> int:
+    """Bytes as S3 counts them: every name (with its prefix, to be safe) and every value."""
+    return sum(len(name) + len(value) for name, value in headers.items())
+
+
+def object_metadata(name: Name, meta: Metadata) -> dict[str, str]:
+    """The ``x-amz-meta-*`` headers of an image: ASCII, at most ``METADATA_MAX`` bytes."""
+    values = {
+        "sha256": meta.sha256,
+        "device": name.device,
+        "received-at": name.received_at.isoformat(timespec="microseconds"),
+        "file-name": meta.file_name,
+        "captured-at": meta.captured_at,
+        "sequence": "" if meta.sequence is None else str(meta.sequence),
+        "key": meta.key,
+    }
+    headers = {f"{PREFIX}{word}": _encode(value) for word, value in values.items() if value}
+    if meta.tags:
+        pairs = (f"{_encode(word)}={_encode(value)}" for word, value in meta.tags.items())
+        headers[f"{PREFIX}tags"] = "&".join(pairs)
+    omitted: list[str] = []
+    for word in DROP_ORDER:
+        if metadata_size(headers) <= METADATA_MAX:
+            break
+        if headers.pop(f"{PREFIX}{word}", None) is not None:
+            omitted.append(word)
+            headers[f"{PREFIX}omitted"] = ",".join(omitted)
+    return headers
+
+
+def described(headers: Mapping[str, str]) -> Described:
+    """The inverse of ``object_metadata``; fields that are missing or damaged stay empty."""
+    lower = {name.lower(): value for name, value in headers.items()}
+
+    def text(word: str) -> str:
+        return _decode(lower.get(f"{PREFIX}{word}", ""))
+
+    def read(parse: Callable[[str], _T], word: str) -> _T | None:
+        try:
+            return parse(text(word))
+        except ValueError:
+            return None
+
+    at = read(datetime.fromisoformat, "received-at")
+    tags = {}
+    for pair in filter(None, lower.get(f"{PREFIX}tags", "").split("&")):
+        word, _, value = pair.partition("=")
+        tags[_decode(word)] = _decode(value)
+    return Described(
+        sha256=text("sha256"),
+        device=text("device"),
+        received_at=at.astimezone(UTC) if at is not None and at.tzinfo is not None else None,
+        file_name=text("file-name"),
+        captured_at=text("captured-at"),
+        sequence=read(int, "sequence"),
+        key=text("key"),
+        tags=tags,
+        omitted=tuple(filter(None, text("omitted").split(","))),
+    )

@@ -1,0 +1,237 @@
+"""The sender for S3: one metered attempt, confirmed by the digest that S3 reports.
+
+What counts as proof, in this order: the SHA-256 in the answer; where the server reports none, an
+ETag equal to the MD5 (a single-part object without KMS); else what a HEAD reports. A status of 200
+by itself proves nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from spool.item import Sent
+from spool.settings import Settings
+from uploader.body import Body
+from uploader.errors import THERE_ALREADY, Kind, Place, SendError, classify
+from uploader.exchange import Answer, Exchange, Request, Timeouts
+from uploader.sender import Capability, Pacer, Upload
+
+if TYPE_CHECKING:
+    from uploader.access import Access
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+_MD5_ETAG = re.compile(r"[0-9a-f]{32}")
+
+
+class S3Sender:
+    """``uploader.sender.Sender`` for one bucket. Nothing is opened, or imported, before first use.
+
+    ``echoes_sha256``: what is known of the server (None: nothing yet); it changes with what is
+    seen, so that a caller can remember it. ``clock_offset``: seconds that the server's clock was
+    ahead of ours at the last answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pacer: Pacer,
+        *,
+        echoes_sha256: bool | None = None,
+        timeouts: Timeouts | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._pacer = pacer
+        self._timeouts = timeouts or Timeouts()
+        self._now = now
+        self._lock = threading.Lock()
+        self._access: Access | None = None
+        self._exchange: Exchange | None = None
+        self.echoes_sha256 = echoes_sha256
+        self.clock_offset: float | None = None
+
+    def send(self, upload: Upload) -> Sent:
+        with Body(upload.path, upload.size) as body:
+            headers = {
+                "Content-Length": str(upload.size),
+                "Content-Type": upload.media_type,
+                "If-None-Match": "*",
+                "x-amz-checksum-sha256": _base64(upload.sha256),
+                **upload.metadata,
+            }
+            if self.echoes_sha256 is False:
+                headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
+            answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
+            if answer.status == 412:
+                return self._there_already(upload)
+            if answer.is_error:
+                raise self.error("PUT", answer)
+            etag = answer.headers.get("etag", "").strip('"')
+            reported = answer.headers.get("x-amz-checksum-sha256", "")
+            if self._proves(reported, etag, upload, body):
+                return self._sent(upload, answer, etag, reported)
+            found = self._after_doubt(upload)
+        if found is None:
+            raise SendError(
+                Kind.TRANSIENT,
+                "not-confirmed",
+                "S3 answered 200 but does not have the image; it is sent again later.",
+                unknown=True,
+            )
+        return found
+
+    def find(self, upload: Upload) -> Sent | None:
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        answer = self.ask("HEAD", upload.key, headers, EMPTY_SHA256)
+        if answer.status == 404:
+            return None
+        if answer.is_error:
+            raise self.error("HEAD", answer)
+        etag = answer.headers.get("etag", "").strip('"')
+        reported = answer.headers.get("x-amz-checksum-sha256", "")
+        size = answer.headers.get("content-length", "")
+        if size != str(upload.size):
+            raise _different(upload, f"it has {size or 'an unknown number of'} bytes")
+        if reported and "-" not in reported:  # "-N" is a hash of parts' hashes
+            if reported != _base64(upload.sha256):
+                raise _different(upload, "its SHA-256 is another")
+            return self._sent(upload, answer, etag, reported)
+        if _MD5_ETAG.fullmatch(etag) and "kms" not in _encryption(answer):
+            with Body(upload.path, upload.size) as body:
+                if etag != body.md5().hex():
+                    raise _different(upload, "its MD5 is another")
+            return self._sent(upload, answer, etag, "")
+        raise SendError(
+            Kind.TRANSIENT,
+            "not-confirmed",
+            "An object of the right size is there, but the server reports neither its SHA-256 nor "
+            "its MD5, so it cannot be confirmed; see `headgate config check`.",
+            unknown=True,
+        )
+
+    def probe(self) -> Capability:
+        from uploader.probe import probe
+
+        return probe(self, str(self._settings["s3.prefix"]))
+
+    def close(self) -> None:
+        if self._exchange is not None:
+            self._exchange.close()
+
+    # -- for the probe as well
+
+    @property
+    def place(self) -> Place:
+        access = self._open()[0]
+        return Place(access.bucket, access.target.host)
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that every key is appended to."""
+        return self._open()[0].base
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened so far."""
+        return self._exchange.opened if self._exchange is not None else 0
+
+    def ask(
+        self, method: str, key: str, headers: dict[str, str], sha256: str, body: Body | bytes = b""
+    ) -> Answer:
+        """One signed request; SendError when no answer came."""
+        access, exchange = self._open()
+        signed = access.sign(method, key, headers, sha256)
+        answer = exchange.ask(Request(method, access.path(key), signed, body))
+        if (date := answer.date) is not None:
+            self.clock_offset = date.timestamp() - self._now()
+        return answer
+
+    def error(self, method: str, answer: Answer) -> SendError:
+        """What an answer that is a failure means."""
+        place = self.place
+        place = Place(place.bucket, place.host, answer.region, self.clock_offset)
+        error = classify(method, answer.status, answer.code, place)
+        if answer.status == 200:
+            error.unknown = True  # it may have been stored before the trouble
+        return error
+
+    # -- inside
+
+    def _open(self) -> tuple[Access, Exchange]:
+        with self._lock:
+            if self._access is None or self._exchange is None:
+                from uploader.access import open_access
+
+                self._access = open_access(self._settings, self._timeouts.connect)
+                self._exchange = Exchange(self._access.target, self._pacer, self._timeouts)
+            return self._access, self._exchange
+
+    def _proves(self, reported: str, etag: str, upload: Upload, body: Body) -> bool:
+        if reported:
+            if reported == _base64(upload.sha256) and etag:
+                self.echoes_sha256 = True
+                return True
+            return False
+        if not self.echoes_sha256 and _MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
+            self.echoes_sha256 = False
+            return True
+        return False
+
+    def _there_already(self, upload: Upload) -> Sent:
+        """After 412: the object is the same image, or the reason why this one cannot go there."""
+        found = self._after_doubt(upload)
+        if found is None:
+            raise SendError(
+                Kind.TRANSIENT,
+                THERE_ALREADY,
+                "The key was taken a moment ago and is free now; it is tried again.",
+            )
+        return found
+
+    def _after_doubt(self, upload: Upload) -> Sent | None:
+        try:
+            return self.find(upload)
+        except SendError as error:
+            if error.kind is not Kind.PERMANENT:
+                error.unknown = True
+            raise
+
+    def _sent(self, upload: Upload, answer: Answer, etag: str, reported: str) -> Sent:
+        at = datetime.fromtimestamp(self._now(), UTC)
+        if modified := answer.headers.get("last-modified"):
+            with contextlib.suppress(ValueError):  # no reason to doubt the digest
+                at = parsedate_to_datetime(modified).astimezone(UTC)
+        version = answer.headers.get("x-amz-version-id", "")
+        return Sent(
+            bucket=self.place.bucket,
+            key=upload.key,
+            etag=etag,
+            sha256=reported,
+            version_id="" if version == "null" else version,
+            uploaded_at=at,
+        )
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+
+
+def _encryption(answer: Answer) -> str:
+    return answer.headers.get("x-amz-server-side-encryption", "")
+
+
+def _different(upload: Upload, why: str) -> SendError:
+    return SendError(
+        Kind.PERMANENT,
+        "different-object",
+        f"Another object is at {upload.key} ({why}), and nothing is overwritten; remove it, or "
+        "change s3.prefix, then `headgate retry`.",
+    )
