@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from spool import names
 from spool.names import Name
 
 METADATA_MAX = 2048
@@ -135,7 +136,7 @@ class Receipt:
     received_at: datetime
     state: State
     local: bool  # a copy is still on this disk
-    media_type: str = ""
+    media_type: str
     key_given: str = ""  # Idempotency-Key
     sequence: int | None = None
     bucket: str = ""
@@ -146,6 +147,35 @@ class Receipt:
     reason: str = ""  # of an image set aside, or of the last failed attempt
 
     @property
+    def name(self) -> Name:
+        """The file's name, wherever it lies."""
+        return names.parse(f"{self.id}.{names.EXTENSIONS[self.media_type]}")
+
+    @property
     def safe_to_erase(self) -> bool:
         """Only what is proved to be in the bucket may go from the camera's card."""
         return self.state is State.UPLOADED
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many images, so many bytes."""
+
+    images: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.images + other.images, self.bytes + other.bytes)
+
+    def __sub__(self, other: Count) -> Count:
+        return Count(self.images - other.images, self.bytes - other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The maintained counts; ``received`` counts every arrival."""
+
+    received: Count
+    waiting: Count
+    sending: Count
+    set_aside: Count

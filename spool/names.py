@@ -34,6 +34,8 @@ MEDIA_TYPES = {
 }
 """The extension of each accepted type: it follows from the content, never from the client."""
 
+EXTENSIONS = {media_type: ext for ext, media_type in MEDIA_TYPES.items()}
+
 
 class NotOurName(ValueError):
     """Not a name that Headgate made."""

@@ -212,7 +212,7 @@ SETTINGS: tuple[Setting, ...] = (
         "2d",
         _of(units.parse_duration),
         "seconds",
-        "How long after its upload the same image from the same device counts as already held.",
+        "How long after its arrival the same image from the same device counts as already held.",
     ),
     Setting(
         "receiver",

@@ -1,0 +1,151 @@
+"""The catalog's tables, and what their rows mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from spool import names
+from spool.item import Count, Item, Metadata, State, Totals
+from spool.names import Name
+
+WAITING, SENDING, RETRY, ASIDE = range(4)
+STATES = {
+    WAITING: State.WAITING,
+    SENDING: State.SENDING,
+    RETRY: State.WAITING,  # waits for next_attempt_at; for people it just waits
+    ASIDE: State.SET_ASIDE,
+}
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE images (
+        arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        ext TEXT NOT NULL,
+        device TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        idem TEXT,
+        sequence INTEGER,
+        urgent INTEGER NOT NULL DEFAULT 0,
+        state INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt_at INTEGER NOT NULL DEFAULT 0,
+        unknown INTEGER NOT NULL DEFAULT 0,
+        last_error TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX images_by_digest ON images (sha256);
+    CREATE INDEX images_by_key ON images (device, idem) WHERE idem IS NOT NULL;
+    CREATE INDEX images_waiting ON images (device, arrival) WHERE state = 0;
+    CREATE INDEX images_urgent ON images (device, arrival) WHERE state = 0 AND urgent = 1;
+    CREATE INDEX images_sending ON images (arrival) WHERE state = 1;
+    CREATE INDEX images_retry ON images (next_attempt_at) WHERE state = 2;
+    CREATE INDEX images_aside ON images (arrival) WHERE state = 3;
+    CREATE TABLE totals (
+        state INTEGER PRIMARY KEY,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    INSERT INTO totals (state) VALUES (-1), (0), (1), (2), (3);
+    CREATE TRIGGER images_added AFTER INSERT ON images BEGIN
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE state = new.state;
+    END;
+    CREATE TRIGGER images_gone AFTER DELETE ON images BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE state = old.state;
+    END;
+    CREATE TRIGGER images_moved AFTER UPDATE OF state ON images WHEN new.state <> old.state BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE state = old.state;
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE state = new.state;
+    END;
+    CREATE TABLE minutes (
+        folder TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE devices (
+        device TEXT PRIMARY KEY,
+        served INTEGER NOT NULL
+    ) STRICT;
+    """,
+)
+
+COLUMNS = (
+    "arrival, id, ext, device, sha256, size, idem, sequence, urgent, state, attempts, "
+    "next_attempt_at, unknown, last_error"
+)
+
+
+def item_of(row: tuple[object, ...]) -> Item:
+    arrival, ident, ext, _device, sha256, size, idem, sequence, urgent, state = row[:10]
+    attempts, next_at, unknown, last_error = row[10:]
+    assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
+    return Item(
+        name=names.parse(f"{ident}.{ext}"),
+        sha256=sha256.hex(),
+        size=int(str(size)),
+        state=STATES[state],
+        arrival=int(str(arrival)),
+        key=str(idem or ""),
+        sequence=None if sequence is None else int(str(sequence)),
+        urgent=bool(urgent),
+        attempts=int(str(attempts)),
+        next_attempt_at=datetime.fromtimestamp(next_at, UTC) if next_at else None,
+        unknown=bool(unknown),
+        last_error=str(last_error),
+    )
+
+
+def insert(
+    db: sqlite3.Connection,
+    name: Name,
+    meta: Metadata,
+    state: int,
+    *,
+    unknown: bool,
+    error: str = "",
+) -> int:
+    cursor = db.execute(
+        "INSERT INTO images (id, ext, device, sha256, size, idem, sequence, urgent, state, unknown,"
+        " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            name.id,
+            name.ext,
+            name.device,
+            bytes.fromhex(meta.sha256),
+            meta.size,
+            meta.key or None,
+            meta.sequence,
+            int(meta.urgent),
+            state,
+            int(unknown),
+            error,
+        ),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def count_received(db: sqlite3.Connection, count: Count, folder: str = "") -> None:
+    """More (or fewer) images were received, in that minute folder if it is given."""
+    db.execute(
+        "UPDATE totals SET images = images + ?, bytes = bytes + ? WHERE state = -1",
+        (count.images, count.bytes),
+    )
+    db.execute(
+        "UPDATE minutes SET images = images + ?, bytes = bytes + ? WHERE folder = ?",
+        (count.images, count.bytes, folder),
+    )
+
+
+def read_totals(table: str, db: sqlite3.Connection) -> Totals:
+    rows = db.execute(f"SELECT state, images, bytes FROM {table}").fetchall()
+    found = {state: Count(images, size) for state, images, size in rows}
+    none = Count()
+    return Totals(
+        received=found.get(-1, none),
+        waiting=found.get(WAITING, none) + found.get(RETRY, none),
+        sending=found.get(SENDING, none),
+        set_aside=found.get(ASIDE, none),
+    )

@@ -1,0 +1,240 @@
+"""Everything that moves or unlinks an image; only the holder of the drain lock has a Mover."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from spool import durable, jumps, ledger
+from spool.errors import Missing
+from spool.files import read_sent, write_reason, write_sent
+from spool.item import Item, Sent, State
+from spool.locks import Lock
+from spool.names import Name
+from spool.spool import Spool
+
+_SWEEP_AFTER = timedelta(hours=1)
+_PRUNE_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Local copies that went, and how many bytes they gave back."""
+
+    images: int = 0
+    bytes: int = 0
+
+
+class Mover:
+    """finish, set aside, retry, prune, sweep, reconcile."""
+
+    def __init__(self, spool: Spool, lock: Lock) -> None:
+        self._spool = spool
+        self._files = spool.files
+        self._catalog = spool.catalog
+        self._receipts = spool.receipts
+        self.lock = lock
+
+    # -- one image
+
+    def finish(self, batch: Sequence[tuple[Item, Sent]], now: datetime) -> None:
+        """These are proved to be in the bucket: proof on the file, done/, receipt, catalog.
+
+        Folders are fsynced once a batch, before the receipts say so. A crash in between costs a
+        HEAD each. A file that vanished meanwhile still gets its receipt: S3 has it.
+        """
+        folders: set[str] = set()
+        proved: list[tuple[Item, Sent]] = []
+        for item, sent in batch:
+            sent = replace(sent, uploaded_at=sent.uploaded_at or now)
+            proved.append((item, sent))
+            source, target = self._files.in_new(item.name), self._files.in_done(item.name)
+            if item.name.folder not in folders:
+                folders.add(item.name.folder)
+                self._make(self._files.done, item.name.folder)
+            try:
+                write_sent(source, sent)
+                durable.move(source, target)
+            except FileExistsError:
+                durable.remove(source)  # the same name is the same image
+            except Missing:
+                continue  # somebody took the file; the receipt is true all the same
+        durable.sync_folders({self._files.done / folder for folder in folders})
+        durable.sync_folders({self._files.new / folder for folder in folders})
+        self._receipts.add(
+            [(item.name, item, sent, sent.uploaded_at or now) for item, sent in proved]
+        )
+        gone = [item.id for item, _ in proved if not self._files.in_done(item.name).exists()]
+        for day in {item.name.day for item, _ in proved if item.id in gone}:
+            self._receipts.mark_pruned(day, gone)
+        self._catalog.drop(item.id for item, _ in proved)
+
+    def set_aside(self, item: Item, reason: str, now: datetime) -> None:
+        """It needs a person: to aside/, the reason with it."""
+        source, target = self._files.in_new(item.name), self._files.in_aside(item.name)
+        try:
+            durable.move(source, target)
+        except FileExistsError:
+            durable.remove(source)  # the same name is the same image
+        except Missing:
+            if not target.exists():
+                self.locate(item, now)
+                return
+        write_reason(target, reason, now)
+        durable.sync_folders({self._files.aside})
+        durable.sync_folders({source.parent})
+        self._catalog.put_aside(item.id, reason)
+
+    def retry(self, image_id: str) -> bool:
+        """Back from aside/ to new/, or out of its wait; False if there is no such image alive."""
+        item = self._catalog.get(image_id)
+        if item is None:
+            return False
+        if item.state is State.SET_ASIDE:
+            source, target = self._files.in_aside(item.name), self._files.in_new(item.name)
+            if source.exists():
+                durable.clear_attribute(source, durable.ASIDE_ATTRIBUTE)
+                self.place(source, self._files.new, item.name)
+            elif not target.exists():
+                return False
+        self._catalog.put_back(item.id)
+        return True
+
+    @staticmethod
+    def _make(base: Path, folder: str) -> None:
+        os.close(durable.make_folder(base, folder))
+
+    def place(self, source: Path, base: Path, name: Name) -> None:
+        """Move a file to where it belongs below new/ or done/, durably."""
+        self._make(base, name.folder)
+        durable.move(source, base / name.folder / name.file)
+        durable.sync_folders({base / name.folder})
+        durable.sync_folders({source.parent})
+
+    # -- what a killed run left
+
+    def reconcile(self, now: datetime) -> int:
+        """Images that a killed run was sending wait again, to be asked for; how many."""
+        return self._catalog.reclaim()
+
+    def locate(self, item: Item, now: datetime) -> str:
+        """The catalog says new/, and no file is there: see where it is, and believe that.
+
+        ``done``, ``aside``, ``new`` (it is there after all) or ``nowhere``.
+        """
+        in_done, in_aside = self._files.in_done(item.name), self._files.in_aside(item.name)
+        if self._receipts.get(item.id) is not None:
+            self._catalog.drop([item.id])
+            return "done"
+        if in_done.exists():
+            sent = read_sent(in_done)
+            if sent is not None:
+                at = sent.uploaded_at or now
+                self._receipts.add([(item.name, item, sent, at)])
+                self._catalog.drop([item.id])
+                return "done"
+            # Unproved in done/: back to where it is asked for and, if need be, sent.
+            self.place(in_done, self._files.new, item.name)
+            self._catalog.put_back(item.id)
+            return "new"
+        if in_aside.exists():
+            self._catalog.put_aside(item.id, item.last_error)
+            return "aside"
+        if self._files.in_new(item.name).exists():
+            return "new"
+        return "nowhere"
+
+    # -- done/ and empty folders
+
+    def prune(self, now: datetime, *, need: int = 0) -> Pruned:
+        """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
+        ``need`` bytes; the oldest go first, and never one without a receipt."""
+        keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
+        limit = self._spool.settings["spool.keep_done_max"]
+        _, disk, _ = self._spool.free()
+        most = limit if isinstance(limit, int) else limit.of(disk)
+        local, _ = self._receipts.totals()
+        over = max(local.bytes - most, need)
+        age_counts = self._may_judge_age(now)
+        total = Pruned()
+        for day in self._receipts.days():
+            batch: list[tuple[Name, int]] = []
+            for receipt in self._receipts.local(day):
+                uploaded = receipt.uploaded_at or receipt.received_at
+                old = age_counts and uploaded + keep <= now
+                if not old and total.bytes + sum(size for _, size in batch) >= over:
+                    continue
+                batch.append((receipt.name, receipt.size))
+                if len(batch) >= _PRUNE_BATCH:
+                    total = self._drop_local(day, batch, total)
+                    batch = []
+            total = self._drop_local(day, batch, total)
+        return total
+
+    def _drop_local(self, day: str, batch: list[tuple[Name, int]], total: Pruned) -> Pruned:
+        if not batch:
+            return total
+        # The receipts first: they may say "gone" of a file that is still there, not the reverse.
+        self._receipts.mark_pruned(day, [name.id for name, _ in batch])
+        for name, _ in batch:
+            durable.remove(self._files.in_done(name))
+        return Pruned(total.images + len(batch), total.bytes + sum(size for _, size in batch))
+
+    def _may_judge_age(self, now: datetime) -> bool:
+        site = self._spool.site
+        seen = jumps.Seen(now.timestamp(), ledger.boottime() / 1e9, ledger.boot_id().hex())
+        last = site.recall("clock")
+        suspicious = jumps.suspicious_until(
+            jumps.Seen(*last["seen"]) if last else None, seen, last["until"] if last else 0.0
+        )
+        site.remember("clock", {"seen": astuple(seen), "until": suspicious})
+        return seen.uptime >= suspicious
+
+    def drop_old_receipts(self, now: datetime) -> list[str]:
+        """Drop whole days older than ``keep_receipts`` whose local copies are all gone."""
+        keep = timedelta(seconds=int(self._spool.settings["spool.keep_receipts"]))
+        oldest = f"{now - keep:%Y-%m-%d}"
+        dropped = []
+        for day in self._receipts.days():
+            if day >= oldest or next(self._receipts.local(day), None) is not None:
+                continue
+            self._spool.site.forget_day(day, self._receipts.day_totals(day))
+            self._receipts.forget(day)
+            path = self._receipts.path(day)
+            for suffix in ("-wal", "-shm", ""):
+                durable.remove(path.with_name(path.name + suffix))
+            dropped.append(day)
+        return dropped
+
+    def sweep(self, now: datetime) -> int:
+        """Remove minute folders that are empty, an hour after their minute at the earliest."""
+        removed = 0
+        for base in (self._files.new, self._files.done):
+            days = set()
+            for folder in list(self._files.minutes(base)):
+                at = datetime.strptime(folder, "%Y-%m-%d/%H%M").replace(tzinfo=UTC)
+                if at + _SWEEP_AFTER + timedelta(minutes=1) > now:
+                    continue
+                if durable.remove_empty(base / folder):
+                    removed += 1
+                    days.add(folder.partition("/")[0])
+            for day in days:
+                at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+                if at + timedelta(days=1) + _SWEEP_AFTER < now:
+                    durable.remove_empty(base / day)
+        return removed
+
+    # -- requests of commands that could not have the lock
+
+    def answer_requests(self, now: datetime) -> int:
+        """Carry out what was asked for while the lock was held; how many."""
+        answered = 0
+        for request in self._spool.site.requests():
+            if request.word == "retry":
+                self.retry(request.image)
+            self._spool.site.answered(request)
+            answered += 1
+        return answered

@@ -1,0 +1,58 @@
+"""What kind of file system the spool is on, and what is unsafe about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_MEMORY = {"tmpfs", "ramfs"}
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
+_KNOWN = {"ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"}
+
+
+def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
+    """File system type and source of the mount that holds ``path`` (proc_pid_mountinfo(5))."""
+    best = ("", "", "")
+    text = os.path.realpath(path)
+    for line in mountinfo.splitlines():
+        left, found, right = line.partition(" - ")
+        if not found:
+            continue
+        point = left.split()[4].encode().decode("unicode_escape")  # spaces come as \040
+        kind, source = right.split()[:2]
+        inside = text == point or text.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best[0]):
+            best = (point, kind, source)
+    return best[1], best[2]
+
+
+def _has_journal(source: str) -> bool:
+    """Whether this mounted ext4 has one; True where the kernel does not say."""
+    device = Path("/sys/fs/ext4", Path(os.path.realpath(source)).name)
+    return not device.is_dir() or (device / "journal_task").exists()
+
+
+def warnings(path: Path) -> list[str]:
+    """Sentences on why an acknowledgement may not survive a power cut here; empty if it does."""
+    try:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return ["the kind of file system cannot be told (no /proc): a power cut may lose images"]
+    kind, source = mount_of(path, mountinfo)
+    if kind in _MEMORY:
+        return [f"{path} is on {kind}, in memory: a power cut or reboot loses every image in it"]
+    if kind in _NETWORK or kind.startswith("nfs"):
+        return [
+            f"{path} is on {kind}, over the network: locks and flushes may not hold; "
+            "use a local disk"
+        ]
+    if kind == "ext4" and not _has_journal(source):
+        return [
+            f"{path} is on ext4 without a journal: a power cut may lose images; "
+            "add one with tune2fs -j"
+        ]
+    if kind not in _KNOWN:
+        return [
+            f"{path} is on {kind or 'an unknown file system'}, where power cuts were not tested"
+        ]
+    return []

@@ -1,0 +1,346 @@
+"""Receipts of finished images: one SQLite file a day of arrival, dropped whole when it is old.
+
+At the owner's rate 2.88 million images finish a day; the catalog holds only what is alive, so that
+the cost of accepting, picking and scraping stays flat. Commits are FULL, once a batch, and come
+before the catalog's row goes. Only the holder of the drain lock writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from spool import names, sqlite
+from spool.item import Count, Item, Receipt, Sent, State
+from spool.names import MEDIA_TYPES, Name
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE images (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        ext TEXT NOT NULL,
+        device TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        digest INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        idem TEXT,
+        sequence INTEGER,
+        local INTEGER NOT NULL,
+        uploaded_at INTEGER NOT NULL,
+        place INTEGER NOT NULL REFERENCES places (place),
+        rest TEXT NOT NULL,
+        etag TEXT NOT NULL,
+        version_id TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX images_by_digest ON images (digest);
+    CREATE INDEX images_by_key ON images (device, idem) WHERE idem IS NOT NULL;
+    CREATE TABLE places (
+        place INTEGER PRIMARY KEY,
+        bucket TEXT NOT NULL,
+        folder TEXT NOT NULL,
+        UNIQUE (bucket, folder)
+    ) STRICT;
+    CREATE TABLE totals (
+        local INTEGER PRIMARY KEY,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    INSERT INTO totals (local) VALUES (0), (1);
+    CREATE TRIGGER images_added AFTER INSERT ON images BEGIN
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE local = new.local;
+    END;
+    CREATE TRIGGER images_pruned AFTER UPDATE OF local ON images WHEN new.local <> old.local BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE local = old.local;
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE local = new.local;
+    END;
+    """,
+)
+
+_SELECT = (
+    "SELECT id, ext, device, sha256, size, idem, sequence, local, uploaded_at, bucket, "
+    "folder || rest, etag, version_id FROM images JOIN places USING (place) "
+)
+_OPEN_FILES = 4
+_T = TypeVar("_T")
+
+
+def _digest(sha256: str) -> int:
+    """The first 8 bytes as SQLite's signed integer: an index of 8 bytes a row."""
+    return int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+
+
+def _receipt(row: tuple[object, ...]) -> Receipt:
+    ident, ext, device, sha256, size, idem, sequence, local, uploaded_at = row[:9]
+    bucket, key, etag, version_id = row[9:]
+    assert isinstance(sha256, bytes) and isinstance(uploaded_at, int)
+    return Receipt(
+        id=str(ident),
+        sha256=sha256.hex(),
+        size=int(str(size)),
+        device=str(device),
+        received_at=names.parse(f"{ident}.{ext}").received_at,
+        state=State.UPLOADED,
+        local=bool(local),
+        media_type=MEDIA_TYPES[str(ext)],
+        key_given=str(idem or ""),
+        sequence=None if sequence is None else int(str(sequence)),
+        bucket=str(bucket),
+        key=str(key),
+        etag=str(etag),
+        version_id=str(version_id),
+        uploaded_at=datetime.fromtimestamp(uploaded_at, UTC),
+    )
+
+
+class Receipts:
+    """The day files below ``state/receipts``. Open it after any fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._open: dict[str, sqlite3.Connection] = {}
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._open.values():
+                connection.close()
+            self._open.clear()
+
+    def days(self) -> list[str]:
+        """The days that have a file, oldest first."""
+        return sorted(
+            path.stem for path in self._folder.glob("????-??-??.sqlite3") if _is_day(path.stem)
+        )
+
+    def path(self, day: str) -> Path:
+        return self._folder / f"{day}.sqlite3"
+
+    def _connection(self, day: str, *, create: bool) -> sqlite3.Connection | None:
+        """Opened for writing even to read: a day file left by a kill needs its WAL recovered."""
+        known = self._open.pop(day, None)
+        if known is None:
+            if not create and not self.path(day).exists():
+                return None
+            known = sqlite.connect(self.path(day), MIGRATIONS, full=True)
+        self._open[day] = known  # the last one used goes to the end
+        while len(self._open) > _OPEN_FILES:
+            self._open.pop(next(iter(self._open))).close()
+        return known
+
+    def _read(self, day: str, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        with self._lock:
+            connection = self._connection(day, create=False)
+            return None if connection is None else read(connection)
+
+    def _first(self, day: str, where: str, values: tuple[object, ...]) -> Receipt | None:
+        row = self._read(day, lambda db: db.execute(_SELECT + where, values).fetchone())
+        return None if row is None else _receipt(row)
+
+    # -- reading
+
+    def get(self, image_id: str) -> Receipt | None:
+        day = names.day_of_id(image_id)
+        return None if day is None else self._first(day, "WHERE id = ?", (image_id,))
+
+    def by_sha256(self, sha256: str, days: Iterable[str]) -> Receipt | None:
+        """The newest with these bytes, from any device."""
+        return self._any(
+            days,
+            "WHERE digest = ? AND sha256 = ? ORDER BY number DESC LIMIT 1",
+            (_digest(sha256), bytes.fromhex(sha256)),
+        )
+
+    def by_digest(
+        self, device: str, sha256: str, sequence: int | None, days: Iterable[str]
+    ) -> Receipt | None:
+        return self._any(
+            days,
+            "WHERE digest = ? AND sha256 = ? AND device = ? AND sequence IS ? "
+            "ORDER BY number LIMIT 1",
+            (_digest(sha256), bytes.fromhex(sha256), device, sequence),
+        )
+
+    def by_key(self, device: str, key: str, days: Iterable[str]) -> Receipt | None:
+        return self._any(
+            days, "WHERE device = ? AND idem = ? ORDER BY number LIMIT 1", (device, key)
+        )
+
+    def _any(self, days: Iterable[str], where: str, values: tuple[object, ...]) -> Receipt | None:
+        for day in days:
+            found = self._first(day, where, values)
+            if found is not None:
+                return found
+        return None
+
+    def latest(self, limit: int) -> list[Receipt]:
+        """The newest arrivals among the uploaded."""
+        found: list[Receipt] = []
+        for day in reversed(self.days()):
+            query = _SELECT + "ORDER BY id DESC LIMIT ?"
+            rows = self._read(day, lambda db, q=query: db.execute(q, (limit,)).fetchall())  # type: ignore[misc]
+            found += [_receipt(row) for row in rows or ()]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def local(self, day: str) -> Iterator[Receipt]:
+        """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
+        return self._pages(day, "local = 1 AND")
+
+    def all(self, day: str) -> Iterator[Receipt]:
+        return self._pages(day, "")
+
+    def _pages(self, day: str, where: str) -> Iterator[Receipt]:
+        last = ""
+        query = _SELECT + f"WHERE {where} id > ? ORDER BY id LIMIT 1000"
+        while True:
+            rows = self._read(day, lambda db, after=last: db.execute(query, (after,)).fetchall())  # type: ignore[misc]
+            if not rows:
+                return
+            for row in rows:
+                yield _receipt(row)
+            last = rows[-1][0]
+
+    def totals(self) -> tuple[Count, Count]:
+        """(local, pruned) over all days, from each day's maintained totals."""
+        local, pruned = Count(), Count()
+        for day in self.days():
+            found = self._read(day, self._day_totals(day))
+            if found is not None:
+                local, pruned = local + found[0], pruned + found[1]
+        return local, pruned
+
+    def day_totals(self, day: str) -> Count:
+        """All receipts of one day."""
+        found = self._read(day, self._day_totals(day))
+        return Count() if found is None else found[0] + found[1]
+
+    def _day_totals(self, day: str) -> Callable[[sqlite3.Connection], tuple[Count, Count]]:
+        def read(db: sqlite3.Connection) -> tuple[Count, Count]:
+            rows = db.execute("SELECT local, images, bytes FROM totals").fetchall()
+            counts = {local: Count(images, size) for local, images, size in rows}
+            return counts[1], counts[0]
+
+        return read
+
+    def counted(self, day: str) -> tuple[Count, Count]:
+        """(local, pruned) of a day, counted row by row: for verify."""
+        rows = self._read(
+            day,
+            lambda db: db.execute(
+                "SELECT local, count(*), sum(size) FROM images GROUP BY local"
+            ).fetchall(),
+        )
+        counts = {local: Count(images, size) for local, images, size in rows or ()}
+        return counts.get(1, Count()), counts.get(0, Count())
+
+    def in_folder(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of the images with a receipt that arrived in one minute folder."""
+        day, _, minute = folder.partition("/")
+        low = f"{day.replace('-', '')}T{minute}"
+        rows = self._read(
+            day,
+            lambda db: db.execute(
+                "SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~")
+            ).fetchall(),
+        )
+        return dict(rows or ())
+
+    def damaged(self, day: str) -> str:
+        """What SQLite's own check says is wrong with a day; empty if nothing."""
+        try:
+            found = self._read(day, lambda db: db.execute("PRAGMA quick_check(1)").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            return str(error)
+        return "" if found in (None, "ok") else str(found)
+
+    # -- writing
+
+    def add(self, finished: Iterable[tuple[Name, Item | Receipt, Sent, datetime]]) -> None:
+        """Write the receipts of a batch, durable when it returns; one that is there stays."""
+        by_day: dict[str, list[tuple[Name, Item | Receipt, Sent, datetime]]] = {}
+        for entry in finished:
+            by_day.setdefault(entry[0].day, []).append(entry)
+        for day, entries in sorted(by_day.items()):
+            with self._lock:
+                connection = self._connection(day, create=True)
+                assert connection is not None
+                with sqlite.transaction(connection) as db:
+                    for name, known, sent, uploaded_at in entries:
+                        _add(db, name, known, sent, uploaded_at)
+                sqlite.checkpoint(connection)
+
+    def mark_pruned(self, day: str, ids: Iterable[str]) -> None:
+        """Their local copies are about to go; durable when it returns."""
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is None:
+                return
+            with sqlite.transaction(connection) as db:
+                db.executemany(
+                    "UPDATE images SET local = 0 WHERE id = ?", [(ident,) for ident in ids]
+                )
+            sqlite.checkpoint(connection)
+
+    def mark_local(self, day: str, ids: Iterable[str]) -> None:
+        """Their files turned out to be in done/ after all (verify --repair)."""
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is not None:
+                with sqlite.transaction(connection) as db:
+                    db.executemany(
+                        "UPDATE images SET local = 1 WHERE id = ?", [(ident,) for ident in ids]
+                    )
+
+    def forget(self, day: str) -> None:
+        """Close a day file, so that it can be dropped whole."""
+        with self._lock:
+            known = self._open.pop(day, None)
+            if known is not None:
+                known.close()
+
+
+def _is_day(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def _add(
+    db: sqlite3.Connection, name: Name, known: Item | Receipt, sent: Sent, uploaded_at: datetime
+) -> None:
+    # Keys mostly end in the file's name, and what stands before it repeats: kept once.
+    cut = sent.key.rfind("/") + 1
+    db.execute(
+        "INSERT OR IGNORE INTO places (bucket, folder) VALUES (?, ?)", (sent.bucket, sent.key[:cut])
+    )
+    (place,) = db.execute(
+        "SELECT place FROM places WHERE bucket = ? AND folder = ?", (sent.bucket, sent.key[:cut])
+    ).fetchone()
+    key = known.key if isinstance(known, Item) else known.key_given
+    db.execute(
+        "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
+        " local, uploaded_at, place, rest, etag, version_id) VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?)",
+        (
+            name.id,
+            name.ext,
+            name.device,
+            bytes.fromhex(known.sha256),
+            _digest(known.sha256),
+            known.size,
+            key or None,
+            known.sequence,
+            int(uploaded_at.timestamp()),
+            place,
+            sent.key[cut:],
+            sent.etag,
+            sent.version_id,
+        ),
+    )

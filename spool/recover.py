@@ -1,0 +1,69 @@
+"""After an unclean stop: add to the catalog what its files say and its lost rows do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from spool import durable
+from spool.catalog import Catalog
+from spool.errors import Missing
+from spool.files import Files, read_metadata, read_reason
+from spool.item import Count, State
+from spool.receipts import Receipts
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start found: uploads that were cut off, and images whose rows were lost."""
+
+    cut_off: int = 0
+    restored: int = 0
+
+
+def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
+    """Restore the rows of the named minute folders from their files; how many were missing.
+
+    Bounded by the folders that the catalog names: the one that was filled when it stopped, the one
+    before, and any in which an accept was still under way.
+    """
+    restored = 0
+    for folder in catalog.named():
+        arrived: dict[str, int] = {}
+        # On disk before it is known: the receiver may have died between its link and its fsync.
+        durable.sync_folders({files.new / folder})
+        for name in files.names_in(files.new / folder):
+            item = catalog.get(name.id)
+            if item is None and receipts.get(name.id) is None:
+                try:
+                    meta = read_metadata(files.in_new(name), name)
+                except (OSError, Missing):
+                    continue  # the run sets aside what cannot be read, when verify has found it
+                restored += catalog.restore(name, meta, State.WAITING)
+                arrived[name.id] = meta.size
+            else:
+                arrived[name.id] = item.size if item is not None else 0
+        for name in files.names_in(files.aside):
+            if name.folder == folder:
+                item = catalog.get(name.id)
+                if item is None:
+                    path = files.in_aside(name)
+                    meta = read_metadata(path, name)
+                    catalog.restore(name, meta, State.SET_ASIDE, error=read_reason(path))
+                    arrived[name.id] = meta.size
+                else:
+                    arrived[name.id] = item.size
+        arrived.update(receipts.in_folder(folder))
+        for name in files.names_in(files.done / folder):
+            if name.id not in arrived:
+                item = catalog.get(name.id)
+                arrived[name.id] = (
+                    item.size if item is not None else files.in_done(name).stat().st_size
+                )
+        catalog.recount(folder, _count(arrived.values()))
+    return restored
+
+
+def _count(sizes: Iterable[int]) -> Count:
+    known = list(sizes)
+    return Count(len(known), sum(known))

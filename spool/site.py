@@ -1,0 +1,201 @@
+"""What no file stands behind: runs, requests, a limit in force, what was learnt. Commits are FULL.
+
+This is the owner's own data, and belongs in a backup; the catalog does not.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spool import sqlite
+from spool.item import Count
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE runs (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        trigger TEXT NOT NULL,
+        outcome TEXT NOT NULL DEFAULT '',
+        exit_code INTEGER,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        wire_bytes INTEGER NOT NULL DEFAULT 0,
+        set_aside INTEGER NOT NULL DEFAULT 0,
+        deferred INTEGER NOT NULL DEFAULT 0,
+        message TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY,
+        word TEXT NOT NULL,
+        image TEXT NOT NULL,
+        asked_at INTEGER NOT NULL,
+        UNIQUE (word, image)
+    ) STRICT;
+    CREATE TABLE memory (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE forgotten (
+        day TEXT PRIMARY KEY,
+        images INTEGER NOT NULL,
+        bytes INTEGER NOT NULL
+    ) STRICT;
+    """,
+)
+KEEP_RUNS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the uploader. ``bytes`` are the images', ``wire_bytes`` all that left."""
+
+    id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    trigger: str = "hand"  # "cron", "schedule" or "hand"
+    outcome: str = ""  # empty while it runs
+    exit_code: int | None = None
+    images: int = 0
+    bytes: int = 0
+    wire_bytes: int = 0
+    set_aside: int = 0
+    deferred: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A move that a command asked for while a run held the lock; the next run carries it out."""
+
+    number: int
+    word: str
+    image: str
+
+
+class Site:
+    """``state/site.sqlite3``. Open it after any fork."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite.connect(path, MIGRATIONS, full=True)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def save_run(self, run: Run) -> None:
+        """Insert or update."""
+        values = (
+            run.id,
+            _stamp(run.started_at),
+            None if run.ended_at is None else _stamp(run.ended_at),
+            run.trigger,
+            run.outcome,
+            run.exit_code,
+            run.images,
+            run.bytes,
+            run.wire_bytes,
+            run.set_aside,
+            run.deferred,
+            run.message,
+        )
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute(
+                "INSERT INTO runs (id, started_at, ended_at, trigger, outcome, exit_code, images,"
+                " bytes, wire_bytes, set_aside, deferred, message)"
+                " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12) ON CONFLICT (id) DO UPDATE SET"
+                " ended_at = ?3, outcome = ?5, exit_code = ?6, images = ?7, bytes = ?8,"
+                " wire_bytes = ?9, set_aside = ?10, deferred = ?11, message = ?12",
+                values,
+            )
+            db.execute(
+                "DELETE FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?", (KEEP_RUNS,)
+            )
+        sqlite.checkpoint(self._db)
+
+    def end_killed_runs(self, now: datetime) -> int:
+        """Give an end to runs that never wrote theirs; only under the drain lock."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            return db.execute(
+                "UPDATE runs SET outcome = 'killed', ended_at = ?, message = 'it ended without a "
+                "word; its images were asked for again' WHERE outcome = ''",
+                (_stamp(now),),
+            ).rowcount
+
+    def runs(self, limit: int) -> tuple[Run, ...]:
+        """Newest first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes,"
+                " wire_bytes, set_aside, deferred, message FROM runs ORDER BY number DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return tuple(
+            Run(row[0], _instant(row[1]), None if row[2] is None else _instant(row[2]), *row[3:])
+            for row in rows
+        )
+
+    def ask(self, word: str, image: str, now: datetime) -> None:
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute(
+                "INSERT OR IGNORE INTO requests (word, image, asked_at) VALUES (?, ?, ?)",
+                (word, image, _stamp(now)),
+            )
+
+    def requests(self) -> list[Request]:
+        with self._lock:
+            rows = self._db.execute("SELECT number, word, image FROM requests ORDER BY number")
+            return [Request(*row) for row in rows.fetchall()]
+
+    def answered(self, request: Request) -> None:
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute("DELETE FROM requests WHERE number = ?", (request.number,))
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a small JSON value; None forgets it."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            if value is None:
+                db.execute("DELETE FROM memory WHERE name = ?", (name,))
+            else:
+                db.execute(
+                    "INSERT INTO memory (name, value) VALUES (?1, ?2) "
+                    "ON CONFLICT (name) DO UPDATE SET value = ?2",
+                    (name, json.dumps(value)),
+                )
+
+    def recall(self, name: str) -> Any:
+        with self._lock:
+            row = self._db.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def forget_day(self, day: str, count: Count) -> None:
+        """A day's receipts are about to be dropped; may be said again after a kill."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute(
+                "INSERT OR IGNORE INTO forgotten (day, images, bytes) VALUES (?, ?, ?)",
+                (day, count.images, count.bytes),
+            )
+
+    def forgotten(self, standing: Collection[str]) -> Count:
+        """All images whose receipts were dropped with their day; not the days still standing."""
+        with self._lock:
+            rows = self._db.execute("SELECT day, images, bytes FROM forgotten").fetchall()
+        gone = [Count(images, size) for day, images, size in rows if day not in standing]
+        return sum(gone, Count())
+
+
+def _stamp(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000)
+
+
+def _instant(stamp: int) -> datetime:
+    return datetime.fromtimestamp(stamp / 1_000_000, UTC)

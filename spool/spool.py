@@ -1,0 +1,315 @@
+"""The spool as its users see it: the receiver's side, and what everybody may read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spool import durable, ledger, locks, names, place, units
+from spool import recover as recovery
+from spool.catalog import Catalog
+from spool.durable import Folders, Incoming
+from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
+from spool.files import FOLDERS, Files
+from spool.identity import Held, Turns, identities
+from spool.item import Count, Metadata, Receipt
+from spool.locks import Lock
+from spool.names import EXTENSIONS
+from spool.receipts import Receipts
+from spool.recover import Recovered
+from spool.settings import Settings
+from spool.site import Run, Site
+
+_CHECKPOINT_SECONDS = 2.0
+LIMIT = "limit"
+"""The site's memory of a ``headgate limit`` in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The image is ours, durably; ``duplicate`` if it already was."""
+
+    receipt: Receipt
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """The cap, and what the last interval used of it, in bytes and seconds."""
+
+    rate: int
+    budget: int
+    interval: int
+    used: int
+    full_rate: int  # without a limit in force
+    limit_reason: str = ""
+    limit_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One look at everything. ``unaccounted`` is 0, or something is wrong: run verify."""
+
+    at: datetime
+    received: Count
+    waiting: Count
+    sending: Count
+    set_aside: Count
+    uploaded_local: Count
+    uploaded_pruned: Count
+    unaccounted: int
+    oldest_waiting_at: datetime | None
+    latest: tuple[Receipt, ...]
+    runs: tuple[Run, ...]
+    budget: BudgetUse
+    free_bytes: int
+    disk_bytes: int
+    free_inodes: int
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware."""
+    return datetime.now(UTC)
+
+
+class Spool:
+    """One spool folder, open. Open it after any fork; close it when done."""
+
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        """Use ``Spool.open``; this opens what is there."""
+        self.settings = settings
+        self.path = settings.spool
+        self.now = now
+        self.files = Files(self.path)
+        state = self.files.state
+        try:
+            self.catalog = Catalog(state / "catalog.sqlite3")
+        except sqlite3.DatabaseError as error:
+            raise SpoolUnfit(
+                f"the catalog in {state} is damaged ({error}); stop the receiver and run "
+                "headgate verify --repair, which makes it anew from the images"
+            ) from error
+        try:
+            self.site = Site(state / "site.sqlite3")
+        except BaseException:
+            self.catalog.close()
+            raise
+        self.receipts = Receipts(state / "receipts")
+        kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
+        self._held = Held(self.files, self.catalog, self.receipts, kept)
+        self._turns = Turns()
+        self._folders = Folders(self.files.new)
+        self._closing = threading.Event()
+        self._checkpoints: threading.Thread | None = None
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        create: bool = True,
+        probe: bool = True,
+        now: Callable[[], datetime] = utc_now,
+    ) -> Spool:
+        """The spool that the settings name, made where it is missing unless ``create`` is False.
+
+        SpoolUnfit if this place cannot keep the promise: the sentence says what can.
+        """
+        prepare(settings, create=create, probe=probe)
+        return cls(settings, now)
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._checkpoints is not None:
+            self._checkpoints.join()
+        self._folders.close()
+        self.receipts.close()
+        self.site.close()
+        self.catalog.close()
+
+    # -- the receiver's side
+
+    def hold_receiver_lock(self) -> Lock:
+        """There is one receiver; LockHeld names the other."""
+        try:
+            return locks.acquire(
+                self.files.tmp, self.files.state / "receiver.lock", "a receiver", wait_seconds=2
+            )
+        except LockHeld as error:
+            raise LockHeld(f"{error}: this spool already has its receiver; stop that one") from None
+
+    def hold_drain_lock(self, who: str, wait_seconds: float) -> Lock:
+        """Who holds it may move and unlink in new/, done/ and aside/."""
+        return locks.acquire(
+            self.files.new, self.files.state / "drain.lock", who, wait_seconds=wait_seconds
+        )
+
+    def recover(self) -> Recovered:
+        """Make good an unclean stop; the receiver calls it under its lock, before it listens."""
+        cut_off = durable.empty_tmp(self.files.tmp)
+        restored = recovery.scan(self.files, self.catalog, self.receipts)
+        self._checkpoints = threading.Thread(
+            target=self._checkpoint, name="checkpoints", daemon=True
+        )
+        self._checkpoints.start()
+        return Recovered(cut_off, restored)
+
+    def _checkpoint(self) -> None:
+        while not self._closing.wait(_CHECKPOINT_SECONDS):
+            try:
+                self.catalog.checkpoint()
+            except sqlite3.Error:
+                continue  # the disk's trouble shows at the next accept, which can say so
+
+    def incoming(self) -> Incoming:
+        """A file in tmp/ to receive into; a context manager."""
+        return Incoming(self.files.tmp)
+
+    def accept(self, incoming: Incoming, device: str, meta: Metadata) -> Accepted:
+        """Make a received image ours: when this returns, it survives a power cut.
+
+        IdentityConflict if its key names other bytes, MetadataTooLarge, DiskTrouble: then it is
+        not acknowledged, and leaving ``incoming`` unlinks it.
+        """
+        attribute = meta.encode()
+        try:
+            with self._turns.taken(identities(device, meta)):
+                held = self._held.find(device, meta, self.now())
+                if held is not None:
+                    if held.sha256 != meta.sha256:
+                        raise IdentityConflict(held)
+                    return Accepted(held, duplicate=True)
+                return self._publish(incoming, device, meta, attribute)
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            code = errno.ENOSPC if full else errno.EIO
+            raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
+
+    def _publish(
+        self, incoming: Incoming, device: str, meta: Metadata, attribute: bytes
+    ) -> Accepted:
+        name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
+        folder = name.folder
+        self.catalog.enter(folder)
+        try:
+            name = durable.publish(incoming, attribute, name, self._folders)
+            if name.folder != folder:  # bumped into the next minute
+                self.catalog.leave(folder)
+                folder = name.folder
+                self.catalog.enter(folder)
+            self.catalog.add(name, meta)
+        finally:
+            self.catalog.leave(folder)
+        item = self.catalog.get(name.id)
+        assert item is not None
+        return Accepted(self._held.receipt_of(item), duplicate=False)
+
+    def probe(self) -> None:
+        """Write a probe the way an image is written; DiskTrouble names the step that failed."""
+        durable.probe(self.path)
+
+    # -- what everybody may read
+
+    def receipt(self, ref: str) -> Receipt | None:
+        """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits)."""
+        return self._held.receipt(ref)
+
+    def warnings(self) -> list[str]:
+        """Why an acknowledgement may not survive a power cut in this place."""
+        return place.warnings(self.path)
+
+    def free(self) -> tuple[int, int, int]:
+        """Free bytes, all bytes and free inodes of the spool's file system."""
+        disk = os.statvfs(self.path)
+        # A file system without a count of inodes (btrfs) has no end of them.
+        inodes = disk.f_favail if disk.f_files else 2**63 - 1
+        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, inodes
+
+    def budget(self) -> BudgetUse:
+        """The cap in force now, and its use."""
+        interval = int(self.settings["uplink.interval"])
+        rate, full = self.settings.rate, self.settings.rate
+        limit = self.site.recall(LIMIT)
+        reason, until = "", None
+        if limit:
+            until = datetime.fromisoformat(str(limit["until"]))
+            if self.now() < until:
+                link = int(self.settings["uplink.link"])
+                rate = units.parse_percent(str(limit["share"])).of(link)
+                reason = str(limit["reason"])
+            else:
+                until = None
+        used = ledger.read_used(self.files.state / "ledger", interval)
+        return BudgetUse(rate, rate * interval, interval, used, full, reason, until)
+
+    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
+        """One look at everything; its cost does not grow with the backlog."""
+        totals = self.catalog.totals()
+        local, pruned = self.receipts.totals()
+        pruned += self.site.forgotten(self.receipts.days())
+        known = totals.waiting + totals.sending + totals.set_aside + local + pruned
+        oldest = self.catalog.oldest_waiting()
+        newest = [self._held.receipt_of(item) for item in self.catalog.latest(latest)]
+        newest += [r for r in self.receipts.latest(latest) if all(r.id != n.id for n in newest)]
+        newest.sort(key=lambda receipt: receipt.received_at, reverse=True)
+        free, size, inodes = self.free()
+        return Facts(
+            at=self.now(),
+            received=totals.received,
+            waiting=totals.waiting,
+            sending=totals.sending,
+            set_aside=totals.set_aside,
+            uploaded_local=local,
+            uploaded_pruned=pruned,
+            unaccounted=totals.received.images - known.images,
+            oldest_waiting_at=None if oldest is None else oldest.name.received_at,
+            latest=tuple(newest[:latest]),
+            runs=self.site.runs(runs),
+            budget=self.budget(),
+            free_bytes=free,
+            disk_bytes=size,
+            free_inodes=inodes,
+        )
+
+
+def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:
+    """Make and check the spool's folders and its ledger; SpoolUnfit says what is wrong."""
+    root: Path = settings.spool
+    state = root / "state"
+    fresh = not state.exists()
+    if fresh and not create:
+        raise SpoolUnfit(f"there is no spool at {root} yet; the receiver makes it when it starts")
+    try:
+        durable.make_root(root, FOLDERS)
+        devices = {os.stat(root / folder).st_dev for folder in FOLDERS}
+        if len(devices) > 1:
+            raise SpoolUnfit(
+                f"{root}: tmp, new, done, aside and state must be on one file system; "
+                "a link across two is not possible, and a copy would not be durable"
+            )
+        if probe:
+            durable.probe(root)
+        if fresh:
+            interval = int(settings["uplink.interval"])
+            ledger.create(
+                state / "ledger", interval, ledger.boot_id(), spent=False, now=ledger.boottime()
+            )
+    except DiskTrouble as error:
+        if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
+            raise SpoolUnfit(
+                f"{root}: this file system has no room for 4 KB of extended attributes "
+                "(user.*), in which an image's metadata travels; use ext4 with 4 KB blocks, xfs "
+                "or btrfs"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise SpoolUnfit(
+                f"{error}; {root} must belong to, and be writable by, the group that the receiver "
+                "and the uploader share"
+            ) from error
+        raise SpoolUnfit(f"{root}: {error}") from error

@@ -1,0 +1,292 @@
+"""verify: look at everything, say every disagreement, and mend it when asked.
+
+The files decide. A look while the receiver and a run are at work sees images on their way, so each
+finding is looked at again before it counts.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from spool import durable, ledger
+from spool.errors import Missing
+from spool.files import read_metadata, read_reason, read_sent
+from spool.item import Item, Receipt, State
+from spool.mover import Mover
+from spool.names import Name
+from spool.spool import Spool
+
+_PAGE = 1000
+
+
+class Kind(StrEnum):
+    """Every disagreement that verify knows."""
+
+    LOST = "lost"  # the catalog has it; its file is nowhere
+    UNKNOWN = "not in the catalog"
+    MISPLACED = "elsewhere than the catalog says"
+    TWICE = "in two places"
+    UNPROVED = "in done/ without proof"
+    NO_RECEIPT = "uploaded, without its receipt"
+    PRUNED = "pruned, but its receipt says local"
+    LOCAL = "local, but its receipt says pruned"
+    CHANGED = "not the bytes that were received"
+    TOTALS = "the totals do not add up"
+    FOREIGN = "not made by Headgate"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """One thing that is not as it should be. ``lost`` images are the ones that matter."""
+
+    kind: Kind
+    what: str  # an id, a path below the spool, or a file of the state
+    detail: str = ""
+    name: Name | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.kind}" + (f" ({self.detail})" if self.detail else "")
+
+
+def disagreements(
+    spool: Spool, *, deep: bool = False, sleep: Callable[[float], None] = time.sleep
+) -> list[Disagreement]:
+    """Everything that is wrong; with ``deep`` every image is read and hashed as well."""
+    found = list(_look(spool, deep))
+    if found:
+        sleep(1.0)  # what was merely on its way has arrived by then
+        again = {(item.kind, item.what) for item in _look(spool, deep)}
+        found = [item for item in found if (item.kind, item.what) in again]
+    return found
+
+
+def _look(spool: Spool, deep: bool) -> Iterator[Disagreement]:
+    damaged = spool.catalog.damaged()
+    if damaged:
+        yield Disagreement(Kind.DAMAGED, "catalog.sqlite3", damaged)
+    if spool.files.state.joinpath("ledger").exists():
+        trouble = ledger.damage(spool.files.state / "ledger")
+        if trouble:
+            yield Disagreement(Kind.DAMAGED, "ledger", trouble)
+    for path in spool.files.foreign():
+        yield Disagreement(Kind.FOREIGN, str(path.relative_to(spool.path)))
+    yield from _files(spool, deep)
+    yield from _rows(spool)
+    yield from _receipts(spool)
+    yield from _totals(spool)
+
+
+def _files(spool: Spool, deep: bool) -> Iterator[Disagreement]:
+    files = spool.files
+    for base in (files.new, files.done):
+        for folder in files.minutes(base):
+            for name in files.names_in(base / folder):
+                yield from _file(spool, base / folder / name.file, name, deep)
+    for name in files.names_in(files.aside):
+        yield from _file(spool, files.aside / name.file, name, deep)
+
+
+def _file(spool: Spool, path: Path, name: Name, deep: bool) -> Iterator[Disagreement]:
+    def say(kind: Kind, detail: str = "") -> Disagreement:
+        return Disagreement(kind, name.id, detail, name)
+
+    item, receipt = spool.catalog.get(name.id), spool.receipts.get(name.id)
+    top = path.relative_to(spool.path).parts[0]
+    places = spool.files.places(name)
+    if len(places) > 1:
+        if path == places[0]:
+            folders = [place.relative_to(spool.path).parts[0] for place in places]
+            yield say(Kind.TWICE, " and ".join(folders))
+        return
+    if not places:
+        return  # it has moved on since the folder was listed
+    if top == "done":
+        if receipt is None:
+            proved = read_sent(path) is not None
+            yield say(Kind.NO_RECEIPT if proved else Kind.UNPROVED)
+        elif not receipt.local:
+            yield say(Kind.LOCAL)
+    elif receipt is not None:
+        yield say(Kind.MISPLACED, f"in {top}/, but it is uploaded")
+    elif item is None:
+        yield say(Kind.UNKNOWN, f"in {top}/")
+    elif (item.state is State.SET_ASIDE) != (top == "aside"):
+        yield say(Kind.MISPLACED, f"in {top}/, but the catalog says {item.state}")
+    known = item or receipt
+    if known is not None:
+        yield from _bytes(path, name, known, deep)
+
+
+def _bytes(path: Path, name: Name, known: Item | Receipt, deep: bool) -> Iterator[Disagreement]:
+    try:
+        if deep:
+            sha256, size = durable.hash_file(path)
+            if sha256 != known.sha256:
+                yield Disagreement(Kind.CHANGED, name.id, f"its SHA-256 is {sha256}", name)
+                return
+        else:
+            size = os.lstat(path).st_size
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Disagreement(Kind.CHANGED, name.id, str(error.strerror), name)
+        return
+    if size != known.size:
+        yield Disagreement(Kind.CHANGED, name.id, f"{size} bytes, not {known.size}", name)
+
+
+def _rows(spool: Spool) -> Iterator[Disagreement]:
+    after = 0
+    while page := spool.catalog.after(after, _PAGE):
+        for item in page:
+            if not spool.files.places(item.name) and spool.receipts.get(item.id) is None:
+                yield Disagreement(Kind.LOST, item.id, f"the catalog says {item.state}", item.name)
+        after = page[-1].arrival
+
+
+def _receipts(spool: Spool) -> Iterator[Disagreement]:
+    for day in spool.receipts.days():
+        damaged = spool.receipts.damaged(day)
+        if damaged:
+            yield Disagreement(Kind.DAMAGED, spool.receipts.path(day).name, damaged)
+            continue
+        for receipt in spool.receipts.local(day):
+            if not spool.files.places(receipt.name):
+                yield Disagreement(Kind.PRUNED, receipt.id, "", receipt.name)
+        local, pruned = spool.receipts.counted(day)
+        if local + pruned != spool.receipts.day_totals(day):
+            yield Disagreement(Kind.TOTALS, spool.receipts.path(day).name)
+
+
+def _totals(spool: Spool) -> Iterator[Disagreement]:
+    kept, counted = spool.catalog.totals(), spool.catalog.counted()
+    if kept != counted:
+        yield Disagreement(Kind.TOTALS, "catalog.sqlite3", f"{kept}, but the rows say {counted}")
+    facts = spool.facts(0, 0)
+    if facts.unaccounted:
+        yield Disagreement(
+            Kind.TOTALS,
+            "received = new + done + aside + pruned",
+            f"{facts.unaccounted} images are unaccounted for",
+        )
+
+
+def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagreement]:
+    """Mend these by what the files say, the catalog in place; what could not be mended."""
+    left = []
+    for trouble in found:
+        if trouble.name is not None:
+            if not _mend(spool, mover, trouble, trouble.name):
+                left.append(trouble)
+        elif trouble.kind is not Kind.TOTALS:
+            left.append(trouble)
+    local, pruned = spool.receipts.totals()
+    spool.catalog.settle(local + pruned + spool.site.forgotten(spool.receipts.days()))
+    return left
+
+
+def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool:
+    files, now = spool.files, spool.now()
+    item = spool.catalog.get(name.id)
+    match trouble.kind:
+        case Kind.LOST:
+            if item is not None and mover.locate(item, now) == "nowhere":
+                spool.catalog.drop_lost(item)
+            return False  # said aloud, whatever was done about its row
+        case Kind.PRUNED:
+            spool.receipts.mark_pruned(name.day, [name.id])
+        case Kind.LOCAL:
+            spool.receipts.mark_local(name.day, [name.id])
+        case Kind.TWICE:
+            if not _keep_one(spool, name):
+                return False
+        case Kind.UNKNOWN | Kind.UNPROVED | Kind.NO_RECEIPT | Kind.MISPLACED:
+            pass
+        case _:
+            return False
+    places = files.places(name)
+    if not places:
+        return True
+    return _believe(spool, mover, places[0], name)
+
+
+def _keep_one(spool: Spool, name: Name) -> bool:
+    """Of one image in two places keep the one that says most: proved, then waiting, then aside.
+
+    False, and both stay, if their bytes differ: a person has to say which is the image.
+    """
+    places = spool.files.places(name)
+    if len({durable.hash_file(place)[0] for place in places}) > 1:
+        return False
+    done = spool.files.in_done(name)
+    proved = spool.receipts.get(name.id) is not None or (done in places and read_sent(done))
+    keep = done if done in places and proved else places[0]
+    for place in places:
+        if place != keep:
+            durable.remove(place)
+    return True
+
+
+def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
+    """Make catalog and receipts say what the one place of the file says."""
+    files, now = spool.files, spool.now()
+    try:
+        meta = read_metadata(path, name)
+    except (OSError, Missing):
+        return False
+    item, receipt = spool.catalog.get(name.id), spool.receipts.get(name.id)
+    if receipt is not None:
+        if path != files.in_done(name):
+            mover.place(path, files.done, name)
+        spool.receipts.mark_local(name.day, [name.id])
+        spool.catalog.drop([name.id])
+        return True
+    if path == files.in_done(name):
+        sent = read_sent(path)
+        if sent is not None:
+            known = item or Item(name, meta.sha256, meta.size, State.SENDING, key=meta.key)
+            spool.receipts.add([(name, known, sent, sent.uploaded_at or now)])
+            spool.catalog.drop([name.id])
+            return True
+        mover.place(path, files.new, name)  # to be asked for, and sent if it is not there
+    aside = path == files.in_aside(name)
+    state = State.SET_ASIDE if aside else State.WAITING
+    if item is not None:
+        if aside:
+            spool.catalog.put_aside(name.id, read_reason(path) or item.last_error)
+        else:
+            spool.catalog.put_back(name.id)
+        return True
+    error = read_reason(path) if aside else ("metadata lost" if meta.lost else "")
+    spool.catalog.restore(name, meta, state, unknown=True, error=error, received=True)
+    return True
+
+
+def rebuild_catalog(state: Path) -> str:
+    """Move a catalog that SQLite cannot read out of the way; a sentence, or empty if it can.
+
+    Only under the receiver's lock and the drain lock. The images' rows come back by ``repair``.
+    """
+    path = state / "catalog.sqlite3"
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found == "ok":
+        return ""
+    for suffix in ("", "-wal", "-shm"):
+        damaged = path.with_name(path.name + suffix)
+        if damaged.exists():
+            durable.move_over(damaged, damaged.with_name(f"damaged-{damaged.name}"))
+    return f"the catalog was damaged ({found}): made anew from the images; the old one is kept"
