@@ -1,0 +1,160 @@
+"""``headgate cron``: the line that starts the runs, shown, installed, removed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uploader import cron, crontab_line
+from uploader.cli import Context, fail, print_json
+from uploader.crontab_line import CronError, Line
+from uploader.rehearsal import Rehearsal, bare_environment, reach
+
+
+COMMENT = (
+    "# One run of Headgate's uploader every interval (uplink.interval); "
+    "`headgate cron install` puts this line into a tab."
+)
+
+
+@click.group()
+def command() -> None:
+    """Let cron start a run every interval: show, install or remove its line."""
+
+
+def _where(function: Any) -> Any:
+    """The options that choose a tab."""
+    function = click.option(
+        "--user", metavar="NAME", help="Whose tab (root only), or who runs the line of --file."
+    )(function)
+    return click.option(
+        "--file",
+        "path",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="A file with a user column, as in /etc/cron.d, instead of a user's own tab.",
+    )(function)
+
+
+def _tab(path: Path | None, user: str | None) -> cron.Tab:
+    return cron.FileTab(path.absolute()) if path is not None else cron.UserTab(user)
+
+
+def _line(context: Context, path: Path | None, user: str | None) -> Line:
+    if path is not None and user is None:
+        raise CronError("a file of /etc/cron.d names a user in each line: add --user NAME")
+    return cron.line_for(context.settings, user=user if path is not None else None)
+
+
+@command.command()
+@click.option("--command", "headgate", metavar="PATH", help="Another path of the command.")
+@click.option("--settings", "config", metavar="PATH", help="Another settings file's path.")
+@click.option("--user", metavar="NAME", help="With a user column, as in /etc/cron.d.")
+@click.option("--json", "as_document", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(
+    context: Context, headgate: str | None, config: str | None, user: str | None, as_document: bool
+) -> None:
+    """Print the line, and change nothing."""
+    try:
+        if headgate is not None and config is not None:
+            interval = int(context.settings["uplink.interval"])
+            line = Line(interval, headgate, config, user)
+        else:
+            own = cron.line_for(context.settings, user=user)
+            line = Line(own.interval_seconds, headgate or own.headgate, config or own.config, user)
+        made = crontab_line.make(line)
+    except CronError as error:
+        fail(str(error))
+    if as_document:
+        print_json({"line": made, "interval_seconds": line.interval_seconds})
+    else:
+        click.echo(f"{COMMENT}\n{made}")
+
+
+@command.command()
+@_where
+@click.option("--dry-run", is_flag=True, help="Check everything, install nothing.")
+@click.option("--json", "as_document", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def install(
+    context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
+) -> None:
+    """Put the line into a tab, after trying it in cron's own bare environment.
+
+    Every other line of the tab stays as it is, to the byte.
+    """
+    try:
+        line = _line(context, path, user)
+        made = crontab_line.make(line)
+        tab = _tab(path, user)
+        before = tab.read()
+        account = cron.account(user)
+        environment = bare_environment(account, crontab_line.variables(before))
+        run = crontab_line.command(line)
+        Rehearsal(run, line.headgate, line.config, account, environment).check(context.settings)
+        after = crontab_line.put(before, made)
+        if after != before and not dry_run:
+            tab.write(after)
+    except CronError as error:
+        fail(str(error))
+    replaced = [old for old in crontab_line.find(before) if old != made]
+    if as_document:
+        changed = after != before
+        print_json(
+            {
+                "tab": tab.name,
+                "line": made,
+                "changed": changed and not dry_run,
+                "would_change": changed,
+                "replaced": replaced,
+            }
+        )
+        return
+    if after == before:
+        click.echo(f"{tab.name} has this line already:\n{made}")
+        return
+    for old in replaced:
+        click.echo(f"replaces:\n{old}")
+    click.echo(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}")
+    if not cron.is_running():
+        click.echo("note: no cron is running on this machine (service cron start)", err=True)
+
+
+@command.command()
+@_where
+@click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
+@click.option("--json", "as_document", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def remove(
+    _context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
+) -> None:
+    """Take the line out of a tab; every other line stays as it is, to the byte."""
+    try:
+        tab = _tab(path, user)
+        before = tab.read()
+        removed = crontab_line.find(before)
+        if removed and not dry_run:
+            tab.write(crontab_line.take_out(before))
+    except CronError as error:
+        fail(str(error))
+    if as_document:
+        print_json({"tab": tab.name, "removed": [] if dry_run else removed, "found": removed})
+    elif not removed:
+        click.echo(f"{tab.name} has no line of Headgate")
+    else:
+        click.echo(f"{'would go' if dry_run else 'gone'} from {tab.name}:")
+        click.echo("\n".join(removed))
+
+
+@command.command("reach", hidden=True)
+@click.pass_obj
+def show_reach(context: Context) -> None:
+    """What boto3 finds in this environment; install asks it in cron's."""
+    try:
+        print_json(asdict(reach(context.settings)))
+    except CronError as error:
+        fail(str(error))

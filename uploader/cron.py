@@ -1,0 +1,188 @@
+"""Tabs as they are: the crontab command's, or a file of /etc/cron.d; and the line for them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from spool import durable
+from spool.errors import DiskTrouble
+from spool.settings import Settings
+from uploader import crontab_line
+from uploader.crontab_line import CronError, Line
+
+CRON_D = Path("/etc/cron.d")
+
+
+class Tab(Protocol):
+    """A place where cron looks for lines."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def with_user(self) -> bool:
+        """Whether its lines name the user they run as."""
+
+    def read(self) -> bytes:
+        """All of it, to the byte; empty where there is none."""
+
+    def write(self, content: bytes) -> None:
+        """Replace it; remove it where nothing is left."""
+
+
+def _crontab(user: str | None, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
+    found = shutil.which("crontab", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
+    if found is None:
+        raise CronError(
+            "there is no crontab command: install cron (Debian, Ubuntu: apt-get install cron)"
+        )
+    of = ["-u", user] if user is not None and user != account(None).pw_name else []
+    ran = subprocess.run(
+        [found, *of, *arguments],
+        input=stdin,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
+    return ran.returncode, ran.stdout, ran.stderr.decode(errors="replace").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class UserTab:
+    """A user's own tab, by the crontab command; ``user`` None is who calls."""
+
+    user: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"the crontab of {account(self.user).pw_name}"
+
+    @property
+    def with_user(self) -> bool:
+        return False
+
+    def read(self) -> bytes:
+        code, content, said = _crontab(self.user, "-l")
+        if code != 0 and "no crontab for" not in said:
+            raise CronError(f"crontab -l fails: {said}")
+        return content if code == 0 else b""
+
+    def write(self, content: bytes) -> None:
+        code, _, said = (
+            _crontab(self.user, "-", stdin=content) if content else _crontab(self.user, "-r")
+        )
+        if code != 0:
+            raise CronError(f"crontab refuses the new tab: {said}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileTab:
+    """A file with a user in each line, as in /etc/cron.d."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def with_user(self) -> bool:
+        return True
+
+    def read(self) -> bytes:
+        # cron(8) of Debian: names with other characters are passed over in silence.
+        if self.path.parent == CRON_D and not re.fullmatch(r"[A-Za-z0-9_-]+", self.path.name):
+            raise CronError(f"cron ignores {self.path}: only letters, digits, - and _ in its name")
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise CronError(f"cannot read {self.path}: {error.strerror}") from error
+
+    def write(self, content: bytes) -> None:
+        try:
+            if not content:
+                self.path.unlink(missing_ok=True)
+                return
+            durable.write_file(self.path, content)
+            self.path.chmod(0o644)  # cron ignores a file that its group may write
+        except (DiskTrouble, OSError) as error:
+            raise CronError(f"cannot write {self.path}: {error}; it is root's to write") from error
+
+
+def account(user: str | None) -> pwd.struct_passwd:
+    """Who runs the line; CronError when there is no such user."""
+    try:
+        return pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
+    except KeyError as error:
+        raise CronError(f"there is no user {user or os.geteuid()} on this machine") from error
+
+
+def own_command() -> str:
+    """The absolute path of the ``headgate`` command of this environment."""
+    path = Path(sysconfig.get_path("scripts")) / "headgate"
+    if not path.is_file():
+        raise CronError(f"{path} is missing, and cron needs it; install Headgate into this Python")
+    return str(path)
+
+
+def is_running() -> bool:
+    """Whether a cron is seen among the processes."""
+    for name in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if name.read_text().strip() in ("cron", "crond", "fcron"):
+                return True
+    return False
+
+
+def line_for(settings: Settings, *, user: str | None) -> Line:
+    """The line that these settings want; CronError where they give cron no file to read."""
+    if settings.file is None:
+        raise CronError(
+            "there is no settings file, and cron sees no other settings: "
+            "write headgate.toml here or in /etc/headgate"
+        )
+    interval = int(settings["uplink.interval"])
+    return Line(interval, own_command(), str(settings.file.absolute()), user)
+
+
+def check(settings: Settings) -> list[str]:
+    """How cron differs from the settings, in this user's tab and in /etc/cron.d; sentences."""
+    try:
+        tabs: list[Tab] = [UserTab()]
+        names = sorted(CRON_D.iterdir()) if CRON_D.is_dir() else []
+        tabs += [FileTab(path) for path in names if re.fullmatch(r"[A-Za-z0-9_-]+", path.name)]
+        held = [(tab, content) for tab in tabs if crontab_line.find(content := _readable(tab))]
+        if not held:
+            return crontab_line.compare(b"", line_for(settings, user=None))
+        if len(held) > 1:
+            names_held = " and ".join(tab.name for tab, _ in held)
+            return [f"runs start twice: {names_held} each have a line; headgate cron remove one"]
+        tab, content = held[0]
+        user = None
+        if tab.with_user:
+            line = crontab_line.parse(crontab_line.find(content)[0], with_user=True)
+            user = line.user if line and line.user else account(None).pw_name
+        return crontab_line.compare(content, line_for(settings, user=user))
+    except CronError as error:
+        return [str(error)]
+
+
+def _readable(tab: Tab) -> bytes:
+    try:
+        return tab.read()
+    except CronError:
+        if isinstance(tab, UserTab):
+            raise
+        return b""
