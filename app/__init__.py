@@ -1,0 +1,24 @@
+"""The receiver: a synchronous Flask application that makes images durable before it answers.
+
+Bytes go socket -> parser -> a file in the spool's tmp/, hashed on the way. Knows nothing of S3.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.pages import add_pages
+from app.routes import add_routes
+from app.stalls import Stalls
+from app.upload import Uploads
+from spool.spool import Spool
+
+
+def create_app(spool: Spool, stalls: Stalls | None = None) -> Flask:
+    """The application over an open spool; ``stalls`` is watched by the server that runs it."""
+    app = Flask("app", static_folder="static", template_folder="templates")
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    uploads = Uploads(spool, stalls if stalls is not None else Stalls())
+    add_routes(app, uploads)
+    add_pages(app, uploads)
+    return app

@@ -1,0 +1,105 @@
+"""The request's body, read in pieces and counted by us: servers hand on a cut body as a clean end.
+
+Socket trouble ends here, as a refusal; it never looks like trouble with the disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from app.refusals import Refused
+from app.stalls import Stalls
+
+PIECE = 64 * 1024
+"""Bytes asked for at once; larger pieces were measured to be no faster."""
+
+BODY_SECONDS = 60
+GRACE_SECONDS = 10
+MIN_RATE = 4096
+"""Bytes a second, over all of the body, once ``GRACE_SECONDS`` have passed."""
+
+DRAIN_BYTES = 32 * 1024 * 1024
+DRAIN_SECONDS = 2
+
+
+class Source(Protocol):
+    """``wsgi.input`` (PEP 3333): ``read`` returns fewer bytes than asked for only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Body:
+    """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``."""
+
+    def __init__(
+        self,
+        source: Source,
+        length: int | None,
+        limit: int,
+        too_large: Callable[[], Refused],
+        stalls: Stalls,
+        peer: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._length = length
+        self._limit = limit
+        self._too_large = too_large
+        self._stalls = stalls
+        self._peer = peer
+        self._monotonic = monotonic
+        self._started_at = monotonic()
+        self.received = 0
+        self.ended = False
+
+    def read(self) -> bytes:
+        """The next bytes, b"" at the end; Refused when it is short, too slow or too large."""
+        if self.ended:
+            return b""
+        wanted = PIECE if self._length is None else min(PIECE, self._length - self.received)
+        asked_at = self._monotonic()
+        piece = self._take(wanted) if wanted else b""
+        self.received += len(piece)
+        if len(piece) < wanted or self.received == self._length:
+            self.ended = True
+        if self._length is not None and self.ended and self.received < self._length:
+            if self._monotonic() - asked_at >= GRACE_SECONDS:
+                raise self._too_slow()
+            raise Refused("short_body", received=self.received, expected=self._length)
+        if self.received > self._limit:
+            raise self._too_large()
+        self._check_pace()
+        return piece
+
+    def _take(self, wanted: int) -> bytes:
+        try:
+            with self._stalls.reading(self._peer):
+                return self._source.read(wanted)
+        except OSError:  # the client is gone; whoever asks gets a short body
+            return b""
+
+    def _check_pace(self) -> None:
+        if self.ended:
+            return
+        elapsed = self._monotonic() - self._started_at
+        if elapsed > BODY_SECONDS or (
+            elapsed > GRACE_SECONDS and self.received < (elapsed - GRACE_SECONDS) * MIN_RATE
+        ):
+            raise self._too_slow()
+
+    def _too_slow(self) -> Refused:
+        self.ended = True
+        return Refused("too_slow", seconds=BODY_SECONDS, grace=GRACE_SECONDS, rate=MIN_RATE)
+
+    def drain(self) -> None:
+        """Read on and forget, within bounds, so that a client that only writes sees its refusal."""
+        until = self._monotonic() + DRAIN_SECONDS
+        left = DRAIN_BYTES
+        while not self.ended and left > 0 and self._monotonic() < until:
+            wanted = PIECE if self._length is None else min(PIECE, self._length - self.received)
+            piece = self._take(wanted) if wanted else b""
+            self.received += len(piece)
+            left -= len(piece)
+            self.ended = len(piece) < wanted or wanted == 0

@@ -1,0 +1,156 @@
+"""From the body to a file in tmp/: the form is parsed as it arrives, the image written and hashed.
+
+Nothing is acknowledged here. What is refused here leaves nothing behind, because ``Incoming`` is a
+context of the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+
+from app.body import Body
+from app.fields import FIELDS
+from app.filenames import file_name, has_file_name
+from app.kinds import Watcher
+from app.refusals import Refused
+from spool.durable import Incoming
+from spool.names import MEDIA_TYPES
+
+PARTS_MAX = 10
+PART_HEADERS_MAX = 8
+FIELD_BYTES_MAX = 64 * 1024
+TYPES = ", ".join(sorted(kind.removeprefix("image/").upper() for kind in MEDIA_TYPES.values()))
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came beside the bytes."""
+
+    media_type: str = ""
+    file_name: str = ""
+    form: dict[str, str] = field(default_factory=dict)
+
+
+class _Image:
+    """The image on its way into ``incoming``, refused as soon as it cannot be one."""
+
+    def __init__(self, incoming: Incoming, max_image: int) -> None:
+        self._incoming = incoming
+        self._max_image = max_image
+        self._watcher = Watcher()
+
+    def write(self, piece: bytes) -> None:
+        if self._incoming.size + len(piece) > self._max_image:
+            raise Refused("too_large", limit=self._max_image)
+        self._watcher.feed(piece)
+        if self._watcher.kind == "":
+            raise Refused("unsupported_image", types=TYPES)
+        self._incoming.write(piece)
+
+    def finish(self) -> str:
+        """The media type; Refused if the image is empty, of no kind that we take, or cut off."""
+        if self._incoming.size == 0:
+            raise Refused("empty_image")
+        whole = self._watcher.finish()
+        if not self._watcher.kind:
+            raise Refused("unsupported_image", types=TYPES)
+        if not whole:
+            raise Refused("truncated_image", type=self._watcher.kind)
+        return self._watcher.kind
+
+
+def take_raw(body: Body, incoming: Incoming, max_image: int, disposition: str) -> Taken:
+    """The body is the image."""
+    image = _Image(incoming, max_image)
+    while piece := body.read():
+        image.write(piece)
+    return Taken(image.finish(), file_name(disposition))
+
+
+def take_form(
+    body: Body, incoming: Incoming, max_image: int, boundary: str, field_name: str
+) -> Taken:
+    """One image in the field ``field_name``, among text fields of which we need not know all."""
+    parser = PushMultipartParser(
+        boundary.encode("latin-1"),
+        max_header_count=PART_HEADERS_MAX,
+        max_segment_count=PARTS_MAX,
+        header_charset="latin-1",  # any byte; file names are decoded by their own rules
+    )
+    form = _Form(incoming, max_image, field_name)
+    try:
+        while piece := body.read():
+            for event in parser.parse(piece):
+                if event is None:
+                    form.end_part()
+                elif isinstance(event, MultipartSegment):
+                    form.begin_part(event)
+                else:
+                    form.add(bytes(event))
+        parser.close()  # raises unless the closing boundary came
+    except ParserLimitReached as error:
+        raise Refused("form_too_large", parts=PARTS_MAX, field_bytes=FIELD_BYTES_MAX) from error
+    except MultipartError as error:
+        raise Refused("bad_multipart", reason=str(error.args[0])) from error
+    return form.finish()
+
+
+class _Form:
+    """The parts as they come."""
+
+    def __init__(self, incoming: Incoming, max_image: int, field_name: str) -> None:
+        self._incoming = incoming
+        self._max_image = max_image
+        self._field = field_name
+        self._image: _Image | None = None
+        self._in_image = False
+        self._name = ""
+        self._text = b""
+        self._field_bytes = 0
+        self._came: list[str] = []
+        self._taken = Taken()
+
+    def begin_part(self, part: MultipartSegment) -> None:
+        self._name = (part.name or "").encode("latin-1", "replace").decode("utf-8", "replace")
+        disposition = part.header("Content-Disposition") or ""
+        is_file = has_file_name(disposition) or (part.content_type or "").startswith("image/")
+        if is_file and self._image is not None:
+            raise Refused("two_files")
+        if is_file and self._name != self._field:
+            raise Refused("wrong_field", came=self._name[:64] or '""', field=self._field)
+        self._in_image = self._name == self._field
+        self._came.append(self._name[:64])
+        self._text = b""
+        if self._in_image:
+            if self._image is not None:
+                raise Refused("two_files")
+            self._image = _Image(self._incoming, self._max_image)
+            self._taken.file_name = file_name(disposition)
+
+    def add(self, piece: bytes) -> None:
+        if self._in_image and self._image is not None:
+            self._image.write(piece)
+            return
+        self._field_bytes += len(piece)
+        if self._field_bytes > FIELD_BYTES_MAX:
+            raise Refused("form_too_large", parts=PARTS_MAX, field_bytes=FIELD_BYTES_MAX)
+        self._text += piece
+
+    def end_part(self) -> None:
+        if self._name not in FIELDS or self._in_image:
+            return
+        try:
+            text = self._text.decode()
+        except UnicodeDecodeError:
+            text = self._text.decode("cp1252", "replace")
+        if self._taken.form.setdefault(self._name, text) != text:
+            raise Refused("bad_field", reason=f"The field {self._name[:64]} came twice.")
+
+    def finish(self) -> Taken:
+        if self._image is None:
+            came = ", ".join(name for name in self._came if name) or "no named field"
+            raise Refused("no_image", field=self._field, came=came)
+        self._taken.media_type = self._image.finish()
+        return self._taken

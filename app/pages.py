@@ -1,0 +1,125 @@
+"""The status page and the same facts as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, Response, render_template, request
+
+from app import answers
+from app.upload import Uploads
+from app.verdict import Place, Verdict, verdict
+from spool.settings import Settings
+from spool.site import Run
+from spool.spool import Facts
+from spool.units import human_duration, human_size
+
+PHOTO = "docs/photos/china.jpg"
+REFRESH_SECONDS = 15
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'"
+
+
+def _place(uploads: Uploads) -> Place:
+    settings = uploads.spool.settings
+    trouble = uploads.latch.trouble()
+    return Place(
+        keep_free_bytes=uploads.room().keep_free_bytes,
+        disk_trouble="" if trouble is None else str(trouble),
+        open_to_all=settings["receiver.auth"] == "open" and not settings["receiver.allow"],
+    )
+
+
+def status_fields(facts: Facts, said: Verdict, place: Place, settings: Settings) -> dict[str, Any]:
+    """All of the page as one JSON document: instants in UTC, bytes as numbers."""
+    fields = asdict(facts)
+    fields["latest"] = [answers.receipt_fields(receipt) for receipt in facts.latest]
+    plain = {key: _plain(value) for key, value in fields.items()}
+    return {
+        "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
+        **plain,
+        "keep_free_bytes": place.keep_free_bytes,
+        "site": settings["site.name"],
+        "spool": str(settings.spool),
+        "bucket": settings["s3.bucket"],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return answers.instant(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _percent(part: int, whole: int) -> float:
+    return 0.0 if whole <= 0 else round(min(100.0, 100 * part / whole), 1)
+
+
+def _ago(now: datetime) -> Callable[[datetime], str]:
+    def ago(at: datetime) -> str:
+        seconds = (now - at).total_seconds()
+        if -60 < seconds < 1:
+            return "just now"
+        return (
+            f"{human_duration(seconds).split(' ')[0]} {human_duration(seconds).split(' ')[1]} ago"
+        )
+
+    return ago
+
+
+def _took(run: Run) -> str:
+    if run.ended_at is None:
+        return "running"
+    return human_duration((run.ended_at - run.started_at).total_seconds())
+
+
+def curl(settings: Settings, host: str) -> str:
+    """The line that posts a photograph of this repository to the receiver that shows it."""
+    usable = re.fullmatch(r"[A-Za-z0-9.\-:\[\]]{1,260}", host)
+    where = host if usable else settings["receiver.bind"]
+    return f"curl -F {settings['receiver.field']}=@{PHOTO} http://{where}/uploadImage"
+
+
+def add_pages(app: Flask, uploads: Uploads) -> None:
+    """``/`` and ``/status.json``."""
+    settings = uploads.spool.settings
+
+    @app.get("/status.json")
+    def status_json() -> Response:
+        facts, place = uploads.spool.facts(), _place(uploads)
+        response = answers.document(status_fields(facts, verdict(facts, place), place, settings))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.get("/")
+    def status_page() -> Response:
+        facts, place = uploads.spool.facts(), _place(uploads)
+        text = render_template(
+            "status.html",
+            facts=facts,
+            place=place,
+            verdict=verdict(facts, place),
+            settings=settings,
+            budget_percent=_percent(facts.budget.used, facts.budget.budget),
+            disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
+            floor_percent=_percent(place.keep_free_bytes, facts.disk_bytes),
+            refresh_seconds=REFRESH_SECONDS,
+            curl=curl(settings, request.host),
+            size=human_size,
+            duration=human_duration,
+            took=_took,
+            ago=_ago(facts.at),
+            utc=lambda at: at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            iso=answers.instant,
+        )
+        response = Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Content-Security-Policy"] = _POLICY
+        return response

@@ -1,0 +1,222 @@
+"""Every refusal, one row each: code, HTTP status, title, what to do, when to come back.
+
+Pure. ``app.answers`` makes an RFC 9457 problem document of it, whose ``type`` is the relative URI
+``/problems/<code>``; ``Retry-After`` is set where waiting helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: no use in waiting."""
+
+    code: str
+    status: int
+    title: str
+    sentence: str
+    retry_seconds: int | None = None
+
+    @property
+    def retry(self) -> bool:
+        """Whether the same request may succeed later as it is."""
+        return self.retry_seconds is not None
+
+
+_ROWS = (
+    Refusal(
+        "bad_request",
+        400,
+        "The request cannot be understood",
+        "The request is not valid HTTP for this address: {reason}.",
+    ),
+    Refusal(
+        "bad_length",
+        400,
+        "The length is not usable",
+        "Send one Content-Length of decimal digits, or Transfer-Encoding: chunked, and never both.",
+    ),
+    Refusal(
+        "short_body",
+        400,
+        "The body ended too early",
+        "{received} bytes came of {expected}; nothing was stored. Send the image again.",
+        0,
+    ),
+    Refusal(
+        "bad_multipart",
+        400,
+        "The form cannot be read",
+        "The multipart/form-data body is damaged or cut off: {reason}. Nothing was stored.",
+    ),
+    Refusal(
+        "form_too_large",
+        400,
+        "The form is too large",
+        "A form may have {parts} parts, 8 header lines a part and {field_bytes} bytes of fields.",
+    ),
+    Refusal(
+        "wrong_field",
+        400,
+        "The file is under another name",
+        "The file came in the field {came}; this receiver expects it in the field {field}.",
+    ),
+    Refusal(
+        "no_image",
+        400,
+        "There is no image in the form",
+        "The field {field} with the image is missing; what came: {came}.",
+    ),
+    Refusal(
+        "two_files",
+        400,
+        "There is more than one file in the form",
+        "Send one image a request; nothing of this one was stored.",
+    ),
+    Refusal(
+        "empty_image", 400, "The image is empty", "The image has no bytes; nothing was stored."
+    ),
+    Refusal(
+        "bad_field",
+        400,
+        "A field is not usable",
+        "{reason} Nothing was stored; correct it and send again.",
+    ),
+    Refusal(
+        "metadata_too_large",
+        400,
+        "There is too much metadata",
+        "{reason}; send a shorter file name or fewer tags.",
+    ),
+    Refusal(
+        "unauthorized",
+        401,
+        "Who is sending?",
+        "This receiver asks for a token: send Authorization: Bearer with the device's token.",
+    ),
+    Refusal(
+        "forbidden",
+        403,
+        "This sender may not send",
+        "{reason}",
+    ),
+    Refusal(
+        "not_found",
+        404,
+        "There is nothing here",
+        "Images are sent to POST /uploadImage or POST /images; GET /limits says how.",
+    ),
+    Refusal(
+        "no_receipt",
+        404,
+        "No such image is known",
+        "No image with this id or SHA-256 was received, or its receipt has expired.",
+    ),
+    Refusal(
+        "method_not_allowed",
+        405,
+        "The method does not fit",
+        "This address takes {allowed}.",
+    ),
+    Refusal(
+        "too_slow",
+        408,
+        "The body came too slowly",
+        "A body has {seconds} s, and after the first {grace} s at least {rate} bytes a second; "
+        "nothing was stored.",
+        10,
+    ),
+    Refusal(
+        "key_conflict",
+        409,
+        "The key names another image",
+        "This Idempotency-Key already names the image {held}, which has other bytes; "
+        "send new bytes under a new key.",
+    ),
+    Refusal(
+        "length_required",
+        411,
+        "The length is missing",
+        "Send a Content-Length header with a raw image (curl: --data-binary @file); a stream of "
+        "unknown length: send it as multipart/form-data, which may come chunked.",
+    ),
+    Refusal(
+        "too_large",
+        413,
+        "The image is too large",
+        "An image may have {limit} bytes here (receiver.max_image); this one has more.",
+    ),
+    Refusal(
+        "content_encoding",
+        415,
+        "The body is compressed",
+        "Send the image as it is, without Content-Encoding: images are compressed already.",
+    ),
+    Refusal(
+        "unsupported_body",
+        415,
+        "This kind of body is not taken",
+        "Send multipart/form-data{raw}; this body is {came}.",
+    ),
+    Refusal(
+        "unsupported_image",
+        415,
+        "This is not an image that is taken",
+        "The content is none of {types}, whatever its name says; nothing was stored.",
+    ),
+    Refusal(
+        "truncated_image",
+        422,
+        "The image is cut off",
+        "The bytes begin like {type} but their end is missing; nothing was stored. "
+        "Send the whole file.",
+        0,
+    ),
+    Refusal(
+        "too_many_headers",
+        431,
+        "There are too many headers",
+        "A request may have {limit} header lines.",
+    ),
+    Refusal(
+        "internal",
+        500,
+        "The receiver made a mistake",
+        "Nothing was acknowledged; send the image again. The receiver's log has the cause.",
+        10,
+    ),
+    Refusal(
+        "disk_trouble",
+        503,
+        "The disk refuses to write",
+        "Nothing was stored. The receiver tests its disk and accepts again by itself; "
+        "keep the image.",
+        10,
+    ),
+    Refusal(
+        "disk_full",
+        507,
+        "The disk has no room",
+        "Nothing was stored: what is being received needs the free space. "
+        "Keep the image and send it later.",
+        30,
+    ),
+)
+
+REFUSALS: Mapping[str, Refusal] = {row.code: row for row in _ROWS}
+
+
+class Refused(Exception):
+    """A request is refused; ``facts`` fill the sentence and go into the answer as members."""
+
+    def __init__(self, code: str, **facts: str | int) -> None:
+        self.refusal = REFUSALS[code]
+        self.facts = facts
+        super().__init__(self.sentence)
+
+    @property
+    def sentence(self) -> str:
+        return self.refusal.sentence.format_map(self.facts)

@@ -1,0 +1,122 @@
+"""Ends connections whose body stopped flowing, so that no silent client holds a thread for ever.
+
+The server's read blocks until bytes come or the connection ends, and takes no time limit; a
+camera that loses power in the middle of an upload never ends it. So one thread looks, once a
+second, for requests that have waited in one read for ``GRACE_SECONDS``, and shuts for reading the
+connections of that address that carried less than ``MIN_RATE`` since. Their read then returns
+short, and the client can still be answered. Connections are found among this process's own
+descriptors and judged by the kernel's own counters (TCP_INFO, tcp(7)); where there are none (not
+Linux), nothing is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+GRACE_SECONDS = 10
+MIN_RATE = 4096
+"""Bytes a second that keep a connection."""
+
+_LAST_DATA_RECEIVED = struct.Struct("=I")  # milliseconds, at byte 52 of struct tcp_info
+_BYTES_RECEIVED = struct.Struct("=Q")  # at byte 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    at: float
+    bytes_received: int
+
+
+class Stalls:
+    """Who waits for bytes now, and the thread that ends what has stalled."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._waiting: dict[int, tuple[str, float]] = {}
+        self._seen: dict[tuple[object, ...], _Seen] = {}
+
+    @contextmanager
+    def reading(self, peer: str) -> Iterator[None]:
+        """Around one read: this thread waits for bytes from ``peer``, an IP address."""
+        thread = threading.get_ident()
+        self._waiting[thread] = (peer, self._monotonic())
+        try:
+            yield
+        finally:
+            del self._waiting[thread]
+
+    def watch(self, stop: threading.Event) -> None:
+        """Look once a second until ``stop``; runs in a thread of its own."""
+        while not stop.wait(1):
+            self.look()
+
+    def look(self) -> int:
+        """End what has stalled; how many connections."""
+        now = self._monotonic()
+        stuck = {
+            peer for peer, since in tuple(self._waiting.values()) if now - since >= GRACE_SECONDS
+        }
+        if not stuck:
+            self._seen.clear()
+            return 0
+        ended = 0
+        seen: dict[tuple[object, ...], _Seen] = {}
+        for connection in _connections(stuck):
+            with connection:
+                ended += self._judge(connection, now, seen)
+        self._seen = seen
+        return ended
+
+    def _judge(
+        self, connection: socket.socket, now: float, seen: dict[tuple[object, ...], _Seen]
+    ) -> bool:
+        try:
+            name = (connection.getpeername(), connection.getsockname())
+            facts = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+            (silent_ms,) = _LAST_DATA_RECEIVED.unpack_from(facts, 52)
+            (received,) = _BYTES_RECEIVED.unpack_from(facts, 128)
+        except (OSError, struct.error):
+            return False
+        first = self._seen.get(name, _Seen(now, received))
+        if silent_ms < GRACE_SECONDS * 1000:
+            if now - first.at < GRACE_SECONDS:
+                seen[name] = first
+                return False
+            if received - first.bytes_received >= MIN_RATE * (now - first.at):
+                seen[name] = _Seen(now, received)
+                return False
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
+        return True
+
+
+def _connections(peers: set[str]) -> Iterator[socket.socket]:
+    """This process's TCP connections with ``peers``, duplicated: they cannot be closed under us."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return
+    for name in names:
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            connection = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue
+        try:
+            peer = connection.getpeername()
+            wanted = connection.type == socket.SOCK_STREAM and peer[0] in peers
+        except (OSError, IndexError, TypeError):
+            wanted = False
+        if wanted:
+            yield connection
+        else:
+            connection.close()

@@ -1,0 +1,196 @@
+"""The sentence at the top of the status page: how it goes, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from spool.item import Count
+from spool.site import Run
+from spool.spool import Facts
+from spool.units import human_duration, human_size
+
+LATE_INTERVALS = 3
+"""Intervals without a run, or that an image has waited, before the page remarks on it."""
+
+
+class Level(StrEnum):
+    """From calm to red."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gravest finding first; the others as remarks, gravest first."""
+
+    level: Level
+    sentence: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the receiver knows beside the facts of the spool."""
+
+    keep_free_bytes: int
+    disk_trouble: str = ""  # why nothing is accepted, while the latch is closed
+    open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
+
+
+def verdict(facts: Facts, place: Place) -> Verdict:
+    """What to say of these facts at ``facts.at``."""
+    found = [*_disk(facts, place), *_images(facts), *_runs(facts), *_open(place)]
+    found.sort(key=lambda finding: -list(Level).index(finding[0]))  # stable: order of the rules
+    if found and found[0][0] is not Level.NOTE:
+        return Verdict(found[0][0], found[0][1], tuple(text for _, text in found[1:]))
+    remarks = tuple(text for _, text in found)
+    if not facts.received.images:
+        return Verdict(
+            Level.NOTE,
+            "Nothing has been received yet. The line below posts a first photograph.",
+            remarks,
+        )
+    return Verdict(Level.OK, f"All is well: {_flow(facts)}.", remarks)
+
+
+def _disk(facts: Facts, place: Place) -> list[tuple[Level, str]]:
+    free, floor = human_size(facts.free_bytes), human_size(place.keep_free_bytes)
+    if place.disk_trouble:
+        return [
+            (
+                Level.BAD,
+                f"The disk refuses to write ({place.disk_trouble}): nothing is accepted until a "
+                "test write passes. What was acknowledged is safe.",
+            )
+        ]
+    if facts.free_bytes < place.keep_free_bytes:
+        return [
+            (
+                Level.BAD,
+                f"The disk is full: {free} are free and {floor} are kept free, so uploads are "
+                "refused. Free some space, or let the uploader catch up.",
+            )
+        ]
+    if facts.free_bytes < place.keep_free_bytes * 3 // 2:
+        return [
+            (
+                Level.WARN,
+                f"The disk is nearly full: {free} are free, and below {floor} uploads are refused.",
+            )
+        ]
+    return []
+
+
+def _images(facts: Facts) -> list[tuple[Level, str]]:
+    found = []
+    if facts.unaccounted:
+        found.append(
+            (
+                Level.BAD,
+                f"{_images_word(abs(facts.unaccounted))} cannot be accounted for: "
+                "run headgate verify.",
+            )
+        )
+    if facts.set_aside.images:
+        verb = "was" if facts.set_aside.images == 1 else "were"
+        found.append(
+            (
+                Level.WARN,
+                f"{_images_word(facts.set_aside.images)} {verb} set aside and need a person: "
+                "headgate list --state set_aside says why.",
+            )
+        )
+    return found
+
+
+def _runs(facts: Facts) -> list[tuple[Level, str]]:
+    waiting = _waiting(facts.waiting)
+    interval = facts.budget.interval
+    if facts.oldest_waiting_at is None:
+        oldest = 0.0
+    else:
+        oldest = (facts.at - facts.oldest_waiting_at).total_seconds()
+    ended = next((run for run in facts.runs if run.ended_at is not None), None)
+    running = bool(facts.runs) and facts.runs[0].ended_at is None
+    if ended is not None and ended.outcome == "failed":
+        why = f": {ended.message}" if ended.message else ""
+        return [(Level.BAD, f"The last run, {_ago(facts.at, ended)}, failed{why}")]
+    if ended is not None and ended.outcome == "uplink down" and facts.waiting.images:
+        return [
+            (
+                Level.WARN,
+                f"The uplink is down: {waiting}, safe on disk. They are sent when it is back.",
+            )
+        ]
+    if not running and facts.waiting.images and oldest > LATE_INTERVALS * interval:
+        since = facts.runs[0].started_at if facts.runs else None
+        silent = oldest if since is None else (facts.at - since).total_seconds()
+        if silent > LATE_INTERVALS * interval:
+            return [
+                (
+                    Level.WARN,
+                    f"No run has come for {human_duration(silent)}, and {waiting}: "
+                    "headgate cron show says whether one is due; headgate drain starts one.",
+                )
+            ]
+    if facts.waiting.images and oldest > LATE_INTERVALS * interval:
+        left = ""
+        if facts.budget.rate:
+            left = f"; at the cap they need about {_minutes(facts)}"
+        return [
+            (
+                Level.NOTE,
+                f"There is a backlog: {waiting}, the oldest for {human_duration(oldest)}{left}.",
+            )
+        ]
+    return []
+
+
+def _minutes(facts: Facts) -> str:
+    return human_duration(max(60, facts.waiting.bytes / facts.budget.rate))
+
+
+def _open(place: Place) -> list[tuple[Level, str]]:
+    if not place.open_to_all:
+        return []
+    return [
+        (
+            Level.WARN,
+            "Anybody who reaches this port may send images: receiver.auth is open and "
+            "receiver.allow names no network.",
+        )
+    ]
+
+
+def _flow(facts: Facts) -> str:
+    waiting = _waiting(facts.waiting)
+    if facts.runs and facts.runs[0].ended_at is None:
+        return f"{waiting}, and a run is sending now"
+    if not facts.runs:
+        return f"{waiting}; no run has come yet"
+    run = facts.runs[0]
+    if run.images:
+        return f"{waiting}; the last run, {_ago(facts.at, run)}, uploaded {run.images}"
+    return f"{waiting}; the last run, {_ago(facts.at, run)}, had nothing to send"
+
+
+def _waiting(count: Count) -> str:
+    if not count.images:
+        return "no image waits"
+    verb = "waits" if count.images == 1 else "wait"
+    return f"{_images_word(count.images)} ({human_size(count.bytes)}) {verb}"
+
+
+def _images_word(images: int) -> str:
+    return "1 image" if images == 1 else f"{images:,} images"
+
+
+def _ago(now: datetime, run: Run) -> str:
+    return (
+        f"{human_duration(max(0.0, (now - (run.ended_at or run.started_at)).total_seconds()))} ago"
+    )
