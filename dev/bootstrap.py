@@ -189,6 +189,8 @@ def build(scratch: Path) -> None:
     locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
     install(pip, f"{count} packages of {LOCK.name}", locked)
     itself = ["--no-deps", "--no-index", "--no-build-isolation", "-e", str(ROOT)]
+    # A path, not a list of today's packages: a package that is added tomorrow is found too.
+    itself += ["--config-settings", "editable_mode=compat"]
     install(pip, "headgate itself", itself)
 
 

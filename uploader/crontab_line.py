@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from crontab import CronTab
 
+from spool.units import format_duration
+
 MARK = "# headgate drain"
 """Ends our line. For cron it is part of the command, and a comment to the shell that runs it."""
 JOINED = f"{MARK} (the line before had no end)"
@@ -49,12 +51,6 @@ class Line:
     user: str | None = None
 
 
-def _shown(seconds: int) -> str:
-    if seconds == 86400:
-        return "1d"
-    return f"{seconds // 3600}h" if seconds % 3600 == 0 else f"{seconds // 60}min"
-
-
 def schedule(interval_seconds: int) -> str:
     """The five fields of a run every so many seconds; CronError names the nearest two that exist.
 
@@ -65,10 +61,10 @@ def schedule(interval_seconds: int) -> str:
         return found
     below = [seconds for seconds in _SCHEDULES if seconds < interval_seconds][-1:]
     above = [seconds for seconds in _SCHEDULES if seconds > interval_seconds][:1]
-    nearest = " or ".join(_shown(seconds) for seconds in below + above)
+    nearest = " or ".join(format_duration(seconds) for seconds in below + above)
     raise CronError(
-        f"cron cannot start a run every {_shown(interval_seconds)}: it counts anew each hour and "
-        f"each day; set uplink.interval to {nearest}"
+        f"cron cannot start a run every {format_duration(interval_seconds)}: it counts anew "
+        f"each hour and each day; set uplink.interval to {nearest}"
     )
 
 
@@ -193,8 +189,8 @@ def compare(tab: bytes, wanted: Line) -> list[str]:
     faults = []
     if line.interval_seconds != wanted.interval_seconds:
         faults.append(
-            f"cron starts a run every {_shown(line.interval_seconds)}, but uplink.interval is "
-            f"{_shown(wanted.interval_seconds)}; {mend}"
+            f"cron starts a run every {format_duration(line.interval_seconds)}, but "
+            f"uplink.interval is {format_duration(wanted.interval_seconds)}; {mend}"
         )
     if line.config != wanted.config:
         faults.append(f"cron's runs read {line.config}, not {wanted.config}; {mend}")

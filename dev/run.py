@@ -1,0 +1,187 @@
+"""``make run``: the receiver, a drain every 15 seconds, and a stand-in for S3 unless one is set."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from dev.children import BIN, Child, ChildDied, free_port, taken
+from dev.children import wait_until_it_listens as wait_for
+from dev.stand_in import StandIn, environment
+from dev.tethered import end_with_parent
+from spool import units
+from spool.config import load
+from spool.settings import Settings, SettingsError
+
+PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
+DRAIN_SECONDS = 15
+QUIET_CODES = (0, 75)  # done, or another run holds the lock
+RECEIVER_STOP_SECONDS = 80  # longer than an upload in flight may take
+STOP_SECONDS = 20
+
+
+def listening_at(settings: Settings) -> tuple[str, int]:
+    """Host and port of the receiver; a port of 0 becomes a free one."""
+    host, _, port = str(settings["receiver.bind"]).rpartition(":")
+    return host.strip("[]"), int(port) or free_port()
+
+
+def reached_at(host: str) -> str:
+    """The address that a client on this machine uses."""
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{own}]" if ":" in own else own
+
+
+class Schedule:
+    """A drain every so often, one at a time; its failure is told when it is news."""
+
+    def __init__(self, environment: dict[str, str], every_seconds: int) -> None:
+        self._environment = environment
+        self._every = every_seconds
+        self._due = time.monotonic()
+        self._code = 0
+        self.child: Child | None = None
+
+    def tick(self) -> None:
+        """Start what is due, and notice what has ended."""
+        if self.child is not None:
+            code = self.child.code
+            if code is None:
+                return
+            self.child.stop(1)
+            self.child = None
+            if code not in QUIET_CODES and code != self._code:
+                print(f"drain | ended with exit code {code}", file=sys.stderr, flush=True)
+            self._code = code
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._every
+            command = [str(BIN / "headgate"), "drain", "--trigger", "schedule"]
+            self.child = Child("drain", command, self._environment)
+
+
+def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: int) -> str:
+    """What the newcomer needs to know, with the curl that works."""
+    bucket = settings["s3.bucket"]
+    if stand_in is not None:
+        bucket = f"stand-in ({shortened(stand_in.folder)}, kept; name a real one in headgate.toml)"
+    photograph = shortened(PHOTOGRAPH)
+    return (
+        f"\n  page    http://{address}/\n"
+        f"  spool   {settings.spool}\n"
+        f"  bucket  {bucket}\n"
+        f"  drain   every {every} s, at most {units.format_rate(settings.rate)}\n"
+        f"\nPost a photograph:\n"
+        f"  curl -F {settings['receiver.field']}=@{photograph} http://{address}/uploadImage\n"
+        f"\nCtrl-C ends all of it.\n"
+    )
+
+
+def shortened(path: Path) -> str:
+    """The path from here, where it is below this folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class Running:
+    """All that was started, in the order in which it ends: receiver, drain, stand-in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.receiver: Child | None = None
+        self.schedule: Schedule | None = None
+        self.stand_in: StandIn | None = None
+
+    def start(self) -> None:
+        """Start everything and say where it is; ChildDied when something does not come up."""
+        host, port = listening_at(self.settings)
+        if why := taken(host, port):
+            raise ChildDied(
+                f"port {port} of {host} cannot be had ({why}); stop what listens there, or take "
+                f"another: HEADGATE_RECEIVER_BIND={host}:{port + 1} make run"
+            )
+        drains = dict(os.environ)
+        if not self.settings["s3.bucket"]:
+            self.stand_in = StandIn(Path("var/s3").absolute())
+            drains = {**environment("AWS_"), **self.stand_in.variables()}
+        receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": f"{host}:{port}"}
+        self.receiver = Child("receiver", [str(BIN / "headgate-receiver")], receiver)
+        if self.stand_in is not None:
+            self.stand_in.wait()
+        address = reached_at(host)
+        wait_for(self.receiver, address.strip("[]"), port)
+        every = min(DRAIN_SECONDS, int(self.settings["uplink.interval"]))
+        print(greeting(self.settings, f"{address}:{port}", self.stand_in, every), flush=True)
+        self.schedule = Schedule(drains, every)
+
+    def tick(self) -> None:
+        """Look after everything; ChildDied when something that should run has ended."""
+        if self.receiver is not None:
+            self.receiver.require()
+        if self.stand_in is not None:
+            self.stand_in.child.require()
+        if self.schedule is not None:
+            self.schedule.tick()
+
+    def children(self) -> list[tuple[Child, float]]:
+        """What runs, in the order in which it ends, each with the seconds it may take."""
+        drain = self.schedule.child if self.schedule else None
+        stand_in = self.stand_in.child if self.stand_in else None
+        found = [
+            (self.receiver, RECEIVER_STOP_SECONDS),
+            (drain, STOP_SECONDS),
+            (stand_in, STOP_SECONDS),
+        ]
+        return [(child, seconds) for child, seconds in found if child is not None]
+
+    def stop(self) -> None:
+        """Uploads in flight are finished, then the drain ends, then the stand-in."""
+        for child, seconds in self.children():
+            if child.code is None and not child.stop(seconds):
+                print(f"{child.name} did not end by itself and was killed", file=sys.stderr)
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for child, _ in self.children():
+            child.kill()
+
+
+def main() -> int:
+    end_with_parent(os.getppid())
+    ending = threading.Event()
+    try:
+        settings = load()
+    except SettingsError as error:
+        for fault in error.faults:
+            print(f"headgate: {fault}", file=sys.stderr)
+        return 2
+    running = Running(settings)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        if ending.is_set():
+            running.kill()
+            os._exit(1)
+        ending.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    code = 0
+    try:
+        running.start()
+        while not ending.wait(0.2):
+            running.tick()
+        print("\nending (Ctrl-C again: at once)", flush=True)
+    except ChildDied as died:
+        if not ending.is_set():
+            print(f"headgate: {died}", file=sys.stderr, flush=True)
+            code = 1
+    ending.set()
+    running.stop()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

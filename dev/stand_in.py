@@ -1,0 +1,55 @@
+"""The S3 stand-in of a checkout, and the environment that leads a drain to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dev.children import BIN, Child, free_port, wait_until_it_listens
+
+BUCKET = "headgate-stand-in"
+KEY = "stand-in"  # it believes anybody
+
+
+class StandIn:
+    """``headgate s3-local`` on a free port of loopback, its objects kept in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.child = Child(
+            "s3-local",
+            [
+                str(BIN / "headgate"),
+                "s3-local",
+                "--bind",
+                f"127.0.0.1:{self.port}",
+                "--dir",
+                str(folder),
+                "--bucket",
+                BUCKET,
+            ],
+            environment("AWS_"),
+        )
+
+    def wait(self) -> None:
+        """Until it answers; ChildDied if it does not."""
+        wait_until_it_listens(self.child, "127.0.0.1", self.port)
+
+    def variables(self) -> dict[str, str]:
+        """What leads a drain there, and to nobody else."""
+        return {
+            "HEADGATE_S3_BUCKET": BUCKET,
+            "HEADGATE_S3_ENDPOINT_URL": self.endpoint,
+            "HEADGATE_S3_REGION": "us-east-1",
+            "HEADGATE_S3_PROFILE": "",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": KEY,
+        }
+
+
+def environment(*without: str) -> dict[str, str]:
+    """Ours, less the variables that begin so."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)}
