@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -43,9 +44,17 @@ class Child:
     Made by the main thread alone: the kernel ties the parent's death to the thread that forked.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        quiet: bool = False,
+    ) -> None:
         self.name = name
-        self.last_line = ""
+        self.lines: deque[str] = deque(maxlen=50)  # what it said last
+        self._quiet = quiet
         self.process = subprocess.Popen(
             [sys.executable, "-IS", _TETHERED, str(os.getpid()), *command],
             env=dict(environment),
@@ -63,11 +72,12 @@ class Child:
     def _read(self, output: IO[str]) -> None:
         for line in output:
             if text := shown(line.rstrip("\n")):
-                self.last_line = text
-                self.show(text)
+                self.lines.append(text)
+                if not self._quiet:
+                    self.show(text)
 
     def show(self, text: str) -> None:
-        """Called for each line that is not mere information."""
+        """Put a line on the terminal, with whose it is."""
         print(f"{self.name} | {text}", file=sys.stderr, flush=True)
 
     @property
@@ -80,7 +90,7 @@ class Child:
         if self.code is not None:
             self._reader.join(1)
             how = f"by signal {-self.code}" if self.code < 0 else f"with exit code {self.code}"
-            why = f": {self.last_line}" if self.last_line else ""
+            why = f": {self.lines[-1]}" if self.lines else ""
             raise ChildDied(f"{self.name} ended {how}{why}")
 
     def stop(self, seconds: float) -> bool:

@@ -71,12 +71,14 @@ class Demo:
         self.stand_in.child.require()
         if self.drain is not None and self.drain.code is not None:
             if self.drain.code != 0:
+                for line in self.drain.lines:
+                    self.drain.show(line)
                 self.drain.require()
             self.drain.stop(1)
             self.drain = None
         if drain and self.drain is None:
             command = [str(BIN / "headgate"), "drain", "--trigger", "schedule"]
-            self.drain = Child("drain", command, self.drains)
+            self.drain = Child("drain", command, self.drains, quiet=True)
 
     def stop(self) -> None:
         """End what still runs, the stand-in last."""

@@ -20,6 +20,7 @@ from spool.settings import Settings, SettingsError
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
 DRAIN_SECONDS = 15
+NOTHING = "headgate drain: nothing to do"
 QUIET_CODES = (0, 75)  # done, or another run holds the lock
 RECEIVER_STOP_SECONDS = 80  # longer than an upload in flight may take
 STOP_SECONDS = 20
@@ -38,30 +39,37 @@ def reached_at(host: str) -> str:
 
 
 class Schedule:
-    """A drain every so often, one at a time; its failure is told when it is news."""
+    """A drain every so often, one at a time; what it says is shown when it is news."""
 
     def __init__(self, environment: dict[str, str], every_seconds: int) -> None:
         self._environment = environment
         self._every = every_seconds
         self._due = time.monotonic()
-        self._code = 0
+        self._said = NOTHING
         self.child: Child | None = None
 
     def tick(self) -> None:
         """Start what is due, and notice what has ended."""
         if self.child is not None:
-            code = self.child.code
-            if code is None:
+            if self.child.code is None:
                 return
             self.child.stop(1)
+            self._tell(self.child)
             self.child = None
-            if code not in QUIET_CODES and code != self._code:
-                print(f"drain | ended with exit code {code}", file=sys.stderr, flush=True)
-            self._code = code
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + self._every
             command = [str(BIN / "headgate"), "drain", "--trigger", "schedule"]
-            self.child = Child("drain", command, self._environment)
+            self.child = Child("drain", command, self._environment, quiet=True)
+
+    def _tell(self, ended: Child) -> None:
+        lines = list(ended.lines)
+        if ended.code not in QUIET_CODES:
+            lines.append(f"ended with exit code {ended.code}")
+        said = "\n".join(lines)
+        if said != self._said and not said.startswith(NOTHING):
+            for line in lines:
+                ended.show(line.removeprefix("headgate drain: "))
+        self._said = said
 
 
 def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: int) -> str:
