@@ -1,0 +1,244 @@
+"""S3 servers for tests: the strict stand-in, a genuine one, and a proxy that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import trustme
+from botocore.config import Config
+
+from spool.settings import Settings, combine
+from uploader.exchange import Timeouts
+from uploader.s3 import S3Sender
+from uploader.s3_local.local import StrictS3
+from uploader.sender import Pacer, Piece, Upload
+
+ENDPOINT = "HEADGATE_TEST_S3_ENDPOINT"
+SKIPPED = (
+    f"{ENDPOINT}, _ACCESS_KEY and _SECRET_KEY are not set: no genuine S3 server "
+    "(.ci/rgw/start starts one)"
+)
+QUICK = Timeouts(connect=5, stall=5, answer=5)
+
+
+@dataclass
+class CountingPacer:
+    """Permits everything, in pieces of at most ``max_piece``; counts what it was told."""
+
+    max_piece: int = 65536
+    written: int = 0
+    largest: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, wanted: int) -> Piece:
+        assert wanted >= 1
+        return CountedPiece(min(wanted, self.max_piece))
+
+    def wrote(self, piece: Piece, written: int) -> None:
+        assert 0 <= written <= piece.size
+        with self._lock:
+            self.written += written
+            self.largest = max(self.largest, written)
+
+
+@dataclass(frozen=True)
+class CountedPiece:
+    size: int
+
+
+@dataclass
+class Place:
+    """A server with a bucket, and how to reach it."""
+
+    url: str
+    bucket: str
+    client: Any  # boto3's, beside the proxy
+    echoes_sha256: bool
+    genuine: bool = False
+    strict: StrictS3 | None = None
+
+    def settings(self, url: str = "", **more: str) -> Settings:
+        return settings_for(url or self.url, more.pop("bucket", self.bucket), **more)
+
+    def sender(
+        self,
+        pacer: Pacer | None = None,
+        *,
+        url: str = "",
+        timeouts: Timeouts = QUICK,
+        **more: Any,
+    ) -> S3Sender:
+        chosen: Pacer = pacer if pacer is not None else CountingPacer()
+        return S3Sender(self.settings(url), chosen, timeouts=timeouts, **more)
+
+    def read(self, key: str) -> bytes:
+        body = self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        with contextlib.closing(body):
+            data: bytes = body.read()
+            return data
+
+    def names(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+
+def settings_for(url: str, bucket: str, **more: str) -> Settings:
+    """Settings of the uploader for a server."""
+    section = {"bucket": bucket, "endpoint_url": url, "region": "us-east-1", **more}
+    return combine({"s3": section}, None, {}, {}, Path.cwd())
+
+
+def client_for(url: str, ca: str | bool = True) -> Any:
+    """A plain boto3 client: what looks from outside."""
+    session = boto3.Session()  # the default one keeps the first credentials it saw
+    return session.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        verify=ca,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """AWS_* variables as given here and no others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "REQUESTS_CA"))]:
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextlib.contextmanager
+def strict_place(folder: Path, *, tls: bool = False, **more: Any) -> Iterator[Place]:
+    """The stand-in, with credentials in the environment."""
+    context, ca = certificates(folder) if tls else (None, "")
+    values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    if ca:
+        values["AWS_CA_BUNDLE"] = ca
+    with environment(**values), StrictS3(tls=context, **more) as strict:
+        client = client_for(strict.url, ca or True)
+        with contextlib.closing(client):
+            echoes = bool(more.get("echo_sha256", True))
+            yield Place(strict.url, strict.bucket, client, echoes, strict=strict)
+
+
+@contextlib.contextmanager
+def genuine_place() -> Iterator[Place]:
+    """The server that the environment names, with a bucket of its own; skips when there is none."""
+    url = os.environ.get(ENDPOINT)
+    if not url:
+        pytest.skip(SKIPPED)
+    key, secret = (os.environ[f"HEADGATE_TEST_S3_{word}"] for word in ("ACCESS_KEY", "SECRET_KEY"))
+    with environment(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret):
+        with contextlib.closing(client_for(url)) as client:
+            bucket = f"headgate-test-{secrets.token_hex(6)}"
+            client.create_bucket(Bucket=bucket)
+            answer = client.put_object(
+                Bucket=bucket, Key="first", Body=b"x", ChecksumAlgorithm="SHA256"
+            )
+            client.delete_object(Bucket=bucket, Key="first")
+            yield Place(url, bucket, client, "ChecksumSHA256" in answer, genuine=True)
+
+
+def certificates(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """A server's TLS context for 127.0.0.1, and the file of the authority to trust."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    path = folder / f"ca-{secrets.token_hex(4)}.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return context, str(path)
+
+
+def upload_of(path: Path, key: str, **more: Any) -> Upload:
+    """The upload of a file as the spool would describe it."""
+    data = path.read_bytes()
+    fields = {"media_type": "image/jpeg", "sha256": hashlib.sha256(data).hexdigest(), **more}
+    return Upload(path=path, key=key, size=len(data), **fields)
+
+
+class Proxy:
+    """A TCP proxy in threads: counts the client's bytes, and may eat answers. A context manager."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname and parts.port
+        self._server = (parts.hostname, parts.port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{parts.scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.sent = 0  # bytes that came from clients
+        self.connections = 0
+        self.eat_answers = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._thread = threading.Thread(target=self._accept)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        self.hang_up()
+        for thread in self._threads:
+            thread.join()
+
+    def hang_up(self) -> None:
+        """End every connection."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                server = socket.create_connection(self._server)
+                self._sockets += [client, server]
+                both = threading.Barrier(2)
+                for source, sink, outward in ((client, server, True), (server, client, False)):
+                    thread = threading.Thread(target=self._pump, args=(source, sink, outward, both))
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, outward: bool, both: threading.Barrier
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if outward:
+                    with self._lock:
+                        self.sent += len(data)
+                elif self.eat_answers:
+                    break
+                sink.sendall(data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        both.wait()
+        if outward:
+            source.close()
+            sink.close()

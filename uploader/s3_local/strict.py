@@ -1,0 +1,233 @@
+"""The WSGI application between the wire and moto: checks what S3 checks and moto does not.
+
+Every PUT of an object is hashed as it streams into the folder and compared with
+``x-amz-content-sha256``, ``x-amz-checksum-sha256``, ``x-amz-checksum-crc32`` and ``Content-MD5``;
+it is answered once its bytes are in the folder. ``If-None-Match: *`` holds for two at once, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from uploader.s3_local.faults import Act, Fault, Script
+from uploader.s3_local.folder import Draft
+from uploader.s3_local.http_server import Reset
+from uploader.s3_local.shelf import Reply, Shelf, keys_in
+
+_READ = 64 * 1024
+_CHECKSUM = "x-amz-checksum-"
+_SUBRESOURCES = {"acl", "tagging", "retention", "legal-hold", "uploadId", "partNumber"}
+_BEFORE = {Act.STATUS, Act.RESET, Act.RESET_MIDWAY}
+_WITHOUT_STORING = {Act.STATUS_LATE, Act.SILENT, Act.UNSTORED, Act.ERROR_IN_200}
+_OK = "200 OK"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request taken apart; path style only."""
+
+    method: str
+    bucket: str
+    key: str
+    query: dict[str, str]
+
+    @property
+    def stores(self) -> bool:
+        """Whether the body, or a copy, becomes an object."""
+        return self.method == "PUT" and bool(self.key) and not self.query.keys() & _SUBRESOURCES
+
+
+class Strict:
+    """``echo_sha256=False`` acts as servers do that know no ``x-amz-checksum-*`` (Ceph RGW 16):
+    they neither check nor report it, and confirm by the ETag."""
+
+    def __init__(self, shelf: Shelf, script: Script, *, echo_sha256: bool = True) -> None:
+        self._shelf = shelf
+        self._script = script
+        self._echo = echo_sha256
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path, _, query = str(environ["RAW_URI"]).partition("?")
+        bucket, _, key = unquote(path.lstrip("/")).partition("/")
+        words = dict(parse_qsl(query, keep_blank_values=True))
+        call = _Call(str(environ["REQUEST_METHOD"]), bucket, key, words)
+        fault = self._script.fate(call.method, key) if key else None
+        status, headers, body = self._reply(environ, call, fault)
+        start(status, headers)
+        return [body]
+
+    def _reply(self, environ: dict[str, Any], call: _Call, fault: Fault | None) -> Reply:
+        act = fault.act if fault is not None else None
+        if fault is not None and act in _BEFORE:
+            return _early(environ, fault)
+        if fault is not None and act is Act.SLOW:
+            time.sleep(fault.seconds)
+        if call.method == "PUT" and call.key:
+            reply = self._put(environ, call, act in _WITHOUT_STORING)
+        else:
+            reply = self._other(environ, call, act in _WITHOUT_STORING)
+        if fault is not None and reply[0].startswith("2"):
+            reply = _late(environ, fault, reply)
+        return reply if self._echo else _without_checksums(reply)
+
+    def _put(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:
+        if "HTTP_TRANSFER_ENCODING" in environ and _is_plain(environ):
+            return error_reply(411, "MissingContentLength", "Send a Content-Length.")
+        if call.bucket not in self._shelf.folder.buckets():
+            return self._shelf.call(environ)  # NoSuchBucket, in moto's words
+        draft = self._shelf.folder.draft(call.bucket)
+        kept = False
+        try:
+            refusal = _receive(environ, draft, check_sha256=self._echo)
+            if refusal is not None or discard:
+                return refusal or (_OK, [], b"")
+            with open(draft.path, "rb") as body, self._shelf.lock:
+                reply = self._shelf.call(self._for_moto(environ, body))
+                if reply[0].startswith("2") and call.stores:
+                    kept = _is_plain(environ)
+                    self._shelf.adopt(call.bucket, call.key, draft if kept else None)
+            return reply
+        finally:
+            if not kept:
+                draft.discard()
+
+    def _for_moto(self, environ: dict[str, Any], body: io.BufferedReader) -> dict[str, Any]:
+        length = str(os.fstat(body.fileno()).st_size)
+        changed = {**environ, "wsgi.input": body, "CONTENT_LENGTH": length}
+        changed.pop("HTTP_TRANSFER_ENCODING", None)
+        if self._echo and "HTTP_X_AMZ_CHECKSUM_SHA256" in environ:
+            changed["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = "SHA256"  # else moto forgets it
+        return changed
+
+    def _other(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:
+        body = b""
+        if call.method == "POST":
+            body = environ["wsgi.input"].read()
+            environ = {**environ, "wsgi.input": io.BytesIO(body)}
+        if discard:
+            return _OK, [], b""
+        reply = self._shelf.call(environ)
+        if reply[0].startswith("2"):
+            if call.method == "DELETE" and call.key:
+                self._shelf.reconcile(call.bucket, [call.key])
+            elif call.method == "POST" and call.key:
+                self._shelf.adopt(call.bucket, call.key, None)
+            elif call.method == "POST":
+                self._shelf.reconcile(call.bucket, keys_in(body))
+            elif call.method in ("PUT", "DELETE") and call.bucket:
+                self._shelf.bucket_changed(call.bucket)
+        return reply
+
+
+def _is_plain(environ: dict[str, Any]) -> bool:
+    """Whether the body is the object: no copy, and not wrapped in signed chunks."""
+    streaming = str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", "")).startswith("STREAMING-")
+    return not streaming and "HTTP_X_AMZ_COPY_SOURCE" not in environ
+
+
+def _receive(environ: dict[str, Any], draft: Draft, *, check_sha256: bool) -> Reply | None:
+    """Stream the body into the draft; the refusal that S3 would give, if any."""
+    sha256, md5, crc = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    while piece := environ["wsgi.input"].read(_READ):
+        draft.write(piece)
+        sha256.update(piece)
+        md5.update(piece)
+        crc = zlib.crc32(piece, crc)
+    if draft.size != length and "HTTP_TRANSFER_ENCODING" not in environ:
+        raise Reset  # the client hung up: there is nobody to answer
+    if not _is_plain(environ):
+        return None
+    signed = str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", "UNSIGNED-PAYLOAD"))
+    if signed != "UNSIGNED-PAYLOAD" and signed != sha256.hexdigest():
+        return error_reply(
+            400,
+            "XAmzContentSHA256Mismatch",
+            "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        )
+    given = {"HTTP_CONTENT_MD5": md5.digest()}
+    if check_sha256:
+        given["HTTP_X_AMZ_CHECKSUM_SHA256"] = sha256.digest()
+        given["HTTP_X_AMZ_CHECKSUM_CRC32"] = crc.to_bytes(4, "big")
+    for header, digest in given.items():
+        if (value := environ.get(header)) is None:
+            continue
+        try:
+            wanted = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            wanted = b""
+        if len(wanted) != len(digest):
+            return error_reply(400, "InvalidDigest", "The checksum you specified is not valid.")
+        if wanted != digest:
+            name = header.removeprefix("HTTP_").replace("_", "-").lower()
+            return error_reply(400, "BadDigest", f"The {name} you specified did not match.")
+    return None
+
+
+def _early(environ: dict[str, Any], fault: Fault) -> Reply:
+    if fault.act is Act.RESET_MIDWAY:
+        left = int(environ.get("CONTENT_LENGTH") or 0) // 2
+        while left > 0 and (piece := environ["wsgi.input"].read(min(_READ, left))):
+            left -= len(piece)
+        raise Reset
+    if fault.act is Act.RESET:
+        raise Reset
+    return error_reply(fault.status, fault.code, "Injected before the body was read.")
+
+
+def _late(environ: dict[str, Any], fault: Fault, reply: Reply) -> Reply:
+    """The answer after the body was read, and after it was stored unless the act forbids that."""
+    status, headers, body = reply
+    match fault.act:
+        case Act.STATUS_LATE | Act.STATUS_STORED:
+            return error_reply(fault.status, fault.code, "Injected after the body was read.")
+        case Act.RESET_STORED:
+            raise Reset
+        case Act.SILENT | Act.SILENT_STORED:
+            environ["headgate.silence"]()
+            raise Reset
+        case Act.ERROR_IN_200:
+            return (_OK, *error_reply(500, "InternalError", "Injected with status 200.")[1:])
+        case Act.WRONG_CHECKSUM:
+            wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
+            return status, _with(headers, "x-amz-checksum-sha256", wrong), body
+        case Act.WRONG_ETAG:
+            kept = _with(headers, "x-amz-checksum-sha256", None)
+            return status, _with(kept, "ETag", f'"{"0" * 32}"'), body
+        case Act.NO_PROOF:
+            return status, _with(_with(headers, "x-amz-checksum-sha256", None), "ETag", None), body
+    return reply
+
+
+def _with(headers: list[tuple[str, str]], name: str, value: str | None) -> list[tuple[str, str]]:
+    kept = [(word, text) for word, text in headers if word.lower() != name.lower()]
+    return kept if value is None else [*kept, (name, value)]
+
+
+def _without_checksums(reply: Reply) -> Reply:
+    status, headers, body = reply
+    kept = [(name, value) for name, value in headers if not name.lower().startswith(_CHECKSUM)]
+    return status, kept, body
+
+
+_PHRASES = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 411: "Length Required"}
+
+
+def error_reply(status: int, code: str, message: str) -> Reply:
+    """An answer as S3 gives it."""
+    body = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
+        f"<Message>{message}</Message><RequestId>stand-in</RequestId></Error>"
+    ).encode()
+    phrase = _PHRASES.get(status, "Injected")
+    return f"{status} {phrase}", [("Content-Type", "application/xml")], body
