@@ -203,12 +203,12 @@ class Catalog:
         return self._many("arrival > ? ORDER BY arrival LIMIT ?", (arrival, limit))
 
     def in_state(self, state: State, limit: int) -> list[Item]:
-        """The oldest images in a state."""
+        """The newest images in a state, newest first."""
         internal = [number for number, word in STATES.items() if word is state]
         found: list[Item] = []
         for number in internal:
-            found += self._many(f"state = {number} ORDER BY arrival LIMIT ?", (limit,))
-        return sorted(found, key=lambda item: item.arrival)[:limit]
+            found += self._many(f"state = {number} ORDER BY arrival DESC LIMIT ?", (limit,))
+        return sorted(found, key=lambda item: item.arrival, reverse=True)[:limit]
 
     def oldest_waiting(self) -> Item | None:
         """The image that has waited longest, sent again or not."""

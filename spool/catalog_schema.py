@@ -29,7 +29,6 @@ MIGRATIONS: Sequence[str] = (
         size INTEGER NOT NULL,
         idem TEXT,
         sequence INTEGER,
-        urgent INTEGER NOT NULL DEFAULT 0,
         state INTEGER NOT NULL DEFAULT 0,
         attempts INTEGER NOT NULL DEFAULT 0,
         next_attempt_at INTEGER NOT NULL DEFAULT 0,
@@ -39,7 +38,6 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX images_by_digest ON images (sha256);
     CREATE INDEX images_by_key ON images (device, idem) WHERE idem IS NOT NULL;
     CREATE INDEX images_waiting ON images (device, arrival) WHERE state = 0;
-    CREATE INDEX images_urgent ON images (device, arrival) WHERE state = 0 AND urgent = 1;
     CREATE INDEX images_sending ON images (arrival) WHERE state = 1;
     CREATE INDEX images_retry ON images (next_attempt_at) WHERE state = 2;
     CREATE INDEX images_aside ON images (arrival) WHERE state = 3;
@@ -73,14 +71,14 @@ MIGRATIONS: Sequence[str] = (
 )
 
 COLUMNS = (
-    "arrival, id, ext, device, sha256, size, idem, sequence, urgent, state, attempts, "
+    "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
     "next_attempt_at, unknown, last_error"
 )
 
 
 def item_of(row: tuple[object, ...]) -> Item:
-    arrival, ident, ext, _device, sha256, size, idem, sequence, urgent, state = row[:10]
-    attempts, next_at, unknown, last_error = row[10:]
+    arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
+    attempts, next_at, unknown, last_error = row[9:]
     assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
@@ -90,7 +88,6 @@ def item_of(row: tuple[object, ...]) -> Item:
         arrival=int(str(arrival)),
         key=str(idem or ""),
         sequence=None if sequence is None else int(str(sequence)),
-        urgent=bool(urgent),
         attempts=int(str(attempts)),
         next_attempt_at=datetime.fromtimestamp(next_at, UTC) if next_at else None,
         unknown=bool(unknown),
@@ -108,8 +105,8 @@ def insert(
     error: str = "",
 ) -> int:
     cursor = db.execute(
-        "INSERT INTO images (id, ext, device, sha256, size, idem, sequence, urgent, state, unknown,"
-        " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO images (id, ext, device, sha256, size, idem, sequence, state, unknown,"
+        " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
             name.ext,
@@ -118,7 +115,6 @@ def insert(
             meta.size,
             meta.key or None,
             meta.sequence,
-            int(meta.urgent),
             state,
             int(unknown),
             error,

@@ -46,7 +46,6 @@ class Metadata:
     sequence: int | None = None
     key: str = ""  # Idempotency-Key
     tags: Mapping[str, str] = field(default_factory=dict)
-    urgent: bool = False
     lost: bool = False
 
     def encode(self) -> bytes:
@@ -59,7 +58,6 @@ class Metadata:
             ("seq", self.sequence),
             ("key", self.key),
             ("tags", dict(self.tags)),
-            ("urgent", self.urgent),
         ):
             if value or (word == "seq" and value is not None):
                 fields[word] = value
@@ -85,7 +83,6 @@ class Metadata:
                 sequence=None if fields.get("seq") is None else int(fields["seq"]),
                 key=str(fields.get("key", "")),
                 tags={str(k): str(v) for k, v in fields.get("tags", {}).items()},
-                urgent=bool(fields.get("urgent", False)),
             )
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
             raise ValueError(f"not the metadata of an image: {error}") from error
@@ -102,7 +99,6 @@ class Item:
     arrival: int = 0  # order of arrival; no clock
     key: str = ""
     sequence: int | None = None
-    urgent: bool = False
     attempts: int = 0
     next_attempt_at: datetime | None = None
     unknown: bool = False  # an attempt's outcome was never learnt: ask before sending again

@@ -6,6 +6,7 @@ prints values with repr.
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TextIO
 
@@ -22,7 +23,9 @@ def _escape(
     return event
 
 
-def configure(stream: TextIO | None = None, *, json: bool | None = None) -> None:
+def configure(
+    stream: TextIO | None = None, *, json: bool | None = None, level: int = logging.INFO
+) -> None:
     """Write events to ``stream`` (stderr); as JSON unless that is a terminal, or as told."""
     out = stream if stream is not None else sys.stderr
     as_json = json if json is not None else not out.isatty()
@@ -44,6 +47,7 @@ def configure(stream: TextIO | None = None, *, json: bool | None = None) -> None
         ]
     structlog.configure(
         processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=out),
         cache_logger_on_first_use=False,
     )

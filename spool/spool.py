@@ -18,7 +18,7 @@ from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
-from spool.item import Count, Metadata, Receipt
+from spool.item import Count, Metadata, Receipt, State
 from spool.locks import Lock
 from spool.names import EXTENSIONS
 from spool.receipts import Receipts
@@ -37,6 +37,16 @@ class Accepted:
 
     receipt: Receipt
     duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Bytes a second that may leave; with a ``headgate limit`` in force, why and until when."""
+
+    rate: int
+    full_rate: int  # without a limit
+    reason: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,20 @@ class Spool:
         """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits)."""
         return self._held.receipt(ref)
 
+    def images(self, state: State | None, limit: int) -> list[Receipt]:
+        """Receipts of images, newest first; of one state only, if it is given."""
+        found: list[Receipt] = []
+        if state is None:
+            found = [self._held.receipt_of(item) for item in self.catalog.latest(limit)]
+        elif state is not State.UPLOADED:
+            items = self.catalog.in_state(state, limit)
+            found = [self._held.receipt_of(item) for item in items]
+        if state in (None, State.UPLOADED):
+            known = {receipt.id for receipt in found}
+            found += [r for r in self.receipts.latest(limit) if r.id not in known]
+        found.sort(key=lambda receipt: receipt.received_at, reverse=True)
+        return found[:limit]
+
     def warnings(self) -> list[str]:
         """Why an acknowledgement may not survive a power cut in this place."""
         return place.warnings(self.path)
@@ -231,22 +255,26 @@ class Spool:
         inodes = disk.f_favail if disk.f_files else 2**63 - 1
         return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, inodes
 
-    def budget(self) -> BudgetUse:
-        """The cap in force now, and its use."""
-        interval = int(self.settings["uplink.interval"])
-        rate, full = self.settings.rate, self.settings.rate
+    def cap(self) -> Cap:
+        """The rate in force now; cheap enough to ask before every grant."""
+        full = self.settings.rate
         limit = self.site.recall(LIMIT)
-        reason, until = "", None
         if limit:
             until = datetime.fromisoformat(str(limit["until"]))
             if self.now() < until:
-                link = int(self.settings["uplink.link"])
-                rate = units.parse_percent(str(limit["share"])).of(link)
-                reason = str(limit["reason"])
-            else:
-                until = None
+                share = units.parse_percent(str(limit["share"]))
+                rate = share.of(int(self.settings["uplink.link"]))
+                return Cap(rate, full, str(limit["reason"]), until)
+        return Cap(full, full)
+
+    def budget(self) -> BudgetUse:
+        """The cap in force now, and what the last interval used of it."""
+        interval = int(self.settings["uplink.interval"])
+        cap = self.cap()
         used = ledger.read_used(self.files.state / "ledger", interval)
-        return BudgetUse(rate, rate * interval, interval, used, full, reason, until)
+        return BudgetUse(
+            cap.rate, cap.rate * interval, interval, used, cap.full_rate, cap.reason, cap.until
+        )
 
     def facts(self, latest: int = 20, runs: int = 10) -> Facts:
         """One look at everything; its cost does not grow with the backlog."""
@@ -255,9 +283,6 @@ class Spool:
         pruned += self.site.forgotten(self.receipts.days())
         known = totals.waiting + totals.sending + totals.set_aside + local + pruned
         oldest = self.catalog.oldest_waiting()
-        newest = [self._held.receipt_of(item) for item in self.catalog.latest(latest)]
-        newest += [r for r in self.receipts.latest(latest) if all(r.id != n.id for n in newest)]
-        newest.sort(key=lambda receipt: receipt.received_at, reverse=True)
         free, size, inodes = self.free()
         return Facts(
             at=self.now(),
@@ -269,7 +294,7 @@ class Spool:
             uploaded_pruned=pruned,
             unaccounted=totals.received.images - known.images,
             oldest_waiting_at=None if oldest is None else oldest.name.received_at,
-            latest=tuple(newest[:latest]),
+            latest=tuple(self.images(None, latest)),
             runs=self.site.runs(runs),
             budget=self.budget(),
             free_bytes=free,

@@ -97,9 +97,12 @@ def _settings_flags(
     callback=_settings_flags,
     help="One setting for this call only; may be given more than once.",
 )
+@click.option("--traceback", is_flag=True, help="Show where in the code an unexpected error arose.")
 @click.version_option(package_name="headgate")
 @click.pass_context
-def headgate(ctx: click.Context, config: str | None, flags: dict[str, str]) -> None:
+def headgate(
+    ctx: click.Context, config: str | None, flags: dict[str, str], traceback: bool
+) -> None:
     """Get a site's images safely into S3, through a gate that never opens too wide."""
     ctx.obj = Context(config, flags)
 
@@ -112,3 +115,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(Exit.ERROR) from None
+    except Exception as error:
+        if "--traceback" in sys.argv:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        fail(f"unexpected: {what} (headgate --traceback ... shows where; please report it)")

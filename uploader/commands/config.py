@@ -1,0 +1,110 @@
+"""``headgate config``: show the settings in force, and check that they can work."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spool.errors import DiskTrouble, SpoolUnfit
+from spool.ledger import Ledger
+from spool.settings import SETTINGS, Settings
+from spool.spool import Spool
+from spool.units import Percent, format_duration, human_size
+from uploader import cron
+from uploader.cli import Context, print_json
+from uploader.errors import SendError
+from uploader.exits import Exit
+from uploader.owner import become_owner
+from uploader.pacer import Pacer
+from uploader.s3 import S3Sender
+from uploader.sender import Capability
+
+
+@click.group()
+def command() -> None:
+    """Show the settings in force, or check that they can work."""
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Percent | Path) else value
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with parsed values.")
+@click.pass_obj
+def show(context: Context, as_json: bool) -> None:
+    """Every setting: as written, and where it comes from."""
+    settings = context.settings
+    if as_json:
+        print_json(
+            {
+                setting.name: {
+                    "value": "(secret)" if setting.secret else _plain(settings[setting.name]),
+                    "written": "(secret)" if setting.secret else settings.written[setting.name],
+                    "unit": setting.unit,
+                    "from": settings.origin[setting.name],
+                }
+                for setting in SETTINGS
+            }
+        )
+        return
+    for setting in SETTINGS:
+        written = "(secret)" if setting.secret else repr(settings.written[setting.name])
+        click.echo(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
+    interval = format_duration(int(settings["uplink.interval"]))
+    click.echo(
+        f"\nimages may use {human_size(settings.rate)}/s: "
+        f"{human_size(settings.budget)} in any {interval}"
+    )
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(context: Context, as_json: bool) -> None:
+    """Check the spool, the crontab and the bucket: what can its server confirm, which right is
+    missing? Sends a small object beside the images, under the cap. Exit code 1 if runs cannot
+    work."""
+    settings = context.settings
+    become_owner(settings.spool)
+    said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
+    capability: Capability | None = None
+    try:
+        with closing(Spool.open(settings, create=False)) as spool:
+            said["notes"].append(f"the spool {settings.spool} takes durable writes")
+            said["warnings"] += spool.warnings()
+            capability = _bucket(spool, said)
+    except (SpoolUnfit, DiskTrouble) as error:
+        said["faults"].append(str(error))
+    said["warnings"] += cron.check(settings)
+    if as_json:
+        print_json({**said, "bucket": capability})
+    else:
+        for word, sentences in said.items():
+            for sentence in sentences:
+                click.echo(f"{word[:-1]:<8} {sentence}")
+    if said["faults"]:
+        raise SystemExit(Exit.ERROR)
+
+
+def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
+    settings: Settings = spool.settings
+    if not settings["s3.bucket"]:
+        said["faults"].append("no bucket is set; write bucket under [s3]")
+        return None
+    with spool.hold_drain_lock("headgate config check", 15):
+        interval = int(settings["uplink.interval"])
+        with closing(Ledger(spool.files.state / "ledger", interval)) as ledger:
+            pacer = Pacer(ledger, lambda: spool.cap().rate)
+            with closing(S3Sender(settings, pacer)) as sender:
+                try:
+                    found = sender.probe()
+                except SendError as error:
+                    said["faults"].append(error.message)
+                    return None
+    said["notes" if found.usable else "faults"] += found.sentences
+    said["faults"] += [f"the right {right} is missing" for right in found.missing_rights]
+    return found

@@ -1,0 +1,162 @@
+"""``headgate drain``: one run of the uploader."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from spool import logs
+from spool.errors import LockHeld, SpoolUnfit
+from spool.site import Run
+from spool.spool import Spool
+from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+from uploader.owner import become_owner
+from uploader.start import Order, run
+
+_LAST_SAID = "cron.said"
+"""The site's memory of the outcome that cron's mail last told of."""
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_duration(value)
+    except UnitError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int:
+    try:
+        return 0 if value is None else parse_size(value)
+    except UnitError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.option("--until-empty", is_flag=True, help="Go on until nothing waits, within the budget.")
+@click.option("--max-time", callback=_duration, metavar="5min", help="Stop picking after so long.")
+@click.option("--max-bytes", callback=_size, metavar="500MB", help="Pick no more than so much.")
+@click.option(
+    "--cron", is_flag=True, help="Log to [log] file; print only when the outcome changes."
+)
+@click.option("--trigger", type=click.Choice(["hand", "schedule"]), default="hand", hidden=True)
+@click.option("--strict", is_flag=True, help="Exit 8 or 10 when images still wait at the end.")
+@click.option("--dry-run", is_flag=True, help="Say what a run would find, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_obj
+def command(
+    context: Context,
+    until_empty: bool,
+    max_time: int | None,
+    max_bytes: int,
+    cron: bool,
+    trigger: str,
+    strict: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Upload what waits, under the cap, and move it to done/.
+
+    A run ends when nothing waits, or shortly before the next one is due. Ctrl-C once finishes what
+    is being sent.
+    """
+    settings = context.settings
+    if not settings["s3.bucket"]:
+        fail("no bucket is set; write bucket under [s3], or set HEADGATE_S3_BUCKET", Exit.USAGE)
+    become_owner(settings.spool)
+    if dry_run:
+        _rehearse(context, as_json)
+        return
+    log_file = Path(str(settings["log.file"])) if cron and settings["log.file"] else None
+    # Opened anew by each run, so that logrotate needs no signal.
+    with _log_to(log_file) as stream:
+        by_hand = not cron and trigger == "hand"
+        logs.configure(stream, level=logging.WARNING if by_hand else logging.INFO)
+        order = Order(
+            trigger="cron" if cron else trigger,
+            until_empty=until_empty,
+            max_seconds=max_time,
+            max_bytes=max_bytes,
+            show_progress=by_hand and not as_json,
+        )
+        try:
+            with closing(Spool.open(settings, create=False)) as spool:
+                try:
+                    report = run(spool, order)
+                except LockHeld as error:
+                    if not cron:
+                        click.echo(f"headgate: {error}; try again later", err=True)
+                    raise SystemExit(Exit.LOCKED) from error
+                waiting = spool.catalog.totals().waiting
+                if as_json:
+                    print_json({name: getattr(report, name) for name in Run.__slots__})
+                elif not cron or _is_news(spool, report):
+                    click.echo(_summary(report, waiting.images))
+        except SpoolUnfit as error:
+            fail(str(error))
+    code = report.exit_code or 0
+    if strict and code == Exit.OK and waiting.images:
+        code = Exit.BUDGET_SPENT if report.outcome == "budget spent" else Exit.STILL_WAITING
+    raise SystemExit(code)
+
+
+def _log_to(path: Path | None) -> AbstractContextManager[TextIO]:
+    if path is None:
+        return nullcontext(sys.stderr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a", encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write the log {path}: {error.strerror}; correct log.file", Exit.USAGE)
+
+
+def _summary(report: Run, waiting: int) -> str:
+    parts = [report.outcome, f"{report.images} uploaded ({human_size(report.bytes)})"]
+    if waiting:
+        parts.append(f"{waiting} still wait")
+    if report.set_aside:
+        parts.append(f"{report.set_aside} set aside: headgate list --state set_aside")
+    if report.message:
+        parts.append(report.message)
+    if report.ended_at and report.images:
+        parts.append(f"in {human_duration((report.ended_at - report.started_at).total_seconds())}")
+    return "headgate drain: " + "; ".join(parts)
+
+
+def _is_news(spool: Spool, report: Run) -> bool:
+    """Whether cron's mail should tell of it: only when the outcome is another than last time."""
+    bad = report.exit_code != Exit.OK
+    word = f"{report.outcome}: {report.message}" if bad else "well"
+    before = spool.site.recall(_LAST_SAID)
+    spool.site.remember(_LAST_SAID, word)
+    return word != (before or "well")
+
+
+def _rehearse(context: Context, as_json: bool) -> None:
+    settings = context.settings
+    try:
+        with closing(Spool.open(settings, create=False)) as spool:
+            totals, cap = spool.catalog.totals(), spool.cap()
+            spool.probe()
+    except SpoolUnfit as error:
+        fail(str(error))
+    facts = {
+        "waiting_images": totals.waiting.images,
+        "waiting_bytes": totals.waiting.bytes,
+        "rate": cap.rate,
+        "spool": str(settings.spool),
+        "bucket": settings["s3.bucket"],
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(
+            f"would send {totals.waiting.images} images ({human_size(totals.waiting.bytes)}) from "
+            f"{settings.spool} to {settings['s3.bucket']} at up to {human_size(cap.rate)}/s"
+        )

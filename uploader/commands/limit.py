@@ -1,0 +1,87 @@
+"""``headgate limit``: another share for a while; it ends by itself."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+
+import click
+
+from spool import logs
+from spool.errors import SpoolUnfit
+from spool.spool import LIMIT, Spool
+from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+from uploader.owner import become_owner
+
+
+@click.command()
+@click.argument("share", required=False)
+@click.option("--for", "duration", metavar="30m", help="How long; then the settings hold again.")
+@click.option("--reason", metavar="TEXT", help="Why; it is logged and shown while it lasts.")
+@click.option("--off", is_flag=True, help="End the limit now.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(
+    context: Context,
+    share: str | None,
+    duration: str | None,
+    reason: str | None,
+    off: bool,
+    as_json: bool,
+) -> None:
+    """Give images another share of the link for a while, as in: limit 60% --for 30min --reason
+    "catch up". Without a share, say what is in force. A running drain follows at once."""
+    become_owner(context.settings.spool)
+    logs.configure()
+    if off and share:
+        fail("give a share or --off, not both", Exit.USAGE)
+    try:
+        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+            if off:
+                spool.site.remember(LIMIT, None)
+                logs.get().info("limit.ended")
+            elif share:
+                _set(spool, *_checked(share, duration, reason))
+            _show(spool, as_json)
+    except SpoolUnfit as error:
+        fail(str(error))
+
+
+def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Percent, int, str]:
+    if not duration or not reason:
+        fail("a limit needs --for (how long) and --reason (why)", Exit.USAGE)
+    try:
+        percent, seconds = parse_percent(share), parse_duration(duration)
+    except UnitError as error:
+        fail(str(error), Exit.USAGE)
+    if not percent.hundredths:
+        fail("0% would send nothing; stop the uploader's cron line instead", Exit.USAGE)
+    if not 0 < seconds <= 7 * 86400:
+        fail(
+            "--for is at most 7d; for longer, change uplink.share",
+            Exit.USAGE,
+        )
+    return percent, seconds, reason
+
+
+def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
+    until = spool.now() + timedelta(seconds=seconds)
+    spool.site.remember(LIMIT, {"share": str(share), "until": until.isoformat(), "reason": reason})
+    logs.get().info("limit.set", share=str(share), until=until.isoformat(), reason=reason)
+
+
+def _show(spool: Spool, as_json: bool) -> None:
+    cap = spool.cap()
+    if as_json:
+        print_json(
+            {"rate": cap.rate, "full_rate": cap.full_rate, "reason": cap.reason, "until": cap.until}
+        )
+    elif cap.until is None:
+        click.echo(f"no limit is in force: images may use {human_size(cap.rate)}/s")
+    else:
+        click.echo(
+            f"until {cap.until:%Y-%m-%d %H:%M:%S} UTC images may use {human_size(cap.rate)}/s "
+            f"instead of {human_size(cap.full_rate)}/s: {cap.reason}"
+        )

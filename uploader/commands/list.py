@@ -1,0 +1,40 @@
+"""``headgate list``: images, newest first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+
+import click
+
+from spool.errors import SpoolUnfit
+from spool.item import Receipt, State
+from spool.spool import Spool
+from spool.units import human_size
+from uploader.cli import Context, fail, print_json
+
+
+@click.command()
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
+    """List images: the newest first; those set aside with their reason."""
+    try:
+        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+            found = spool.images(None if state is None else State(state), limit)
+    except SpoolUnfit as error:
+        fail(str(error))
+    if as_json:
+        print_json(
+            [asdict(receipt) | {"safe_to_erase": receipt.safe_to_erase} for receipt in found]
+        )
+        return
+    for receipt in found:
+        click.echo(_line(receipt))
+
+
+def _line(receipt: Receipt) -> str:
+    where = receipt.key or receipt.reason
+    return f"{receipt.id}  {receipt.state:<9}  {human_size(receipt.size):>8}  {where}".rstrip()

@@ -1,0 +1,74 @@
+"""``headgate retry``: put images that were set aside back where the next run sends them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.item import State
+from spool.mover import Mover
+from spool.spool import Spool
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+from uploader.owner import become_owner
+
+_ALL = 1_000_000
+
+
+@click.command()
+@click.argument("images", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every image that is set aside.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, images: tuple[str, ...], everything: bool, as_json: bool) -> None:
+    """Send images again that were set aside, or that wait for their next attempt.
+
+    While a run is at work, it carries this out within a second or two.
+    """
+    if bool(images) == everything:
+        fail("name the images (headgate list --state set_aside), or use --all", Exit.USAGE)
+    become_owner(context.settings.spool)
+    try:
+        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+            if everything:
+                aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)
+                images = tuple(item.id for item in aside)
+            said = _retry(spool, images)
+    except (SpoolUnfit, DiskTrouble) as error:
+        fail(str(error))
+    if as_json:
+        print_json(said)
+    else:
+        for image, what in said.items():
+            click.echo(f"{image}: {what}")
+        if not said:
+            click.echo("nothing is set aside")
+    if any(what.startswith("there is no") for what in said.values()):
+        raise SystemExit(Exit.ERROR)
+
+
+def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:
+    said = {}
+    try:
+        with spool.hold_drain_lock("headgate retry", 0) as lock:
+            mover = Mover(spool, lock)
+            for image in images:
+                put_back = mover.retry(image)
+                said[image] = "the next run sends it" if put_back else _unknown(spool, image)
+    except LockHeld:
+        for image in images:
+            if spool.catalog.get(image) is None:
+                said[image] = _unknown(spool, image)
+                continue
+            spool.site.ask("retry", image, spool.now())
+            said[image] = "a run is at work and puts it back"
+    return said
+
+
+def _unknown(spool: Spool, image: str) -> str:
+    receipt = spool.receipt(image)
+    if receipt is not None and receipt.safe_to_erase:
+        return "it is uploaded already"
+    return "there is no such image here"

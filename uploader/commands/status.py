@@ -1,0 +1,78 @@
+"""``headgate status``: where everything stands, in ten lines."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+
+import click
+
+from spool.errors import SpoolUnfit
+from spool.item import Count
+from spool.spool import Facts, Spool
+from spool.units import human_duration, human_size
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, as_json: bool) -> None:
+    """Say where everything stands. Exit code 1 if images are unaccounted for."""
+    try:
+        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+            facts = spool.facts()
+            warnings = spool.warnings()
+    except SpoolUnfit as error:
+        fail(str(error))
+    if as_json:
+        print_json(asdict(facts) | {"warnings": warnings})
+    else:
+        settings = context.settings
+        for line in _lines(facts):
+            click.echo(line)
+        click.echo(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
+        click.echo(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
+        for warning in warnings:
+            click.echo(f"warning    {warning}")
+    if facts.unaccounted:
+        raise SystemExit(Exit.ERROR)
+
+
+def _count(count: Count) -> str:
+    return f"{count.images} images ({human_size(count.bytes)})"
+
+
+def _lines(facts: Facts) -> list[str]:
+    oldest = ""
+    if facts.oldest_waiting_at is not None:
+        age = (facts.at - facts.oldest_waiting_at).total_seconds()
+        oldest = f", the oldest for {human_duration(max(0, age))}"
+    budget = facts.budget
+    lines = [
+        f"received   {_count(facts.received)}",
+        f"waiting    {_count(facts.waiting)}{oldest}",
+        f"sending    {_count(facts.sending)}",
+        f"uploaded   {_count(facts.uploaded_local + facts.uploaded_pruned)}, "
+        f"{facts.uploaded_local.images} of them still here",
+        f"set aside  {_count(facts.set_aside)}",
+    ]
+    if facts.unaccounted:
+        lines.append(f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify")
+    lines.append(
+        f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
+        f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
+    )
+    if budget.limit_until is not None:
+        lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
+    if facts.runs:
+        run = facts.runs[0]
+        ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
+        lines.append(
+            f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
+            + (f": {run.message}" if run.message else "")
+        )
+    else:
+        lines.append("last run   none yet")
+    return lines

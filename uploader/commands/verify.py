@@ -1,0 +1,97 @@
+"""``headgate verify``: do the files, the catalog, the receipts and the totals agree?"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import click
+
+from spool import locks, logs
+from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.ledger import Ledger
+from spool.mover import Mover
+from spool.settings import Settings
+from spool.spool import Spool
+from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+from uploader.owner import become_owner
+
+_LOCK_WAIT_SECONDS = 15.0
+
+
+@click.command()
+@click.option("--repair", "mend", is_flag=True, help="Mend what can be, by what the files say.")
+@click.option("--deep", is_flag=True, help="Read every image and compare its SHA-256.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
+    """Look at everything and say every disagreement. Exit code 1 if any is left.
+
+    --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
+    """
+    become_owner(context.settings.spool)
+    logs.configure()
+    notes: list[str] = []
+    try:
+        if mend:
+            notes += _readable_catalog(context.settings)
+        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+            found = disagreements(spool, deep=deep)
+            left = _repair(spool, found) if mend else found
+    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+        fail(str(error))
+    except sqlite3.DatabaseError as error:
+        fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
+    mended = [trouble for trouble in found if trouble not in left]
+    if as_json:
+        print_json({"notes": notes, "mended": _plain(mended), "left": _plain(left)})
+    else:
+        for note in notes:
+            click.echo(note)
+        for trouble in mended:
+            click.echo(f"mended: {trouble}")
+        for trouble in left:
+            click.echo(str(trouble))
+        click.echo(_verdict(found, left, mend))
+    if left:
+        raise SystemExit(Exit.ERROR)
+
+
+def _plain(found: list[Disagreement]) -> list[dict[str, str]]:
+    return [{"kind": t.kind, "what": t.what, "detail": t.detail} for t in found]
+
+
+def _verdict(found: list[Disagreement], left: list[Disagreement], mend: bool) -> str:
+    if not found:
+        return "files, catalog, receipts and totals agree"
+    if mend:
+        return f"{len(found) - len(left)} mended, {len(left)} left for a person"
+    return f"{len(found)} disagreements; headgate verify --repair mends what the files can tell"
+
+
+def _readable_catalog(settings: Settings) -> list[str]:
+    """Make way for a new catalog if SQLite cannot read the old one: nobody may have it open."""
+    state = settings.spool / "state"
+    if not (state / "catalog.sqlite3").exists():
+        return []
+    with locks.acquire(
+        settings.spool / "new", state / "drain.lock", "headgate verify", _LOCK_WAIT_SECONDS
+    ):
+        try:
+            with locks.acquire(settings.spool / "tmp", state / "receiver.lock", "headgate verify"):
+                note = rebuild_catalog(state)
+        except LockHeld:
+            return []  # the receiver has it open, so it can be read
+    return [note] if note else []
+
+
+def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
+    with spool.hold_drain_lock("headgate verify", _LOCK_WAIT_SECONDS) as lock:
+        ledger_path = spool.files.state / "ledger"
+        left = repair(spool, Mover(spool, lock), found)
+        if any(trouble.what == "ledger" for trouble in left) or not ledger_path.exists():
+            Ledger(ledger_path, int(spool.settings["uplink.interval"])).close()
+            left = [trouble for trouble in left if trouble.what != "ledger"]
+        return left

@@ -1,0 +1,36 @@
+"""What a run does about the result of an attempt. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from uploader.errors import Kind, SendError
+
+FIRST_WAIT_SECONDS = 15.0
+LONGEST_WAIT_SECONDS = 3600.0
+DOWN_IN_A_ROW = 3
+"""Attempts in a row that reached nothing, after which the uplink counts as down."""
+_MOST_CONNECTIONS = 32
+_THROTTLES = frozenset({"SlowDown", "TooManyRequests", "ThrottlingException", "Throttling"})
+
+
+def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
+    """Seconds: doubling from 15 s to an hour, times 0.5 to 1.5 so that images do not return in
+    step (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015)."""
+    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 20))
+    return float(wait * (0.5 + random()))
+
+
+def throttled(error: SendError) -> bool:
+    """Whether S3 asks the whole run, not just this image, to slow down."""
+    return error.kind is Kind.TRANSIENT and error.code in _THROTTLES
+
+
+def connections(rate: int, seconds: float, size: float) -> int:
+    """How many connections keep the cap used: rate x latency / size, with one to spare.
+
+    ``seconds`` is what an attempt takes apart from waiting for the pacer, ``size`` what it carries.
+    """
+    if seconds <= 0 or size <= 0:
+        return 2
+    return max(2, min(_MOST_CONNECTIONS, int(rate * seconds / size) + 2))

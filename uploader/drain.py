@@ -1,0 +1,355 @@
+"""One run: requests, reconcile, prune, then pick, send, confirm and finish until it must end.
+
+The loop below is the only thread that moves files and writes the catalog; the crew only sends. So a
+kill at any point leaves each image in exactly one place, and those being sent marked as such.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from spool import logs
+from spool import recover as recovery
+from spool.errors import DiskTrouble, LockHeld
+from spool.item import Item, Sent
+from spool.mover import Mover
+from spool.site import Run
+from spool.spool import Spool
+from uploader import decide
+from uploader.crew import Crew, Result
+from uploader.errors import Kind, SendError
+from uploader.exits import Exit
+from uploader.pacer import Pacer
+from uploader.pick import Picker
+
+_FINISH_IMAGES = 64
+_FINISH_SECONDS = 0.5
+_HOUSEKEEPING_SECONDS = 1.0
+_RETRY_WORTH_WAITING = timedelta(seconds=60)
+YIELD = "yield"
+"""The request by which a run started by hand asks one started by cron to end soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a run ends although images still wait. Zero or None: no such bound."""
+
+    seconds: float | None = None  # then it stops picking
+    images: int = 0
+    bytes: int = 0
+    until_empty: bool = False
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has done so far, for whoever watches."""
+
+    images: int = 0
+    bytes: int = 0
+    set_aside: int = 0
+    deferred: int = 0
+    picked_images: int = 0
+    picked_bytes: int = 0
+    message: str = ""
+
+
+class Drain:
+    """One run. ``stop`` may be called from a signal handler."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        mover: Mover,
+        crew: Crew,
+        pacer: Pacer,
+        run: Run,
+        bounds: Bounds,
+        *,
+        watch: Callable[[Progress], None] = lambda progress: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._spool, self._mover, self._crew, self._pacer = spool, mover, crew, pacer
+        self._catalog = spool.catalog
+        self.run = run
+        self._bounds = bounds
+        self._watch, self._log = watch, logs.get()
+        self._monotonic, self._chance = monotonic, chance
+        self._picker = Picker(
+            spool.catalog, spool.catalog.served(), str(spool.settings["uplink.order"])
+        )
+        self.progress = Progress()
+        self._proved: list[tuple[Item, Sent]] = []
+        self._proved_since = 0.0
+        self._out = 0  # with the crew
+        self._reached = False  # S3 answered in this run
+        self._down = 0
+        self._calm_at = 0.0
+        self._throttles = 0
+        self._seconds, self._bytes = 0.0, 0.0  # moving sums, for the number of connections
+        self._ending = ""  # why nothing more is picked
+        self._exit = Exit.OK
+
+    def stop(self, outcome: str = "stopped") -> None:
+        """Pick nothing more; what is being sent is finished."""
+        self._ending = self._ending or outcome
+
+    # -- the run
+
+    def go(self) -> Run:
+        """Run to the end and return the report, which is saved as well."""
+        started = self._monotonic()
+        try:
+            self._begin()
+            self._loop(started)
+        except DiskTrouble as error:
+            self._fail(f"the disk refused: {error}")
+        finally:
+            self._recall()
+            self._crew.dismiss()
+            self._wind_up()
+        return self._report(ended=True)
+
+    def _begin(self) -> None:
+        self._spool.site.end_killed_runs(self._spool.now())
+        self._spool.site.save_run(self.run)
+        try:
+            with self._spool.hold_receiver_lock():
+                recovery.scan(self._spool.files, self._spool.catalog, self._spool.receipts)
+        except LockHeld:
+            pass  # the receiver is up: it scanned when it started
+        now = self._spool.now()
+        self._mover.answer_requests(now)
+        unknown = self._mover.reconcile(now)
+        if unknown:
+            self._log.info("run.reconciled", images=unknown)
+        self._prune(now)
+
+    def _prune(self, now: datetime) -> None:
+        free, disk, _ = self._spool.free()
+        floor = self._spool.settings["spool.keep_free"]
+        floor = floor if isinstance(floor, int) else floor.of(disk)
+        pruned = self._mover.prune(now, need=max(0, floor + floor // 5 - free))
+        if pruned.images:
+            self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
+        for day in self._mover.drop_old_receipts(now):
+            self._log.info("receipts.dropped", day=day)
+        self._mover.sweep(now)
+
+    def _loop(self, started: float) -> None:
+        parallel = self._spool.settings["uplink.parallel"]
+        tidied = self._monotonic()
+        while True:
+            seconds = self._bounds.seconds
+            if seconds is not None and self._monotonic() - started >= seconds:
+                self.stop("time spent")
+            if self._ending:
+                self._recall()
+            else:
+                self._pick(parallel)
+            if not self._out and (self._ending or not self._wait_for_retry()):
+                break
+            result = self._crew.result(0.1)
+            while result is not None:
+                self._out -= 1
+                self._judge(result)
+                result = self._crew.result(0)
+            self._finish()
+            if self._monotonic() - tidied >= _HOUSEKEEPING_SECONDS:
+                tidied = self._monotonic()
+                self._tidy()
+        self._finish(all_of_them=True)
+
+    def _tidy(self) -> None:
+        now = self._spool.now()
+        for request in self._spool.site.requests():
+            if request.word == YIELD and self.run.trigger != "hand":
+                self.stop("made way for a run started by hand")
+        self._mover.answer_requests(now)
+        self._catalog.due(now)
+        self._catalog.checkpoint()
+        self._report(ended=False)
+        self._watch(self.progress)
+
+    # -- picking
+
+    def _pick(self, parallel: int | str) -> None:
+        if self._monotonic() < self._calm_at:
+            return
+        wanted = self._connections(parallel)
+        self._crew.resize(wanted)
+        # Until S3 has answered once, one image probes the way; then enough to keep all busy.
+        most = 1 if not self._reached else 3 * wanted
+        if self._out > most // 2:
+            return
+        images, size = most - self._out, 2**62
+        if self._bounds.images:
+            images = min(images, self._bounds.images - self.progress.picked_images)
+        if self._bounds.bytes:
+            size = self._bounds.bytes - self.progress.picked_bytes
+        if images <= 0 or size <= 0:
+            self.stop("batch sent")
+            return
+        self._catalog.due(self._spool.now())
+        items = self._picker.pick(images, size)
+        if items and items[0].size > size and self.progress.picked_images:
+            self.stop("batch sent")
+            return
+        self._catalog.claim(items)
+        for item in items:
+            self.progress.picked_images += 1
+            self.progress.picked_bytes += item.size
+            self._out += 1
+            self._crew.send(item)
+
+    def _connections(self, parallel: int | str) -> int:
+        if isinstance(parallel, int):
+            return parallel
+        return decide.connections(self._pacer.rate, self._seconds, self._bytes)
+
+    def _wait_for_retry(self) -> bool:
+        """Whether there is something to stay for although nothing is being sent."""
+        if self._monotonic() < self._calm_at:
+            return True
+        if self._catalog.waiting_devices():
+            return True
+        due = self._catalog.next_due()
+        return (
+            self._bounds.until_empty
+            and due is not None
+            and due <= self._spool.now() + _RETRY_WORTH_WAITING
+        )
+
+    def _recall(self) -> None:
+        items = self._crew.recall()
+        if items:
+            self._out -= len(items)
+            self._catalog.unclaim(items)
+
+    # -- results
+
+    def _judge(self, result: Result) -> None:
+        item, error = result.item, result.error
+        if result.sent is not None:
+            self._reached, self._down = True, 0
+            self._throttles = 0
+            self._seconds = 0.8 * self._seconds + 0.2 * result.seconds
+            self._bytes = 0.8 * self._bytes + 0.2 * item.size
+            if not self._proved:
+                self._proved_since = self._monotonic()
+            self._proved.append((item, result.sent))
+        elif result.missing:
+            if self._mover.locate(item, self._spool.now()) == "nowhere":
+                reason = "its file is gone from new/, and it is nowhere else"
+                self._catalog.put_aside(item.id, reason)
+                self.progress.set_aside += 1
+                self._log.error("image.lost", image=item.id, reason=reason)
+            elif self._catalog.get(item.id) is not None:
+                self._catalog.unclaim([item])
+        elif result.trouble is not None:
+            self._catalog.unclaim([item])
+            self._fail(f"{result.trouble}")
+        elif result.closed or error is None:
+            self._catalog.unclaim([replace(item, unknown=True)])
+        else:
+            self._judge_error(item, error)
+
+    def _judge_error(self, item: Item, error: SendError) -> None:
+        now = self._spool.now()
+        self._log.warning(
+            "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
+        )
+        match error.kind:
+            case Kind.FATAL:
+                self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
+                self._fail(error.message)
+            case Kind.PERMANENT:
+                self._reached = True
+                self._mover.set_aside(item, error.message, now)
+                self.progress.set_aside += 1
+            case Kind.UPLINK_DOWN:
+                self._down += 1
+                if not self._reached or self._down >= decide.DOWN_IN_A_ROW:
+                    # No image is to blame, so no attempt is burnt.
+                    self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
+                    self.progress.message = error.message
+                    self._exit = Exit.UPLINK_DOWN
+                    self.stop("uplink down")
+                else:
+                    self._defer(item, error, now)
+            case Kind.TRANSIENT:
+                self._reached = True
+                if decide.throttled(error):
+                    self._throttles += 1
+                    wait = decide.wait_before_retry(self._throttles - 1, self._chance)
+                    self._calm_at = max(self._calm_at, self._monotonic() + min(wait, 60.0))
+                self._defer(item, error, now)
+
+    def _defer(self, item: Item, error: SendError, now: datetime) -> None:
+        wait = decide.wait_before_retry(item.attempts, self._chance)
+        self._catalog.defer(
+            item, now + timedelta(seconds=wait), str(error), unknown=item.unknown or error.unknown
+        )
+        self.progress.deferred += 1
+        self.progress.message = error.message
+
+    def _finish(self, *, all_of_them: bool = False) -> None:
+        if not self._proved:
+            return
+        old = self._monotonic() - self._proved_since >= _FINISH_SECONDS
+        if len(self._proved) >= _FINISH_IMAGES or old or all_of_them:
+            batch, self._proved = self._proved, []
+            self._mover.finish(batch, self._spool.now())
+            self.progress.images += len(batch)
+            self.progress.bytes += sum(item.size for item, _ in batch)
+            for item, sent in batch:
+                self._log.info("image.uploaded", image=item.id, bytes=item.size, key=sent.key)
+
+    # -- the end
+
+    def _fail(self, message: str) -> None:
+        self._exit = Exit.ERROR
+        self.progress.message = message
+        self.stop("failed")
+
+    def _wind_up(self) -> None:
+        """Give back what was claimed and never begun, also after trouble."""
+        while (result := self._crew.result(0)) is not None:
+            self._judge(result)
+        try:
+            self._finish(all_of_them=True)
+        except DiskTrouble as error:
+            self._fail(f"the disk refused: {error}")
+        self._catalog.credit(self._picker.served)
+        self._catalog.checkpoint()
+
+    def _report(self, *, ended: bool) -> Run:
+        progress = self.progress
+        run = replace(
+            self.run,
+            images=progress.images,
+            bytes=progress.bytes,
+            wire_bytes=self._pacer.sent,
+            set_aside=progress.set_aside,
+            deferred=progress.deferred,
+            message=progress.message,
+        )
+        if ended:
+            if self._exit is Exit.OK and progress.set_aside:
+                self._exit = Exit.SET_ASIDE
+            outcome = self._ending or ("done" if progress.picked_images else "nothing to do")
+            run = replace(
+                run, outcome=outcome, exit_code=int(self._exit), ended_at=self._spool.now()
+            )
+        self._spool.site.save_run(run)
+        return run
+
+
+def run_id(now: datetime) -> str:
+    """Names a run in logs and on the page."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}"

@@ -1,0 +1,152 @@
+"""The pacer: never more than the rate in any second, over all connections of a run.
+
+A piece counts against the cap from the moment it is permitted until one second after its write
+returned. The ledger carries the cap across runs and crashes: every piece comes out of a grant that
+was charged on disk before its first byte left. Inside the cap, pieces are spread evenly, so that
+other users of the link are not met by a burst every second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spool.budget import SECOND
+from spool.ledger import Grant, Ledger, boottime
+from uploader.sender import Piece
+
+_GUARD = 256
+"""One part in 256 of the rate stays unused: at the far side bytes arrive less evenly."""
+_SPREAD = 50  # pieces a second to aim at, as long as each is worth a write
+_SMALLEST, _LARGEST = 2 * 1024, 64 * 1024
+_FIRST_GRANT = 64 * 1024
+"""Grants double while they are used up, and halve when a second ends with them: what is charged
+stays near what is sent, and a busy run still writes the ledger but a few times a second."""
+_CATCH_UP = SECOND // 8  # what a late disk or a busy machine cost may be caught up, in the cap
+
+
+class Closed(Exception):
+    """The run is over; nothing more may leave. The reason is a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Permission for ``size`` bytes to leave now."""
+
+    size: int
+
+
+class Pacer:
+    """Shared by all connections of one run; the holder of the ledger's lock has the only one.
+
+    ``rate`` is asked anew for each grant, so that a change takes effect at once.
+    """
+
+    def __init__(
+        self, ledger: Ledger, rate: Callable[[], int], now: Callable[[], int] = boottime
+    ) -> None:
+        self._ledger = ledger
+        self._rate_now = rate
+        self._now = now
+        self._changed = threading.Condition()
+        self._rate = rate()
+        self._in_flight = 0
+        self._recent: deque[tuple[int, int]] = deque()  # (when its write returned, bytes)
+        self._recent_bytes = 0
+        self._grant = Grant(0, 0)
+        self._ask = _FIRST_GRANT
+        self._next_at = now()
+        self._closed = ""
+        self._waited = threading.local()
+        self.sent = 0
+
+    @property
+    def max_piece(self) -> int:
+        """Bytes worth asking for at once: larger at higher rates, where pieces cost more."""
+        return max(_SMALLEST, min(_LARGEST, self._rate // _SPREAD))
+
+    @property
+    def rate(self) -> int:
+        """The cap in force, in bytes a second."""
+        return self._rate
+
+    def waited(self) -> float:
+        """Seconds that the calling thread has spent waiting for permission."""
+        return float(getattr(self._waited, "seconds", 0.0))
+
+    def close(self, reason: str) -> None:
+        """Permit nothing more; whoever waits gets Closed."""
+        with self._changed:
+            self._closed = reason
+            self._changed.notify_all()
+
+    def take(self, wanted: int) -> Permit:
+        """Block until 1 to ``wanted`` bytes may leave, and count them as leaving from now on.
+
+        Closed when the run ends; DiskTrouble when the ledger cannot be written: then nothing
+        may leave.
+        """
+        started = self._now()
+        with self._changed:
+            while True:
+                if self._closed:
+                    raise Closed(self._closed)
+                size, wait = self._try(wanted)
+                if size:
+                    self._in_flight += size
+                    self._waited.seconds = self.waited() + (self._now() - started) / SECOND
+                    return Permit(size)
+                self._changed.wait(max(wait, 100_000) / SECOND)
+
+    def wrote(self, piece: Piece, written: int) -> None:
+        """The write returned: ``written`` bytes may have left, the rest of the piece did not.
+
+        The rest goes back to its grant while that lasts, never to the ledger.
+        """
+        with self._changed:
+            now = self._now()
+            self._in_flight -= piece.size
+            self._recent.append((now, written))
+            self._recent_bytes += written
+            self.sent += written
+            unused = piece.size - written
+            if unused:
+                if now < self._grant.void_at:
+                    self._grant = Grant(self._grant.size + unused, self._grant.void_at)
+                self._next_at -= unused * SECOND // max(1, self._rate)
+                self._changed.notify_all()
+
+    def _try(self, wanted: int) -> tuple[int, int]:
+        """(bytes permitted now, or 0; nanoseconds after which to ask again)."""
+        now = self._now()
+        while self._recent and self._recent[0][0] + SECOND <= now:
+            self._recent_bytes -= self._recent.popleft()[1]
+        if now < self._next_at:
+            return 0, self._next_at - now
+        cap = max(1, self._rate - self._rate // _GUARD)
+        size = min(wanted, self.max_piece)
+        if size > cap:
+            size = cap  # a rate so low that a second carries less than one piece
+        if self._in_flight + self._recent_bytes + size > cap:
+            return 0, (self._recent[0][0] + SECOND - now) if self._recent else SECOND // 100
+        if now >= self._grant.void_at or not self._grant.size:
+            if self._grant.size:
+                self._ask = max(_FIRST_GRANT, self._ask // 2)
+            elif now < self._grant.void_at:
+                self._ask *= 2
+            self._rate = self._rate_now()
+            self._ask = min(self._ask, max(self._rate // 4, 1))
+            granted = self._ledger.charge(max(self._ask, size), self._rate)
+            now = self._now()
+            if granted is None:
+                return 0, SECOND - self._ledger.now() % SECOND
+            self._grant = granted
+            if now >= granted.void_at:
+                return 0, 0
+        size = min(size, self._grant.size)
+        self._grant = Grant(self._grant.size - size, self._grant.void_at)
+        # An even spread, that may catch up a little and never saves up more.
+        self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND // cap
+        return size, 0

@@ -1,0 +1,87 @@
+"""The progress of a run, on one line of a terminal or one line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+from spool.spool import Spool
+from spool.units import human_duration, human_size
+from uploader.drain import Progress
+from uploader.pacer import Pacer
+
+_WINDOW_SECONDS = 10.0
+_QUIET_SECONDS = 10.0
+_BAR = 20
+
+
+def line(
+    progress: Progress, waiting_images: int, waiting_bytes: int, rate: float, cap: int, width: int
+) -> str:
+    """What is shown: images, bytes, rate against the cap, time to empty. Pure."""
+    total = progress.bytes + waiting_bytes
+    done = progress.bytes / total if total else 1.0
+    if not waiting_images:
+        left = "empty"
+    elif rate < 1:
+        left = "nothing is moving"
+    else:
+        left = f"empty in {human_duration(waiting_bytes / rate)}"
+    parts = [
+        f"{progress.images} uploaded, {waiting_images} wait",
+        f"{human_size(progress.bytes)} of {human_size(total)}",
+        f"{human_size(rate)}/s of {human_size(cap)}/s",
+        left,
+    ]
+    if progress.set_aside:
+        parts.append(f"{progress.set_aside} set aside")
+    bar = f"[{'#' * round(done * _BAR):<{_BAR}}] "
+    text = "  ".join(parts)
+    if len(bar) + len(text) <= width:
+        text = bar + text
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+class Watcher:
+    """Call it with the progress, about once a second."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        pacer: Pacer,
+        out: TextIO | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spool, self._pacer = spool, pacer
+        self._out = out if out is not None else sys.stderr
+        self._live = self._out.isatty()
+        self._monotonic = monotonic
+        self._seen: deque[tuple[float, int]] = deque([(monotonic(), 0)])
+        self._said = monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        now = self._monotonic()
+        self._seen.append((now, self._pacer.sent))
+        while len(self._seen) > 2 and self._seen[0][0] < now - _WINDOW_SECONDS:
+            self._seen.popleft()
+        if not self._live and now - self._said < _QUIET_SECONDS:
+            return
+        self._said = now
+        (since, before), (_, sent) = self._seen[0], self._seen[-1]
+        rate = (sent - before) / (now - since) if now > since else 0.0
+        totals = self._spool.catalog.totals()
+        left = totals.waiting + totals.sending
+        width = shutil.get_terminal_size().columns if self._live else 120
+        text = line(progress, left.images, left.bytes, rate, self._pacer.rate, width)
+        self._out.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        """Clear the line for the report."""
+        if self._live:
+            self._out.write("\r\x1b[K")
+            self._out.flush()

@@ -1,0 +1,182 @@
+"""Putting a run together: lock, ledger, pacer, sender, crew; and taking it apart again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+
+import structlog
+
+from spool import logs
+from spool.errors import LockHeld
+from spool.ledger import Ledger
+from spool.locks import Lock
+from spool.mover import Mover
+from spool.site import Run
+from spool.spool import Spool
+from uploader.crew import Crew, Keys
+from uploader.drain import YIELD, Bounds, Drain, run_id
+from uploader.exits import Exit
+from uploader.pacer import Pacer
+from uploader.progress import Watcher
+from uploader.s3 import S3Sender
+
+LOCK_WAIT_SECONDS = 15.0
+_SPARE_SECONDS = 5.0
+"""A run stops picking so long before the next one is due, and finishes what it is sending."""
+ECHOES = "echoes_sha256"
+"""The site's memory of whether the bucket's server reports SHA-256, by endpoint and bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a run was asked for."""
+
+    trigger: str = "hand"  # "hand", "cron" or "schedule"
+    until_empty: bool = False
+    max_seconds: float | None = None
+    max_bytes: int = 0
+    show_progress: bool = False
+
+
+def drain_lock(spool: Spool, order: Order) -> Lock:
+    """The lock within 15 s; a run started by hand asks the one under way to make room.
+
+    LockHeld otherwise.
+    """
+    who = f"headgate drain ({order.trigger})"
+    try:
+        return spool.hold_drain_lock(who, 0)
+    except LockHeld:
+        if order.trigger == "hand":
+            spool.site.ask(YIELD, "", spool.now())
+    return spool.hold_drain_lock(who, LOCK_WAIT_SECONDS)
+
+
+def run(spool: Spool, order: Order) -> Run:
+    """One run from start to end; LockHeld if another one is at it."""
+    log = logs.get()
+    with drain_lock(spool, order) as lock, contextlib.ExitStack() as stack:
+        for request in spool.site.requests():
+            if request.word == YIELD:
+                spool.site.answered(request)
+        interval = int(spool.settings["uplink.interval"])
+        ledger = Ledger(spool.files.state / "ledger", interval)
+        stack.callback(ledger.close)
+        if ledger.warning:
+            log.warning("ledger.spent", why=ledger.warning)
+        started = spool.now()
+        report = Run(run_id(started), started, trigger=order.trigger)
+        structlog.contextvars.bind_contextvars(run=report.id)
+        stack.callback(structlog.contextvars.unbind_contextvars, "run")
+        bounds = _bounds(spool, order)
+        if bounds.seconds is not None and ledger.blocked_seconds > bounds.seconds:
+            return _spent(spool, report, ledger)
+        pacer = Pacer(ledger, lambda: spool.cap().rate)
+        sender = _sender(spool, pacer, stack)
+        settings = spool.settings
+        keys = Keys(
+            str(settings["site.name"]), str(settings["s3.prefix"]), str(settings["s3.layout"])
+        )
+        crew = Crew(sender, lambda item: spool.files.in_new(item.name), keys, pacer.waited)
+        watch = Watcher(spool, pacer) if order.show_progress else None
+        drain = Drain(
+            spool,
+            Mover(spool, lock),
+            crew,
+            pacer,
+            report,
+            bounds,
+            watch=watch or (lambda progress: None),
+        )
+        log.info("run.started", trigger=order.trigger)
+        with _signals(drain, pacer):
+            report = drain.go()
+        if watch is not None:
+            watch.close()
+        log.info(
+            "run.ended",
+            outcome=report.outcome,
+            images=report.images,
+            bytes=report.bytes,
+            wire_bytes=report.wire_bytes,
+            set_aside=report.set_aside,
+            deferred=report.deferred,
+            why=report.message,
+        )
+        return report
+
+
+def _bounds(spool: Spool, order: Order) -> Bounds:
+    settings = spool.settings
+    seconds: float | None = None
+    if not order.until_empty:
+        seconds = float(int(settings["uplink.interval"])) - _SPARE_SECONDS
+    if order.max_seconds is not None:
+        seconds = order.max_seconds if seconds is None else min(seconds, order.max_seconds)
+    size = int(settings["uplink.batch_bytes"])
+    if order.max_bytes:
+        size = min(size, order.max_bytes) if size else order.max_bytes
+    if order.until_empty:
+        return Bounds(seconds, 0, order.max_bytes, until_empty=True)
+    return Bounds(seconds, int(settings["uplink.batch_images"]), size)
+
+
+def _spent(spool: Spool, report: Run, ledger: Ledger) -> Run:
+    """The ledger had to be made anew and counts as spent for longer than this run may take."""
+    left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
+    report = Run(
+        report.id,
+        report.started_at,
+        ended_at=spool.now(),
+        trigger=report.trigger,
+        outcome="budget spent",
+        exit_code=int(Exit.OK),
+        message=f"the ledger counts as spent until {left:%H:%M:%S} UTC",
+    )
+    spool.site.save_run(report)
+    return report
+
+
+def _sender(spool: Spool, pacer: Pacer, stack: contextlib.ExitStack) -> S3Sender:
+    settings = spool.settings
+    server = f"{settings['s3.endpoint_url']} {settings['s3.bucket']}"
+    known = (spool.site.recall(ECHOES) or {}).get(server)
+    sender = S3Sender(settings, pacer, echoes_sha256=known)
+
+    def close() -> None:
+        sender.close()
+        if sender.echoes_sha256 is not None and sender.echoes_sha256 != known:
+            spool.site.remember(ECHOES, {server: sender.echoes_sha256})
+
+    stack.callback(close)
+    return sender
+
+
+@contextlib.contextmanager
+def _signals(drain: Drain, pacer: Pacer) -> Iterator[None]:
+    """Ctrl-C or SIGTERM once: finish what is being sent. Twice: break it off."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if asked:
+            pacer.close("it was broken off")
+        else:
+            print("finishing what is being sent; again to break it off", file=sys.stderr)
+        asked.append(time.monotonic())
+        drain.stop()
+
+    asked: list[float] = []
+    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        before[caught] = signal.signal(caught, on_signal)
+    try:
+        yield
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
