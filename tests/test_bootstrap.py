@@ -1,0 +1,277 @@
+"""Making .venv/: from the lock alone, again after an interruption, with a sentence when it cannot.
+
+Each test has a project of its own, whose lock names packages that lie beside it; none is fetched.
+"""
+
+import configparser
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKEND = """\
+import zipfile
+
+def _wheel(folder):
+    name = "thing-1-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as file:
+        file.writestr("thing.pth", "")
+        file.writestr("thing-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: thing\\nVersion: 1\\n")
+        file.writestr("thing-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        file.writestr("thing-1.dist-info/RECORD", "")
+    return name
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    return _wheel(wheel_directory)
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    return _wheel(wheel_directory)
+"""  # noqa: E501
+
+
+class Project:
+    """A folder as a clone is, small."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "clone"
+        (self.folder / "dev").mkdir(parents=True)
+        script = (ROOT / "dev" / "bootstrap.py").read_text()
+        (self.folder / "dev" / "bootstrap.py").write_text(script)
+        (self.folder / "setup.cfg").write_text("[metadata]\nname = thing\nversion = 1\n")
+        (self.folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        )
+        (self.folder / "backend.py").write_text(BACKEND)
+        self.wheels = folder / "wheels"
+        self.wheels.mkdir()
+        self.lock("dependency")
+
+    def lock(self, *names: str) -> None:
+        """Make the lock name these packages, and wheels of them."""
+        lines = []
+        for name in names:
+            wheel = self.wheels / f"{name}-1-py3-none-any.whl"
+            about = f"{name}-1.dist-info/"
+            with zipfile.ZipFile(wheel, "w") as file:
+                file.writestr(f"{name}.py", "")
+                file.writestr(
+                    about + "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+                )
+                file.writestr(
+                    about + "WHEEL",
+                    "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+                )
+                file.writestr(about + "RECORD", "")
+            digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            lines.append(f"{name}==1 \\\n    --hash=sha256:{digest}\n")
+        (self.folder / "requirements-dev.lock").write_text("".join(lines))
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
+        own = {
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": str(self.wheels),
+            "PIP_CONFIG_FILE": os.devnull,
+        }
+        return {**kept, **own, **more}
+
+    def start(self, **more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "dev/bootstrap.py"],
+            cwd=self.folder,
+            env=self.environment(**more),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def make(self, code: int = 0, **more: str) -> str:
+        with self.start(**more) as child:
+            said = child.communicate()[1]
+        assert child.returncode == code, said
+        return said
+
+    def has(self, module: str) -> bool:
+        python = self.folder / ".venv" / "bin" / "python"
+        ran = subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False)
+        return ran.returncode == 0
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_the_lock_is_installed_once_and_followed(project: Project, tmp_path: Path) -> None:
+    elsewhere = {
+        "PIP_TARGET": str(tmp_path / "elsewhere"),
+        "PIP_USER": "1",
+        "PYTHONPATH": "/absent",
+    }
+    with project.start(**elsewhere) as first, project.start(**elsewhere) as second:
+        said = first.communicate()[1] + second.communicate()[1]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert said.count("ready") == 1, "of two at once the second finds it done"
+    assert len(said.splitlines()) == 4
+    assert project.has("dependency")
+    assert not (tmp_path / "elsewhere").exists()
+    assert project.make() == ""
+
+    project.lock("dependency", "another")
+    assert "making .venv/" not in project.make(), "a changed lock is followed in place"
+    assert project.has("another")
+
+    project.folder = project.folder.rename(project.folder.with_name("moved"))
+    assert "making .venv/" in project.make(), "scripts name the folder they were made in"
+    script = project.folder / ".venv" / "bin" / "pip"
+    assert script.read_text().startswith(f"#!{project.folder}")
+
+
+def test_a_package_that_is_not_what_the_lock_names_is_refused(project: Project) -> None:
+    lock = project.folder / "requirements-dev.lock"
+    right = lock.read_text()
+    lock.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", right))
+    said = project.make(code=1)
+    assert "pip could not install" in said
+    assert "is the package index within reach?" in said
+    assert "Traceback" not in said
+    assert not project.has("dependency")
+    lock.write_text(right)
+    project.make()
+    assert project.has("dependency")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_after_an_interruption_the_next_call_begins_again(
+    project: Project, number: signal.Signals
+) -> None:
+    with project.start() as child:
+        deadline = time.monotonic() + 60
+        while not (project.folder / ".venv" / "bin" / "python").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        child.send_signal(number)
+        said = child.communicate()[1]
+    assert child.returncode != 0
+    assert "Traceback" not in said
+    assert not (project.folder / ".venv" / ".made").exists()
+    project.make()
+    assert project.has("dependency")
+
+
+def without_ensurepip(folder: Path) -> dict[str, str]:
+    """As Debian's Python without python3-venv and python3-pip: neither can be imported."""
+    folder.mkdir()
+    block = "raise ModuleNotFoundError(__name__)\n"
+    for name in ("ensurepip", "pip"):
+        (folder / f"{name}.py").write_text(block)
+    return {"PYTHONPATH": str(folder), "PATH": str(folder)}
+
+
+def test_without_pip_and_without_apt_it_says_what_to_install(
+    project: Project, tmp_path: Path
+) -> None:
+    if list(Path("/usr/share/python-wheels").glob("pip-*.whl")):
+        pytest.skip("Debian's wheel of pip is installed here, so pip is found")
+    said = project.make(code=1, **without_ensurepip(tmp_path / "poor"))
+    assert "install your system's package for Python's venv" in said
+
+
+def test_debian_s_wheel_of_pip_is_used_where_it_is_installed(
+    project: Project, tmp_path: Path
+) -> None:
+    if not list(Path("/usr/share/python-wheels").glob("pip-*.whl")):
+        pytest.skip("Debian's python3-pip-whl is not installed here")
+    poor = without_ensurepip(tmp_path / "poor")
+    project.make(**poor)
+    assert project.has("dependency")
+
+
+def test_an_old_python_is_refused_with_a_sentence(project: Project) -> None:
+    code = (
+        "import runpy, sys; sys.version_info = (3, 10, 4); sys.argv = ['dev/bootstrap.py'];"
+        "runpy.run_path('dev/bootstrap.py', run_name='__main__')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert "is Python 3.10, and Headgate needs 3.11 or newer" in ran.stderr
+    assert not (project.folder / ".venv").exists()
+
+
+# -- the project's own files -----------------------------------------------------------------------
+
+
+def requirements(section: str, key: str) -> list[tuple[str, str]]:
+    """Each requirement of setup.cfg with the comment line before it."""
+    found, inside, before = [], False, ""
+    current = ""
+    for line in (ROOT / "setup.cfg").read_text().splitlines():
+        if match := re.fullmatch(r"\[(.+)\]", line):
+            current, inside = match[1], False
+        elif match := re.fullmatch(r"(\w+) =.*", line):
+            inside = current == section and match[1] == key
+        elif inside and line.strip():
+            text = line.strip()
+            if not text.startswith("#"):
+                found.append((text, before))
+            before = text if text.startswith("#") else ""
+    return found
+
+
+def direct() -> list[tuple[str, str]]:
+    extras = configparser.ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    found = requirements("options", "install_requires")
+    for extra in extras["options.extras_require"]:
+        found += requirements("options.extras_require", extra)
+    return found
+
+
+def test_every_dependency_has_its_reason() -> None:
+    assert len(direct()) > 10
+    for requirement, reason in direct():
+        assert len(reason) > 10, f"{requirement} has no reason before it in setup.cfg"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_the_lock_holds_every_package_by_its_hash_and_names_no_host(name: str) -> None:
+    text = (ROOT / name).read_text()
+    packages = re.findall(r"^[a-z0-9][^ ]*", text, re.MULTILINE)
+    assert len(packages) > 10
+    assert all("==" in package for package in packages)
+    assert len(re.findall(r"^[a-z0-9].*\\\n    --hash=sha256:", text, re.MULTILINE)) == len(
+        packages
+    )
+    assert "://" not in text
+    assert "index" not in text
+
+
+def test_the_locks_hold_what_setup_cfg_asks_for() -> None:
+    def locked(name: str) -> dict[str, str]:
+        text = (ROOT / name).read_text()
+        return dict(re.findall(r"^([a-z0-9][\w.-]*)==([^ ]+)", text, re.MULTILINE))
+
+    everything = locked("requirements-dev.lock")
+    for requirement, _ in direct():
+        assert re.match(r"[\w-]+", requirement)[0] in everything  # type: ignore[index]
+    # What production installs is what was tested.
+    assert locked("requirements.lock").items() <= everything.items()
+
+
+def test_make_alone_lists_every_target() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^  make (\S+)  ", listed, re.MULTILINE)) == targets - {"ready"}
