@@ -60,7 +60,10 @@ def _encode(text: str) -> str:
 
 
 def _decode(text: str) -> str:
-    return unquote(text, errors="surrogatepass")
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:  # not written by us
+        return unquote(text)
 
 
 def metadata_size(headers: Mapping[str, str]) -> int:

@@ -22,7 +22,7 @@ def unreached(error: OSError, host: str, port: int) -> SendError:
         return SendError(
             Kind.UPLINK_DOWN,
             "tls",
-            f"{host}:{port} does not speak TLS as expected ({error.reason}).",
+            f"{host}:{port} does not speak TLS as expected ({error.args[-1]}).",
         )
     if isinstance(error, socket.gaierror):
         return SendError(

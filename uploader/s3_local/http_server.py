@@ -20,66 +20,10 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from uploader.s3_local.request_body import ChunkedInput, Input, Reset
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _DRAIN_SECONDS = 2.0
-_LINE_MAX = 8192
-
-
-class Reset(Exception):
-    """Raised by the application: reset the connection, answer nothing."""
-
-
-class Input(io.RawIOBase):
-    """A request's body: exactly Content-Length bytes, fewer only if the client hung up."""
-
-    def __init__(self, request: _Request, length: int) -> None:
-        self._request = request
-        self.left = length
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._request.expect()
-        view = memoryview(buffer)[: self.left]
-        count = self._request.rfile.readinto1(view) if view else 0
-        self.left -= count
-        return int(count)
-
-
-class ChunkedInput(io.RawIOBase):
-    """A body in chunks (RFC 9112, section 7.1). Reset if it ends before its last chunk."""
-
-    def __init__(self, request: _Request) -> None:
-        self._request = request
-        self._chunk = 0  # bytes of the current chunk that are left
-        self.left = 1  # nothing once the last chunk was read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._request.expect()
-        if self._chunk == 0 and self.left:
-            self._begin_chunk()
-        view = memoryview(buffer)[: self._chunk]
-        count = self._request.rfile.readinto1(view) if view else 0
-        if view and not count:
-            raise Reset
-        self._chunk -= count
-        if count and self._chunk == 0:
-            self._request.rfile.readline(_LINE_MAX)
-        return int(count)
-
-    def _begin_chunk(self) -> None:
-        try:
-            self._chunk = int(self._request.rfile.readline(_LINE_MAX).partition(b";")[0], 16)
-        except ValueError:
-            raise Reset from None
-        if self._chunk == 0:
-            while self._request.rfile.readline(_LINE_MAX).strip():
-                pass  # trailers
-            self.left = 0
 
 
 class _Request(BaseHTTPRequestHandler):

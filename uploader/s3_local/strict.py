@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 
 from uploader.s3_local.faults import Act, Fault, Script
 from uploader.s3_local.folder import Draft
-from uploader.s3_local.http_server import Reset
+from uploader.s3_local.request_body import Reset
 from uploader.s3_local.shelf import Reply, Shelf, keys_in
 
 _READ = 64 * 1024
