@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.live import PHOTOS, Receiver, running
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """One receiver for all tests that do not need one of their own."""
+    with running(tmp_path_factory.mktemp("receiver"), receiver__max_image="1MB") as found:
+        yield found
+
+
+@pytest.fixture
+def photo() -> Callable[[], bytes]:
+    """A photograph that no other test has sent: trailing bytes, as cameras append, differ."""
+
+    def make() -> bytes:
+        return (PHOTOS / "rocket.jpg").read_bytes() + b"\0test %d" % next(_numbers)
+
+    return make
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder for a receiver of the test's own."""
+    return tmp_path

@@ -1,0 +1,214 @@
+"""A real receiver in a process of its own, and raw sockets to talk to it badly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ROOT / "docs" / "photos"
+BOUNDARY = b"----geckoformboundary6f0d1a"
+START = "from app.server import main; main()"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, taken apart."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["code"])
+
+
+class Receiver:
+    """``headgate-receiver`` on a free port, over a spool of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.spool = folder / "spool"
+        self.log = folder / "receiver.log"
+        self.flags = {"receiver.bind": "127.0.0.1:0", "spool.path": str(self.spool), **settings}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> Receiver:
+        command = [sys.executable, "-c", START]
+        for name, value in self.flags.items():
+            command += ["--set", f"{name}={value}"]
+        with self.log.open("ab") as log:
+            at = log.tell()
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env=environment(), umask=0o007
+            )
+        until = time.monotonic() + 20
+        while True:
+            text = self.log.read_bytes()[at:].decode()
+            found = re.search(r'"url": "http://[^/]*:(\d+)/"', text)
+            if found:
+                self.port = int(found[1])
+                with contextlib.suppress(OSError), self.connect():
+                    return self
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"the receiver did not start: {text}")
+            time.sleep(0.02)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(20)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def send(self, *pieces: bytes, end: str = "") -> Answer | None:
+        """Write the pieces and read one answer; ``end`` is "fin" or "rst" after the last piece."""
+        with self.connect() as connection:
+            with contextlib.suppress(ConnectionError):
+                for piece in pieces:
+                    connection.sendall(piece)
+                if end == "fin":
+                    connection.shutdown(socket.SHUT_WR)
+            if end == "rst":
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                return None
+            return read_answer(connection)
+
+    def request(self, method: str, path: str, body: bytes = b"", **headers: str | bytes) -> Answer:
+        answer = self.send(head(method, path, body, **headers) + body)
+        assert answer is not None
+        return answer
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def post_form(self, *parts: bytes, path: str = "/uploadImage", **headers: str) -> Answer:
+        return self.request("POST", path, form(*parts), Content_Type=FORM_TYPE, **headers)
+
+    def post_raw(self, image: bytes, kind: str = "image/jpeg", **headers: str | bytes) -> Answer:
+        return self.request("POST", "/images", image, Content_Type=kind, **headers)
+
+    def images(self) -> list[Path]:
+        return sorted(path for path in (self.spool / "new").rglob("*") if path.is_file())
+
+    def half_received(self) -> list[Path]:
+        return list((self.spool / "tmp").iterdir())
+
+    def await_empty_tmp(self) -> None:
+        until = time.monotonic() + 20
+        while self.half_received():
+            assert time.monotonic() < until, self.half_received()
+            time.sleep(0.01)
+
+
+FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+
+
+def environment() -> dict[str, str]:
+    """Without settings of the person who runs the tests."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+
+
+def head(method: str, path: str, body: bytes = b"", **headers: str | bytes) -> bytes:
+    """A request's head; header names with underscores for hyphens, Content-Length if not given."""
+    fields: dict[str, str | bytes] = {"Host": "127.0.0.1", "Connection": "close"}
+    fields.update({name.replace("_", "-"): value for name, value in headers.items()})
+    if "Content-Length" not in fields and "Transfer-Encoding" not in fields and body:
+        fields["Content-Length"] = str(len(body))
+    lines = [f"{method} {path} HTTP/1.1".encode()]
+    for name, value in fields.items():
+        raw = value.encode() if isinstance(value, str) else value
+        lines.append(name.encode() + b": " + raw)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def part(name: str, content: bytes | str, file_name: str | None = None, kind: str = "") -> bytes:
+    """One part of a form, its names in raw UTF-8 as browsers send them."""
+    disposition = f'Content-Disposition: form-data; name="{name}"'
+    if file_name is not None:
+        disposition += f'; filename="{file_name}"'
+    lines = [disposition.encode()]
+    if kind:
+        lines.append(f"Content-Type: {kind}".encode())
+    data = content.encode() if isinstance(content, str) else content
+    return b"\r\n".join(lines) + b"\r\n\r\n" + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return (
+        b"".join(b"--" + BOUNDARY + b"\r\n" + one for one in parts) + b"--" + BOUNDARY + b"--\r\n"
+    )
+
+
+def chunked(body: bytes, size: int = 1000) -> bytes:
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+
+
+def read_answer(connection: socket.socket) -> Answer | None:
+    """One answer; None if the connection ended without one."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = _receive(connection)
+        if not piece:
+            return None
+        received += piece
+        if received.startswith(b"HTTP/1.1 100 ") and b"\r\n\r\n" in received:
+            received = received.partition(b"\r\n\r\n")[2]
+    top, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = top.decode("latin-1").split("\r\n")
+    headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    length = int(headers.get("content-length", "0"))
+    while len(body) < length:
+        piece = _receive(connection)
+        if not piece:
+            break
+        body += piece
+    return Answer(int(first.split()[1]), headers, body)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(65536)
+    except ConnectionError:
+        return b""
+
+
+@contextlib.contextmanager
+def running(folder: Path, **settings: str) -> Iterator[Receiver]:
+    """A receiver for one test; setting names with a dot are given as ``receiver__field``."""
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    receiver = Receiver(folder, **named).start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop()
