@@ -97,11 +97,13 @@ def _images(facts: Facts) -> list[tuple[Level, str]]:
             )
         )
     if facts.set_aside.images:
-        verb = "was" if facts.set_aside.images == 1 else "were"
+        verb = (
+            "was set aside and needs" if facts.set_aside.images == 1 else "were set aside and need"
+        )
         found.append(
             (
                 Level.WARN,
-                f"{_images_word(facts.set_aside.images)} {verb} set aside and need a person: "
+                f"{_images_word(facts.set_aside.images)} {verb} a person: "
                 "headgate list --state set_aside says why.",
             )
         )
