@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-FRAME = (960, 640)  # about 250 KB as a JPEG of these photographs
+FRAME = (1280, 860)  # about 250 KB as a JPEG of these photographs
 TIMEOUT_SECONDS = 60
 
 

@@ -141,11 +141,16 @@ def show(text: str) -> None:
 def empty(demo: Demo, spool: Spool) -> None:
     """Drains until nothing waits; ChildDied when that does not come."""
     until = time.monotonic() + EMPTY_SECONDS
-    while demo.drain is not None or spool.facts().waiting.images or spool.facts().sending.images:
+    while (waits := _waiting(spool)) or demo.drain is not None:
         if time.monotonic() > until:
-            raise ChildDied(f"images still wait after {EMPTY_SECONDS} s of drains")
-        demo.watch(drain=True)
+            raise ChildDied(f"{waits} images still wait after {EMPTY_SECONDS} s of drains")
+        demo.watch(drain=waits > 0)
         time.sleep(0.2)
+
+
+def _waiting(spool: Spool) -> int:
+    facts = spool.facts()
+    return facts.waiting.images + facts.sending.images
 
 
 def main() -> int:
