@@ -214,6 +214,8 @@ def _read(connection: _Connection) -> tuple[Answer, bool]:
     response = connection.getresponse()
     try:
         body = response.read(_ANSWER_MAX + 1)
+        if len(body) <= _ANSWER_MAX and response.length:  # read(n) does not say so itself
+            raise http.client.IncompleteRead(body, response.length)
         headers = {name.lower(): value for name, value in response.getheaders()}
         keep = len(body) <= _ANSWER_MAX and not response.will_close
         return Answer(response.status, headers, body[:_ANSWER_MAX]), keep

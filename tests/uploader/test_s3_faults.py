@@ -1,0 +1,211 @@
+"""An S3 that fails, lies and vanishes: never a false proof, and the next attempt settles it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.s3_server import CountingPacer, Place, strict_place, upload_of
+from uploader.errors import Kind, SendError
+from uploader.exchange import Timeouts
+from uploader.s3 import S3Sender
+from uploader.s3_local.faults import Act, Fault, once
+from uploader.sender import Sent, Upload
+
+TIMEOUTS = Timeouts(connect=5, stall=1, answer=0.5)
+RAISED = {  # what the first attempt raises: kind, code, whether the outcome is unknown
+    Act.STATUS: (Kind.TRANSIENT, "SlowDown", False),
+    Act.STATUS_LATE: (Kind.TRANSIENT, "SlowDown", False),
+    Act.RESET_MIDWAY: (Kind.TRANSIENT, "connection-lost", None),
+    Act.RESET: (Kind.TRANSIENT, "connection-lost", None),
+    Act.RESET_STORED: (Kind.TRANSIENT, "connection-lost", True),
+    Act.SILENT: (Kind.UPLINK_DOWN, "timeout", True),
+    Act.SILENT_STORED: (Kind.UPLINK_DOWN, "timeout", True),
+    Act.UNSTORED: (Kind.TRANSIENT, "not-confirmed", True),
+    Act.ERROR_IN_200: (Kind.TRANSIENT, "InternalError", True),
+}
+STORED = {Act.RESET_STORED, Act.SILENT_STORED, Act.STATUS_STORED}
+STORES_AND_MISREPORTS = {Act.WRONG_CHECKSUM, Act.WRONG_ETAG, Act.NO_PROOF}
+
+
+@pytest.fixture(scope="module", params=["sha256", "etag"])
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    with strict_place(
+        tmp_path_factory.mktemp("s3"), echo_sha256=request.param == "sha256"
+    ) as found:
+        yield found
+
+
+@pytest.fixture(params=[None, "known"])
+def sender(request: pytest.FixtureRequest, place: Place) -> Iterator[S3Sender]:
+    known = place.echoes_sha256 if request.param else None
+    sender = place.sender(timeouts=TIMEOUTS, echoes_sha256=known)
+    yield sender
+    sender.close()
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Upload:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(os.urandom(400_000))
+    return upload_of(path, f"faults/{os.urandom(8).hex()}.jpg")
+
+
+def script(place: Place, *faults: Fault) -> None:
+    assert place.strict is not None
+    place.strict.script.replace(faults)
+
+
+def settle(sender: S3Sender, upload: Upload, unknown: bool) -> Sent:
+    """What the caller does next: ask if the outcome is unknown, and send if it is not there."""
+    found = sender.find(upload) if unknown else None
+    return found or sender.send(upload)
+
+
+def check_proof(place: Place, sent: Sent, upload: Upload) -> None:
+    assert place.strict is not None
+    assert place.strict.objects()[upload.key] == upload.path.read_bytes()
+    assert bool(sent.sha256) == place.echoes_sha256
+
+
+@pytest.mark.parametrize("act", sorted(RAISED))
+def test_a_fault_is_raised_for_what_it_is_and_settled_next_time(
+    place: Place, sender: S3Sender, upload: Upload, act: Act
+) -> None:
+    kind, code, unknown = RAISED[act]
+    script(place, once(act))
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert (caught.value.kind, caught.value.code) == (kind, code)
+    if unknown is not None:
+        assert caught.value.unknown is unknown
+    assert place.strict is not None
+    assert (upload.key in place.strict.objects()) == (act in STORED)
+    check_proof(place, settle(sender, upload, caught.value.unknown), upload)
+    stored_twice = place.strict.script.seen("PUT") == 2 and act in STORED
+    assert not stored_twice, "a body that had arrived was sent again"
+
+
+def test_an_error_after_it_was_stored_is_unknown_if_the_status_allows_that(
+    place: Place, sender: S3Sender, upload: Upload
+) -> None:
+    script(place, once(Act.STATUS_STORED, status=500, code="InternalError"))
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.unknown
+    check_proof(place, settle(sender, upload, True), upload)
+
+
+def test_a_503_after_it_was_stored_is_found_by_the_condition(
+    place: Place, sender: S3Sender, upload: Upload
+) -> None:
+    script(place, once(Act.STATUS_STORED))
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    check_proof(place, settle(sender, upload, caught.value.unknown), upload)
+
+
+@pytest.mark.parametrize("act", sorted(STORES_AND_MISREPORTS))
+def test_a_wrong_or_missing_proof_is_settled_with_a_head(
+    place: Place, sender: S3Sender, upload: Upload, act: Act
+) -> None:
+    script(place, once(act))
+    check_proof(place, sender.send(upload), upload)
+    assert place.strict is not None
+    wrong_but_ignored = not place.echoes_sha256 and act is Act.WRONG_CHECKSUM
+    assert place.strict.script.seen("HEAD") == (0 if wrong_but_ignored else 1)
+
+
+@pytest.mark.parametrize("act", sorted(STORES_AND_MISREPORTS))
+def test_without_a_head_a_wrong_or_missing_proof_is_no_proof(
+    place: Place, sender: S3Sender, upload: Upload, act: Act
+) -> None:
+    if not place.echoes_sha256 and act is Act.WRONG_CHECKSUM:
+        pytest.skip("this server reports no checksum, so it cannot report a wrong one")
+    script(place, once(act), Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.kind is Kind.TRANSIENT
+    assert caught.value.unknown
+
+
+def test_a_head_that_is_refused_cannot_tell(place: Place, sender: S3Sender, upload: Upload) -> None:
+    script(place, Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
+    with pytest.raises(SendError) as caught:
+        sender.find(upload)
+    assert (caught.value.kind, caught.value.code) == (Kind.TRANSIENT, "403")
+    assert "s3:ListBucket" in caught.value.message
+
+
+def test_a_put_that_is_refused_stops_the_run(
+    place: Place, sender: S3Sender, upload: Upload
+) -> None:
+    script(place, once(Act.STATUS, status=403, code="AccessDenied"))
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.kind is Kind.FATAL
+    assert "s3:PutObject" in caught.value.message
+
+
+def test_an_early_refusal_saves_the_rest_of_the_body(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(os.urandom(20_000_000))
+    pacer = CountingPacer()
+    script(place, once(Act.STATUS))
+    sender = place.sender(pacer, timeouts=TIMEOUTS, echoes_sha256=place.echoes_sha256)
+    with pytest.raises(SendError):
+        sender.send(upload_of(path, "faults/large.jpg"))
+    sender.close()
+    assert pacer.written < 10_000_000
+
+
+def test_a_slow_answer_is_waited_for(place: Place, sender: S3Sender, upload: Upload) -> None:
+    script(place, once(Act.SLOW, seconds=0.3))
+    check_proof(place, sender.send(upload), upload)
+
+
+def test_missing_rights_are_named_by_the_probe(place: Place, sender: S3Sender) -> None:
+    script(place, Fault(Act.STATUS, status=403, code="AccessDenied"))
+    assert sender.probe().missing_rights == ("s3:PutObject",)
+    assert not sender.probe().usable
+    script(place, Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
+    seen = sender.probe()
+    assert (seen.missing_rights, seen.usable) == (("s3:GetObject",), True)
+    script(
+        place,
+        Fault(Act.STATUS, "HEAD", first=2, status=403, code="AccessDenied"),
+    )
+    assert sender.probe().missing_rights == ("s3:ListBucket",)
+
+
+def test_a_server_that_can_confirm_nothing_is_not_usable(place: Place, sender: S3Sender) -> None:
+    script(place, Fault(Act.NO_PROOF))
+    seen = sender.probe()
+    assert (seen.confirmed_by, seen.usable) == ("", False)
+    assert "neither" in seen.sentences[0]
+
+
+def test_what_was_learnt_of_the_server_is_remembered(
+    place: Place, sender: S3Sender, upload: Upload
+) -> None:
+    script(place)
+    sender.send(upload)
+    assert sender.echoes_sha256 == place.echoes_sha256
+    assert sender.clock_offset is not None
+    assert abs(sender.clock_offset) < 5
+
+
+@pytest.mark.parametrize("skew", [-1200, 1200])
+def test_the_servers_clock_is_measured(place: Place, upload: Upload, skew: int) -> None:
+    import time
+
+    script(place)
+    sender = S3Sender(place.settings(), CountingPacer(), now=lambda: time.time() - skew)
+    sender.send(upload)
+    sender.close()
+    assert sender.clock_offset == pytest.approx(skew, abs=5)
