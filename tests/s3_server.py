@@ -128,9 +128,9 @@ def environment(**values: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def strict_place(folder: Path, *, tls: bool = False, **more: Any) -> Iterator[Place]:
+def strict_place(scratch: Path, *, tls: bool = False, **more: Any) -> Iterator[Place]:
     """The stand-in, with credentials in the environment."""
-    context, ca = certificates(folder) if tls else (None, "")
+    context, ca = certificates(scratch) if tls else (None, "")
     values = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     if ca:
         values["AWS_CA_BUNDLE"] = ca

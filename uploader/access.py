@@ -121,7 +121,8 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
     authorization = seen[0].headers["Authorization"]
     if isinstance(authorization, bytes):
         authorization = authorization.decode("ascii")
-    _, _, region, _ = authorization.partition("Credential=")[2].split(",")[0].rsplit("/", 3)
+    scope = authorization.partition("Credential=")[2].partition(",")[0]
+    _, region, _, _ = scope.rsplit("/", 3)  # key/date, region, "s3", "aws4_request"
     parts = urlsplit(url)
     host = parts.hostname or ""
     return Access(
@@ -163,7 +164,7 @@ def _tls(verify: str | None) -> ssl.SSLContext:
 
 def _no_credentials(error: Exception) -> SendError:
     named = botocore_exceptions
-    if isinstance(error, named.HTTPClientError):
+    if isinstance(error, named.HTTPClientError | named.ConnectionError):
         return SendError(
             Kind.UPLINK_DOWN, "no-credentials-yet", f"Credentials could not be fetched: {error}."
         )

@@ -1,0 +1,372 @@
+"""The stand-in: as strict as S3 about checksums and conditions, and it keeps what it answered."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from botocore.exceptions import ClientError
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.s3_server import Place, client_for, environment, strict_place
+from uploader.cli import headgate
+from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
+from uploader.s3_local.folder import Folder, FolderInUse
+from uploader.s3_local.local import StrictS3
+
+BODY = b"the bytes of an image" * 1000
+SHA256 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+MD5 = base64.b64encode(hashlib.md5(BODY).digest()).decode()
+CRC32 = base64.b64encode(zlib.crc32(BODY).to_bytes(4, "big")).decode()
+SIGNED = "AWS4-HMAC-SHA256 Credential=x/20261123/us-east-1/s3/aws4_request, Signature=any"
+WRONG = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with strict_place(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+def put(
+    place: Place, key: str, body: bytes = BODY, **headers: str
+) -> tuple[int, dict[str, str], str]:
+    """One PUT with exactly these headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    named["Authorization"] = SIGNED
+    connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
+    with contextlib.closing(connection):
+        connection.request("PUT", f"/{place.bucket}/{quote(key)}", body=body, headers=named)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [
+        ("x-amz-content-sha256", hashlib.sha256(BODY).hexdigest()),
+        ("x-amz-checksum-sha256", SHA256),
+        ("x-amz-checksum-crc32", CRC32),
+        ("Content-MD5", MD5),
+    ],
+)
+@pytest.mark.parametrize("wrong", ["other", "short", "garbage", None])
+def test_every_promised_digest_is_checked(
+    place: Place, header: str, right: str, wrong: str | None
+) -> None:
+    key = f"digest/{header}/{wrong}"
+    value = {
+        "other": "AAAAAA=="
+        if "crc" in header
+        else base64.b64encode(b"0" * (16 if "MD5" in header else 32)).decode(),
+        "short": "AAA=",
+        "garbage": "not base64!",
+        None: right,
+    }[wrong]
+    status, headers, text = put(place, key, BODY, **{header.replace("-", "_"): value})
+    if wrong is None:
+        assert status == 200
+        assert headers["etag"] == f'"{hashlib.md5(BODY).hexdigest()}"'
+        return
+    assert status == 400
+    assert any(code in text for code in ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"))
+    assert key not in place.names()
+
+
+def test_the_sha256_is_reported_back_by_put_head_and_get(place: Place) -> None:
+    status, headers, _ = put(place, "echo", x_amz_checksum_sha256=SHA256)
+    assert (status, headers["x-amz-checksum-sha256"]) == (200, SHA256)
+    for ask in (place.client.head_object, place.client.get_object):
+        answer = ask(Bucket=place.bucket, Key="echo", ChecksumMode="ENABLED")
+        assert answer["ChecksumSHA256"] == SHA256
+        if "Body" in answer:
+            answer["Body"].close()
+
+
+def test_a_server_without_sha256_neither_checks_nor_reports_it(tmp_path: Path) -> None:
+    with strict_place(tmp_path, echo_sha256=False) as place:
+        status, headers, _ = put(place, "k", x_amz_checksum_sha256=WRONG)
+        assert (status, "x-amz-checksum-sha256" in headers) == (200, False)
+        assert put(place, "k2", Content_MD5=base64.b64encode(b"0" * 16).decode())[0] == 400
+        head = place.client.head_object(Bucket=place.bucket, Key="k", ChecksumMode="ENABLED")
+        assert "ChecksumSHA256" not in head
+
+
+def test_a_condition_holds_for_one_and_for_many_at_once(place: Place) -> None:
+    for number in range(5):
+        start = threading.Barrier(8)
+
+        def attempt(writer: int) -> int:
+            start.wait()  # noqa: B023
+            body = bytes([writer]) * 50_000
+            return put(place, f"race/{number}", body, If_None_Match="*")[0]  # noqa: B023
+
+        with ThreadPoolExecutor(8) as pool:
+            statuses = sorted(pool.map(attempt, range(8)))
+        assert statuses == [200] + [412] * 7
+        kept = place.read(f"race/{number}")
+        assert len(kept) == 50_000
+        assert len(set(kept)) == 1
+
+
+def test_a_body_that_ends_early_is_not_stored(place: Place) -> None:
+    connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
+    connection.putrequest("PUT", f"/{place.bucket}/short")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders(b"only this")
+    connection.close()
+    assert put(place, "after")[0] == 200
+    assert "short" not in place.names()
+
+
+def test_many_requests_share_a_connection(place: Place) -> None:
+    connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
+    with contextlib.closing(connection):
+        local = set()
+        for number in range(20):
+            connection.request("PUT", f"/{place.bucket}/alive/{number}", body=BODY)
+            connection.getresponse().read()
+            local.add(connection.sock.getsockname())
+            connection.request("HEAD", f"/{place.bucket}/alive/{number}")
+            connection.getresponse().read()
+        assert len(local) == 1
+
+
+def everything(place: Place) -> dict[str, tuple[Any, ...]]:
+    """Every object as a client sees it."""
+    seen = {}
+    for key in place.names():
+        answer = place.client.get_object(Bucket=place.bucket, Key=key, ChecksumMode="ENABLED")
+        with contextlib.closing(answer["Body"]) as body:
+            seen[key] = (
+                body.read(),
+                answer["ContentType"],
+                answer["Metadata"],
+                answer["ETag"],
+                answer["LastModified"],
+                answer.get("ChecksumSHA256"),
+            )
+    return seen
+
+
+def fill(place: Place) -> None:
+    """Objects made in every way, and some deleted or replaced again."""
+    client, bucket = place.client, place.bucket
+    for number in range(5):
+        put(
+            place,
+            f"Küche {number}/é.jpg",
+            os.urandom(10_000),
+            Content_Type="image/jpeg",
+            x_amz_meta_file_name="K%C3%BCche",
+        )
+    put(place, "with-checksum", x_amz_checksum_sha256=SHA256)
+    put(place, "empty", b"")
+    client.put_object(Bucket=bucket, Key="by-boto3", Body=BODY, ContentType="text/plain")
+    client.copy_object(Bucket=bucket, Key="copied", CopySource=f"{bucket}/by-boto3")
+    upload = client.create_multipart_upload(Bucket=bucket, Key="parts", ContentType="image/png")
+    part = {"Bucket": bucket, "Key": "parts", "UploadId": upload["UploadId"]}
+    done = []
+    for number, size in ((1, 5 * 1024 * 1024), (2, 1000)):
+        answer = client.upload_part(PartNumber=number, Body=os.urandom(size), **part)
+        done.append({"PartNumber": number, "ETag": answer["ETag"]})
+    client.complete_multipart_upload(MultipartUpload={"Parts": done}, **part)
+    for key in ("replaced", "deleted", "deleted-too"):
+        put(place, key, b"first")
+    put(place, "replaced", b"second")
+    client.delete_object(Bucket=bucket, Key="deleted")
+    client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "deleted-too"}]})
+
+
+def test_every_object_reads_back_identical_after_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    with strict_place(tmp_path, bucket="restarted", folder=folder) as place:
+        fill(place)
+        before = everything(place)
+    for _ in range(2):
+        with strict_place(tmp_path, bucket="restarted", folder=folder) as place:
+            assert everything(place) == before
+            put(place, "replaced", b"third")
+            put(place, "replaced", b"second")
+            before = everything(place)
+    assert {"copied", "parts", "empty", "by-boto3"} <= set(before)
+    assert before["replaced"][0] == b"second"
+    assert not {"deleted", "deleted-too"} & set(before)
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == len(before) + 1  # lock
+
+
+def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "uploader", "s3-local", "--bind", "127.0.0.1:0"]
+    command += ["--dir", str(tmp_path / "kept"), "--bucket", "killed"]
+    answered: dict[str, bytes] = {}
+    for round_ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        with process, process.stdout:
+            line = process.stdout.readline()
+            assert "not S3" in line
+            url = line.split()[4].rstrip(",")
+            killer = threading.Timer(0.3, process.send_signal, (signal.SIGKILL,))
+            killer.start()
+            connection = http.client.HTTPConnection(url.removeprefix("http://"))
+            with (
+                contextlib.closing(connection),
+                contextlib.suppress(OSError, http.client.HTTPException),
+            ):
+                for number in range(10_000):
+                    key, body = f"{round_}/{number}", os.urandom(20_000)
+                    connection.request("PUT", f"/killed/{key}", body=body)
+                    answer = connection.getresponse()
+                    if answer.status == 200:
+                        answered[key] = body
+                    answer.read()
+            killer.join()
+    with StrictS3(bucket="killed", folder=tmp_path / "kept") as strict:
+        objects = strict.objects()
+    assert len(answered) > 30
+    assert all(objects[key] == body for key, body in answered.items())
+    assert len(objects) - len(answered) <= 3  # stored, but killed before the answer
+
+
+def test_a_torn_file_is_removed_and_the_rest_kept(tmp_path: Path) -> None:
+    with strict_place(tmp_path, bucket="torn", folder=tmp_path / "kept") as place:
+        put(place, "one")
+        put(place, "two")
+    newest = max(path for path in (tmp_path / "kept" / "torn").rglob("*") if path.is_file())
+    os.truncate(newest, newest.stat().st_size - 1)
+    with strict_place(tmp_path, bucket="torn", folder=tmp_path / "kept") as place:
+        assert place.names() == ["one"]
+    assert not newest.exists()
+
+
+def test_one_folder_belongs_to_one_stand_in(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with pytest.raises(FolderInUse):
+        Folder(tmp_path)
+    folder.close()
+    Folder(tmp_path).close()
+
+
+def test_buckets_come_and_go(tmp_path: Path) -> None:
+    with strict_place(tmp_path, folder=tmp_path / "kept", bucket="first-one") as place:
+        place.client.create_bucket(Bucket="second-one")
+        place.client.put_object(Bucket="second-one", Key="k", Body=b"x")
+        place.client.create_bucket(Bucket="third-one")
+        place.client.delete_bucket(Bucket="third-one")
+        with pytest.raises(ClientError):
+            place.client.put_object(Bucket="no-such-one", Key="k", Body=b"x")
+    with strict_place(tmp_path, folder=tmp_path / "kept", bucket="first-one") as place:
+        names = [bucket["Name"] for bucket in place.client.list_buckets()["Buckets"]]
+        assert {"first-one", "second-one"} <= set(names)
+        assert "third-one" not in names
+        assert place.client.head_object(Bucket="second-one", Key="k")["ContentLength"] == 1
+
+
+def test_boto3_can_use_it_over_tls(tmp_path: Path) -> None:
+    with strict_place(tmp_path, tls=True) as place:
+        place.client.put_object(Bucket=place.bucket, Key="k", Body=BODY, ChecksumAlgorithm="SHA256")
+        assert place.read("k") == BODY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--bind", "0.0.0.0:0"], 2, "loopback"),
+        (["--bind", "192.168.1.5:80"], 2, "loopback"),
+        (["--bind", "nonsense"], 2, "not an address"),
+    ],
+)
+def test_the_command_listens_on_loopback_only(arguments: list[str], code: int, words: str) -> None:
+    result = CliRunner().invoke(headgate, ["s3-local", *arguments])
+    assert result.exit_code == code
+    assert words in result.output
+
+
+def test_a_taken_port_names_its_fix(tmp_path: Path, place: Place) -> None:
+    address = place.url.removeprefix("http://")
+    result = CliRunner().invoke(headgate, ["s3-local", "--bind", address, "--dir", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"{address} is taken" in result.output
+    assert "--bind" in result.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_cleanly_when_asked(tmp_path: Path, number: signal.Signals) -> None:
+    script = tmp_path / "faults.txt"
+    script.write_text("PUT 1 status 500 InternalError  # the first one\n")
+    command = [sys.executable, "-m", "uploader", "s3-local", "--bind", "127.0.0.1:0"]
+    command += ["--dir", str(tmp_path / "kept"), "--faults", str(script)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    with process:
+        url = process.stdout.readline().split()[4].rstrip(",")
+        with environment(AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y"):
+            with contextlib.closing(client_for(url)) as client:
+                with pytest.raises(ClientError, match="InternalError"):
+                    client.put_object(Bucket="images", Key="k", Body=b"x")
+                client.put_object(Bucket="images", Key="k", Body=b"x")
+                process.send_signal(number)
+                assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_script_is_read_line_by_line() -> None:
+    text = """
+        # a comment
+        PUT 3 reset-midway
+        PUT /10 status 503 SlowDown   # every tenth
+        HEAD 2-5 status 403 AccessDenied
+        PUT 7- slow 1.5s
+        GET * status-late 500
+    """
+    assert [
+        (fault.method, fault.first, fault.last, fault.every, fault.act, fault.status, fault.code)
+        for fault in parse(text)
+    ] == [
+        ("PUT", 3, 3, 1, Act.RESET_MIDWAY, 503, "SlowDown"),
+        ("PUT", 1, None, 10, Act.STATUS, 503, "SlowDown"),
+        ("HEAD", 2, 5, 1, Act.STATUS, 403, "AccessDenied"),
+        ("PUT", 7, None, 1, Act.SLOW, 503, "SlowDown"),
+        ("GET", 1, None, 1, Act.STATUS_LATE, 500, "SlowDown"),
+    ]
+    assert parse(text)[3].seconds == 1.5
+
+
+@pytest.mark.parametrize("line", ["PUT", "PUT 1 explode", "PATCH 1 reset", "PUT 1 slow soon"])
+def test_a_line_that_cannot_be_read_is_named(line: str) -> None:
+    with pytest.raises(ScriptError, match="line 2"):
+        parse(f"\n{line}\n")
+
+
+@given(st.integers(1, 50), st.integers(0, 50), st.integers(1, 7))
+def test_a_fault_strikes_exactly_where_it_says(first: int, more: int, every: int) -> None:
+    fault = Fault(Act.RESET, first=first, last=first + more, every=every)
+    script = Script([fault, once(Act.SLOW, 3)])
+    struck = [n for n in range(1, 120) if script.fate("PUT", "k") is fault]
+    assert struck == [n for n in range(first, first + more + 1) if n % every == 0]
+    assert script.fate("HEAD", "k") is None
+    assert (script.seen("PUT"), script.seen("HEAD")) == (119, 1)
+
+
+def test_a_fault_may_look_at_the_key() -> None:
+    script = Script([Fault(Act.RESET, when=lambda key: key.startswith("bad/"))])
+    assert script.fate("PUT", "good/1") is None
+    assert script.fate("PUT", "bad/1") is not None
