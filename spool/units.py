@@ -23,7 +23,7 @@ _PREFIX = {
     "TI": 1024**4,
 }
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_NUMBER = r"(?P<number>\d+(?:\.\d+)?)"
+_NUMBER = r"(?P<number>[0-9]{1,30}(?:\.[0-9]{1,30})?)"
 _SIZE = re.compile(rf"{_NUMBER}\s*(?P<prefix>[kKMGT]?i?)B")
 _RATE = re.compile(rf"{_NUMBER}\s*(?P<prefix>[kKMGT]?i?)(?P<unit>B|bit)/(?P<per>s|sec|min|h)")
 _DURATION = re.compile(rf"{_NUMBER}\s*(?P<unit>[a-z]+)")
@@ -162,7 +162,7 @@ def human_size(size: float) -> str:
         size /= 1000
     else:
         unit = "TB"
-    digits = 0 if unit == "B" or size >= 100 else 1
+    digits = 0 if unit == "B" or size >= 99.95 else 1
     return f"{sign}{size:.{digits}f} {unit}"
 
 
