@@ -20,6 +20,7 @@ from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from spool.settings import Settings
 from uploader.errors import Kind, SendError
@@ -54,6 +55,7 @@ class Access:
     region: str
     target: Target
     credentials: Any  # botocore's, which refresh themselves
+    proxy: str = ""  # the host that the environment names for this URL; it is not used
 
     def url(self, key: str) -> str:
         return self.base + quote(key, safe="/~")
@@ -135,6 +137,7 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
             _tls(verify) if parts.scheme == "https" else None,
         ),
         credentials=credentials,
+        proxy=urlsplit(str(get_environ_proxies(url).get(parts.scheme, ""))).hostname or "",
     )
 
 

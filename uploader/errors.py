@@ -58,8 +58,7 @@ def _rule(kind: Kind, codes: str, statuses: tuple[int, ...], sentence: str) -> R
     return Rule(kind, sentence, frozenset(codes.split()), frozenset(statuses))
 
 
-THERE_ALREADY = "PreconditionFailed"
-"""If-None-Match was given and the key is taken: ask with HEAD whether by the same image."""
+THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
 
 RULES: tuple[Rule, ...] = (
     Rule(

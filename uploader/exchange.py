@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from uploader.body import Body
 from uploader.sender import Pacer
 from uploader.trouble import lost, unreached
-from uploader.wire import Answered, Wire, connect
+from uploader.wire import SEND_BUFFER, Answered, Wire, connect
 
 _READ = 64 * 1024
 _ANSWER_MAX = 64 * 1024  # bytes of an answer's body that are looked at
@@ -58,13 +58,20 @@ class Answer:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timeouts:
     """Seconds. ``stall``: without room to write; ``answer``: from the last byte to the answer."""
 
     connect: float = 10.0
     stall: float = 20.0
     answer: float = 60.0
+
+    @classmethod
+    def for_rate(cls, rate: int) -> Timeouts:
+        """Long enough that a link of ``rate`` bytes a second can empty the kernel's buffer twice
+        (Linux grants twice what is asked for)."""
+        emptied = 4 * SEND_BUFFER / rate
+        return cls(stall=max(cls.stall, emptied), answer=max(cls.answer, emptied))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Exchange:
     pacer: Pacer
     timeouts: Timeouts = Timeouts()
     opened: int = 0  # connections so far
+    closed: bool = False
     _free: list[_Connection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -130,17 +138,18 @@ class Exchange:
             _reset(connection)
             raise
         connection.wire.deadline = None
-        if keep and whole:
-            connection.used_at = time.monotonic()
-            with self._lock:
+        connection.used_at = time.monotonic()
+        with self._lock:
+            if keep := keep and whole and not self.closed:
                 self._free.append(connection)
-        else:
+        if not keep:
             _reset(connection)
         return answer
 
     def close(self) -> None:
-        """Close every connection that is not in use."""
+        """Close every connection; one that is in use, when its answer came."""
         with self._lock:
+            self.closed = True
             free, self._free = self._free, []
         for connection in free:
             connection.close()

@@ -88,7 +88,11 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         sentences=(),
     )
     sender.echoes_sha256 = capability.echoes_sha256
-    return _with_sentences(capability)
+    seen_so_far = _with_sentences(capability)
+    if not sender.proxy:
+        return seen_so_far
+    notice = f"The environment names a proxy ({sender.proxy}), but images are sent directly."
+    return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
 
 
 def _with_sentences(seen: Capability) -> Capability:

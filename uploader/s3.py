@@ -50,7 +50,7 @@ class S3Sender:
     ) -> None:
         self._settings = settings
         self._pacer = pacer
-        self._timeouts = timeouts or Timeouts()
+        self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.rate))
         self._now = now
         self._lock = threading.Lock()
         self._access: Access | None = None
@@ -139,6 +139,11 @@ class S3Sender:
         return self._open()[0].base
 
     @property
+    def proxy(self) -> str:
+        """A proxy that the environment names; it is not used."""
+        return self._open()[0].proxy
+
+    @property
     def connections(self) -> int:
         """How many connections were opened so far."""
         return self._exchange.opened if self._exchange is not None else 0
@@ -151,7 +156,7 @@ class S3Sender:
         signed = access.sign(method, key, headers, sha256)
         answer = exchange.ask(Request(method, access.path(key), signed, body))
         if (date := answer.date) is not None:
-            self.clock_offset = date.timestamp() - self._now()
+            self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
         return answer
 
     def error(self, method: str, answer: Answer) -> SendError:
@@ -203,6 +208,13 @@ class S3Sender:
             if error.kind is not Kind.PERMANENT:
                 error.unknown = True
             raise
+        except Exception as error:  # the pacer's: the run ends between the PUT and the HEAD
+            raise SendError(
+                Kind.TRANSIENT,
+                "not-confirmed",
+                "The run ended before S3 could be asked whether the image is there; the next asks.",
+                unknown=True,
+            ) from error
 
     def _sent(self, upload: Upload, answer: Answer, etag: str, reported: str) -> Sent:
         at = datetime.fromtimestamp(self._now(), UTC)

@@ -182,3 +182,12 @@ def test_nothing_is_imported_before_the_first_use() -> None:
         [sys.executable, "-c", text], capture_output=True, text=True, check=True, env={**os.environ}
     )
     assert found.stdout.strip() == "False"
+
+
+def test_a_proxy_that_is_not_used_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example.net:3128")
+    assert open_access(settings(bucket="images"), 1).proxy == "proxy.example.net"
+    monkeypatch.setenv("no_proxy", "amazonaws.com")
+    assert open_access(settings(bucket="images"), 1).proxy == ""
