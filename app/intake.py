@@ -6,16 +6,19 @@ context of the caller's.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from app.body import Body
+from app.body import PIECE, Body
 from app.fields import FIELDS
 from app.filenames import file_name, has_file_name
 from app.kinds import Watcher
 from app.refusals import Refused
 from spool.durable import Incoming
+from spool.errors import DiskTrouble
 from spool.names import MEDIA_TYPES
 
 PARTS_MAX = 10
@@ -53,12 +56,20 @@ class _Image:
         """The media type; Refused if the image is empty, of no kind that we take, or cut off."""
         if self._incoming.size == 0:
             raise Refused("empty_image")
-        whole = self._watcher.finish()
+        whole = self._watcher.finish(self._reread)
         if not self._watcher.kind:
             raise Refused("unsupported_image", types=TYPES)
         if not whole:
             raise Refused("truncated_image", type=self._watcher.kind)
         return self._watcher.kind
+
+    def _reread(self, offset: int) -> Iterator[bytes]:
+        try:
+            while piece := os.pread(self._incoming.fd, PIECE, offset):
+                yield piece
+                offset += len(piece)
+        except OSError as error:
+            raise DiskTrouble(error, "reading an image back") from error
 
 
 def take_raw(body: Body, incoming: Incoming, max_image: int, disposition: str) -> Taken:

@@ -8,7 +8,7 @@ T.81 B.1), PNG (RFC 2083), WebP (RFC 9649), GIF89a, TIFF 6.0 and BigTIFF, BMP, H
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 HEAD = 64
@@ -19,6 +19,7 @@ TAIL = 64 * 1024
 
 _HEIC = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 _AVIF = frozenset((b"avif", b"avis"))
+_EOI = b"\xff\xd9"
 _DIB_HEADERS = frozenset((12, 40, 52, 56, 64, 108, 124))
 
 
@@ -47,37 +48,36 @@ def _boxed(head: bytes) -> str:
     return "image/heic" if brands & _HEIC else ""
 
 
+Reread = Callable[[int], Iterator[bytes]]
+"""The image's bytes once more, from an offset on: for what the tail alone cannot settle."""
+
+
 class _Walk(Protocol):
     """Follows one image as it arrives."""
 
     def feed(self, piece: bytes) -> None: ...
-    def whole(self, size: int, tail: bytes) -> bool: ...
+    def whole(self, size: int, tail: bytes, reread: Reread) -> bool: ...
 
 
 class _Jpeg:
-    """Whole once an EOI follows the first scan.
+    """Whole once an EOI follows the start of the first scan.
 
     The segments before it are stepped over by their lengths: a thumbnail in them ends with an EOI
-    of its own. In a scan FF is always followed by 00 or a restart marker, so FFD9 is the end
-    there. What phones append after it (MPF pictures, a motion photo's film) is of no concern.
+    of its own. In a scan FF is always followed by 00 or a restart marker, so FFD9 is the end there.
+    It is looked for in the tail first; what phones append (MPF pictures, a motion photo's film) may
+    be longer than that.
     """
 
     def __init__(self) -> None:
         self._skip = 2
         self._held = b""
-        self._in_scan = False
-        self._ended = False
+        self._at = 0  # of the first byte in _held
+        self._scan_at = -1
+        self._no_scan = False  # tables only, with their own end
 
     def feed(self, piece: bytes) -> None:
-        if self._ended:
+        if self._scan_at >= 0 or self._no_scan:
             return
-        if not self._in_scan and not (piece := self._segments(piece)):
-            return
-        self._ended = (self._held[-1:] == b"\xff" and piece[:1] == b"\xd9") or b"\xff\xd9" in piece
-        self._held = piece[-1:]
-
-    def _segments(self, piece: bytes) -> bytes:
-        """Step over segments; what follows the SOS marker, or nothing if it has not come yet."""
         data = self._held + piece
         at = self._skip
         while at + 4 <= len(data):
@@ -87,20 +87,30 @@ class _Jpeg:
                 continue
             marker = data[at + 1]
             if marker == 0xDA:
-                self._in_scan, self._held = True, b""
-                return data[at + 2 :]
+                self._scan_at = self._at + at
+                return
             if marker == 0xD9:
-                self._ended = True  # tables only; no scan will come
-                return b""
+                self._no_scan = True
+                return
             if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
                 at += 1 if marker == 0xFF else 2
             else:
                 at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         self._skip, self._held = max(0, at - len(data)), data[at:]
-        return b""
+        self._at += min(at, len(data))
 
-    def whole(self, size: int, tail: bytes) -> bool:
-        return self._ended
+    def whole(self, size: int, tail: bytes, reread: Reread) -> bool:
+        if self._scan_at < 0:
+            return self._no_scan
+        end = tail.rfind(_EOI)
+        if end >= 0 and size - len(tail) + end > self._scan_at:
+            return True
+        last = b""
+        for piece in reread(self._scan_at):
+            if _EOI in piece or _EOI in last + piece[:1]:
+                return True
+            last = piece[-1:]
+        return False
 
 
 class _Boxes:
@@ -124,7 +134,7 @@ class _Boxes:
             at += length
         self._skip, self._held = max(0, at - len(data)), data[at : at + 16]
 
-    def whole(self, size: int, tail: bytes) -> bool:
+    def whole(self, size: int, tail: bytes, reread: Reread) -> bool:
         if self._skip or not self._media:
             return False
         rest = self._held
@@ -149,7 +159,7 @@ class _Sized:
         if len(self._head) < HEAD:
             self._head += piece[: HEAD - len(self._head)]
 
-    def whole(self, size: int, tail: bytes) -> bool:
+    def whole(self, size: int, tail: bytes, reread: Reread) -> bool:
         return self._rule(self._head, size, tail)
 
 
@@ -230,8 +240,8 @@ class Watcher:
         self._walk = _walk(self._kind) if self._kind else None
         return piece
 
-    def finish(self) -> bool:
-        """No more will come: settle the kind, and say whether the image's own end has been seen."""
+    def finish(self, reread: Reread) -> bool:
+        """No more will come: settle the kind, and say whether the image's own end is there."""
         if self._kind is None:
             piece = self._know()
             self._tail.append(piece)
@@ -239,4 +249,4 @@ class Watcher:
                 self._walk.feed(piece)
         if self._walk is None:
             return False
-        return self._walk.whole(self.size, b"".join(self._tail)[-TAIL:])
+        return self._walk.whole(self.size, b"".join(self._tail)[-TAIL:], reread)

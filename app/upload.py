@@ -98,9 +98,9 @@ class Uploads:
         trouble = self.latch.trouble()
         admission.latch(trouble is not None, trouble is not None and trouble.full)
         reserved = admission.length(length, multipart, self.max_image)
+        room = self.room()  # not under the reservations' lock, where a slow disk would queue all
         with self.reservations.hold(
-            reserved,
-            lambda size, images: admission.room(reserved, self.room(), size, images),
+            reserved, lambda size, images: admission.room(reserved, room, size, images)
         ):
             boundary = options.get("boundary", "")
             admission.body_type(
