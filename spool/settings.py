@@ -57,6 +57,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _folder(value: Any) -> Path:
+    if not (text := _text(value)):
+        raise UnitError("name a folder")  # the working folder, said by nobody, is no place for it
+    return Path(text)
+
+
 def _of(parse: Callable[[str], Value], empty: Value | None = None) -> Callable[[Any], Value]:
     def read(value: Any) -> Value:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -141,6 +147,13 @@ def _positive(parse: Callable[[str], int], low: int, shown: str) -> Callable[[st
     return read
 
 
+def _span(text: str) -> int:
+    seconds = units.parse_duration(text)
+    if seconds > 3650 * 86400:
+        raise UnitError(f"{text!r} is too long; at most 3650d")
+    return seconds
+
+
 def _interval(text: str) -> int:
     seconds = units.parse_duration(text)
     if not 60 <= seconds <= 86400 or seconds % 60:
@@ -152,6 +165,8 @@ def _link(text: str) -> int:
     rate = units.parse_rate(text)
     if rate < 1000:
         raise UnitError(f"{text!r} is less than 1kB/s")
+    if rate > 10**12:
+        raise UnitError(f"{text!r} is too much; at most 1TB/s")
     return rate
 
 
@@ -170,7 +185,7 @@ SETTINGS: tuple[Setting, ...] = (
         "spool",
         "path",
         "var/spool",
-        lambda value: Path(_text(value)),
+        _folder,
         "",
         "The folder that holds every image until it is proved to be in the bucket.",
     ),
@@ -178,7 +193,7 @@ SETTINGS: tuple[Setting, ...] = (
         "spool",
         "keep_done",
         "1d",
-        _of(units.parse_duration),
+        _of(_span),
         "seconds",
         "How long an uploaded image's local copy stays in done/.",
     ),
@@ -202,7 +217,7 @@ SETTINGS: tuple[Setting, ...] = (
         "spool",
         "keep_receipts",
         "30d",
-        _of(_positive(units.parse_duration, 2 * 86400, "2d")),
+        _of(_positive(_span, 2 * 86400, "2d")),
         "seconds",
         "How long receipts of uploaded images can be asked for; whole days.",
     ),
@@ -210,7 +225,7 @@ SETTINGS: tuple[Setting, ...] = (
         "spool",
         "dedupe",
         "2d",
-        _of(units.parse_duration),
+        _of(_span),
         "seconds",
         "How long after its arrival the same image from the same device counts as already held.",
     ),
@@ -449,6 +464,8 @@ def _from_environment(
                 found[known[variable[:-5]].name] = (read_file(value).strip(), variable)
             except OSError as error:
                 faults.append(f"{variable}: cannot read {value}: {error.strerror}")
+            except UnicodeDecodeError:
+                faults.append(f"{variable}: cannot read {value}: it is not UTF-8 text")
         else:
             faults.append(f"there is no setting for the variable {variable}")
     return found

@@ -1,0 +1,89 @@
+"""The settings file: which one is read, and what is said about one that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spool import config
+from spool.settings import SettingsError
+
+SYSTEM = Path("/etc/headgate/headgate.toml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return here
+
+
+def write(path: Path, site: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'[site]\nname = "{site}"\n[spool]\npath = "images"\n')
+    return path
+
+
+def test_what_is_named_wins_over_what_is_found(folder: Path, tmp_path: Path) -> None:
+    flag = write(tmp_path / "flag" / "a.toml", "flag")
+    variable = write(tmp_path / "variable" / "b.toml", "variable")
+    write(folder / config.FILE, "here")
+    environment = {"HEADGATE_CONFIG": str(variable)}
+    assert config.load(str(flag), environment=environment)["site.name"] == "flag"
+    assert config.load(environment=environment)["site.name"] == "variable"
+    assert config.load(environment={})["site.name"] == "here"
+
+
+@pytest.mark.skipif(SYSTEM.exists(), reason=f"{SYSTEM} is there")
+def test_without_a_file_the_defaults_hold_here(folder: Path) -> None:
+    settings = config.load(environment={})
+    assert settings.file is None
+    assert settings.spool == folder / "var/spool"
+
+
+def test_paths_begin_at_the_folder_of_the_file(folder: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "etc" / "site.toml", "north")
+    settings = config.load("../etc/site.toml", environment={})
+    assert settings.spool.resolve() == tmp_path / "etc" / "images"
+    assert settings.file is not None and settings.file.is_absolute()
+    assert settings.file.samefile(file)
+    assert settings.origin["site.name"] == str(settings.file)
+
+
+def test_flags_and_variables_stand_above_the_file(folder: Path) -> None:
+    write(folder / config.FILE, "here")
+    settings = config.load(
+        flags={"uplink.share": "7%"}, environment={"HEADGATE_SITE_NAME": "variable"}
+    )
+    assert settings["site.name"] == "variable"
+    assert settings.origin["uplink.share"] == "flag"
+    assert settings.origin["spool.path"] == str(folder / config.FILE)
+
+
+@pytest.mark.parametrize("how", ["flag", "variable"])
+def test_a_file_that_was_named_must_be_there(folder: Path, how: str) -> None:
+    write(folder / config.FILE, "here")
+    with pytest.raises(SettingsError, match="no such file"):
+        if how == "flag":
+            config.load("gone.toml", environment={})
+        else:
+            config.load(environment={"HEADGATE_CONFIG": str(folder)})
+
+
+@pytest.mark.parametrize("content", [b"[site\n", b"[site]\nname = north\n", b"\xff\xfe[site]\n"])
+def test_a_file_that_cannot_be_read_is_named_in_the_fault(folder: Path, content: bytes) -> None:
+    (folder / config.FILE).write_bytes(content)
+    with pytest.raises(SettingsError) as refusal:
+        config.load(environment={})
+    (fault,) = refusal.value.faults
+    assert str(folder / config.FILE) in fault
+
+
+def test_faults_of_the_file_name_it(folder: Path) -> None:
+    (folder / config.FILE).write_text('[uplink]\nshare = "120%"\n[typo]\nx = 1\n')
+    with pytest.raises(SettingsError) as refusal:
+        config.load(environment={"HEADGATE_NO_SUCH": "1"})
+    assert len(refusal.value.faults) == 3
+    assert sum(str(folder / config.FILE) in fault for fault in refusal.value.faults) == 2
