@@ -214,8 +214,12 @@ class Spool:
                 folder = name.folder
                 self.catalog.enter(folder)
             self.catalog.add(name, meta)
-        finally:
-            self.catalog.leave(folder)
+        except BaseException:
+            # Linked and not acknowledged: the folder stays named, so that the next start finds it.
+            if not incoming.published:
+                self.catalog.leave(folder)
+            raise
+        self.catalog.leave(folder)
         item = self.catalog.get(name.id)
         assert item is not None
         return Accepted(self._held.receipt_of(item), duplicate=False)

@@ -59,15 +59,16 @@ def disagreements(
     spool: Spool, *, deep: bool = False, sleep: Callable[[float], None] = time.sleep
 ) -> list[Disagreement]:
     """Everything that is wrong; with ``deep`` every image is read and hashed as well."""
-    found = list(_look(spool, deep))
+    found = list(look(spool, deep=deep))
     if found:
         sleep(1.0)  # what was merely on its way has arrived by then
-        again = {(item.kind, item.what) for item in _look(spool, deep)}
+        again = {(item.kind, item.what) for item in look(spool, deep=deep)}
         found = [item for item in found if (item.kind, item.what) in again]
     return found
 
 
-def _look(spool: Spool, deep: bool) -> Iterator[Disagreement]:
+def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
+    """Everything that seems wrong at first sight, images on their way included."""
     damaged = spool.catalog.damaged()
     if damaged:
         yield Disagreement(Kind.DAMAGED, "catalog.sqlite3", damaged)

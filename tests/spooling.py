@@ -1,0 +1,110 @@
+"""A spool in a test's folder, and a disk that fails or crashes at the call one asks for."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from spool import durable
+from spool.item import Metadata
+from spool.settings import Settings, combine
+from spool.spool import Accepted, Spool
+
+DISK_CALLS = frozenset(
+    {
+        "open", "write", "pwrite", "fsync", "fdatasync", "link", "unlink", "rename", "mkdir",
+        "rmdir", "setxattr", "removexattr",
+    }
+)  # fmt: skip
+"""What reaches the disk; a call that only reads cannot lose anything."""
+
+
+class Clock:
+    """A wall clock that stands still until it is told to move."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.at += timedelta(microseconds=1)
+        return self.at
+
+    def advance(self, **how: float) -> None:
+        self.at += timedelta(**how)
+
+
+class Crash(BaseException):
+    """The program ended here; nothing after it ran."""
+
+
+class Disk:
+    """Stands before ``os`` in ``spool.durable``: counts the calls, notes them, fails the nth."""
+
+    def __init__(self, nth: int = 0, code: int = errno.EIO, crash: str = "") -> None:
+        self.nth, self.code, self.crash = nth, code, crash
+        self.calls: list[tuple[str, Any]] = []
+        self.failed_fsync: list[int] = []
+        self.fired = False
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in DISK_CALLS:
+            return real
+
+        def call(*args: Any, **more: Any) -> Any:
+            if name == "open" and not args[1] & os.O_CREAT:
+                return real(*args, **more)
+            assert not (name == "fsync" and args[0] in self.failed_fsync), "fsync tried again"
+            self.calls.append((name, args[0]))
+            if len(self.calls) != self.nth:
+                return real(*args, **more)
+            self.fired = True
+            if self.crash == "before":
+                raise Crash
+            if self.crash == "after":
+                real(*args, **more)
+                raise Crash
+            if name == "fsync":
+                self.failed_fsync.append(args[0])
+            raise OSError(self.code, os.strerror(self.code))
+
+        return call
+
+    @contextmanager
+    def __call__(self) -> Iterator[Disk]:
+        with mock.patch.object(durable, "os", self):
+            yield self
+
+
+def settings_for(root: Path, **flags: str) -> Settings:
+    """Settings with the spool below ``root``; ``spool__keep_done="1h"`` sets spool.keep_done."""
+    return combine(None, None, {}, {k.replace("__", "."): v for k, v in flags.items()}, root)
+
+
+def open_spool(root: Path, now: Callable[[], datetime] | None = None, **flags: str) -> Spool:
+    """The spool below ``root``, as a receiver opens it."""
+    settings = settings_for(root, **flags)
+    return Spool.open(settings, now=now) if now is not None else Spool.open(settings)
+
+
+def put(spool: Spool, data: bytes, device: str = "cam-1", **more: Any) -> Accepted:
+    """Accept these bytes as an image, the way the receiver does."""
+    with spool.incoming() as incoming:
+        incoming.write(data)
+        meta = Metadata(incoming.sha256, incoming.size, "image/jpeg", **more)
+        return spool.accept(incoming, device, meta)
+
+
+def images_below(root: Path) -> dict[str, list[str]]:
+    """Where every image lies, by walking the folders: id -> ["new", ...]."""
+    found: dict[str, list[str]] = {}
+    for top in ("new", "done", "aside"):
+        for path in sorted((root / top).rglob("*.jpg")):
+            found.setdefault(path.stem, []).append(top)
+    return found
