@@ -26,6 +26,7 @@ MADE = VENV / ".made"
 LOCK = ROOT / "requirements-dev.lock"
 SOURCES = (LOCK, ROOT / "setup.cfg", ROOT / "pyproject.toml")
 OLDEST = (3, 11)
+ADVICE = "install it yourself (apt-get install python3-venv), then call make again"
 WHEELS = "usr/share/python-wheels"  # where Debian's python3-pip-whl puts pip
 
 
@@ -91,17 +92,21 @@ def make_venv(scratch: Path) -> list[str]:
             f"{sys.executable} -m venv fails: {last_line(bare.stdout + bare.stderr)}; install "
             "the rest of this Python (Debian, Ubuntu: apt-get install python3)"
         )
+    wheels = sorted(Path("/", WHEELS).glob("pip-*.whl"))
     host = run([sys.executable, "-m", "pip", "--version"])
     found = re.match(r"pip (\d+)\.(\d+)", host.stdout)
-    if found and (int(found[1]), int(found[2])) >= (22, 3):  # the first with --python
+    if not wheels and found and (int(found[1]), int(found[2])) >= (22, 3):  # has --python
         return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
-    wheels = sorted(Path("/", WHEELS).glob("pip-*.whl"))
-    return [str(PYTHON), str((wheels[-1] if wheels else wheel_from_apt(scratch)) / "pip")]
+    wheel = wheels[-1] if wheels else wheel_from_apt(scratch)
+    itself = ["install", "--no-index", "--no-deps", "--no-compile", str(wheel)]
+    ran = run([str(PYTHON), str(wheel / "pip"), *itself])
+    if ran.returncode != 0:
+        raise Failed(f"{wheel.name} does not run on this Python: {last_line(ran.stderr)}; {ADVICE}")
+    return [str(PYTHON), "-I", "-m", "pip"]
 
 
 def wheel_from_apt(scratch: Path) -> Path:
     """Debian's own wheel of pip, fetched and unpacked without root and without installing it."""
-    advice = "install it yourself (apt-get install python3-venv), then call make again"
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise Failed(
             "this Python has neither pip nor ensurepip, and there is no apt-get to fetch them; "
@@ -124,11 +129,11 @@ def wheel_from_apt(scratch: Path) -> Path:
     get = run([*ours, "download", "python3-pip-whl"], str(scratch))
     debs = list(scratch.glob("python3-pip-whl_*.deb"))
     if get.returncode != 0 or not debs:
-        raise Failed(f"apt-get cannot fetch python3-pip-whl: {last_line(get.stderr)}; {advice}")
+        raise Failed(f"apt-get cannot fetch python3-pip-whl: {last_line(get.stderr)}; {ADVICE}")
     out = run(["dpkg-deb", "-x", str(debs[0]), str(scratch / "whl")])
     wheels = list((scratch / "whl" / WHEELS).glob("pip-*.whl"))
     if out.returncode != 0 or not wheels:
-        raise Failed(f"python3-pip-whl holds no pip: {last_line(out.stderr)}; {advice}")
+        raise Failed(f"python3-pip-whl holds no pip: {last_line(out.stderr)}; {ADVICE}")
     return wheels[0]
 
 
