@@ -136,6 +136,21 @@ def test_a_body_that_ends_early_is_not_stored(place: Place) -> None:
     assert "short" not in place.names()
 
 
+def test_a_disk_that_refuses_is_an_error_of_the_server_and_stores_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("uploader.s3_local.folder.Draft.write", full)
+        status, _, text = put(place, "full")
+    assert (status, "InternalError" in text) == (500, True)
+    assert "No space left on device" in capsys.readouterr().err
+    assert "full" not in place.names()
+    assert put(place, "full")[0] == 200
+
+
 def test_many_requests_share_a_connection(place: Place) -> None:
     connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
     with contextlib.closing(connection):

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import io
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -62,7 +63,13 @@ class Strict:
         words = dict(parse_qsl(query, keep_blank_values=True))
         call = _Call(str(environ["REQUEST_METHOD"]), bucket, key, words)
         fault = self._script.fate(call.method, key) if key else None
-        status, headers, body = self._reply(environ, call, fault)
+        try:
+            status, headers, body = self._reply(environ, call, fault)
+        except Reset:
+            raise
+        except Exception as error:  # moto's, or the disk's: an S3 answers all the same
+            print(f"s3-local: {call.method} {path}: {error!r}", file=sys.stderr)
+            status, headers, body = error_reply(500, "InternalError", "The stand-in failed.")
         start(status, headers)
         return [body]
 
