@@ -123,13 +123,15 @@ def wheel_from_apt(scratch: Path) -> Path:
         "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n"
         "#clear APT::Update::Post-Invoke-Success;\n"
     )
-    ours = ["apt-get", "-q", "-c", str(conf)]
-    if run([*ours, "update"], str(scratch)).returncode != 0:
+    ours = ["apt-get", "-q", "-c", str(conf), "-o", "APT::Update::Error-Mode=any"]
+    tried = [run([*ours, "update"], str(scratch))]
+    if tried[0].returncode != 0:
         ours = ["apt-get", "-q"]  # this machine's own lists may be enough
-    get = run([*ours, "download", "python3-pip-whl"], str(scratch))
+    tried.append(run([*ours, "download", "python3-pip-whl"], str(scratch)))
     debs = list(scratch.glob("python3-pip-whl_*.deb"))
-    if get.returncode != 0 or not debs:
-        raise Failed(f"apt-get cannot fetch python3-pip-whl: {last_line(get.stderr)}; {ADVICE}")
+    if not debs:
+        said = next(last_line(one.stderr).rstrip(".") for one in tried if one.returncode != 0)
+        raise Failed(f"apt-get cannot fetch python3-pip-whl: {said}; {ADVICE}")
     out = run(["dpkg-deb", "-x", str(debs[0]), str(scratch / "whl")])
     wheels = list((scratch / "whl" / WHEELS).glob("pip-*.whl"))
     if out.returncode != 0 or not wheels:
