@@ -7,9 +7,9 @@ are walked and must tell the same story.
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 import sqlite3
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from spool.locks import Lock
 from spool.mover import Mover
 from spool.spool import Spool
 from spool.verify import Kind
-from tests.spooling import Clock, Crash, Disk, images_below, open_spool, put
+from tests.spooling import Clock, Crash, Disk, folder_in_memory, images_below, open_spool, put
 
 DEVICES = ("cam-1", "cam-2", "_10.0.0.9")
 FAULT = st.one_of(
@@ -48,7 +48,7 @@ class Held:
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="headgate-machine-"))
+        self.root = folder_in_memory()
         self.clock = Clock()
         self.acked: dict[str, Held] = {}
         self.bucket: set[str] = set()
@@ -66,6 +66,7 @@ class Machine(RuleBasedStateMachine):
         self.lock: Lock = self.spool.hold_drain_lock("the machine", 0)
         self.mover = Mover(self.spool, self.lock)
         self.mover.reconcile(self.clock())
+        assert self.spool.catalog.totals().sending.images == 0
         self.locate_all()
         self.faulty = False
         assert self.spool.facts().unaccounted == 0 or not complete
@@ -111,9 +112,8 @@ class Machine(RuleBasedStateMachine):
         except DiskTrouble:
             pass  # not acknowledged
         except IdentityConflict as conflict:
-            held = self.acked[conflict.held.id]
-            assert (held.device, held.key) == (device, key)
-            assert held.data != data
+            assert (conflict.held.device, conflict.held.key_given) == (device, key)
+            assert conflict.held.sha256 != hashlib.sha256(data).hexdigest()
         else:
             if accepted.duplicate:
                 held = self.acked.setdefault(
@@ -266,10 +266,11 @@ class Machine(RuleBasedStateMachine):
         if lose == "receipts" and set(self.acked) <= set(images_below(self.root / "var/spool")):
             shutil.rmtree(state / "receipts")  # the proofs on the files have to do
         if lose == "attributes":
-            old, new = self.root / "var/spool/new", self.root / "var/spool/copied"
-            shutil.copytree(old, new, copy_function=shutil.copyfile)
-            shutil.rmtree(old)
-            new.rename(old)
+            for folder in ("new", "done", "aside"):
+                old, new = self.root / "var/spool" / folder, self.root / "var/spool/copied"
+                shutil.copytree(old, new, copy_function=shutil.copyfile)
+                shutil.rmtree(old)
+                new.rename(old)
             for image in images_below(self.root / "var/spool"):
                 if image in self.acked:
                     self.acked[image].key_lost = True
@@ -309,10 +310,11 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=40,
+    max_examples=150,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
+    database=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

@@ -1,0 +1,291 @@
+"""verify says every disagreement, and --repair mends it from the files alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from spool import durable, verify
+from spool.errors import SpoolUnfit
+from spool.item import Receipt, Sent, State
+from spool.mover import Mover
+from spool.spool import Spool
+from spool.verify import Disagreement, Kind
+from tests.spooling import Clock, images_below, open_spool, put
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
+    opened = open_spool(tmp_path, clock)
+    yield opened
+    opened.close()
+
+
+class Site:
+    """One image in each state."""
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
+        self.waiting, self.done, self.aside, self.pruned = (
+            put(spool, f"image {number}".encode(), device=f"cam-{number}").receipt
+            for number in range(4)
+        )
+        with spool.hold_drain_lock("a test", 0) as lock:
+            mover = Mover(spool, lock)
+            items = {item.id: item for item in spool.catalog.after(0, 10)}
+            gone = items[self.pruned.id]
+            mover.finish([(gone, Sent("b", "k/gone", "e"))], clock())
+            mover.prune(clock(), need=10**6)
+            mover.finish([(items[self.done.id], Sent("b", "k/done", "e"))], clock())
+            mover.set_aside(items[self.aside.id], "torn", clock())
+
+
+@pytest.fixture
+def site(spool: Spool, clock: Clock) -> Site:
+    return Site(spool, clock)
+
+
+def found_in(spool: Spool, *, deep: bool = True) -> list[Disagreement]:
+    return verify.disagreements(spool, deep=deep, sleep=lambda _: None)
+
+
+def kinds(spool: Spool) -> set[Kind]:
+    return {trouble.kind for trouble in found_in(spool)}
+
+
+def mend(spool: Spool) -> list[Disagreement]:
+    with spool.hold_drain_lock("a test", 0) as lock:
+        return verify.repair(spool, Mover(spool, lock), found_in(spool))
+
+
+def test_a_healthy_spool_agrees_in_every_state(spool: Spool, site: Site) -> None:
+    assert found_in(spool) == []
+    facts = spool.facts()
+    assert facts.received.images == 4
+    assert (facts.waiting.images, facts.set_aside.images) == (1, 1)
+    assert (facts.uploaded_local.images, facts.uploaded_pruned.images) == (1, 1)
+    assert facts.unaccounted == 0
+
+
+def path_of(spool: Spool, receipt: Receipt, top: str) -> Path:
+    name = receipt.name
+    known = {
+        "new": spool.files.in_new(name),
+        "done": spool.files.in_done(name),
+        "aside": spool.files.in_aside(name),
+    }
+    return known[top]
+
+
+def move_file(spool: Spool, receipt: Receipt, source: str, target: str) -> None:
+    to = path_of(spool, receipt, target)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    path_of(spool, receipt, source).rename(to)
+
+
+def _edit(spool: Spool, statement: str) -> None:
+    db = sqlite3.connect(spool.files.state / "catalog.sqlite3")
+    with db:
+        db.execute(statement)
+    db.close()
+
+
+def _copy_to_new(spool: Spool, site: Site) -> None:
+    target = path_of(spool, site.done, "new")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path_of(spool, site.done, "done"), target)
+
+
+def _unproved(spool: Spool, site: Site) -> None:
+    move_file(spool, site.waiting, "new", "done")
+
+
+def _proved(spool: Spool, site: Site) -> None:
+    move_file(spool, site.waiting, "new", "done")
+    durable.set_attribute(
+        path_of(spool, site.waiting, "done"),
+        durable.SENT_ATTRIBUTE,
+        b'{"bucket":"b","key":"k/x","etag":"e"}',
+    )
+
+
+BREAKS: dict[Kind, list[Callable[[Spool, Site], object]]] = {
+    Kind.UNKNOWN: [lambda spool, site: _edit(spool, "DELETE FROM images WHERE state = 0")],
+    Kind.MISPLACED: [
+        lambda spool, site: move_file(spool, site.waiting, "new", "aside"),
+        lambda spool, site: move_file(spool, site.aside, "aside", "new"),
+        lambda spool, site: move_file(spool, site.done, "done", "new"),
+    ],
+    Kind.TWICE: [_copy_to_new],
+    Kind.UNPROVED: [_unproved],
+    Kind.NO_RECEIPT: [_proved],
+    Kind.PRUNED: [lambda spool, site: path_of(spool, site.done, "done").unlink()],
+    Kind.LOCAL: [
+        lambda spool, site: spool.receipts.mark_pruned(site.done.name.day, [site.done.id])
+    ],
+    Kind.TOTALS: [
+        lambda spool, site: _edit(spool, "UPDATE totals SET images = images + 1 WHERE state = -1"),
+        lambda spool, site: _edit(spool, "UPDATE totals SET bytes = 0 WHERE state = 0"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "break_it"),
+    [(kind, each) for kind, breaks in BREAKS.items() for each in breaks],
+    ids=[f"{kind.name}-{n}" for kind, breaks in BREAKS.items() for n, _ in enumerate(breaks)],
+)
+def test_each_disagreement_is_said_and_mended(
+    spool: Spool, site: Site, kind: Kind, break_it: Callable[[Spool, Site], object]
+) -> None:
+    break_it(spool, site)
+    assert kind in kinds(spool)
+    assert mend(spool) == []
+    assert found_in(spool) == []
+    places = images_below(spool.path)
+    for receipt in (site.waiting, site.done, site.aside, site.pruned):
+        now = spool.receipt(receipt.id)
+        assert now is not None
+        assert len(places.get(receipt.id, [])) == int(now.local)
+    assert spool.facts().unaccounted == 0
+
+
+def test_an_unproved_file_in_done_is_asked_for_before_it_is_sent(spool: Spool, site: Site) -> None:
+    _unproved(spool, site)
+    mend(spool)
+    item = spool.catalog.get(site.waiting.id)
+    assert item is not None
+    assert (item.state, item.unknown) == (State.WAITING, True)
+    assert images_below(spool.path)[item.id] == ["new"]
+
+
+def test_a_proved_copy_is_kept_and_the_other_goes(spool: Spool, site: Site) -> None:
+    _copy_to_new(spool, site)
+    mend(spool)
+    assert images_below(spool.path)[site.done.id] == ["done"]
+
+
+def test_two_copies_that_differ_are_left_for_a_person(spool: Spool, site: Site) -> None:
+    _copy_to_new(spool, site)
+    path_of(spool, site.done, "new").write_bytes(b"somebody's own")
+    (left,) = mend(spool)
+    assert left.kind is Kind.TWICE
+    assert images_below(spool.path)[site.done.id] == ["new", "done"]
+
+
+def test_a_lost_image_is_said_aloud_even_when_mended(spool: Spool, site: Site) -> None:
+    path_of(spool, site.waiting, "new").unlink()
+    (left,) = mend(spool)
+    assert (left.kind, left.what) == (Kind.LOST, site.waiting.id)
+    assert found_in(spool) == []
+    assert spool.facts().received.images == 3
+
+
+def test_changed_bytes_are_found_by_their_size_and_by_reading(spool: Spool, site: Site) -> None:
+    path = path_of(spool, site.waiting, "new")
+    path.write_bytes(b"image X")
+    assert [trouble.kind for trouble in found_in(spool, deep=False)] == []
+    assert [trouble.kind for trouble in found_in(spool)] == [Kind.CHANGED]
+    path.write_bytes(b"longer than it was")
+    assert [trouble.kind for trouble in found_in(spool, deep=False)] == [Kind.CHANGED]
+
+
+def test_foreign_files_are_named_and_left_alone(spool: Spool, site: Site) -> None:
+    strange = [
+        spool.files.new / "notes.txt",
+        spool.files.new / site.waiting.name.folder / "thumbs.db",
+        spool.files.done / "2026-11-23" / "holiday",
+        spool.files.aside / "x",
+    ]
+    for path in strange:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not ours")
+    found = found_in(spool)
+    assert {spool.path / trouble.what for trouble in found} == set(strange)
+    assert {trouble.kind for trouble in found} == {Kind.FOREIGN}
+    mend(spool)
+    assert all(path.exists() for path in strange)
+
+
+def test_what_is_only_on_its_way_is_no_disagreement(spool: Spool, site: Site) -> None:
+    _edit(spool, "UPDATE images SET state = 3 WHERE state = 0")
+
+    def arrive(_seconds: float) -> None:
+        _edit(spool, f"UPDATE images SET state = 0 WHERE id = '{site.waiting.id}'")
+
+    assert verify.disagreements(spool, sleep=arrive) == []
+
+
+@pytest.mark.parametrize("lost", ["catalog", "catalog and receipts", "state"])
+def test_the_catalog_is_rebuilt_from_the_files_alone(
+    tmp_path: Path, clock: Clock, lost: str
+) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    before = {r.id: r for r in spool.images(None, 10)}
+    spool.close()
+    state = spool.files.state
+    for path in state.glob("catalog*"):
+        path.unlink()
+    if lost != "catalog":
+        shutil.rmtree(state / "receipts")
+    if lost == "state":
+        shutil.rmtree(state)
+    spool = open_spool(tmp_path, clock)
+    assert mend(spool) == []
+    assert found_in(spool) == []
+    after = {r.id: r for r in spool.images(None, 10)}
+    for receipt in (site.waiting, site.done, site.aside):
+        was, now = before[receipt.id], after[receipt.id]
+        assert (now.state, now.sha256, now.size, now.key, now.reason) == (
+            was.state, was.sha256, was.size, was.key, was.reason,
+        )  # fmt: skip
+    assert (site.pruned.id in after) == (lost == "catalog")
+    assert spool.facts().unaccounted == 0
+    spool.close()
+
+
+def test_a_copy_that_lost_its_attributes_is_sent_all_the_same(tmp_path: Path, clock: Clock) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    spool.close()
+    copy = tmp_path / "elsewhere" / "var" / "spool"
+    shutil.copytree(spool.path, copy, copy_function=shutil.copyfile)
+    for path in (copy / "state").glob("catalog*"):
+        path.unlink()
+    shutil.rmtree(copy / "state" / "receipts")
+    moved = open_spool(tmp_path / "elsewhere", clock)
+    assert mend(moved) == []
+    for receipt in (site.waiting, site.done):
+        item = moved.catalog.get(receipt.id)
+        assert item is not None
+        assert (item.state, item.unknown, item.sha256) == (State.WAITING, True, receipt.sha256)
+    assert moved.facts().unaccounted == 0
+    moved.close()
+
+
+def test_a_damaged_catalog_is_set_aside_and_made_anew(tmp_path: Path, clock: Clock) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    spool.close()
+    path = spool.files.state / "catalog.sqlite3"
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(os.urandom(20_000))
+    with pytest.raises(SpoolUnfit, match="verify --repair"):
+        open_spool(tmp_path, clock)
+    assert "made anew" in verify.rebuild_catalog(spool.files.state)
+    spool = open_spool(tmp_path, clock)
+    assert mend(spool) == []
+    assert spool.receipt(site.waiting.id) is not None
+    assert verify.rebuild_catalog(spool.files.state) == ""
+    spool.close()
