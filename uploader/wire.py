@@ -103,11 +103,13 @@ class Wire:
 
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything, piece by piece as permitted. Answered when there is no point in it."""
+        view = memoryview(data).cast("B")
         if self._tls is None:
-            self._write(memoryview(data).cast("B"), watch=True)
+            self._write(view, watch=True)
             return
-        self._tls.write(data)
-        self._flush(watch=True)
+        while view:
+            view = view[self._tls.write(view) :]
+            self._flush(watch=True)
 
     def makefile(self, mode: str = "rb", *_args: object, **_more: object) -> io.BufferedReader:
         assert mode == "rb"

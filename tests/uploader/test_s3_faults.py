@@ -30,6 +30,8 @@ RAISED = {  # what the first attempt raises: kind, code, whether the outcome is 
 STORED = {Act.RESET_STORED, Act.SILENT_STORED, Act.STATUS_STORED}
 STORES_AND_MISREPORTS = {Act.WRONG_CHECKSUM, Act.WRONG_ETAG, Act.NO_PROOF}
 
+both = pytest.mark.parametrize("sender", ["new", "known"], indirect=True)
+
 
 @pytest.fixture(scope="module", params=["sha256", "etag"])
 def place(
@@ -41,9 +43,10 @@ def place(
         yield found
 
 
-@pytest.fixture(params=[None, "known"])
+@pytest.fixture
 def sender(request: pytest.FixtureRequest, place: Place) -> Iterator[S3Sender]:
-    known = place.echoes_sha256 if request.param else None
+    """One that knows nothing of the server yet, or what it would have learnt."""
+    known = place.echoes_sha256 if getattr(request, "param", "") == "known" else None
     sender = place.sender(timeouts=TIMEOUTS, echoes_sha256=known)
     yield sender
     sender.close()
@@ -73,6 +76,7 @@ def check_proof(place: Place, sent: Sent, upload: Upload) -> None:
     assert bool(sent.sha256) == place.echoes_sha256
 
 
+@both
 @pytest.mark.parametrize("act", sorted(RAISED))
 def test_a_fault_is_raised_for_what_it_is_and_settled_next_time(
     place: Place, sender: S3Sender, upload: Upload, act: Act
@@ -110,6 +114,7 @@ def test_a_503_after_it_was_stored_is_found_by_the_condition(
     check_proof(place, settle(sender, upload, caught.value.unknown), upload)
 
 
+@both
 @pytest.mark.parametrize("act", sorted(STORES_AND_MISREPORTS))
 def test_a_wrong_or_missing_proof_is_settled_with_a_head(
     place: Place, sender: S3Sender, upload: Upload, act: Act

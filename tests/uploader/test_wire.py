@@ -18,6 +18,7 @@ from uploader.body import Body
 from uploader.errors import Kind, SendError
 from uploader.exchange import Exchange, Request, Target, Timeouts
 from uploader.sender import Piece
+from uploader.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 QUICK = Timeouts(connect=5, stall=0.3, answer=0.5)
@@ -283,6 +284,16 @@ def test_the_end_of_the_run_resets_the_connection_in_the_middle() -> None:
     assert 100_000 <= pacer.written < 101_000
     assert got[0] >= 0  # reset, not closed
     assert got[0] <= pacer.written
+
+
+def test_a_wire_that_stalls_says_so_itself() -> None:
+    ours, theirs = socket.socketpair()  # no TCP, so no TCP_USER_TIMEOUT
+    ours.setblocking(False)
+    wire = Wire(ours, CountingPacer(), stall=0.2)
+    with theirs:
+        with pytest.raises(TimeoutError, match="nothing could be written"):
+            wire.sendall(b"x" * 10_000_000)
+        wire.close()
 
 
 def test_an_authority_that_is_not_trusted_stops_the_run(tmp_path: Path) -> None:
