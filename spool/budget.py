@@ -21,7 +21,6 @@ _HEADER = struct.Struct("<8sIIQqQ16sI4x")
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"HEADGATE"
 _VERSION = 1
-_EMPTY = bytes(RECORD_BYTES)
 
 
 class Damaged(ValueError):
@@ -68,6 +67,14 @@ def encode_record(slot: int, charged: int, cap: int) -> bytes:
     return data[:-8] + struct.pack("<I4x", zlib.crc32(data[:-8]))
 
 
+def encode_ring(charges: Mapping[int, int], slots: int) -> bytes:
+    """All records. An unused one checks as well: a wiped sector must not read as nothing spent."""
+    ring = [encode_record(index, 0, 0) for index in range(slots)]
+    for slot, charged in charges.items():
+        ring[slot % slots] = encode_record(slot, charged, charged)
+    return b"".join(ring)
+
+
 def decode_ring(data: bytes, slots: int) -> dict[int, int]:
     """Charged bytes by slot; Damaged if a single record does not check."""
     if len(data) != slots * RECORD_BYTES:
@@ -75,12 +82,11 @@ def decode_ring(data: bytes, slots: int) -> dict[int, int]:
     charges = {}
     for index in range(slots):
         record = data[index * RECORD_BYTES : (index + 1) * RECORD_BYTES]
-        if record == _EMPTY:
-            continue
         slot, charged, _cap, crc = _RECORD.unpack(record)
         if crc != zlib.crc32(record[:-8]) or slot % slots != index:
             raise Damaged(f"record {index} does not check")
-        charges[slot] = charged
+        if charged:
+            charges[slot] = charged
     return charges
 
 

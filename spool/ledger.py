@@ -42,13 +42,10 @@ class Grant:
 
 
 def _compose(header: Header, charges: dict[int, int]) -> bytes:
-    ring = bytearray(_RING + header.slots * RECORD_BYTES)
+    start = bytearray(_RING)
     for at in _COPIES:
-        ring[at : at + HEADER_BYTES] = header.encode()
-    for slot, charged in charges.items():
-        at = _RING + slot % header.slots * RECORD_BYTES
-        ring[at : at + RECORD_BYTES] = budget.encode_record(slot, charged, charged)
-    return bytes(ring)
+        start[at : at + HEADER_BYTES] = header.encode()
+    return bytes(start) + budget.encode_ring(charges, header.slots)
 
 
 def _parse(data: bytes) -> tuple[Header, dict[int, int]]:

@@ -14,7 +14,8 @@ from spool.names import Name, NotOurName
 
 calm = settings(deadline=None)
 
-TIMES = st.datetimes(datetime(1000, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))
+YEARS = datetime(1000, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001
+TIMES = st.datetimes(*YEARS, timezones=st.just(UTC))
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 ADDRESSES = st.ip_addresses().map(lambda address: names.address_device(str(address)))
 GIVEN_DEVICES = st.builds(
