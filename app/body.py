@@ -16,10 +16,7 @@ PIECE = 64 * 1024
 """Bytes asked for at once; larger pieces were measured to be no faster."""
 
 BODY_SECONDS = 60
-GRACE_SECONDS = 10
-MIN_RATE = 4096
-"""Bytes a second, over all of the body, once ``GRACE_SECONDS`` have passed."""
-
+"""For all of a body. The slowest pace is the stalls' concern as well: a read may block for long."""
 DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_SECONDS = 2
 
@@ -65,7 +62,7 @@ class Body:
         if len(piece) < wanted or self.received == self._length:
             self.ended = True
         if self._length is not None and self.ended and self.received < self._length:
-            if self._monotonic() - asked_at >= GRACE_SECONDS:
+            if self._monotonic() - asked_at >= self._stalls.grace_seconds:
                 raise self._too_slow()
             raise Refused("short_body", received=self.received, expected=self._length)
         if self.received > self._limit:
@@ -84,14 +81,18 @@ class Body:
         if self.ended:
             return
         elapsed = self._monotonic() - self._started_at
-        if elapsed > BODY_SECONDS or (
-            elapsed > GRACE_SECONDS and self.received < (elapsed - GRACE_SECONDS) * MIN_RATE
-        ):
+        slowest = (elapsed - self._stalls.grace_seconds) * self._stalls.min_rate
+        if elapsed > BODY_SECONDS or self.received < slowest:
             raise self._too_slow()
 
     def _too_slow(self) -> Refused:
         self.ended = True
-        return Refused("too_slow", seconds=BODY_SECONDS, grace=GRACE_SECONDS, rate=MIN_RATE)
+        return Refused(
+            "too_slow",
+            seconds=BODY_SECONDS,
+            grace=round(self._stalls.grace_seconds),
+            rate=self._stalls.min_rate,
+        )
 
     def drain(self) -> None:
         """Read on and forget, within bounds, so that a client that only writes sees its refusal."""

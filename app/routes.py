@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app import admission, answers, body, fields, intake
+from app import admission, answers, body, fields, intake, stalls
 from app.refusals import Refused
 from app.upload import Uploads
 from spool.logs import get as get_log
@@ -37,7 +37,7 @@ def limits(uploads: Uploads, now: datetime) -> dict[str, object]:
         "max_headers": admission.MAX_HEADERS,
         "chunked": {"multipart": True, "raw": False},
         "body_seconds": body.BODY_SECONDS,
-        "min_rate": body.MIN_RATE,
+        "min_rate": stalls.MIN_RATE,
         "upload_status": uploads.spool.settings["receiver.upload_status"],
         "server_time": answers.instant(now),
     }

@@ -96,7 +96,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def serving_application(settings: Settings, parent: int, url: str) -> Any:
+def serving_application(settings: Settings, parent: int, address: Address) -> Any:
     """Called in the process that serves, after any fork and before it listens."""
     _die_with(parent)
     logs.configure()
@@ -110,13 +110,13 @@ def serving_application(settings: Settings, parent: int, url: str) -> Any:
         raise
     for warning in spool.warnings():
         log.warning("spool.unsafe", reason=warning)
-    stalls = Stalls()
+    stalls = Stalls(address.port)
     threading.Thread(
         target=stalls.watch, args=(threading.Event(),), name="stalls", daemon=True
     ).start()
     log.info(
         "receiver.started",
-        url=url,
+        url=address.url,
         spool=str(spool.path),
         cut_off=recovered.cut_off,
         restored=recovered.restored,
@@ -152,7 +152,7 @@ def serve(settings: Settings) -> None:
         log_enabled=False,
         workers_kill_timeout=STOP_SECONDS,
     )
-    target = partial(serving_application, settings, os.getpid(), address.url)
+    target = partial(serving_application, settings, os.getpid(), address)
     server.serve(target_loader=target, wrap_loader=False)
 
 

@@ -36,9 +36,18 @@ class _Seen:
 
 
 class Stalls:
-    """Who waits for bytes now, and the thread that ends what has stalled."""
+    """Who waits for bytes on ``port`` (0: on any) now, and the end of what has stalled."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        grace_seconds: float = GRACE_SECONDS,
+        min_rate: int = MIN_RATE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._port = port
+        self.grace_seconds = grace_seconds
+        self.min_rate = min_rate
         self._monotonic = monotonic
         self._waiting: dict[int, tuple[str, float]] = {}
         self._seen: dict[tuple[object, ...], _Seen] = {}
@@ -62,14 +71,16 @@ class Stalls:
         """End what has stalled; how many connections."""
         now = self._monotonic()
         stuck = {
-            peer for peer, since in tuple(self._waiting.values()) if now - since >= GRACE_SECONDS
+            peer
+            for peer, since in tuple(self._waiting.values())
+            if now - since >= self.grace_seconds
         }
         if not stuck:
             self._seen.clear()
             return 0
         ended = 0
         seen: dict[tuple[object, ...], _Seen] = {}
-        for connection in _connections(stuck):
+        for connection in _connections(stuck, self._port):
             with connection:
                 ended += self._judge(connection, now, seen)
         self._seen = seen
@@ -86,11 +97,11 @@ class Stalls:
         except (OSError, struct.error):
             return False
         first = self._seen.get(name, _Seen(now, received))
-        if silent_ms < GRACE_SECONDS * 1000:
-            if now - first.at < GRACE_SECONDS:
+        if silent_ms < self.grace_seconds * 1000:
+            if now - first.at < self.grace_seconds:
                 seen[name] = first
                 return False
-            if received - first.bytes_received >= MIN_RATE * (now - first.at):
+            if received - first.bytes_received >= self.min_rate * (now - first.at):
                 seen[name] = _Seen(now, received)
                 return False
         with contextlib.suppress(OSError):
@@ -98,7 +109,7 @@ class Stalls:
         return True
 
 
-def _connections(peers: set[str]) -> Iterator[socket.socket]:
+def _connections(peers: set[str], port: int) -> Iterator[socket.socket]:
     """This process's TCP connections with ``peers``, duplicated: they cannot be closed under us."""
     try:
         names = os.listdir("/proc/self/fd")
@@ -112,8 +123,8 @@ def _connections(peers: set[str]) -> Iterator[socket.socket]:
         except OSError:
             continue
         try:
-            peer = connection.getpeername()
-            wanted = connection.type == socket.SOCK_STREAM and peer[0] in peers
+            ours = port in (0, connection.getsockname()[1])
+            wanted = ours and connection.getpeername()[0] in peers
         except (OSError, IndexError, TypeError):
             wanted = False
         if wanted:

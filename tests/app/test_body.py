@@ -1,0 +1,213 @@
+"""Bodies from real sockets: counted, paced, and never waited for without end."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from app.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
+from app.refusals import Refused
+from app.stalls import Stalls
+
+
+def body_of(
+    source: object,
+    length: int | None,
+    limit: int = 10**9,
+    stalls: Stalls | None = None,
+    clock: list[float] | None = None,
+    peer: str = "192.0.2.1",
+) -> Body:
+    return Body(
+        source,  # type: ignore[arg-type]
+        length,
+        limit,
+        lambda: Refused("too_large", limit=limit),
+        stalls or Stalls(),
+        peer,
+        time.monotonic if clock is None else lambda: clock[0],
+    )
+
+
+def read_all(body: Body) -> bytes:
+    return b"".join(iter(body.read, b""))
+
+
+def code_of(body: Body) -> str:
+    with pytest.raises(Refused) as caught:
+        read_all(body)
+    return caught.value.refusal.code
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+def test_a_body_of_the_promised_length_is_read_to_its_end_and_no_further(size: int) -> None:
+    source = io.BytesIO(b"x" * size + b"next request")
+    assert read_all(body_of(source, size)) == b"x" * size
+    assert source.read() == b"next request"
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1])
+def test_a_chunked_body_is_read_to_its_end(size: int) -> None:
+    assert read_all(body_of(io.BytesIO(b"x" * size), None)) == b"x" * size
+
+
+@pytest.mark.parametrize("missing", [1, 100, PIECE, 2 * PIECE])
+def test_a_short_body_is_short(missing: int) -> None:
+    body = body_of(io.BytesIO(b"x" * (3 * PIECE - missing)), 3 * PIECE)
+    assert code_of(body) == "short_body"
+    assert body.read() == b""
+
+
+def test_a_body_over_the_limit_is_too_large() -> None:
+    assert read_all(body_of(io.BytesIO(b"x" * 5000), None, limit=5000)) == b"x" * 5000
+    assert code_of(body_of(io.BytesIO(b"x" * 5001), None, limit=5000)) == "too_large"
+
+
+class Slow:
+    """Hands out whole pieces, each after some seconds of a clock that only it moves."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        self.clock = clock
+        self.seconds = seconds
+
+    def read(self, size: int, /) -> bytes:
+        self.clock[0] += self.seconds
+        return bytes(size)
+
+
+def test_a_body_that_takes_too_long_in_all_is_too_slow() -> None:
+    clock = [0.0]
+    assert code_of(body_of(Slow(clock, 5), 10**8, clock=clock)) == "too_slow"
+    assert BODY_SECONDS < clock[0] <= BODY_SECONDS + 5
+
+
+def test_a_body_that_falls_behind_the_slowest_pace_is_too_slow() -> None:
+    clock = [0.0]
+    stalls = Stalls(min_rate=PIECE)
+    assert code_of(body_of(Slow(clock, 1.5), 10**8, clock=clock, stalls=stalls)) == "too_slow"
+    assert 10 < clock[0] < BODY_SECONDS
+
+
+def test_draining_is_bounded() -> None:
+    clock = [0.0]
+    body = body_of(Slow(clock, 0), 10**9, clock=clock)
+    body.drain()
+    assert DRAIN_BYTES <= body.received <= DRAIN_BYTES + PIECE
+    body = body_of(Slow(clock, 0.5), 10**9, clock=clock)
+    body.drain()
+    assert body.received == 4 * PIECE
+
+
+class Gone:
+    def read(self, size: int, /) -> bytes:
+        raise ConnectionResetError
+
+
+def test_a_broken_connection_is_a_short_body() -> None:
+    assert code_of(body_of(Gone(), 10)) == "short_body"
+
+
+@contextmanager
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with client, accepted:
+            yield client, accepted
+
+
+class Watched:
+    """A body that comes over a real connection, read in a thread of its own."""
+
+    def __init__(
+        self,
+        accepted: socket.socket,
+        length: int = 100_000,
+        grace_seconds: float = 0.2,
+        min_rate: int = 4096,
+    ) -> None:
+        self.outcome = ""
+        self.stalls = stalls = Stalls(accepted.getsockname()[1], grace_seconds, min_rate)
+        self._body = body_of(accepted.makefile("rb"), length, stalls=stalls, peer="127.0.0.1")
+        self._source = self._body._source
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            read_all(self._body)
+            self.outcome = "whole"
+        except Refused as refused:
+            self.outcome = refused.refusal.code
+        finally:
+            self._source.close()  # type: ignore[attr-defined]
+
+
+def look_until_done(watched: Watched) -> None:
+    until = time.monotonic() + 20
+    while watched.thread.is_alive():
+        watched.stalls.look()
+        time.sleep(0.02)
+        assert time.monotonic() < until
+    watched.thread.join()
+
+
+def test_a_silent_connection_is_ended_and_can_still_be_answered() -> None:
+    with connection() as (client, accepted):
+        client.sendall(b"x" * 100)
+        watched = Watched(accepted)
+        look_until_done(watched)
+        assert watched.outcome == "too_slow"
+        accepted.sendall(b"HTTP/1.1 408 ")
+        assert client.recv(100) == b"HTTP/1.1 408 "
+
+
+def test_a_dripping_connection_is_ended() -> None:
+    with connection() as (client, accepted):
+        watched, stop = Watched(accepted), threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(0.02):
+                client.sendall(b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        look_until_done(watched)
+        stop.set()
+        dripping.join()
+        assert watched.outcome == "too_slow"
+
+
+def test_a_slow_connection_above_the_pace_is_left_alone() -> None:
+    with connection() as (client, accepted):
+        watched = Watched(accepted, length=16_000, grace_seconds=1, min_rate=1000)
+        for _ in range(16):
+            client.sendall(b"x" * 1000)
+            time.sleep(0.1)
+            assert watched.stalls.look() == 0
+        watched.thread.join(20)
+        assert watched.outcome == "whole"
+
+
+def test_only_the_address_that_stalls_is_looked_at() -> None:
+    with connection() as (_client, accepted):
+        stalls = Stalls(accepted.getsockname()[1], grace_seconds=0.05)
+        with stalls.reading("192.0.2.7"):
+            time.sleep(0.1)
+            assert stalls.look() == 0
+        accepted.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            accepted.recv(1)  # still open for reading
+
+
+def test_nothing_is_ended_while_nobody_waits() -> None:
+    stalls = Stalls(grace_seconds=0.05)
+    with connection():
+        time.sleep(0.1)
+        assert stalls.look() == 0
