@@ -168,7 +168,7 @@ def check(settings: Settings) -> list[str]:
             return crontab_line.compare(b"", line_for(settings, user=None))
         if len(held) > 1:
             names_held = " and ".join(tab.name for tab, _ in held)
-            return [f"runs start twice: {names_held} each have a line; headgate cron remove one"]
+            return [f"runs start twice: {names_held} each have a line; headgate cron remove"]
         tab, content = held[0]
         user = None
         if tab.with_user:

@@ -13,20 +13,22 @@ from typing import Any
 from spool.config import load
 from spool.settings import SETTINGS, Settings, SettingsError
 from uploader.crontab_line import CronError
+from uploader.errors import SendError
 from uploader.exits import Exit
 
 PATH = "/usr/bin:/bin"  # what Debian's cron gives (crontab(5))
 TIMEOUT_SECONDS = 120
+CONNECT_SECONDS = 5.0  # to a role's credentials
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What boto3 finds in one environment: whose key, and where it leads."""
 
-    access_key: str  # empty when there are no credentials
+    access_key: str
     method: str  # botocore's word for where the credentials came from
     region: str
-    endpoint: str
+    bucket: str  # its URL
 
 
 def bare_environment(account: pwd.struct_passwd, variables: Mapping[str, str]) -> dict[str, str]:
@@ -41,29 +43,15 @@ def bare_environment(account: pwd.struct_passwd, variables: Mapping[str, str]) -
 
 
 def reach(settings: Settings) -> Reach:
-    """What boto3 finds in this very environment; no request is made but for credentials."""
-    import boto3  # a second of work that cron show and remove do without
-    from botocore.exceptions import BotoCoreError
+    """What boto3 finds in this very environment; CronError where that is not enough to send."""
+    from uploader.access import open_access  # imports boto3, which show and remove do without
 
     try:
-        session = boto3.Session(profile_name=settings["s3.profile"] or None)
-        held = session.get_credentials()
-        client = session.client(
-            "s3",
-            region_name=settings["s3.region"] or None,
-            endpoint_url=settings["s3.endpoint_url"] or None,
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise CronError(str(error)) from error
-    try:
-        return Reach(
-            access_key=held.get_frozen_credentials().access_key or "" if held else "",
-            method=held.method if held else "",
-            region=str(client.meta.region_name),
-            endpoint=str(client.meta.endpoint_url),
-        )
-    finally:
-        client.close()
+        access = open_access(settings, CONNECT_SECONDS)
+    except SendError as error:
+        raise CronError(error.message) from error
+    key = str(access.credentials.get_frozen_credentials().access_key)
+    return Reach(key, str(access.credentials.method), access.region, access.base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +67,6 @@ class Rehearsal:
     def check(self, here: Settings) -> None:
         """CronError with the first reason why cron could not do what this shell can."""
         self._compare_settings(here)
-        if not here["s3.bucket"]:
-            raise CronError(f"s3.bucket is not set; name the bucket in {self.config}")
         self._compare_reach(here)
         ran = self._run(["/bin/sh", "-c", f"{self.command} --dry-run"])
         if ran.returncode not in (Exit.OK, Exit.LOCKED):
@@ -111,26 +97,27 @@ class Rehearsal:
 
     def _compare_reach(self, here: Settings) -> None:
         ran = self._run([self.headgate, "--config", self.config, "cron", "reach"])
-        who = self.account.pw_name
+        files = f"{self.account.pw_dir}/.aws/credentials (and config)"
         if ran.returncode != 0:
             said = (ran.stderr.strip() or f"exit code {ran.returncode}").splitlines()[-1]
-            raise CronError(f"as {who}, in cron's environment: {said}")
-        there = Reach(**json.loads(ran.stdout))
-        files = f"{self.account.pw_dir}/.aws/credentials (and config)"
-        if not there.access_key:
-            only = [name for name in os.environ if name.startswith("AWS_")]
-            hint = f", only in this shell's {', '.join(sorted(only))}" if only else ""
+            only = sorted(name for name in os.environ if name.startswith("AWS_"))
+            hint = f" (only in this shell: {', '.join(only)}; {files} is for cron)" if only else ""
             raise CronError(
-                f"cron's runs would find no AWS credentials{hint}; put them into {files}"
+                f"as {self.account.pw_name}, in cron's environment: "
+                f"{said.removeprefix('headgate: ')}{hint}"
             )
         if self.account.pw_uid != os.geteuid():
             return  # what root's shell reaches says nothing about another user
-        now = reach(here)
+        there = Reach(**json.loads(ran.stdout))
+        try:
+            now = reach(here)
+        except CronError:
+            return  # cron reaches more than this shell does
         lost = [
             f"{what} is {ours} here and {theirs} under cron"
             for what, ours, theirs in (
                 ("the region", now.region, there.region),
-                ("the endpoint", now.endpoint, there.endpoint),
+                ("the bucket", now.bucket, there.bucket),
             )
             if ours != theirs
         ]

@@ -80,7 +80,7 @@ def test_cron_carries_images_and_leaves_the_tab_as_it_was(
 
         keys = {"AWS_ACCESS_KEY_ID": bucket.key, "AWS_SECRET_ACCESS_KEY": bucket.secret}
         refused = tab.cron("install", code=1, **keys)
-        assert "only in this shell's AWS_ACCESS_KEY_ID" in refused
+        assert "only in this shell: AWS_ACCESS_KEY_ID" in refused
         assert tab.read() == before
 
         credentials.parent.mkdir()

@@ -132,9 +132,9 @@ def test_settings_without_a_file_are_no_settings_for_cron(
 # -- the rehearsal -------------------------------------------------------------------------------
 
 REACH = (
-    '{"access_key": "%s", "method": "shared-credentials-file", "region": "%s", "endpoint": "%s"}'
+    '{"access_key": "KEY", "method": "a-file", "region": "eu-central-1", '
+    '"bucket": "https://pictures.s3.eu-central-1.amazonaws.com/"}'
 )
-AMAZON = "https://s3.eu-central-1.amazonaws.com"
 
 
 class Stage:
@@ -144,12 +144,12 @@ class Stage:
         self.folder = folder
         self.config = settings_file(folder)
         self.variables: dict[str, str] = {}
-        self.answer(REACH % ("KEY", "eu-central-1", AMAZON))
+        self.answer()
 
-    def answer(self, reach: str, then: str = "exit 0") -> None:
+    def answer(self, reach: str = f"echo '{REACH}'; exit 0", then: str = "exit 0") -> None:
         self.headgate = script(
             self.folder / "headgate",
-            f"#!/bin/sh\n[ \"$4\" = reach ] && {{ echo '{reach}'; exit 0; }}\n"
+            f'#!/bin/sh\n[ "$4" = reach ] && {{ {reach}; }}\n'
             f'env >"{self.folder}/environment"; echo "$@" >"{self.folder}/arguments"\n{then}\n',
         )
 
@@ -186,12 +186,12 @@ def test_the_very_line_is_tried_with_nothing_of_this_shell(
 
 
 def test_a_run_that_holds_the_lock_is_no_fault(stage: Stage) -> None:
-    stage.answer(REACH % ("KEY", "eu-central-1", AMAZON), "exit 75")
+    stage.answer(then="exit 75")
     stage.rehearse()
 
 
 def test_a_line_that_fails_is_refused_with_what_it_said(stage: Stage) -> None:
-    stage.answer(REACH % ("KEY", "eu-central-1", AMAZON), 'echo "the disk is full" >&2; exit 1')
+    stage.answer(then='echo "the disk is full" >&2; exit 1')
     with pytest.raises(CronError, match=r"exit code 1.*the disk is full"):
         stage.rehearse()
 
@@ -224,19 +224,15 @@ def test_a_flag_is_a_setting_of_this_call_alone(stage: Stage) -> None:
         stage.rehearse(load(str(stage.config), {"uplink.share": "30%"}))
 
 
-def test_no_bucket_is_refused(stage: Stage) -> None:
-    stage.config.write_text("")
-    with pytest.raises(CronError, match=r"s3\.bucket is not set"):
-        stage.rehearse()
-
-
 def test_credentials_of_this_shell_alone_are_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SHELLS")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-the-shell")
-    stage.answer(REACH % ("", "eu-central-1", AMAZON))
-    with pytest.raises(CronError, match=r"no AWS credentials.*AWS_ACCESS_KEY_ID") as refused:
+    stage.answer("echo 'headgate: No AWS credentials were found.' >&2; exit 1")
+    with pytest.raises(
+        CronError, match=r": No AWS credentials.*only in this shell: .*AWS_ACCESS_KEY_ID"
+    ) as refused:
         stage.rehearse()
     assert "a-secret-of-the-shell" not in str(refused.value)
     assert "SHELLS" not in str(refused.value)
@@ -254,6 +250,64 @@ def test_another_key_than_this_shell_s_is_refused(
 def test_another_endpoint_than_this_shell_s_is_refused(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:19399")
-    with pytest.raises(CronError, match=r"endpoint is http://127.0.0.1:19399 here"):
+    with pytest.raises(CronError, match=r"bucket is http://127.0.0.1:19399/pictures/ here"):
         stage.rehearse()
+
+
+# -- what config check says ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def cron_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cron.d"
+    folder.mkdir()
+    monkeypatch.setattr(cron, "CRON_D", folder)
+    return folder
+
+
+def lines(settings: Settings, user: str | None) -> bytes:
+    return crontab_line.make(cron.line_for(settings, user=user)).encode() + b"\n"
+
+
+def test_a_machine_whose_cron_starts_nothing_is_said(
+    tab: Path, cron_d: Path, tmp_path: Path
+) -> None:
+    tab.write_bytes(b"* * * * * /x\n")
+    (said,) = cron.check(load(str(settings_file(tmp_path))))
+    assert "cron starts no run" in said
+
+
+@pytest.mark.parametrize("where", ["the user's tab", "a file of cron.d"])
+def test_a_line_as_the_settings_want_it_is_no_fault(
+    tab: Path, cron_d: Path, tmp_path: Path, where: str
+) -> None:
+    settings = load(str(settings_file(tmp_path)))
+    if where == "the user's tab":
+        tab.write_bytes(b"# mine\n" + lines(settings, None))
+    else:
+        (cron_d / "headgate").write_bytes(lines(settings, "pictures"))
+        (cron_d / "not.read").write_bytes(lines(settings, "pictures"))
+    assert cron.check(settings) == []
+    changed = load(str(settings_file(tmp_path, '[uplink]\ninterval = "1h"\n')))
+    (said,) = cron.check(changed)
+    assert "every 5min, but uplink.interval is 1h" in said
+
+
+def test_lines_in_two_places_are_said(tab: Path, cron_d: Path, tmp_path: Path) -> None:
+    settings = load(str(settings_file(tmp_path)))
+    tab.write_bytes(lines(settings, None))
+    (cron_d / "headgate").write_bytes(lines(settings, "pictures"))
+    (said,) = cron.check(settings)
+    assert "runs start twice" in said
+    assert str(cron_d / "headgate") in said
+
+
+def test_without_cron_check_says_so(
+    cron_d: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cron.shutil, "which", lambda *_args, **_options: None)
+    (said,) = cron.check(load(str(settings_file(tmp_path))))
+    assert "no crontab command" in said

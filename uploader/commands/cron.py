@@ -13,7 +13,6 @@ from uploader.cli import Context, fail, print_json
 from uploader.crontab_line import CronError, Line
 from uploader.rehearsal import Rehearsal, bare_environment, reach
 
-
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "
     "`headgate cron install` puts this line into a tab."
