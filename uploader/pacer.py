@@ -33,9 +33,10 @@ class Closed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Permission for ``size`` bytes to leave now."""
+    """Permission for ``size`` bytes to leave now, out of the grant that is void at ``void_at``."""
 
     size: int
+    void_at: int
 
 
 class Pacer:
@@ -97,7 +98,7 @@ class Pacer:
                 if size:
                     self._in_flight += size
                     self._waited.seconds = self.waited() + (self._now() - started) / SECOND
-                    return Permit(size)
+                    return Permit(size, self._grant.void_at)
                 self._changed.wait(max(wait, 100_000) / SECOND)
 
     def wrote(self, piece: Piece, written: int) -> None:
@@ -113,7 +114,9 @@ class Pacer:
             self.sent += written
             unused = piece.size - written
             if unused:
-                if now < self._grant.void_at:
+                # Only to its own second: another second's grant was charged for other bytes.
+                own = isinstance(piece, Permit) and piece.void_at == self._grant.void_at
+                if own and now < self._grant.void_at:
                     self._grant = Grant(self._grant.size + unused, self._grant.void_at)
                 self._next_at -= unused * SECOND // max(1, self._rate)
                 self._changed.notify_all()
