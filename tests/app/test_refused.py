@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -307,32 +306,3 @@ def test_no_room_above_the_floor(own: Path, photo: Photo) -> None:
         assert other.get("/healthz").status == 200
         assert other.get("/limits").json["accepting"] is False
         assert "disk is full" in other.get("/status.json").json["verdict"]["sentence"]
-
-
-@pytest.mark.root
-def test_a_disk_that_fills_up_and_is_freed(own: Path, photo: Photo) -> None:
-    disk = own / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
-        with running(disk, spool__keep_free="0B") as other:
-            other.log = own / "log"
-            filler = disk / "filler"
-            filler.write_bytes(b"")
-            free = _free(disk)
-            with filler.open("wb") as out:
-                out.write(bytes(free - 400_000))
-            check(other.post_form(part("image", bytes(500_000), "a.jpg")), 507, "disk_full")
-            filler.unlink()
-            assert other.post_raw(photo()).status == 201
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def _free(path: Path) -> int:
-    import os
-
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
