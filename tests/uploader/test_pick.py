@@ -1,0 +1,242 @@
+"""Picking: fair between devices in bytes, fresh and old within one, nothing twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spool.item import Item, State
+from spool.names import Name
+from uploader.pick import Picker
+
+calm = settings(deadline=None)
+
+AT = datetime(2026, 11, 23, tzinfo=UTC)
+ORDERS = st.sampled_from(["oldest", "newest", "mixed"])
+DEVICES = st.sampled_from(["a", "b", "c", "d"])
+
+
+class Backlog:
+    """What waits, in memory: the catalog's answers, from a list in order of arrival."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Item] = []
+        self.arrivals = 0
+        self.asked = 0
+        self.handed = 0
+
+    def add(self, device: str, size: int) -> Item:
+        self.arrivals += 1
+        name = Name(AT, device, f"{self.arrivals:016x}", "jpg")
+        item = Item(name, "0" * 64, size, State.WAITING, self.arrivals)
+        self.waiting.append(item)
+        return item
+
+    def claim(self, picked: list[Item]) -> None:
+        gone = {item.arrival for item in picked}
+        self.waiting = [item for item in self.waiting if item.arrival not in gone]
+
+    def waiting_devices(self) -> list[str]:
+        self.asked += 1
+        return sorted({item.name.device for item in self.waiting})
+
+    def oldest_of(self, device: str, after: int, limit: int) -> list[Item]:
+        found = [i for i in self.waiting if i.name.device == device and i.arrival > after]
+        return self._page(found[:limit])
+
+    def newest_of(self, device: str, before: int | None, limit: int) -> list[Item]:
+        end = self.arrivals + 1 if before is None else before
+        found = [i for i in self.waiting if i.name.device == device and i.arrival < end]
+        return self._page(found[::-1][:limit])
+
+    def _page(self, found: list[Item]) -> list[Item]:
+        self.asked += 1
+        self.handed += len(found)
+        return found
+
+
+def backlog(**counts: int) -> Backlog:
+    """So many images of a byte of each device."""
+    made = Backlog()
+    for device, count in counts.items():
+        for _ in range(count):
+            made.add(device, 1)
+    return made
+
+
+ARRIVALS = st.lists(st.tuples(DEVICES, st.integers(1, 1000)), max_size=60)
+ROUNDS = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(1, 3000), ARRIVALS.map(lambda new: new[:8])),
+    max_size=12,
+)
+
+
+@calm
+@given(ARRIVALS, ROUNDS, ORDERS)
+def test_nothing_is_picked_twice_and_no_pick_exceeds_its_bounds(
+    first: list[tuple[str, int]], rounds: list[tuple[int, int, list[tuple[str, int]]]], order: str
+) -> None:
+    source = Backlog()
+    for device, size in first:
+        source.add(device, size)
+    picker = Picker(source, {}, order)
+    seen: set[int] = set()
+    for images, size, arriving in rounds:
+        waiting = {item.arrival for item in source.waiting}
+        picked = picker.pick(images, size)
+        arrivals = [item.arrival for item in picked]
+        assert len(set(arrivals)) == len(arrivals) <= images
+        assert set(arrivals) <= waiting and not seen & set(arrivals)
+        assert len(picked) == 1 or sum(item.size for item in picked) <= size
+        assert bool(picked) == bool(waiting and images)
+        seen.update(arrivals)
+        source.claim(picked)
+        for device, more in arriving:
+            source.add(device, more)
+
+
+@calm
+@given(ARRIVALS, ORDERS, st.integers(1, 7), st.integers(1, 3000))
+def test_everything_that_waits_is_picked_in_the_end(
+    arrivals: list[tuple[str, int]], order: str, images: int, size: int
+) -> None:
+    source = Backlog()
+    for device, each in arrivals:
+        source.add(device, each)
+    picker = Picker(source, {}, order)
+    for _ in range(len(arrivals)):
+        source.claim(picker.pick(images, size))
+    assert source.waiting == []
+
+
+@calm
+@given(
+    st.dictionaries(DEVICES, st.lists(st.integers(1, 1000), min_size=60, max_size=60), min_size=2),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5000)), max_size=10),
+    ORDERS,
+)
+def test_between_devices_that_always_have_images_bytes_differ_by_one_image_at_most(
+    sizes: dict[str, list[int]], picks: list[tuple[int, int]], order: str
+) -> None:
+    source = Backlog()
+    for rank in range(60):
+        for device, each in sizes.items():
+            source.add(device, each[rank])
+    largest = max(item.size for item in source.waiting)
+    picker = Picker(source, {}, order)
+    sent = dict.fromkeys(sizes, 0)
+    taken = dict.fromkeys(sizes, 0)
+    for images, size in picks:
+        picked = picker.pick(images, size)
+        source.claim(picked)
+        for item in picked:
+            if max(taken.values()) == 60:  # one of them has run out
+                return
+            sent[item.name.device] += item.size
+            taken[item.name.device] += 1
+            assert max(sent.values()) - min(sent.values()) <= largest
+
+
+@calm
+@given(st.integers(1, 10**12), st.integers(1, 10**6), ORDERS)
+def test_a_newcomer_starts_at_the_least_served_of_those_that_wait(
+    least: int, ahead: int, order: str
+) -> None:
+    source = backlog(a=30, b=30, c=30)
+    picker = Picker(source, {"a": least, "b": least + ahead, "gone": 0}, order)
+    assert picker.pick(0, 10**6) == []
+    assert picker.served == {"a": least, "b": least + ahead, "c": least}
+
+
+def test_a_device_that_comes_back_has_saved_nothing_up() -> None:
+    source = backlog(a=200, b=3)
+    picker = Picker(source, {}, "oldest")
+    source.claim(picker.pick(100, 10**6))  # b has none left; a goes on alone
+    source.claim(picker.pick(50, 10**6))
+    for _ in range(40):
+        source.add("b", 1)
+    devices = [item.name.device for item in picker.pick(20, 10**6)]
+    assert devices.count("a") == devices.count("b") == 10
+
+
+def test_a_device_that_was_served_much_before_it_left_owes_nothing() -> None:
+    source = backlog(b=100)
+    picker = Picker(source, {"a": 10**9, "b": 5}, "oldest")
+    source.claim(picker.pick(10, 10**6))
+    for _ in range(50):
+        source.add("a", 1)
+    devices = [item.name.device for item in picker.pick(20, 10**6)]
+    assert devices.count("a") == devices.count("b") == 10
+
+
+def test_a_flood_of_one_device_does_not_delay_another() -> None:
+    source = backlog(flood=3000)
+    picker = Picker(source, {}, "mixed")
+    for _ in range(5):
+        source.claim(picker.pick(50, 10**6))
+    quiet = source.add("quiet", 1)
+    assert quiet in picker.pick(2, 10**6)
+
+
+def test_large_images_do_not_buy_a_device_more_bytes() -> None:
+    source = Backlog()
+    for _ in range(100):
+        source.add("large", 1000)
+        for _ in range(10):
+            source.add("small", 100)
+    devices = [item.name.device for item in Picker(source, {}, "oldest").pick(110, 10**6)]
+    assert (devices.count("large"), devices.count("small")) == (10, 100)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "mixed"])
+@pytest.mark.parametrize("images", [1, 4, 10, 37])
+def test_the_order_within_a_device(order: str, images: int) -> None:
+    """Also over several picks, and where the two ends of a device's images meet."""
+    source = backlog(a=64)
+    left = deque(item.arrival for item in source.waiting)
+    expected = []
+    for turn in range(64):
+        newest = order == "newest" or (order == "mixed" and turn % 10 < 7)
+        expected.append(left.pop() if newest else left.popleft())
+    picker = Picker(source, {}, order)
+    found: list[int] = []
+    while source.waiting:
+        picked = picker.pick(images, 10**6)
+        source.claim(picked)
+        found += [item.arrival for item in picked]
+    assert found == expected
+
+
+def test_what_arrives_during_a_run_is_fresh() -> None:
+    source = backlog(a=30)
+    picker = Picker(source, {}, "mixed")
+    source.claim(picker.pick(3, 10**6))
+    fresh = source.add("a", 1)
+    assert picker.pick(1, 10**6) == [fresh]
+
+
+def test_an_image_larger_than_the_bound_goes_alone_and_one_that_does_not_fit_waits() -> None:
+    source = Backlog()
+    sizes = [10, 500, 10]
+    items = [source.add("a", size) for size in sizes]
+    picker = Picker(source, {}, "oldest")
+    picks = []
+    for _ in range(3):
+        picks.append(picker.pick(10, 100))
+        source.claim(picks[-1])
+    assert picks == [[items[0]], [items[1]], [items[2]]]
+
+
+@calm
+@given(ORDERS)
+def test_the_cost_of_a_pick_does_not_grow_with_what_waits(order: str) -> None:
+    costs = set()
+    for each in (100, 1000):
+        source = backlog(a=each, b=each)
+        Picker(source, {}, order).pick(20, 10**6)
+        costs.add((source.asked, source.handed))
+    assert len(costs) == 1 and max(handed for _, handed in costs) <= 4 * 20
