@@ -31,7 +31,7 @@ SKIPPED = (
     f"{ENDPOINT}, _ACCESS_KEY and _SECRET_KEY are not set: no genuine S3 server "
     "(.ci/rgw/start starts one)"
 )
-QUICK = Timeouts(connect=5, stall=5, answer=5)
+PATIENT = Timeouts(connect=30, stall=30, answer=30)  # a busy machine is no fault
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Place:
         pacer: Pacer | None = None,
         *,
         url: str = "",
-        timeouts: Timeouts = QUICK,
+        timeouts: Timeouts = PATIENT,
         **more: Any,
     ) -> S3Sender:
         chosen: Pacer = pacer if pacer is not None else CountingPacer()

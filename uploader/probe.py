@@ -48,7 +48,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         return sender.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}, _NOTHING)
 
     first = put(x_amz_checksum_sha256=_sha256(BODY))
-    place, endpoint = sender.place, sender.endpoint
+    place, endpoint = sender.place, sender.access.base
     if first.is_error:
         error = sender.error("PUT", first)
         if not _denied(first):
@@ -89,9 +89,9 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     )
     sender.echoes_sha256 = capability.echoes_sha256
     seen_so_far = _with_sentences(capability)
-    if not sender.proxy:
+    if not sender.access.proxy:
         return seen_so_far
-    notice = f"The environment names a proxy ({sender.proxy}), but images are sent directly."
+    notice = f"The environment names a proxy ({sender.access.proxy}), but images are sent directly."
     return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
 
 

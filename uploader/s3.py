@@ -79,6 +79,8 @@ class S3Sender:
             if self._proves(reported, etag, upload, body):
                 return self._sent(upload, answer, etag, reported)
             found = self._after_doubt(upload)
+        if found is not None and not found.sha256:
+            self.echoes_sha256 = False  # it was another server, or it could once
         if found is None:
             raise SendError(
                 Kind.TRANSIENT,
@@ -130,23 +132,17 @@ class S3Sender:
 
     @property
     def place(self) -> Place:
-        access = self._open()[0]
-        return Place(access.bucket, access.target.host)
+        return Place(self.access.bucket, self.access.target.host)
 
     @property
-    def endpoint(self) -> str:
-        """The URL that every key is appended to."""
-        return self._open()[0].base
-
-    @property
-    def proxy(self) -> str:
-        """A proxy that the environment names; it is not used."""
-        return self._open()[0].proxy
+    def access(self) -> Access:
+        """How the bucket is reached."""
+        return self._open()[0]
 
     @property
     def connections(self) -> int:
         """How many connections were opened so far."""
-        return self._exchange.opened if self._exchange is not None else 0
+        return self._exchange.opened if self._exchange else 0
 
     def ask(
         self, method: str, key: str, headers: dict[str, str], sha256: str, body: Body | bytes = b""
@@ -212,7 +208,7 @@ class S3Sender:
             raise SendError(
                 Kind.TRANSIENT,
                 "not-confirmed",
-                "The run ended before S3 could be asked whether the image is there; the next asks.",
+                "The run ended before S3 could be asked for the image; the next one asks.",
                 unknown=True,
             ) from error
 

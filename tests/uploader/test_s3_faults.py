@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +21,8 @@ from uploader.s3 import S3Sender
 from uploader.s3_local.faults import Act, Fault, once
 from uploader.sender import Sent, Upload
 
-TIMEOUTS = Timeouts(connect=5, stall=1, answer=0.5)
+PATIENT = Timeouts(connect=30, stall=30, answer=30)  # a busy machine is no fault
+IMPATIENT = Timeouts(connect=30, stall=30, answer=0.3)
 RAISED = {  # what the first attempt raises: kind, code, whether the outcome is unknown
     Act.STATUS: (Kind.TRANSIENT, "SlowDown", False),
     Act.STATUS_LATE: (Kind.TRANSIENT, "SlowDown", False),
@@ -47,7 +54,7 @@ def place(
 def sender(request: pytest.FixtureRequest, place: Place) -> Iterator[S3Sender]:
     """One that knows nothing of the server yet, or what it would have learnt."""
     known = place.echoes_sha256 if getattr(request, "param", "") == "known" else None
-    sender = place.sender(timeouts=TIMEOUTS, echoes_sha256=known)
+    sender = place.sender(timeouts=PATIENT, echoes_sha256=known)
     yield sender
     sender.close()
 
@@ -83,8 +90,10 @@ def test_a_fault_is_raised_for_what_it_is_and_settled_next_time(
 ) -> None:
     kind, code, unknown = RAISED[act]
     script(place, once(act))
-    with pytest.raises(SendError) as caught:
-        sender.send(upload)
+    silent = act in (Act.SILENT, Act.SILENT_STORED)
+    hasty = place.sender(timeouts=IMPATIENT, echoes_sha256=sender.echoes_sha256)
+    with contextlib.closing(hasty), pytest.raises(SendError) as caught:
+        (hasty if silent else sender).send(upload)
     assert (caught.value.kind, caught.value.code) == (kind, code)
     if unknown is not None:
         assert caught.value.unknown is unknown
@@ -162,7 +171,7 @@ def test_an_early_refusal_saves_the_rest_of_the_body(place: Place, tmp_path: Pat
     path.write_bytes(os.urandom(20_000_000))
     pacer = CountingPacer()
     script(place, once(Act.STATUS))
-    sender = place.sender(pacer, timeouts=TIMEOUTS, echoes_sha256=place.echoes_sha256)
+    sender = place.sender(pacer, timeouts=PATIENT, echoes_sha256=place.echoes_sha256)
     with pytest.raises(SendError):
         sender.send(upload_of(path, "faults/large.jpg"))
     sender.close()
@@ -205,10 +214,52 @@ def test_what_was_learnt_of_the_server_is_remembered(
     assert abs(sender.clock_offset) < 5
 
 
+def test_a_server_known_to_report_sha256_is_held_to_it(place: Place, upload: Upload) -> None:
+    script(place, once(Act.NO_CHECKSUM))
+    assert place.strict is not None
+    sender = place.sender(echoes_sha256=place.echoes_sha256)
+    check_proof(place, sender.send(upload), upload)
+    assert place.strict.script.seen("HEAD") == (1 if place.echoes_sha256 else 0)
+    sender.close()
+
+
+def test_content_md5_is_sent_where_it_is_what_the_server_checks(
+    place: Place, upload: Upload
+) -> None:
+    script(place)
+    assert place.strict is not None
+    seen: list[str | None] = []
+    application = place.strict.server.application
+
+    def watching(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "PUT":
+            seen.append(environ.get("HTTP_CONTENT_MD5"))
+        return application(environ, start)
+
+    place.strict.server.application = watching
+    sender = place.sender()
+    for number in range(2):
+        sender.send(replace(upload, key=f"{upload.key}-{number}"))
+    sender.close()
+    place.strict.server.application = application
+    md5 = base64.b64encode(hashlib.md5(upload.path.read_bytes()).digest()).decode()
+    assert seen == [None, None if place.echoes_sha256 else md5]
+
+
+def test_what_was_remembered_wrongly_is_learnt_anew(place: Place, upload: Upload) -> None:
+    script(place)
+    assert place.strict is not None
+    sender = place.sender(echoes_sha256=not place.echoes_sha256)
+    check_proof(place, sender.send(upload), upload)
+    assert sender.echoes_sha256 == place.echoes_sha256
+    heads = place.strict.script.seen("HEAD")
+    sender.send(replace(upload, key=f"{upload.key}-2"))
+    assert place.strict.script.seen("HEAD") == heads
+    sender.close()
+
+
 @pytest.mark.parametrize("skew", [-1200, 1200])
 def test_the_servers_clock_is_measured(place: Place, upload: Upload, skew: int) -> None:
-    import time
-
     script(place)
     sender = S3Sender(place.settings(), CountingPacer(), now=lambda: time.time() - skew)
     sender.send(upload)

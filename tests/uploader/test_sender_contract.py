@@ -135,16 +135,20 @@ def test_the_same_image_again_is_confirmed_and_not_stored_again(
     assert place.client.head_object(Bucket=place.bucket, Key=upload.key)["LastModified"] == before
 
 
-@pytest.mark.parametrize("other", [b"other bytes", os.urandom(250_000)])
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
+@pytest.mark.parametrize("other", [b"other bytes", os.urandom(250_000)], ids=["short", "alike"])
 def test_another_object_is_never_overwritten(
-    place: Place, sender: S3Sender, image: Path, other: bytes
+    place: Place, sender: S3Sender, image: Path, other: bytes, algorithm: str
 ) -> None:
     upload = upload_of(image, fresh_key())
-    place.client.put_object(Bucket=place.bucket, Key=upload.key, Body=other)
+    place.client.put_object(
+        Bucket=place.bucket, Key=upload.key, Body=other, ChecksumAlgorithm=algorithm
+    )
     for ask in (sender.send, sender.find):
         with pytest.raises(SendError) as caught:
             ask(upload)
         assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "different-object")
+        assert ("11 bytes" in caught.value.message) == (len(other) == 11)
     assert place.read(upload.key) == other
 
 

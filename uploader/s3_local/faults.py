@@ -24,6 +24,7 @@ class Act(StrEnum):
     UNSTORED = "unstored"  # 200 without storing, as something between here and S3 may say
     WRONG_CHECKSUM = "wrong-checksum"  # stores, reports another SHA-256
     WRONG_ETAG = "wrong-etag"  # stores, reports another ETag and no SHA-256
+    NO_CHECKSUM = "no-checksum"  # stores, reports the ETag but no SHA-256
     NO_PROOF = "no-proof"  # stores, reports neither ETag nor SHA-256
     ERROR_IN_200 = "error-in-200"  # stores nothing, answers 200 with an error as its body
     SLOW = "slow"  # waits, then does the right thing

@@ -211,6 +211,8 @@ def _late(environ: dict[str, Any], fault: Fault, reply: Reply) -> Reply:
         case Act.WRONG_ETAG:
             kept = _with(headers, "x-amz-checksum-sha256", None)
             return status, _with(kept, "ETag", f'"{"0" * 32}"'), body
+        case Act.NO_CHECKSUM:
+            return status, _with(headers, "x-amz-checksum-sha256", None), body
         case Act.NO_PROOF:
             return status, _with(_with(headers, "x-amz-checksum-sha256", None), "ETag", None), body
     return reply
