@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 _MEMORY = {"tmpfs", "ramfs"}
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
 _KNOWN = {"ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"}
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040; nothing but ASCII is escaped
 
 
 def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
     """File system type and source of the mount that holds ``path`` (proc_pid_mountinfo(5))."""
     best = ("", "", "")
     text = os.path.realpath(path)
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         left, found, right = line.partition(" - ")
         if not found:
             continue
-        point = left.split()[4].encode().decode("unicode_escape")  # spaces come as \040
-        kind, source = right.split()[:2]
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
+        kind, source = right.split(" ")[:2]
         inside = text == point or text.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best[0]):
             best = (point, kind, source)
@@ -28,14 +30,17 @@ def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
 
 def _has_journal(source: str) -> bool:
     """Whether this mounted ext4 has one; True where the kernel does not say."""
-    device = Path("/sys/fs/ext4", Path(os.path.realpath(source)).name)
-    return not device.is_dir() or (device / "journal_task").exists()
+    task = Path("/sys/fs/ext4", Path(os.path.realpath(source)).name, "journal_task")
+    try:
+        return task.read_text().strip() != "<none>"  # the kernel's fs/ext4/sysfs.c
+    except OSError:
+        return True
 
 
 def warnings(path: Path) -> list[str]:
     """Sentences on why an acknowledgement may not survive a power cut here; empty if it does."""
     try:
-        mountinfo = Path("/proc/self/mountinfo").read_text()
+        mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
     except OSError:
         return ["the kind of file system cannot be told (no /proc): a power cut may lose images"]
     kind, source = mount_of(path, mountinfo)
