@@ -93,6 +93,7 @@ def test_the_digest_is_signed_and_not_computed_from_a_body() -> None:
     signed = headers["Authorization"].partition("SignedHeaders=")[2].split(",")[0].split(";")
     assert {"host", "if-none-match", "x-amz-content-sha256", "x-amz-date"} <= set(signed)
     assert access.path("a b/é") == "/images/a%20b/%C3%A9"
+    assert access.path("a=b&c+d~e%.-_") == "/images/a%3Db%26c%2Bd~e%25.-_"  # as SigV4 has it
 
 
 def test_session_credentials_bring_their_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,25 @@ def test_a_condition_holds_for_one_and_for_many_at_once(place: Place) -> None:
         assert len(set(kept)) == 1
 
 
+def test_of_many_that_replace_each_other_one_is_kept_whole(place: Place) -> None:
+    def attempt(writer: int) -> int:
+        return put(place, "replaced-often", bytes([writer]) * (1000 + writer))[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(attempt, range(200))) == {200}
+    assert place.strict is not None
+    answer = place.client.get_object(Bucket=place.bucket, Key="replaced-often")
+    with contextlib.closing(answer["Body"]) as body:
+        kept = body.read()
+    assert answer["ETag"] == f'"{hashlib.md5(kept).hexdigest()}"'
+    assert len(kept) == 1000 + kept[0]
+    folder = place.strict.shelf.folder
+    records = [record for _, record in folder.load(place.bucket) if record.key == "replaced-often"]
+    assert [(record.size, record.etag) for record in records] == [
+        (len(kept), hashlib.md5(kept).hexdigest())
+    ]
+
+
 def test_a_body_that_ends_early_is_not_stored(place: Place) -> None:
     connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
     connection.putrequest("PUT", f"/{place.bucket}/short")
