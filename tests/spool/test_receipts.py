@@ -1,0 +1,298 @@
+"""Receipts: one file a day, counted as they are, found in every way they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spool import names
+from spool.errors import SpoolUnfit
+from spool.item import Count, Item, Receipt, Sent, State
+from spool.names import Name
+from spool.receipts import Receipts
+
+NOON = datetime(2026, 11, 23, 12, 0, 0, 5, UTC)
+UPLOADED = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
+
+Finished = tuple[Name, Item | Receipt, Sent, datetime]
+
+
+@pytest.fixture
+def receipts(tmp_path: Path) -> Iterator[Receipts]:
+    opened = Receipts(tmp_path)
+    yield opened
+    opened.close()
+
+
+def finished(
+    content: str,
+    at: datetime = NOON,
+    device: str = "cam",
+    *,
+    key: str = "",
+    sequence: int | None = None,
+    to: str = "site/cam/2026/11/23/",
+) -> Finished:
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    name = names.make(at, device, sha256, "jpg")
+    item = Item(name, sha256, len(content), State.SENDING, 1, key, sequence)
+    return name, item, Sent("photos", to + name.file, '"etag"', "sum", "v7"), UPLOADED
+
+
+def expected(entry: Finished, local: bool = True) -> Receipt:
+    name, item, sent, uploaded_at = entry
+    assert isinstance(item, Item)
+    return Receipt(
+        id=name.id,
+        sha256=item.sha256,
+        size=item.size,
+        device=name.device,
+        received_at=name.received_at,
+        state=State.UPLOADED,
+        local=local,
+        media_type="image/jpeg",
+        key_given=item.key,
+        sequence=item.sequence,
+        bucket=sent.bucket,
+        key=sent.key,
+        etag=sent.etag,
+        version_id=sent.version_id,
+        uploaded_at=uploaded_at,
+    )
+
+
+def test_a_receipt_says_all_that_is_known_and_that_the_image_may_be_erased(
+    receipts: Receipts,
+) -> None:
+    entry = finished("image", key="k", sequence=2**63 - 1)
+    receipts.add([entry])
+    found = receipts.get(entry[0].id)
+    assert found == expected(entry) and found is not None
+    assert found.safe_to_erase and found.name == entry[0]
+
+
+@pytest.mark.parametrize("to", ["", "a/", "a b/ü/", "flat-", "site=n/date=2026-11-23/"])
+def test_keys_of_every_layout_come_back(receipts: Receipts, to: str) -> None:
+    entry = finished("image", to=to)
+    receipts.add([entry])
+    assert receipts.get(entry[0].id) == expected(entry)
+
+
+def test_what_was_written_once_stays(receipts: Receipts) -> None:
+    entry = finished("image")
+    receipts.add([entry, finished("other")])
+    name, item, _, _ = entry
+    later = (name, item, Sent("elsewhere", "k", "e"), UPLOADED + timedelta(days=1))
+    receipts.add([later, finished("third")])
+    assert receipts.get(name.id) == expected(entry)
+    assert receipts.day_totals(name.day) == Count(3, 15)
+
+
+def test_a_receipt_can_be_written_from_a_receipt(receipts: Receipts, tmp_path: Path) -> None:
+    entry = finished("image", key="k", sequence=3)
+    receipts.add([(entry[0], expected(entry), entry[2], entry[3])])
+    assert receipts.get(entry[0].id) == expected(entry)
+
+
+def test_it_is_on_disk_when_add_returns(receipts: Receipts, tmp_path: Path) -> None:
+    entry = finished("image")
+    receipts.add([entry])
+    with sqlite3.connect(f"file:{receipts.path('2026-11-23')}?mode=ro", uri=True) as db:
+        assert db.execute("SELECT count(*) FROM images").fetchone() == (1,)
+    db.close()
+    connection = receipts._connection("2026-11-23", create=False)
+    assert connection is not None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(receipts: Receipts) -> None:
+    bad = (finished("b")[0], replace(finished("b")[1], size=2**70), finished("b")[2], UPLOADED)  # type: ignore[type-var]
+    with pytest.raises(OverflowError):
+        receipts.add([finished("a"), bad])
+    assert receipts.day_totals("2026-11-23") == Count()
+
+
+# -- finding
+
+
+def test_images_are_found_by_id_by_bytes_by_device_and_by_key(receipts: Receipts) -> None:
+    days = ["2026-11-22", "2026-11-23", "2026-11-24"]
+    one = finished("same", device="a", key="k1")
+    other = finished("same", device="b", sequence=7, at=NOON + timedelta(seconds=1))
+    receipts.add([one, other])
+    sha256 = one[1].sha256
+    assert receipts.by_sha256(sha256, days) == expected(other)  # the newest
+    assert receipts.by_digest("a", sha256, None, days) == expected(one)
+    assert receipts.by_digest("b", sha256, 7, days) == expected(other)
+    assert receipts.by_digest("b", sha256, None, days) is None
+    assert receipts.by_digest("b", sha256, 8, days) is None
+    assert receipts.by_key("a", "k1", days) == expected(one)
+    assert receipts.by_key("b", "k1", days) is None
+    assert receipts.by_sha256(sha256, ["2026-11-22"]) is None
+    assert receipts.by_sha256("0" * 64, days) is None
+    for nonsense in ("", "x", one[0].file, "../" + one[0].id, "9" * 64):
+        assert receipts.get(nonsense) is None
+
+
+def test_two_digests_that_begin_alike_stay_apart(receipts: Receipts) -> None:
+    entry = finished("image")
+    receipts.add([entry])
+    alike = entry[1].sha256[:16] + "0" * 48
+    assert receipts.by_sha256(alike, ["2026-11-23"]) is None
+    assert receipts.by_digest("cam", alike, None, ["2026-11-23"]) is None
+
+
+def test_the_latest_are_the_newest_arrivals_over_all_days(receipts: Receipts) -> None:
+    entries = [finished(str(n), NOON + timedelta(hours=7 * n)) for n in range(12)]
+    receipts.add(entries[::-1])  # uploaded the other way round
+    newest = [entry[0].id for entry in entries[::-1]]
+    for limit in (0, 1, 3, 4, 5, 12, 20):
+        assert [found.id for found in receipts.latest(limit)] == newest[:limit]
+
+
+def test_a_minute_folders_images_are_those_of_that_minute(receipts: Receipts) -> None:
+    start = datetime(2026, 11, 23, 12, 4, tzinfo=UTC)
+    steps = (-1, 0, 1, 59_999_999, 60_000_000)  # microseconds
+    entries = [finished(str(n) * 3, start + timedelta(microseconds=n)) for n in steps]
+    receipts.add(entries)
+    assert receipts.in_folder("2026-11-23/1204") == {
+        entry[0].id: entry[1].size for entry in entries[1:4]
+    }
+    assert receipts.in_folder("2026-11-25/1204") == {}
+
+
+def test_more_than_a_page_comes_in_order_and_once(receipts: Receipts) -> None:
+    entries = [finished(str(n), NOON + timedelta(microseconds=n)) for n in range(2100)]
+    receipts.add(entries[::-1])
+    ids = [entry[0].id for entry in entries]
+    assert [found.id for found in receipts.all("2026-11-23")] == ids
+    receipts.mark_pruned("2026-11-23", ids[::2])
+    assert [found.id for found in receipts.local("2026-11-23")] == ids[1::2]
+
+
+def test_pages_can_be_read_while_their_images_are_pruned(receipts: Receipts) -> None:
+    receipts.add(finished(str(n), NOON + timedelta(microseconds=n)) for n in range(1500))
+    batch: list[str] = []
+    for number, seen in enumerate(receipts.local("2026-11-23"), 1):
+        batch.append(seen.id)
+        if number % 250 == 0:
+            receipts.mark_pruned("2026-11-23", batch)
+            batch.clear()
+    assert receipts.totals()[0] == Count()
+    assert receipts.totals()[1].images == 1500
+
+
+# -- days
+
+
+def test_there_is_one_file_for_each_day_of_arrival(receipts: Receipts, tmp_path: Path) -> None:
+    receipts.add([finished("a"), finished("b", NOON + timedelta(days=1))])
+    for foreign in ("2026-13-01.sqlite3", "notes.sqlite3", "2026-11-30.txt"):
+        (tmp_path / foreign).touch()
+    assert receipts.days() == ["2026-11-23", "2026-11-24"]
+    assert receipts.path("2026-11-23") == tmp_path / "2026-11-23.sqlite3"
+
+
+def test_a_day_is_dropped_whole(receipts: Receipts) -> None:
+    days = [NOON + timedelta(days=n) for n in range(3)]
+    entries = [finished(str(at), at) for at in days]
+    receipts.add(entries)
+    receipts.forget("2026-11-24")
+    for path in receipts.path("2026-11-24").parent.glob("2026-11-24*"):
+        path.unlink()
+    assert receipts.get(entries[1][0].id) is None
+    assert receipts.days() == ["2026-11-23", "2026-11-25"]
+    assert receipts.totals()[0].images == 2
+    receipts.add([entries[1]])  # and may come again
+    assert receipts.totals()[0].images == 3
+
+
+def test_looking_into_a_day_without_a_file_makes_none(receipts: Receipts, tmp_path: Path) -> None:
+    receipts.mark_pruned("2026-11-23", ["x"])
+    receipts.mark_local("2026-11-23", ["x"])
+    assert receipts.damaged("2026-11-23") == ""
+    assert receipts.counted("2026-11-23") == (Count(), Count())
+    assert list(receipts.all("2026-11-23")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_days_are_read_with_few_files_open(receipts: Receipts) -> None:
+    entries = [finished(str(n), NOON + timedelta(days=n)) for n in range(12)]
+    receipts.add(entries)
+    for _ in range(2):
+        assert [receipts.get(entry[0].id) for entry in entries] == [expected(e) for e in entries]
+    assert len(receipts._open) <= 4
+
+
+def test_damage_is_told_and_a_newer_file_is_refused(receipts: Receipts) -> None:
+    receipts.add([finished("a")])
+    receipts.forget("2026-11-23")
+    assert receipts.damaged("2026-11-23") == ""
+    receipts.forget("2026-11-23")
+    newer = sqlite3.connect(receipts.path("2026-11-23"))
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(SpoolUnfit, match="newer Headgate"):
+        receipts.totals()
+    receipts.path("2026-11-23").write_bytes(b"SQLite format 3\0" + b"?" * 9000)
+    assert receipts.damaged("2026-11-23")
+
+
+# -- counts
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "prune", "back"]),
+            st.sets(st.integers(0, 15), min_size=1, max_size=6),
+        ),
+        max_size=12,
+    )
+)
+def test_the_totals_are_the_rows_whatever_was_done(
+    operations: list[tuple[str, set[int]]],
+) -> None:
+    entries = [finished("x" * n, NOON + timedelta(hours=6 * n)) for n in range(16)]
+    model: dict[int, bool] = {}  # number -> local
+    folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=folder) as root:
+        receipts = Receipts(Path(root))
+        for word, numbers in operations:
+            for number in sorted(numbers):
+                name = entries[number][0]
+                if word == "prune":
+                    receipts.mark_pruned(name.day, [name.id])
+                elif word == "back":
+                    receipts.mark_local(name.day, [name.id])
+                if word != "add" and number in model:
+                    model[number] = word == "back"
+            if word == "add":
+                receipts.add([entries[number] for number in numbers])
+                model = dict.fromkeys(numbers, True) | model
+        for state, found in ((True, receipts.totals()[0]), (False, receipts.totals()[1])):
+            numbers = {number for number, local in model.items() if local is state}
+            assert found == Count(len(numbers), sum(numbers))
+        for day in receipts.days():
+            here = {number for number in model if entries[number][0].day == day}
+            gone = {number for number in here if not model[number]}
+            assert receipts.counted(day) == (
+                Count(len(here - gone), sum(here - gone)),
+                Count(len(gone), sum(gone)),
+            )
+            assert receipts.day_totals(day) == Count(len(here), sum(here))
+            assert {r.id for r in receipts.local(day)} == {
+                entries[number][0].id for number in here - gone
+            }
+        receipts.close()
