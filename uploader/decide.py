@@ -21,6 +21,11 @@ def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
     return float(wait * (0.5 + random()))
 
 
+def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
+    """Seconds without anything new for the whole run: doubling from 1 s to a minute, jittered."""
+    return float(min(60.0, 2.0 ** min(times, 20)) * (0.5 + random()))
+
+
 def throttled(error: SendError) -> bool:
     """Whether S3 asks the whole run, not just this image, to slow down."""
     return error.kind is Kind.TRANSIENT and error.code in _THROTTLES

@@ -285,9 +285,9 @@ class Drain:
             case Kind.TRANSIENT:
                 self._reached = True
                 if decide.throttled(error):
+                    wait = decide.pause_when_throttled(self._throttles, self._chance)
                     self._throttles += 1
-                    wait = decide.wait_before_retry(self._throttles - 1, self._chance)
-                    self._calm_at = max(self._calm_at, self._monotonic() + min(wait, 60.0))
+                    self._calm_at = max(self._calm_at, self._monotonic() + wait)
                 self._defer(item, error, now)
 
     def _defer(self, item: Item, error: SendError, now: datetime) -> None:

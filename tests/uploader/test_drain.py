@@ -1,0 +1,508 @@
+"""One run, from what waits to the bucket and done/, and every way in which it may end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spool import verify
+from spool.item import Metadata, State
+from spool.spool import Spool
+from tests.counting_proxy import counting, most_in
+from tests.s3_server import Place, strict_place
+from tests.spooling import images_below, put
+from uploader.exits import Exit
+from uploader.keys import described
+from uploader.s3_local.faults import Act, Fault, once
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with strict_place(tmp_path_factory.mktemp("s3")) as place:
+        yield place
+
+
+class Gateway:
+    """A spool, a bucket of its own on the stand-in, and the command in a process of its own."""
+
+    def __init__(self, root: Path, place: Place) -> None:
+        self.root, self.place = root, place
+        self.bucket = re.sub("[^a-z0-9-]", "-", f"b-{root.name}-{random.randrange(10**9)}".lower())
+        place.client.create_bucket(Bucket=self.bucket)
+        self.config = root / "headgate.toml"
+        self.write()
+        self.spool = Spool.open(self.settings())
+        assert place.strict is not None
+        self.script = place.strict.script
+
+    def write(self, *, endpoint: str = "", bucket: str = "", **sections: dict[str, Any]) -> None:
+        document: dict[str, dict[str, Any]] = {
+            "site": {"name": "north"},
+            "spool": {"path": "spool"},
+            "s3": {
+                "bucket": bucket or self.bucket,
+                "endpoint_url": endpoint or self.place.url,
+                "region": "us-east-1",
+            },
+        }
+        for section, values in sections.items():
+            document.setdefault(section, {}).update(values)
+        lines = []
+        for section, values in document.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def settings(self) -> Any:
+        from spool.config import load
+
+        return load(str(self.config), environment={})
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "uploader", "--config", str(self.config), *words]
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
+        return {**kept, "PYTHONPATH": str(ROOT)}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*words), env=self.environment(), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), env=self.environment(), text=True, capture_output=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+
+    def json(self, *words: str, code: int = 0) -> Any:
+        ran = self.call(*words, "--json")
+        assert ran.returncode == code, ran.stderr + ran.stdout
+        return json.loads(ran.stdout)
+
+    def objects(self) -> dict[str, bytes]:
+        client, found = self.place.client, {}
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
+            for entry in page.get("Contents", []):
+                body = client.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"]
+                found[entry["Key"]] = body.read()
+        return found
+
+    def fill(self, count: int, size: int = 2000) -> dict[str, bytes]:
+        """Images by their ids."""
+        images = {}
+        for number in range(count):
+            data = random.randbytes(size)
+            images[put(self.spool, data, device=f"cam-{number % 5}").receipt.id] = data
+        return images
+
+    def assert_arrived(self, images: dict[str, bytes]) -> None:
+        """Each exactly once, byte for byte, and in done/; nothing disagrees."""
+        stored = {key.rpartition("/")[2].removesuffix(".jpg"): data
+                  for key, data in self.objects().items()}  # fmt: skip
+        assert stored == images
+        assert images_below(self.spool.path) == {image: ["done"] for image in images}
+        assert verify.disagreements(self.spool, deep=True, sleep=lambda _: None) == []
+        assert all(self.spool.receipt(image).safe_to_erase for image in images)  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, server: Place) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, server)
+    yield made
+    made.script.replace(())
+    made.spool.close()
+
+
+def test_what_waits_arrives_and_lies_in_done(gateway: Gateway) -> None:
+    images = gateway.fill(40)
+    report = gateway.json("drain")
+    assert (report["outcome"], report["images"], report["exit_code"]) == ("done", 40, 0)
+    assert report["bytes"] == 80_000
+    assert report["wire_bytes"] > 80_000  # headers count as well
+    gateway.assert_arrived(images)
+    assert gateway.json("drain")["outcome"] == "nothing to do"
+
+
+def test_metadata_in_any_script_survives_to_s3_and_back(gateway: Gateway) -> None:
+    for name in ("Küche 1.jpg", "é" * 255, "日本 %41 \u202e.jpg"):
+        put(gateway.spool, name.encode(), file_name=name, tags={"raum": "Küche"}, sequence=7)
+    gateway.json("drain")
+    names = set()
+    for key in gateway.objects():
+        head = gateway.place.client.head_object(Bucket=gateway.bucket, Key=key)
+        said = described({f"x-amz-meta-{k}": v for k, v in head["Metadata"].items()})
+        names.add(said.file_name)
+        assert (said.tags, said.sequence, said.device) == ({"raum": "Küche"}, 7, "cam-1")
+    assert names == {"Küche 1.jpg", "é" * 255, "日本 %41 \u202e.jpg"}
+
+
+def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
+    rate = 5_000_000
+    images = gateway.fill(200, 100_000)
+    server = gateway.place.strict
+    assert server is not None
+    with counting("127.0.0.1", server.server.port) as proxy:
+        gateway.write(endpoint=proxy.url, uplink={"link": "25MB/s", "share": "20%"})
+        report = gateway.json("drain", "--until-empty")
+    gateway.assert_arrived(images)
+    assert proxy.total == report["wire_bytes"]
+    # Half a percent for what waited in the kernel: the sender's own windows are exact.
+    assert most_in(proxy.arrivals, 1.0) <= rate * 1.005
+    # The observer is not blind: what it saw in the busiest second is most of the rate.
+    assert most_in(proxy.arrivals, 1.5) > rate
+
+
+def test_a_run_leaves_a_second_between_itself_and_the_one_before(gateway: Gateway) -> None:
+    rate = 2_000_000
+    images = gateway.fill(60, 50_000)
+    server = gateway.place.strict
+    assert server is not None
+    with counting("127.0.0.1", server.server.port) as proxy:
+        gateway.write(endpoint=proxy.url, uplink={"link": "2MB/s", "share": "100%"})
+        for _ in range(4):
+            run = gateway.start("drain")
+            time.sleep(random.uniform(0.8, 1.6))
+            run.kill()
+            run.communicate()
+        gateway.json("drain", "--until-empty")
+    gateway.assert_arrived(images)
+    assert most_in(proxy.arrivals, 1.0) <= rate * 1.005
+
+
+def test_a_killed_run_loses_nothing_and_sends_nothing_twice(gateway: Gateway) -> None:
+    images = gateway.fill(150, 20_000)
+    gateway.write(uplink={"link": "2MB/s", "share": "100%"})
+    for _ in range(5):
+        run = gateway.start("drain")
+        time.sleep(random.uniform(0.3, 1.5))
+        run.kill()
+        run.communicate()
+    gateway.write()
+    gateway.json("drain", "--until-empty")
+    gateway.assert_arrived(images)
+    assert {run.outcome for run in gateway.spool.site.runs(20)} <= {"killed", "done"}
+
+
+FAULTS = {
+    "early 503": Fault(Act.STATUS, last=2),
+    "late 503": Fault(Act.STATUS_LATE, last=2),
+    "500 after storing": Fault(Act.STATUS_STORED, last=2, status=500, code="InternalError"),
+    "reset": Fault(Act.RESET, first=2, last=3),
+    "reset midway": Fault(Act.RESET_MIDWAY, first=2, last=3),
+    "reset after storing": Fault(Act.RESET_STORED, first=2, last=3),
+    "200 without storing": Fault(Act.UNSTORED, last=2),
+    "200 with an error": Fault(Act.ERROR_IN_200, last=2),
+    "wrong checksum": Fault(Act.WRONG_CHECKSUM, last=2),
+    "wrong etag": Fault(Act.WRONG_ETAG, last=2),
+    "no proof": Fault(Act.NO_PROOF, last=2),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault: Fault) -> None:
+    images = gateway.fill(12)
+    gateway.script.replace([fault])
+    first = gateway.json("drain")
+    held = images_below(gateway.spool.path)
+    assert set(held) == set(images)
+    for image, places in held.items():
+        receipt = gateway.spool.receipt(image)
+        assert receipt is not None
+        assert places == (["done"] if receipt.safe_to_erase else ["new"])
+    for item in gateway.spool.catalog.after(0, 100):
+        gateway.spool.catalog.put_back(item.id)  # do not wait for the backoff
+    second = gateway.json("drain")
+    assert first["images"] + second["images"] == 12
+    gateway.assert_arrived(images)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("AccessDenied", 403), ("InvalidAccessKeyId", 403), ("NoSuchBucket", 404)]
+)
+def test_a_fatal_answer_ends_the_run_and_burns_no_attempt(
+    gateway: Gateway, code: str, status: int
+) -> None:
+    images = gateway.fill(10)
+    gateway.script.replace([Fault(Act.STATUS, status=status, code=code)])
+    report = gateway.json("drain", code=Exit.ERROR)
+    assert report["outcome"] == "failed"
+    assert report["message"]
+    items = gateway.spool.catalog.after(0, 100)
+    assert len(items) == 10
+    assert {(item.state, item.attempts) for item in items} == {(State.WAITING, 0)}
+    assert gateway.script.seen("PUT") <= 2  # it does not try the same with every image
+    gateway.script.replace(())
+    gateway.json("drain")
+    gateway.assert_arrived(images)
+
+
+def test_a_bucket_that_is_not_there_is_named(gateway: Gateway) -> None:
+    gateway.fill(1)
+    gateway.write(bucket="no-such-bucket")
+    ran = gateway.call("drain")
+    assert ran.returncode == Exit.ERROR
+    assert "no-such-bucket" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_uplink_that_is_down_ends_the_run_with_5_after_one_probe(gateway: Gateway) -> None:
+    images = gateway.fill(10)
+    gateway.write(endpoint="http://127.0.0.1:9")
+    report = gateway.json("drain", code=Exit.UPLINK_DOWN)
+    assert report["outcome"] == "uplink down"
+    assert {item.attempts for item in gateway.spool.catalog.after(0, 100)} == {0}
+    gateway.write()
+    gateway.json("drain")
+    gateway.assert_arrived(images)
+
+
+def test_an_image_that_s3_refuses_is_set_aside_and_the_run_goes_on(gateway: Gateway) -> None:
+    images = gateway.fill(10)
+    bad = next(iter(images))
+    gateway.script.replace(
+        [Fault(Act.STATUS, status=400, code="InvalidRequest", when=lambda key: bad in key)]
+    )
+    report = gateway.json("drain", code=Exit.SET_ASIDE)
+    assert (report["images"], report["set_aside"]) == (9, 1)
+    (listed,) = gateway.json("list", "--state", "set_aside")
+    assert (listed["id"], "InvalidRequest" in listed["reason"]) == (bad, True)
+    gateway.script.replace(())
+    assert gateway.json("retry", bad) == {bad: "the next run sends it"}
+    gateway.json("drain")
+    gateway.assert_arrived(images)
+
+
+def _changed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BAD: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "shorter": lambda path: path.write_bytes(b"x"),
+    "changed": _changed,
+    "gone": lambda path: path.unlink(),
+    "a FIFO": _fifo,
+    "a link": _link,
+    "a folder": _folder,
+}
+
+
+def test_bad_files_never_stop_the_queue(gateway: Gateway) -> None:
+    images = gateway.fill(len(BAD) * 3)
+    bad = dict(zip(list(images)[:: len(images) // len(BAD)], BAD, strict=False))
+    for image, how in bad.items():
+        receipt = gateway.spool.receipt(image)
+        assert receipt is not None
+        BAD[how](gateway.spool.files.in_new(receipt.name))
+    strange = gateway.spool.files.new / receipt.name.folder
+    (strange / "line\nbreak.jpg").write_bytes(b"x")
+    Path(os.fsdecode(os.fsencode(strange) + b"/\xff\xfe.jpg")).write_bytes(b"x")
+    report = gateway.json("drain", code=Exit.SET_ASIDE)
+    assert (report["images"], report["set_aside"]) == (len(images) - len(bad), len(bad))
+    reasons = {
+        entry["id"]: entry["reason"] for entry in gateway.json("list", "--state", "set_aside")
+    }
+    assert set(reasons) == set(bad)
+    assert all(reasons.values())
+
+
+def test_bounds_end_a_run_with_images_still_waiting(gateway: Gateway) -> None:
+    gateway.fill(20)
+    gateway.write(uplink={"batch_images": 7})
+    assert gateway.json("drain")["images"] == 7
+    assert gateway.json("drain", "--strict", code=Exit.STILL_WAITING)["outcome"] == "batch sent"
+    gateway.write(uplink={"batch_bytes": "5kB"})
+    assert gateway.json("drain")["bytes"] == 4000
+    assert gateway.json("drain", "--max-bytes", "2kB")["bytes"] == 2000
+
+
+def test_a_ledger_that_was_deleted_counts_as_spent(gateway: Gateway) -> None:
+    gateway.fill(3)
+    (gateway.spool.files.state / "ledger").unlink()
+    report = gateway.json("drain", "--strict", code=Exit.BUDGET_SPENT)
+    assert (report["outcome"], report["images"], report["wire_bytes"]) == ("budget spent", 0, 0)
+
+
+def test_a_second_run_says_that_the_lock_is_held(gateway: Gateway) -> None:
+    gateway.fill(3)
+    with gateway.spool.hold_drain_lock("somebody", 0):
+        by_hand, by_cron = gateway.start("drain"), gateway.start("drain", "--cron")
+        out, err = by_hand.communicate(timeout=40)
+        assert (by_hand.returncode, "somebody" in err) == (Exit.LOCKED, True)
+        out, err = by_cron.communicate(timeout=40)
+        assert (by_cron.returncode, out, err) == (Exit.LOCKED, "", "")
+    assert gateway.json("drain")["images"] == 3
+
+
+def test_a_run_of_cron_makes_way_for_one_by_hand(gateway: Gateway) -> None:
+    images = gateway.fill(200, 20_000)
+    gateway.write(uplink={"link": "1MB/s", "share": "100%"})
+    cron = gateway.start("drain", "--cron")
+    while not any(run.outcome == "" for run in gateway.spool.site.runs(1)):
+        time.sleep(0.05)
+    gateway.write()
+    gateway.json("drain", "--until-empty")
+    cron.communicate()
+    assert cron.returncode == 0
+    outcomes = [run.outcome for run in gateway.spool.site.runs(2)]
+    assert outcomes == ["done", "made way for a run started by hand"]
+    gateway.assert_arrived(images)
+
+
+def test_ctrl_c_finishes_what_is_being_sent(gateway: Gateway) -> None:
+    images = gateway.fill(200, 20_000)
+    gateway.write(uplink={"link": "1MB/s", "share": "100%"})
+    run = gateway.start("drain", "--until-empty")
+    while not gateway.spool.receipts.totals()[0].images:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, err
+    assert "stopped" in out
+    assert "Traceback" not in err
+    totals = gateway.spool.catalog.totals()
+    assert totals.sending.images == 0
+    assert 0 < totals.waiting.images < 200
+    gateway.write()
+    gateway.json("drain")
+    gateway.assert_arrived(images)
+
+
+def test_cron_prints_only_what_is_news_and_logs_the_rest(gateway: Gateway) -> None:
+    log = gateway.root / "log" / "headgate.log"
+    gateway.write(log={"file": "log/headgate.log"})
+    gateway.fill(2)
+
+    def said() -> str:
+        ran = gateway.call("drain", "--cron")
+        assert ran.stderr == ""
+        return ran.stdout
+
+    assert said() == ""
+    gateway.write(log={"file": "log/headgate.log"}, endpoint="http://127.0.0.1:9")
+    gateway.fill(1)
+    assert "uplink down" in said()
+    assert said() == ""
+    log.rename(log.with_suffix(".1"))  # logrotate, without a signal
+    gateway.write(log={"file": "log/headgate.log"})
+    assert "done" in said()
+    assert said() == ""
+    lines = [json.loads(line) for path in (log.with_suffix(".1"), log)
+             for line in path.read_text().splitlines()]  # fmt: skip
+    assert {"run.started", "image.uploaded", "run.ended", "image.failed"} <= {
+        line["event"] for line in lines
+    }
+    assert all(line["at"].endswith("Z") and line["run"] for line in lines)
+
+
+def test_a_limit_holds_while_a_run_is_at_work_and_ends_by_itself(gateway: Gateway) -> None:
+    said = gateway.json("limit", "50%", "--for", "1h", "--reason", "catch up")
+    assert (said["rate"], said["reason"]) == (100_000_000, "catch up")
+    assert gateway.spool.budget().rate == 100_000_000
+    assert gateway.json("limit", "--off")["rate"] == 40_000_000
+    gateway.json("limit", "50%", "--for", "1s", "--reason", "short")
+    time.sleep(1.1)
+    assert gateway.json("limit")["rate"] == 40_000_000
+    for words in (["limit", "120%", "--for", "1h", "--reason", "x"], ["limit", "10%"]):
+        assert gateway.call(*words).returncode == Exit.USAGE
+
+
+def test_dry_run_sends_nothing(gateway: Gateway) -> None:
+    gateway.fill(3)
+    assert gateway.json("drain", "--dry-run")["waiting_images"] == 3
+    assert gateway.objects() == {}
+    assert gateway.spool.site.runs(1) == ()
+
+
+def test_status_and_verify_tell_the_truth(gateway: Gateway) -> None:
+    gateway.fill(5)
+    gateway.script.replace([once(Act.STATUS, status=400, code="InvalidRequest")])
+    gateway.json("drain", code=Exit.SET_ASIDE)
+    facts = gateway.json("status")
+    assert facts["received"]["images"] == 5
+    assert facts["uploaded_local"]["images"] == 4
+    assert facts["set_aside"]["images"] == 1
+    assert facts["unaccounted"] == 0
+    assert gateway.json("verify") == {"notes": [], "mended": [], "left": []}
+    text = gateway.call("status").stdout
+    assert "5 images" in text
+    assert "set aside  1 images" in text
+    gateway.spool.site.remember("x", None)
+    victim = next(iter(gateway.spool.files.done.rglob("*.jpg")))
+    victim.unlink()
+    left = gateway.json("verify", code=Exit.ERROR)["left"]
+    assert [trouble["what"] for trouble in left] == [victim.stem]
+    assert len(gateway.json("verify", "--repair")["mended"]) == 1
+
+
+def test_config_check_says_what_the_bucket_can_confirm(gateway: Gateway) -> None:
+    said = gateway.json("config", "check")
+    assert said["faults"] == []
+    assert any("SHA-256" in sentence for sentence in said["notes"])
+    gateway.script.replace([Fault(Act.STATUS, status=403, code="AccessDenied")])
+    denied = gateway.json("config", "check", code=Exit.ERROR)
+    assert any("s3:PutObject" in sentence for sentence in denied["faults"])
+
+
+def test_metadata_is_kept_when_the_attributes_are_lost(gateway: Gateway) -> None:
+    receipt = put(gateway.spool, b"image", file_name="Küche.jpg").receipt
+    path = gateway.spool.files.in_new(receipt.name)
+    os.removexattr(path, "user.headgate")
+    gateway.json("drain")
+    gateway.assert_arrived({receipt.id: b"image"})
+
+
+def test_commands_name_every_fault_of_the_settings_at_once(gateway: Gateway) -> None:
+    gateway.write(uplink={"share": "20", "order": "sideways"}, spool={"colour": "red"})
+    ran = gateway.call("status")
+    assert ran.returncode == Exit.USAGE
+    for word in ("uplink.share", "uplink.order", "spool.colour"):
+        assert word in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_spool_that_is_not_there_is_said_in_a_sentence(gateway: Gateway) -> None:
+    gateway.write(spool={"path": "elsewhere"})
+    for words in (["drain"], ["status"], ["verify"], ["list"], ["retry", "--all"]):
+        ran = gateway.call(*words)
+        assert (ran.returncode, "no spool at" in ran.stderr) == (Exit.ERROR, True)
+
+
+def test_metadata_never_sets_an_image_aside(gateway: Gateway) -> None:
+    with gateway.spool.incoming() as incoming:
+        incoming.write(b"image")
+        tags = {f"t{number}": "é" * 60 for number in range(12)}
+        meta = Metadata(incoming.sha256, incoming.size, "image/jpeg", tags=tags)
+        gateway.spool.accept(incoming, "cam-1", meta)
+    assert gateway.json("drain")["images"] == 1
