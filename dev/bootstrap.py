@@ -178,6 +178,8 @@ def install(pip: list[str], what: str, arguments: list[str]) -> None:
     if child.returncode != 0:
         for line in errors[:8]:
             print(f"  pip: {line}", file=sys.stderr)
+        if any("hash" in line.lower() for line in errors):
+            raise Failed(f"pip did not install {what}: a package is not what the lock names")
         raise Failed(
             f"pip could not install {what}; is the package index within reach? (A proxy or mirror "
             "is set as for any pip: PIP_INDEX_URL, PIP_CERT, HTTPS_PROXY.) Then call make again"

@@ -137,18 +137,23 @@ def test_the_lock_is_installed_once_and_followed(project: Project, tmp_path: Pat
     assert script.read_text().startswith(f"#!{project.folder}")
 
 
-def test_a_package_that_is_not_what_the_lock_names_is_refused(project: Project) -> None:
+def test_what_the_lock_does_not_name_by_its_hash_is_refused(project: Project) -> None:
+    project.lock("dependency", "another")
     lock = project.folder / "requirements-dev.lock"
-    right = lock.read_text()
-    lock.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", right))
-    said = project.make(code=1)
-    assert "pip could not install" in said
-    assert "is the package index within reach?" in said
-    assert "Traceback" not in said
-    assert not project.has("dependency")
-    lock.write_text(right)
+    both = lock.read_text()
+    first = both[: both.index("another")]
+    lock.write_text(first)
     project.make()
-    assert project.has("dependency")
+    for wrong in (re.sub(r"[0-9a-f]{8}\n$", "00000000\n", both), "dependency==1\nanother==1\n"):
+        lock.write_text(wrong)
+        said = project.make(code=1)
+        assert "not what the lock names" in said
+        assert "Traceback" not in said
+        assert not project.has("another")
+    lock.write_text(first)
+    assert "ready" in project.make(), "a failed call leaves no claim to be what it was before"
+    lock.write_text(both.replace("another==1", "absent==1"))
+    assert "is the package index within reach?" in project.make(code=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

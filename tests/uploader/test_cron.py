@@ -74,6 +74,15 @@ def test_what_crontab_refuses_is_said(tab: Path) -> None:
     assert not tab.exists()
 
 
+def test_a_tab_that_cannot_be_read_is_not_taken_for_an_empty_one(tab: Path) -> None:
+    script(
+        tab.parent / "programs" / "crontab",
+        "#!/bin/sh\necho 'You (somebody) are not allowed to use this program' >&2; exit 1\n",
+    )
+    with pytest.raises(CronError, match="not allowed"):
+        cron.UserTab().read()
+
+
 def test_a_machine_without_cron_is_told_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cron.shutil, "which", lambda *_args, **_options: None)
     with pytest.raises(CronError, match="apt-get install cron"):

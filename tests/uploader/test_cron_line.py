@@ -143,6 +143,12 @@ tabs = (
 )
 
 
+@pytest.mark.parametrize("tab", UGLY)
+def test_no_foreign_line_is_taken_for_ours(tab: bytes) -> None:
+    assert find(tab) == ()
+    assert take_out(tab) == tab
+
+
 @given(tabs)
 def test_out_again_restores_every_byte(tab: bytes) -> None:
     assume(not find(tab))
