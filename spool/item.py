@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Any
 from spool import names
 from spool.names import Name
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 2**63  # what SQLite keeps in an integer
 METADATA_MAX = 2048
 """Bytes of one image's metadata as stored: what every supported file system has room for."""
 
@@ -74,7 +77,7 @@ class Metadata:
         """The inverse of ``encode``; ValueError for anything else."""
         try:
             fields = json.loads(data)
-            return cls(
+            meta = cls(
                 sha256=str(fields["sha256"]),
                 size=int(fields["size"]),
                 media_type=str(fields["type"]),
@@ -84,8 +87,18 @@ class Metadata:
                 key=str(fields.get("key", "")),
                 tags={str(k): str(v) for k, v in fields.get("tags", {}).items()},
             )
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            meta.encode()  # whatever can be read can be written again
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not the metadata of an image: {error}") from error
+        # A changed byte must not reach the catalog, which takes these as they are.
+        if (
+            not _SHA256.fullmatch(meta.sha256)
+            or meta.media_type not in names.EXTENSIONS
+            or not 0 <= meta.size < _MOST
+            or not 0 <= (meta.sequence or 0) < _MOST
+        ):
+            raise ValueError("not the metadata of an image: a field is out of its range")
+        return meta
 
 
 @dataclass(frozen=True, slots=True)
