@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -168,10 +169,14 @@ def main() -> int:
         return 2
     running = Running(settings)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        if ending.is_set():
+    asked_at = [math.inf]
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        # A terminal that closes sends several signals at once; only a second Ctrl-C is impatience.
+        if number == signal.SIGINT and time.monotonic() - asked_at[0] > 0.5:
             running.kill()
             os._exit(1)
+        asked_at[0] = min(asked_at[0], time.monotonic())
         ending.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -163,6 +163,22 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
     assert again.end(signal.SIGTERM) == 0
 
 
+def test_a_second_ctrl_c_ends_an_upload_that_goes_on_for_ever(start: Callable[..., Run]) -> None:
+    run = start()
+    head = b"POST /images HTTP/1.1\r\nHost: h\r\nContent-Type: image/jpeg\r\n"
+    with socket.create_connection(("127.0.0.1", run.port)) as slow:
+        slow.sendall(head + b"Content-Length: 999\r\n\r\n\xff\xd8")
+        children = run.children()
+        run.process.send_signal(signal.SIGINT)
+        run.greeting("(ending)")
+        time.sleep(1)
+        run.process.send_signal(signal.SIGTERM)  # as when the terminal closes: not impatience
+        time.sleep(0.5)
+        assert run.process.poll() is None
+        assert run.end(signal.SIGINT) == 1
+    until(lambda: not [pid for pid in children if alive(pid)], "end of the children")
+
+
 def test_what_was_started_ends_with_a_killed_parent(start: Callable[..., Run]) -> None:
     run = start()
     assert run.port
