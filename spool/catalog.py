@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,34 +63,41 @@ class Catalog:
 
     # -- minute folders
 
-    def enter(self, folder: str) -> None:
+    def enter(self, folder: str, finished: Callable[[], Mapping[str, int]] = dict) -> None:
         """Name the folder in a FULL commit, unless it is named; before linking a file into it.
 
         Every ``enter`` is followed by a ``leave``, after the image's row or its failure.
+        ``finished`` gives the ids and sizes of the folder's images that have a receipt: where the
+        clock was set back, images arrived there before, and were counted.
         """
         with self._write:
             self._under_way[folder] = self._under_way.get(folder, 0) + 1
             if folder in self._entered:
                 return
             try:
-                self._name(folder)
+                self._name(folder, finished)
             except BaseException:
                 self._leave(folder)
                 raise
             self._entered.add(folder)
 
-    def _name(self, folder: str) -> None:
+    def _name(self, folder: str, finished: Callable[[], Mapping[str, int]]) -> None:
         self._writer.execute("PRAGMA synchronous = FULL")
         try:
             with sqlite.transaction(self._writer) as db:
                 last = int(db.execute("SELECT ifnull(max(position), 0) FROM minutes").fetchone()[0])
-                db.execute(
-                    "INSERT INTO minutes (folder, position, images, bytes) "
-                    "SELECT ?1, ?2, count(*), ifnull(sum(size), 0) FROM images "
-                    "WHERE id >= ?3 AND id < ?3 || '~' "
-                    "ON CONFLICT (folder) DO UPDATE SET position = ?2",
-                    (folder, last + 1, folder.replace("-", "").replace("/", "T")),
-                )
+                if not db.execute(
+                    "UPDATE minutes SET position = ? WHERE folder = ?", (last + 1, folder)
+                ).rowcount:
+                    low = folder.replace("-", "").replace("/", "T")
+                    alive = db.execute(
+                        "SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~")
+                    )
+                    sizes = {**finished(), **dict(alive.fetchall())}
+                    db.execute(
+                        "INSERT INTO minutes (folder, position, images, bytes) VALUES (?, ?, ?, ?)",
+                        (folder, last + 1, len(sizes), sum(sizes.values())),
+                    )
                 rows = db.execute("SELECT folder FROM minutes ORDER BY position DESC").fetchall()
                 old = [
                     name for (name,) in rows[1 + NAMED_BEFORE :] if not self._under_way.get(name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from spool import durable
 from spool.catalog import Catalog
-from spool.errors import Missing
+from spool.errors import DiskTrouble, Missing
 from spool.files import Files, read_metadata, read_reason
-from spool.item import Count, State
+from spool.item import Count, Metadata, State
+from spool.names import Name
 from spool.receipts import Receipts
 
 
@@ -35,10 +38,9 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
         for name in files.names_in(files.new / folder):
             item = catalog.get(name.id)
             if item is None and receipts.get(name.id) is None:
-                try:
-                    meta = read_metadata(files.in_new(name), name)
-                except (OSError, Missing):
-                    continue  # the run sets aside what cannot be read, when verify has found it
+                meta = _metadata(files.in_new(name), name)
+                if meta is None:
+                    continue
                 restored += catalog.restore(name, meta, State.WAITING)
                 arrived[name.id] = meta.size
             else:
@@ -48,7 +50,9 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
                 item = catalog.get(name.id)
                 if item is None:
                     path = files.in_aside(name)
-                    meta = read_metadata(path, name)
+                    meta = _metadata(path, name)
+                    if meta is None:
+                        continue
                     catalog.restore(name, meta, State.SET_ASIDE, error=read_reason(path))
                     arrived[name.id] = meta.size
                 else:
@@ -57,11 +61,29 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
         for name in files.names_in(files.done / folder):
             if name.id not in arrived:
                 item = catalog.get(name.id)
-                arrived[name.id] = (
-                    item.size if item is not None else files.in_done(name).stat().st_size
-                )
+                size = item.size if item is not None else _size(files.in_done(name))
+                if size is not None:
+                    arrived[name.id] = size
         catalog.recount(folder, _count(arrived.values()))
     return restored
+
+
+def _metadata(path: Path, name: Name) -> Metadata | None:
+    """What the file says of itself; None if it cannot be read: ``spool.verify`` names such files,
+    and one of them must not keep the others waiting."""
+    try:
+        return read_metadata(path, name)
+    except (OSError, DiskTrouble, Missing):
+        return None
+
+
+def _size(path: Path) -> int | None:
+    """None for what is no file, or is gone."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _count(sizes: Iterable[int]) -> Count:

@@ -206,13 +206,13 @@ class Spool:
     ) -> Accepted:
         name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
         folder = name.folder
-        self.catalog.enter(folder)
+        self._enter(folder)
         try:
             name = durable.publish(incoming, attribute, name, self._folders)
             if name.folder != folder:  # bumped into the next minute
                 self.catalog.leave(folder)
                 folder = name.folder
-                self.catalog.enter(folder)
+                self._enter(folder)
             self.catalog.add(name, meta)
         except BaseException:
             # Linked and not acknowledged: the folder stays named, so that the next start finds it.
@@ -223,6 +223,9 @@ class Spool:
         item = self.catalog.get(name.id)
         assert item is not None
         return Accepted(self._held.receipt_of(item), duplicate=False)
+
+    def _enter(self, folder: str) -> None:
+        self.catalog.enter(folder, lambda: self.receipts.in_folder(folder))
 
     def probe(self) -> None:
         """Write a probe the way an image is written; DiskTrouble names the step that failed."""
