@@ -161,11 +161,13 @@ def main() -> int:
         demo = Demo(Path(name), port)
 
         def end(_number: int, _frame: FrameType | None) -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
             demo.ending.set()
             raise KeyboardInterrupt
 
-        signal.signal(signal.SIGINT, end)
-        signal.signal(signal.SIGTERM, end)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, end)
         try:
             demo.start()
             print(
