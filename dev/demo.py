@@ -155,7 +155,9 @@ def _waiting(spool: Spool) -> int:
 
 def main() -> int:
     end_with_parent(os.getppid())
-    with tempfile.TemporaryDirectory(prefix="headgate-demo-") as name:
+    here = Path("var").absolute()  # not /tmp, which may be memory: the spool is to be on a disk
+    here.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="demo-", dir=here) as name:
         port = free_port()
         cameras = fleet(PHOTOGRAPHS, CAMERAS, EVERY_SECONDS, ("127.0.0.1", port))
         demo = Demo(Path(name), port)
