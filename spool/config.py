@@ -25,6 +25,10 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
     return None
 
 
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
 def load(
     config: str | None = None,
     flags: Mapping[str, str] | None = None,
@@ -39,4 +43,4 @@ def load(
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError([f"{path}: {error}"]) from error
     base = path.parent if path is not None else Path.cwd()
-    return combine(document, path, environment, flags or {}, base)
+    return combine(document, path, environment, flags or {}, base, _read)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spool import durable, names
+from spool import attributes, names
 from spool.item import Metadata, Sent
 from spool.names import MEDIA_TYPES, Name, NotOurName
 
@@ -94,7 +94,7 @@ def read_metadata(path: Path, name: Name) -> Metadata:
 
     ``lost`` then marks it. OSError if it cannot be read, Missing if it is gone.
     """
-    attribute = durable.get_attribute(path, durable.ATTRIBUTE)
+    attribute = attributes.get_attribute(path, attributes.ATTRIBUTE)
     if attribute is not None:
         try:
             meta = Metadata.decode(attribute)
@@ -102,7 +102,7 @@ def read_metadata(path: Path, name: Name) -> Metadata:
                 return meta
         except ValueError:
             pass  # as good as gone
-    sha256, size = durable.hash_file(path)
+    sha256, size = attributes.hash_file(path)
     return Metadata(sha256, size, MEDIA_TYPES[name.ext], lost=True)
 
 
@@ -117,13 +117,13 @@ def write_sent(path: Path, sent: Sent) -> None:
         "at": sent.uploaded_at.isoformat() if sent.uploaded_at else "",
     }
     data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(data) <= durable.ATTRIBUTE_MAX:
-        durable.set_attribute(path, durable.SENT_ATTRIBUTE, data)
+    if len(data) <= attributes.ATTRIBUTE_MAX:
+        attributes.set_attribute(path, attributes.SENT_ATTRIBUTE, data)
 
 
 def read_sent(path: Path) -> Sent | None:
     """The proof that ``write_sent`` left, or None."""
-    data = durable.get_attribute(path, durable.SENT_ATTRIBUTE)
+    data = attributes.get_attribute(path, attributes.SENT_ATTRIBUTE)
     if data is None:
         return None
     try:
@@ -146,15 +146,15 @@ def write_reason(path: Path, reason: str, at: datetime) -> None:
     text = reason
     while True:
         data = json.dumps({"reason": text, "at": at.isoformat()}, ensure_ascii=False).encode()
-        if len(data) <= durable.ATTRIBUTE_MAX:
+        if len(data) <= attributes.ATTRIBUTE_MAX:
             break
         text = text[: len(text) * 3 // 4]
-    durable.set_attribute(path, durable.ASIDE_ATTRIBUTE, data)
+    attributes.set_attribute(path, attributes.ASIDE_ATTRIBUTE, data)
 
 
 def read_reason(path: Path) -> str:
     """Why it was set aside; empty if that is gone."""
-    data = durable.get_attribute(path, durable.ASIDE_ATTRIBUTE)
+    data = attributes.get_attribute(path, attributes.ASIDE_ATTRIBUTE)
     try:
         return str(json.loads(data)["reason"]) if data else ""
     except (ValueError, KeyError, TypeError):

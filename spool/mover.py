@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, jumps, ledger
+from spool import attributes, durable, jumps, ledger
 from spool.errors import Missing
 from spool.files import read_sent, write_reason, write_sent
 from spool.item import Item, Sent, State
@@ -18,6 +18,7 @@ from spool.spool import Spool
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
+_ALL = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Mover:
         if item.state is State.SET_ASIDE:
             source, target = self._files.in_aside(item.name), self._files.in_new(item.name)
             if source.exists():
-                durable.clear_attribute(source, durable.ASIDE_ATTRIBUTE)
+                attributes.clear_attribute(source, attributes.ASIDE_ATTRIBUTE)
                 self.place(source, self._files.new, item.name)
             elif not target.exists():
                 return False
@@ -117,7 +118,14 @@ class Mover:
     # -- what a killed run left
 
     def reconcile(self, now: datetime) -> int:
-        """Images that a killed run was sending wait again, to be asked for; how many."""
+        """Images that a killed run was sending wait again, to be asked for; how many.
+
+        And those that were put back from aside/ by a move whose row an unclean stop lost: nothing
+        would ever pick them. (A lost row of the other kind shows when the image is picked.)
+        """
+        for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
+            if not os.path.lexists(self._files.in_aside(item.name)):
+                self.locate(item, now)
         return self._catalog.reclaim()
 
     def locate(self, item: Item, now: datetime) -> str:
@@ -143,7 +151,9 @@ class Mover:
         if in_aside.exists():
             self._catalog.put_aside(item.id, item.last_error)
             return "aside"
-        if self._files.in_new(item.name).exists():
+        if os.path.lexists(self._files.in_new(item.name)):
+            if item.state is State.SET_ASIDE:
+                self._catalog.put_back(item.id)
             return "new"
         return "nowhere"
 

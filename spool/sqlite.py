@@ -92,6 +92,16 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     connection.execute("COMMIT")
 
 
+def damage(path: Path) -> str:
+    """What SQLite's own check says is wrong with a file; empty if nothing."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if found == "ok" else found
+
+
 def checkpoint(connection: sqlite3.Connection) -> None:
     """Move the WAL into the database as far as readers let it; never waits."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

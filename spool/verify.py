@@ -7,14 +7,13 @@ finding is looked at again before it counts.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from spool import durable, ledger
+from spool import attributes, durable, ledger, sqlite
 from spool.errors import Missing
 from spool.files import read_metadata, read_reason, read_sent
 from spool.item import Item, Receipt, State
@@ -128,7 +127,7 @@ def _file(spool: Spool, path: Path, name: Name, deep: bool) -> Iterator[Disagree
 def _bytes(path: Path, name: Name, known: Item | Receipt, deep: bool) -> Iterator[Disagreement]:
     try:
         if deep:
-            sha256, size = durable.hash_file(path)
+            sha256, size = attributes.hash_file(path)
             if sha256 != known.sha256:
                 yield Disagreement(Kind.CHANGED, name.id, f"its SHA-256 is {sha256}", name)
                 return
@@ -224,7 +223,7 @@ def _keep_one(spool: Spool, name: Name) -> bool:
     False, and both stay, if their bytes differ: a person has to say which is the image.
     """
     places = spool.files.places(name)
-    if len({durable.hash_file(place)[0] for place in places}) > 1:
+    if len({attributes.hash_file(place)[0] for place in places}) > 1:
         return False
     done = spool.files.in_done(name)
     proved = spool.receipts.get(name.id) is not None or (done in places and read_sent(done))
@@ -276,15 +275,8 @@ def rebuild_catalog(state: Path) -> str:
     Only under the receiver's lock and the drain lock. The images' rows come back by ``repair``.
     """
     path = state / "catalog.sqlite3"
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        found = str(error)
-    if found == "ok":
+    found = sqlite.damage(path)
+    if not found:
         return ""
     for suffix in ("", "-wal", "-shm"):
         damaged = path.with_name(path.name + suffix)

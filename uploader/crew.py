@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from spool import durable
+from spool import attributes
 from spool.errors import DiskTrouble, Missing
 from spool.files import read_metadata
 from spool.item import Item, Sent
@@ -139,7 +139,7 @@ class Crew:
         """S3 says the bytes are not those promised: hash again, to tell the disk from the line."""
         if not error.rehash:
             return error
-        sha256, _ = durable.hash_file(self._place(item))
+        sha256, _ = attributes.hash_file(self._place(item))
         return error if sha256 == item.sha256 else _changed(sha256)
 
 

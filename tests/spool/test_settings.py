@@ -282,7 +282,14 @@ def test_a_secret_is_read_from_the_file_that_the_variable_names(
 ) -> None:
     file = tmp_path / "word"
     file.write_text("hush\n")
-    settings = combine(None, None, {"HEADGATE_ALERTS_WORD_FILE": str(file)}, {}, BASE)
+    settings = combine(
+        None,
+        None,
+        {"HEADGATE_ALERTS_WORD_FILE": str(file)},
+        {},
+        BASE,
+        lambda p: Path(p).read_text(),
+    )
     assert settings["alerts.word"] == "hush"
     assert settings.origin["alerts.word"] == "HEADGATE_ALERTS_WORD_FILE"
 

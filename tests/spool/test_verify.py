@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spool import durable, verify
+from spool import attributes, verify
 from spool.errors import SpoolUnfit
 from spool.item import Receipt, Sent, State
 from spool.mover import Mover
@@ -111,9 +111,9 @@ def _unproved(spool: Spool, site: Site) -> None:
 
 def _proved(spool: Spool, site: Site) -> None:
     move_file(spool, site.waiting, "new", "done")
-    durable.set_attribute(
+    attributes.set_attribute(
         path_of(spool, site.waiting, "done"),
-        durable.SENT_ATTRIBUTE,
+        attributes.SENT_ATTRIBUTE,
         b'{"bucket":"b","key":"k/x","etag":"e"}',
     )
 

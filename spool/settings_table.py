@@ -1,0 +1,396 @@
+"""The table of all settings: it makes the file, the variables and the docs. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spool import units
+from spool.units import Percent, UnitError
+
+Value = str | int | bool | Path | Percent | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. ``unit`` is what the parsed value is counted in."""
+
+    section: str
+    key: str
+    default: Any
+    parse: Callable[[Any], Value]
+    unit: str
+    help: str
+    secret: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.section}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        return f"HEADGATE_{self.section}_{self.key}".upper()
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise UnitError(f"{value!r} must be text in quotes")
+    if "\n" in value or "\r" in value or "\0" in value:
+        raise UnitError("a line break is not allowed here")
+    return value
+
+
+def _folder(value: Any) -> Path:
+    if not (text := _text(value)):
+        raise UnitError("name a folder")  # the working folder, said by nobody, is no place for it
+    return Path(text)
+
+
+def _of(parse: Callable[[str], Value], empty: Value | None = None) -> Callable[[Any], Value]:
+    def read(value: Any) -> Value:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)  # the unit parsers say what is missing from a bare number
+        text = _text(value)
+        if not text and empty is not None:
+            return empty
+        return parse(text)
+
+    return read
+
+
+def _matching(pattern: str, what: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _text(value)
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise UnitError(f"{text!r} is not {what}")
+        return text
+
+    return read
+
+
+def _choice(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        text = _text(value)
+        if text not in words:
+            raise UnitError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        try:
+            number = int(value) if not isinstance(value, bool | float) else None
+        except (TypeError, ValueError):
+            number = None
+        if number is None or not low <= number <= high:
+            raise UnitError(f"{value!r} is not a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _auto_or_number(value: Any) -> int | str:
+    return "auto" if value == "auto" else _number(1, 256)(value)
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise UnitError(f'{value!r} must be a list, as in ["a", "b"]')
+    return tuple(_text(part) for part in value)
+
+
+def _networks(value: Any) -> tuple[str, ...]:
+    for part in (parts := _list(value)):
+        try:
+            ipaddress.ip_network(part)
+        except ValueError as error:
+            raise UnitError(f'{part!r} is not a network like "192.168.10.0/24": {error}') from error
+    return parts
+
+
+def _bind(value: Any) -> str:
+    text = _text(value)
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise UnitError(f'{text!r} is not an address and port like "127.0.0.1:8080"')
+    return text
+
+
+def _positive(parse: Callable[[str], int], low: int, shown: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = parse(text)
+        if value < low:
+            raise UnitError(f"{text!r} is too small; at least {shown}")
+        return value
+
+    return read
+
+
+def _span(text: str) -> int:
+    seconds = units.parse_duration(text)
+    if seconds > 3650 * 86400:
+        raise UnitError(f"{text!r} is too long; at most 3650d")
+    return seconds
+
+
+def _interval(text: str) -> int:
+    seconds = units.parse_duration(text)
+    if not 60 <= seconds <= 86400 or seconds % 60:
+        raise UnitError(f"{text!r} must be whole minutes, from 1min to 1d")
+    return seconds
+
+
+def _link(text: str) -> int:
+    rate = units.parse_rate(text)
+    if rate < 1000:
+        raise UnitError(f"{text!r} is less than 1kB/s")
+    if rate > 10**12:
+        raise UnitError(f"{text!r} is too much; at most 1TB/s")
+    return rate
+
+
+def _prefix(value: Any) -> str:
+    text = _text(value)
+    if text.startswith("/") or any(part.isspace() for part in text):
+        raise UnitError(f"{text!r} is not a key prefix: no leading slash, no spaces")
+    if len(text.encode()) > 256:  # so that every key keeps within S3's 1,024 bytes
+        raise UnitError(f"{text!r} is longer than 256 bytes")
+    return text
+
+
+_URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "site",
+        "name",
+        "site",
+        _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, . _ and -"),
+        "",
+        "The site's name: in every key, metric and alert.",
+    ),
+    Setting(
+        "spool",
+        "path",
+        "var/spool",
+        _folder,
+        "",
+        "The folder that holds every image until it is proved to be in the bucket.",
+    ),
+    Setting(
+        "spool",
+        "keep_done",
+        "1d",
+        _of(_span),
+        "seconds",
+        "How long an uploaded image's local copy stays in done/.",
+    ),
+    Setting(
+        "spool",
+        "keep_done_max",
+        "10%",
+        _of(units.parse_room),
+        "bytes, or a share of the disk",
+        "The most that done/ may take; the oldest go first.",
+    ),
+    Setting(
+        "spool",
+        "keep_free",
+        "5%",
+        _of(units.parse_room),
+        "bytes, or a share of the disk",
+        "Free space that uploads never use; below it they are refused with 507.",
+    ),
+    Setting(
+        "spool",
+        "keep_receipts",
+        "30d",
+        _of(_positive(_span, 2 * 86400, "2d")),
+        "seconds",
+        "How long receipts of uploaded images can be asked for; whole days.",
+    ),
+    Setting(
+        "spool",
+        "dedupe",
+        "2d",
+        _of(_span),
+        "seconds",
+        "How long after its arrival the same image from the same device counts as already held.",
+    ),
+    Setting(
+        "receiver",
+        "bind",
+        "127.0.0.1:8080",
+        _bind,
+        "",
+        "Address and port to listen on.",
+    ),
+    Setting(
+        "receiver",
+        "max_image",
+        "20MiB",
+        _of(_positive(units.parse_size, 1024, "1KiB")),
+        "bytes",
+        "The largest image accepted; a larger one is refused with 413.",
+    ),
+    Setting(
+        "receiver",
+        "field",
+        "image",
+        _matching(r"[^\s\"\\]{1,64}", "a form field's name"),
+        "",
+        "The name of the multipart field that holds the image.",
+    ),
+    Setting(
+        "receiver",
+        "upload_status",
+        201,
+        _number(200, 201),
+        "HTTP status",
+        "What a new image is answered with: 201, or 200 for devices that know no other success.",
+    ),
+    Setting(
+        "receiver",
+        "auth",
+        "auto",
+        _choice("auto", "open"),
+        "",
+        "Who may send: auto (a direct loopback peer only) or open (see allow).",
+    ),
+    Setting(
+        "receiver",
+        "allow",
+        [],
+        _networks,
+        "",
+        'Networks that may send when auth is "open"; empty means any network.',
+    ),
+    Setting(
+        "receiver",
+        "threads",
+        640,
+        _number(4, 4096),
+        "threads",
+        "Requests served at once; a slow client holds one of them.",
+    ),
+    Setting(
+        "uplink",
+        "link",
+        "12000MB/min",
+        _of(_link),
+        "bytes a second",
+        "What the uplink carries in all.",
+    ),
+    Setting(
+        "uplink",
+        "share",
+        "20%",
+        _of(units.parse_percent),
+        "",
+        "The share of the link that images may use.",
+    ),
+    Setting(
+        "uplink",
+        "interval",
+        "5min",
+        _of(_interval),
+        "seconds",
+        "How often cron starts a run; link x share x interval is a run's budget.",
+    ),
+    Setting(
+        "uplink",
+        "order",
+        "mixed",
+        _choice("mixed", "oldest", "newest"),
+        "",
+        "Within a device: mixed sends seven newest, then three oldest.",
+    ),
+    Setting(
+        "uplink",
+        "parallel",
+        "auto",
+        _auto_or_number,
+        "connections",
+        "Connections at once: auto follows rate, latency and size.",
+    ),
+    Setting(
+        "uplink",
+        "batch_images",
+        0,
+        _number(0, 10**9),
+        "images; 0 for no bound",
+        "The most images that one run sends.",
+    ),
+    Setting(
+        "uplink",
+        "batch_bytes",
+        "",
+        _of(units.parse_size, empty=0),
+        "bytes; empty for no bound",
+        "The most bytes of images that one run sends.",
+    ),
+    Setting(
+        "s3",
+        "bucket",
+        "",
+        _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name"),
+        "",
+        "Where the images go.",
+    ),
+    Setting(
+        "s3",
+        "prefix",
+        "",
+        _prefix,
+        "",
+        "What every key begins with; end it with a slash for a folder.",
+    ),
+    Setting(
+        "s3",
+        "layout",
+        "device",
+        _choice("device", "date", "hive"),
+        "",
+        "Keys: device (site/device/2026/11/23/name), date (site/2026/11/23/16/device/name), hive.",
+    ),
+    Setting(
+        "s3",
+        "endpoint_url",
+        "",
+        _matching(_URL, "a URL like https://s3.example.net"),
+        "",
+        "An S3-compatible server; empty for AWS.",
+    ),
+    Setting(
+        "s3",
+        "region",
+        "",
+        _matching(r"([a-z0-9-]{1,32})?", "a region like eu-central-1"),
+        "",
+        "The bucket's region; empty: as boto3 finds it.",
+    ),
+    Setting(
+        "s3",
+        "profile",
+        "",
+        _text,
+        "",
+        "A profile of the AWS configuration; empty: as boto3 finds its credentials.",
+    ),
+    Setting(
+        "log",
+        "file",
+        "",
+        _text,
+        "",
+        "Where runs started by cron write their log, a JSON object a line; empty for stderr.",
+    ),
+)
