@@ -62,11 +62,14 @@ def made() -> str:
     return MADE.read_text() if PYTHON.exists() and MADE.exists() else ""
 
 
-def run(command: list[str], folder: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], folder: str | None = None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run to its end, its output kept for the sentence that a failure needs."""
     return subprocess.run(
         command,
         cwd=folder,
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -99,7 +102,7 @@ def make_venv(scratch: Path) -> list[str]:
         return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     wheel = wheels[-1] if wheels else wheel_from_apt(scratch)
     itself = ["install", "--no-index", "--no-deps", "--no-compile", str(wheel)]
-    ran = run([str(PYTHON), str(wheel / "pip"), *itself])
+    ran = run([str(PYTHON), str(wheel / "pip"), *itself], environment=pip_environment())
     if ran.returncode != 0:
         raise Failed(f"{wheel.name} does not run on this Python: {last_line(ran.stderr)}; {ADVICE}")
     return [str(PYTHON), "-I", "-m", "pip"]
