@@ -13,9 +13,8 @@ from flask import Flask, Response, render_template, request
 from app import answers
 from app.upload import Uploads
 from app.verdict import Place, Verdict, verdict
+from spool.facts import Facts, Run
 from spool.settings import Settings
-from spool.site import Run
-from spool.spool import Facts
 from spool.units import human_duration, human_size
 
 PHOTO = "docs/photos/china.jpg"

@@ -103,7 +103,7 @@ def serving_application(settings: Settings, parent: int, address: Address) -> An
     log = logs.get()
     try:
         spool = Spool.open(settings)
-        spool.hold_receiver_lock()  # kept until this process ends
+        lock = spool.hold_receiver_lock()
         recovered = spool.recover()
     except (SpoolUnfit, LockHeld, DiskTrouble) as error:
         fail(str(error))
@@ -121,7 +121,9 @@ def serving_application(settings: Settings, parent: int, address: Address) -> An
         cut_off=recovered.cut_off,
         restored=recovered.restored,
     )
-    return create_app(spool, stalls)
+    app = create_app(spool, stalls)
+    app.extensions["receiver.lock"] = lock  # held until this process ends
+    return app
 
 
 def serve(settings: Settings) -> None:

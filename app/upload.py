@@ -19,9 +19,10 @@ from app.stalls import Stalls
 from spool import names
 from spool.durable import Incoming
 from spool.errors import DiskTrouble, IdentityConflict
+from spool.facts import Accepted
 from spool.item import Metadata, MetadataTooLarge
 from spool.logs import get as get_log
-from spool.spool import Accepted, Spool
+from spool.spool import Spool
 from spool.units import Percent
 
 Environ = Mapping[str, Any]
@@ -65,7 +66,7 @@ class Uploads:
             return self._receive(environ, body, length, raw_allowed)
         except Refused:
             # A client that waits for 100 Continue has sent nothing: reading would make it send.
-            if body is not None and "HTTP_EXPECT" not in environ:
+            if body is not None and (body.received or "HTTP_EXPECT" not in environ):
                 body.drain()
             raise
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from spool.facts import Facts, Run
 from spool.item import Count
-from spool.site import Run
-from spool.spool import Facts
 from spool.units import human_duration, human_size
 
 LATE_INTERVALS = 3

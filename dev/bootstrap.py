@@ -82,12 +82,24 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
+def found_pip() -> list[str]:
+    """A pip for the environment that is there already: its own, or this Python's; or nothing."""
+    own = [str(PYTHON), "-I", "-m", "pip"]
+    if run([*own, "--version"]).returncode == 0:
+        return own
+    host = [sys.executable, "-m", "pip"]
+    version = re.match(r"pip (\d+)\.(\d+)", run([*host, "--version"]).stdout)
+    if version and (int(version[1]), int(version[2])) >= (22, 3):  # the first with --python
+        return [*host, "--python", str(PYTHON)]
+    return []
+
+
 def make_venv(scratch: Path) -> list[str]:
     """An empty environment; returns the command that is pip for it."""
     shutil.rmtree(VENV, ignore_errors=True)
     say(f"making .venv/ with Python {sys.version.split()[0]}")
     if run([sys.executable, "-m", "venv", str(VENV)]).returncode == 0:
-        return [str(PYTHON), "-I", "-m", "pip"]
+        return found_pip()
     shutil.rmtree(VENV, ignore_errors=True)
     bare = run([sys.executable, "-m", "venv", "--without-pip", str(VENV)])
     if bare.returncode != 0:
@@ -95,17 +107,15 @@ def make_venv(scratch: Path) -> list[str]:
             f"{sys.executable} -m venv fails: {last_line(bare.stdout + bare.stderr)}; install "
             "the rest of this Python (Debian, Ubuntu: apt-get install python3)"
         )
+    if pip := found_pip():
+        return pip
     wheels = sorted(Path("/", WHEELS).glob("pip-*.whl"))
-    host = run([sys.executable, "-m", "pip", "--version"])
-    found = re.match(r"pip (\d+)\.(\d+)", host.stdout)
-    if not wheels and found and (int(found[1]), int(found[2])) >= (22, 3):  # has --python
-        return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     wheel = wheels[-1] if wheels else wheel_from_apt(scratch)
     itself = ["install", "--no-index", "--no-deps", "--no-compile", str(wheel)]
     ran = run([str(PYTHON), str(wheel / "pip"), *itself], environment=pip_environment())
     if ran.returncode != 0:
         raise Failed(f"{wheel.name} does not run on this Python: {last_line(ran.stderr)}; {ADVICE}")
-    return [str(PYTHON), "-I", "-m", "pip"]
+    return found_pip()
 
 
 def wheel_from_apt(scratch: Path) -> Path:
@@ -194,9 +204,7 @@ def build(scratch: Path) -> None:
     in_place = made().splitlines()[:2] == wanted().splitlines()[:2]
     with contextlib.suppress(FileNotFoundError):
         MADE.unlink()  # an interrupted call leaves no claim behind
-    pip = [str(PYTHON), "-I", "-m", "pip"]
-    if not in_place or run([*pip, "--version"]).returncode != 0:
-        pip = make_venv(scratch)
+    pip = (found_pip() if in_place else []) or make_venv(scratch)
     count = len(re.findall(r"^[a-z0-9].*==", LOCK.read_text(), re.MULTILINE))
     locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
     install(pip, f"{count} packages of {LOCK.name}", locked)

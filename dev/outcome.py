@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dev.camera import Acknowledged
-from spool.site import Run
-from spool.spool import Facts
+from spool.facts import Facts, Run
 from spool.units import human_size
 
 

@@ -25,7 +25,8 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
     return None
 
 
-def _read(path: str) -> str:
+def read_file(path: str) -> str:
+    """What a ``..._FILE`` variable names."""
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -43,4 +44,4 @@ def load(
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError([f"{path}: {error}"]) from error
     base = path.parent if path is not None else Path.cwd()
-    return combine(document, path, environment, flags or {}, base, _read)
+    return combine(document, path, environment, flags or {}, base, read_file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 
 from spool.item import Receipt
 
@@ -40,8 +39,3 @@ class IdentityConflict(Exception):
 
 class Missing(Exception):
     """The file is not where the catalog says; ``id`` names it."""
-
-
-def strerror(code: int) -> str:
-    """The system's words for an errno."""
-    return os.strerror(code)

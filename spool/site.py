@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spool import sqlite
+from spool.facts import Run
 from spool.item import Count
 
 MIGRATIONS: Sequence[str] = (
@@ -52,24 +53,6 @@ MIGRATIONS: Sequence[str] = (
     """,
 )
 KEEP_RUNS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of the uploader. ``bytes`` are the images', ``wire_bytes`` all that left."""
-
-    id: str
-    started_at: datetime
-    ended_at: datetime | None = None
-    trigger: str = "hand"  # "cron", "schedule" or "hand"
-    outcome: str = ""  # empty while it runs
-    exit_code: int | None = None
-    images: int = 0
-    bytes: int = 0
-    wire_bytes: int = 0
-    set_aside: int = 0
-    deferred: int = 0
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

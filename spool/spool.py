@@ -7,7 +7,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,71 +15,20 @@ from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
+from spool.facts import Accepted, BudgetUse, Cap, Facts
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
-from spool.item import Count, Metadata, Receipt, State
+from spool.item import Metadata, Receipt, State
 from spool.locks import Lock
 from spool.names import EXTENSIONS
 from spool.receipts import Receipts
 from spool.recover import Recovered
 from spool.settings import Settings
-from spool.site import Run, Site
+from spool.site import Site
 
 _CHECKPOINT_SECONDS = 2.0
 LIMIT = "limit"
 """The site's memory of a ``headgate limit`` in force."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The image is ours, durably; ``duplicate`` if it already was."""
-
-    receipt: Receipt
-    duplicate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """Bytes a second that may leave; with a ``headgate limit`` in force, why and until when."""
-
-    rate: int
-    full_rate: int  # without a limit
-    reason: str = ""
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetUse:
-    """The cap, and what the last interval used of it, in bytes and seconds."""
-
-    rate: int
-    budget: int
-    interval: int
-    used: int
-    full_rate: int  # without a limit in force
-    limit_reason: str = ""
-    limit_until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """One look at everything. ``unaccounted`` is 0, or something is wrong: run verify."""
-
-    at: datetime
-    received: Count
-    waiting: Count
-    sending: Count
-    set_aside: Count
-    uploaded_local: Count
-    uploaded_pruned: Count
-    unaccounted: int
-    oldest_waiting_at: datetime | None
-    latest: tuple[Receipt, ...]
-    runs: tuple[Run, ...]
-    budget: BudgetUse
-    free_bytes: int
-    disk_bytes: int
-    free_inodes: int
 
 
 def utc_now() -> datetime:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from spool.errors import SpoolUnfit
 
+DatabaseError = sqlite3.DatabaseError
+"""Raised for a damaged file; for whoever may not import sqlite3."""
 BUSY_SECONDS = 10.0
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from unittest import mock
 
 from spool import durable
+from spool.facts import Accepted
 from spool.item import Metadata
 from spool.settings import Settings, combine
-from spool.spool import Accepted, Spool
+from spool.spool import Spool
 
 DISK_CALLS = frozenset(
     {

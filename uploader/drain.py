@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 from spool import logs
 from spool import recover as recovery
 from spool.errors import DiskTrouble, LockHeld
+from spool.facts import Run
 from spool.item import Item, Sent
 from spool.mover import Mover
-from spool.site import Run
 from spool.spool import Spool
 from uploader import decide
 from uploader.crew import Crew, Result

@@ -15,10 +15,10 @@ import structlog
 
 from spool import logs
 from spool.errors import LockHeld
+from spool.facts import Run
 from spool.ledger import Ledger
 from spool.locks import Lock
 from spool.mover import Mover
-from spool.site import Run
 from spool.spool import Spool
 from uploader.crew import Crew, Keys
 from uploader.drain import YIELD, Bounds, Drain, run_id

@@ -1,4 +1,4 @@
-"""What a connection's failure means for the run, as a sentence. Pure."""
+"""What a connection's failure means for the run, as a sentence; no I/O of its own."""
 
 from __future__ import annotations
 

@@ -57,7 +57,12 @@ class Receiver:
         with self.log.open("ab") as log:
             at = log.tell()
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, env=environment(), umask=0o007
+                command,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                start_new_session=True,
             )
         until = time.monotonic() + 20
         while True:

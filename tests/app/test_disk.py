@@ -16,7 +16,8 @@ from app import create_app
 from spool.config import load
 from spool.durable import Incoming
 from spool.errors import DiskTrouble
-from spool.spool import Accepted, Spool
+from spool.facts import Accepted
+from spool.spool import Spool
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
 
 Photo = Callable[[], bytes]

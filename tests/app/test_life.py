@@ -159,6 +159,14 @@ def test_ctrl_c_is_no_different(own: Path, photo: Photo) -> None:
     assert answer.status == 201
 
 
+def test_ctrl_c_in_a_terminal_reaches_both_processes_and_is_clean(own: Path) -> None:
+    with running(own) as receiver:
+        assert receiver.process is not None
+        os.killpg(receiver.process.pid, signal.SIGINT)
+        assert receiver.process.wait(20) == 0
+        assert "Traceback" not in receiver.log.read_text()
+
+
 def test_a_stop_closes_idle_connections(own: Path) -> None:
     with running(own) as receiver, receiver.connect() as idle:
         idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")

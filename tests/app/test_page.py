@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.verdict import Level, Place, verdict
 from spool.config import load
+from spool.facts import BudgetUse, Facts, Run
 from spool.item import Count, Receipt, State
-from spool.site import Run
-from spool.spool import BudgetUse, Facts, Spool
+from spool.spool import Spool
 from tests.app.live import ROOT, Receiver, running
 
 NOW = datetime(2026, 11, 23, 16, 4, 5, tzinfo=UTC)

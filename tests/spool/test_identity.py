@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from spool.errors import IdentityConflict
+from spool.facts import Accepted
 from spool.item import Receipt, Sent, State
 from spool.mover import Mover
-from spool.spool import Accepted, Spool
+from spool.spool import Spool
 from tests.spooling import Clock, images_below, open_spool, put
 
 
@@ -118,10 +119,10 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
     began, go_on = threading.Event(), threading.Event()
     real = spool.catalog.enter
 
-    def enter(folder: str) -> None:
+    def enter(*_args: object) -> None:
         spool.catalog.enter = real  # type: ignore[method-assign]
         began.set()
-        go_on.wait()
+        go_on.wait(30)
         raise RuntimeError("the first one fails")
 
     spool.catalog.enter = enter  # type: ignore[method-assign]
@@ -138,7 +139,7 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
 
     one, two = threading.Thread(target=first), threading.Thread(target=second)
     one.start()
-    began.wait()
+    assert began.wait(30)
     two.start()
     two.join(0.2)
     assert two.is_alive()  # it waits for the outcome of the first

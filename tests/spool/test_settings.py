@@ -12,7 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from spool import settings as table
+from spool.config import read_file
 from spool.settings import SETTINGS, Setting, Settings, SettingsError, combine
+from spool.settings_table import _text
 from spool.units import Percent
 
 calm = hypothesis_settings(deadline=None)
@@ -33,7 +35,7 @@ def faults_of(
     flags: dict[str, str] | None = None,
 ) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as refusal:
-        combine(document, FILE, environment or {}, flags or {}, BASE)
+        combine(document, FILE, environment or {}, flags or {}, BASE, read_file)
     assert all(fault in str(refusal.value) for fault in refusal.value.faults)
     return refusal.value.faults
 
@@ -271,7 +273,7 @@ def test_only_a_secret_may_be_read_from_a_file() -> None:
 
 @pytest.fixture
 def secret(monkeypatch: pytest.MonkeyPatch) -> Setting:
-    row = Setting("alerts", "word", "", table._text, "", "A password.", secret=True)
+    row = Setting("alerts", "word", "", _text, "", "A password.", secret=True)
     monkeypatch.setattr(table, "SETTINGS", (*SETTINGS, row))
     monkeypatch.setitem(table._BY_NAME, row.name, row)
     return row
@@ -288,7 +290,7 @@ def test_a_secret_is_read_from_the_file_that_the_variable_names(
         {"HEADGATE_ALERTS_WORD_FILE": str(file)},
         {},
         BASE,
-        lambda p: Path(p).read_text(),
+        read_file,
     )
     assert settings["alerts.word"] == "hush"
     assert settings.origin["alerts.word"] == "HEADGATE_ALERTS_WORD_FILE"

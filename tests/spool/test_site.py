@@ -12,8 +12,9 @@ import pytest
 
 from spool import site
 from spool.errors import SpoolUnfit
+from spool.facts import Run
 from spool.item import Count
-from spool.site import Run, Site
+from spool.site import Site
 
 AT = datetime(2026, 11, 23, 16, 4, 5, 678901, UTC)
 

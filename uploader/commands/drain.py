@@ -12,7 +12,7 @@ import click
 
 from spool import logs
 from spool.errors import LockHeld, SpoolUnfit
-from spool.site import Run
+from spool.facts import Run
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
 from uploader.cli import Context, fail, print_json

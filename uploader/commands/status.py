@@ -8,8 +8,9 @@ from dataclasses import asdict
 import click
 
 from spool.errors import SpoolUnfit
+from spool.facts import Facts
 from spool.item import Count
-from spool.spool import Facts, Spool
+from spool.spool import Spool
 from spool.units import human_duration, human_size
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 
 import click
@@ -13,6 +12,7 @@ from spool.ledger import Ledger
 from spool.mover import Mover
 from spool.settings import Settings
 from spool.spool import Spool
+from spool.sqlite import DatabaseError
 from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
@@ -42,7 +42,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
             left = _repair(spool, found) if mend else found
     except (SpoolUnfit, DiskTrouble, LockHeld) as error:
         fail(str(error))
-    except sqlite3.DatabaseError as error:
+    except DatabaseError as error:
         fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
     mended = [trouble for trouble in found if trouble not in left]
     if as_json:

@@ -1,0 +1,206 @@
+"""The rules of the house: who imports whom, who may touch the disk, what stays pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("app", "spool", "uploader", "dev")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+MAY_IMPORT = {
+    "spool": {"spool"},
+    "app": {"app", "spool"},
+    "uploader": {"uploader", "spool"},
+    "dev": {"dev", "spool"},
+}
+"""Imports between rooms run one way: app -> spool <- uploader."""
+
+FOREIGN = {
+    # Libraries that belong to one room, or to one edge of it.
+    "flask": {"app", "uploader/s3_local"},
+    "werkzeug": {"app", "uploader/s3_local"},
+    "granian": {"app"},
+    "multipart": {"app"},
+    "boto3": {"uploader", "dev"},
+    "botocore": {"uploader", "dev"},
+    "moto": {"uploader/s3_local"},
+    "crontab": {"uploader"},
+    "sqlite3": {"spool"},
+}
+
+PURE = {
+    "spool/budget.py", "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
+    "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
+    "app/admission.py", "app/filenames.py", "app/kinds.py", "app/refusals.py", "app/verdict.py",
+    "uploader/crontab_line.py", "uploader/decide.py", "uploader/errors.py", "uploader/exits.py",
+    "uploader/keys.py", "uploader/pick.py", "uploader/sender.py",
+}  # fmt: skip
+"""These take now, sleep and chance as arguments, and do no I/O."""
+
+IMPURE = {
+    "os", "io", "shutil", "socket", "sqlite3", "subprocess", "threading", "time", "random",
+    "secrets", "signal", "tempfile", "logging", "structlog", "fcntl", "select",
+}  # fmt: skip
+IMPURE_CALLS = re.compile(
+    r"(open|print|datetime\.now|datetime\.utcnow|date\.today|.*\.(read_text|read_bytes|write_text|"
+    r"write_bytes|exists|is_file|is_dir|iterdir|stat|unlink|mkdir|resolve|expanduser))"
+)
+
+DISK = {"fsync", "fdatasync", "link", "symlink", "rename", "renames", "hardlink_to", "sync"}
+"""Words that only spool/durable may call, on ``os`` or on a path."""
+
+VAGUE = {"manager", "helper", "helpers", "util", "utils", "handler", "service", "process", "misc"}
+"""Names that say nothing."""
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Dotted names, one for each module that is imported, wherever in the file."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place(path)}: a relative import"
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if module_file(inner) else node.module
+
+
+def module_file(dotted: str) -> Path | None:
+    base = ROOT.joinpath(*dotted.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert {path.parts[len(ROOT.parts)] for path in FILES} == set(ROOMS)
+    assert {place(path) for path in FILES} >= PURE
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_rooms_import_one_way_and_libraries_stay_where_they_belong(path: Path) -> None:
+    room = place(path).partition("/")[0]
+    for name in imports_of(path):
+        top = name.partition(".")[0]
+        if top in ROOMS:
+            assert top in MAY_IMPORT[room], f"{place(path)} imports {name}"
+        elif top in FOREIGN:
+            allowed = any(place(path).startswith(f"{where}/") for where in FOREIGN[top])
+            assert allowed, f"{place(path)} imports {name}"
+        else:
+            known = top in sys.stdlib_module_names or top in {"click", "structlog", "PIL"}
+            assert known, f"{place(path)} imports {name}, which no rule mentions"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """At import time: what a function imports when it is called, or a type checker, is apart."""
+    edges: dict[str, set[str]] = {}
+    for path in FILES:
+        top = [node for node in tree_of(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        found = set()
+        for node in top:
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+            )
+            found |= {place(file) for name in names if (file := module_file(name)) is not None}
+        edges[place(path)] = {name for name in found if not name.endswith("__init__.py")}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name not in done:
+            for after in sorted(edges.get(name, ())):
+                visit(after, (*trail, name))
+            done.add(name)
+
+    for name in sorted(edges):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules_do_no_input_or_output_and_read_no_clock(name: str) -> None:
+    path = ROOT / name
+    for imported in imports_of(path):
+        top = imported.partition(".")[0]
+        assert top not in IMPURE, f"{name} imports {imported}"
+        if top in ROOMS:
+            file = module_file(imported)
+            assert file is not None
+            assert place(file) in PURE, f"{name} imports {imported}, which is not pure"
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert not IMPURE_CALLS.fullmatch(called), f"{name}:{node.lineno} calls {called}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
+    if place(path) == "spool/durable.py":
+        return
+    for node in ast.walk(tree_of(path)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner, word = ast.unparse(node.func.value), node.func.attr
+        replaces = word == "replace" and (owner == "os" or "path" in owner.lower())
+        assert not (replaces or word in DISK), f"{place(path)}:{node.lineno} calls {owner}.{word}"
+        assert (owner, word) != ("shutil", "move"), f"{place(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_sqlite_is_opened_in_one_place(path: Path) -> None:
+    if place(path) != "spool/sqlite.py":
+        assert "sqlite3.connect" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_names_say_something(path: Path) -> None:
+    words = set(re.split(r"[_/.]", place(path)))
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.ClassDef):
+            words |= {word.lower() for word in re.findall(r"[A-Z][a-z]+", node.name)}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            words |= set(node.name.split("_"))
+    assert not words & VAGUE, f"{place(path)}: {words & VAGUE}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=place)
+def test_every_public_thing_says_what_it_is_for(path: Path) -> None:
+    tree = tree_of(path)
+    assert ast.get_docstring(tree), f"{place(path)} has no docstring"
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{place(path)}:{node.lineno} {node.name}"
+
+
+def test_the_rules_can_fail(tmp_path: Path) -> None:
+    """A check that cannot fail is none: each rule is shown a breach."""
+    breach = tmp_path / "x.py"
+    breach.write_text("import os\nos.fsync(3)\nfrom pathlib import Path\nPath('x').rename('y')\n")
+    calls = [
+        node.func.attr
+        for node in ast.walk(ast.parse(breach.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    assert set(calls) & DISK == {"fsync", "rename"}
+    assert IMPURE_CALLS.fullmatch("datetime.now")
+    assert IMPURE_CALLS.fullmatch("self.path.exists")
+    assert not IMPURE_CALLS.fullmatch("re.compile")
