@@ -6,18 +6,25 @@ into ``.venv/.made`` last; without that file the next call begins again.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import hashlib
 import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
+
+try:
+    import contextlib
+    import fcntl
+    import hashlib
+    import shutil
+    import signal
+    import subprocess
+    import tempfile
+    import time
+    from pathlib import Path
+except ModuleNotFoundError as missing:  # Debian's python3-minimal
+    sys.exit(
+        f"headgate: {sys.executable} has no {missing.name}: it is a part of Python only; install "
+        "the whole of it (Debian, Ubuntu: apt-get install python3)"
+    )
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
