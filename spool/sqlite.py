@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def connect(
         )
     try:
         if not read_only:
-            path.chmod(0o660)  # SQLite gives -wal and -shm the mode of the database
-            connection.execute("PRAGMA journal_mode = WAL")
+            with contextlib.suppress(PermissionError):  # made by the other user of the spool
+                path.chmod(0o660)  # SQLite gives -wal and -shm the mode of the database
+            _write_ahead(connection)
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             _migrate(connection, path, migrations)
@@ -49,6 +51,19 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Set WAL mode. SQLite does not wait for others who do that at the same time, so this does."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _version(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> int:
