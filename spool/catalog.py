@@ -141,12 +141,14 @@ class Catalog:
 
     # -- images
 
-    def add(self, name: Name, meta: Metadata) -> int:
-        """The row of an image that has just arrived; its place in the order of arrival."""
+    def add(self, name: Name, meta: Metadata) -> None:
+        """The row of an image that has just arrived.
+
+        It may be there already: verify --repair can find the file before its receiver gets here.
+        """
         with self._write, sqlite.transaction(self._writer) as db:
-            arrival = insert(db, name, meta, WAITING, unknown=False)
-            count_received(db, Count(1, meta.size), name.folder)
-        return arrival
+            if insert(db, name, meta, WAITING, unknown=False):
+                count_received(db, Count(1, meta.size), name.folder)
 
     def restore(
         self,
@@ -164,12 +166,10 @@ class Catalog:
         """
         internal = ASIDE if state is State.SET_ASIDE else WAITING
         with self._write, sqlite.transaction(self._writer) as db:
-            if db.execute("SELECT 1 FROM images WHERE id = ?", (name.id,)).fetchone():
-                return False
-            insert(db, name, meta, internal, unknown=unknown, error=error)
-            if received:
+            new = insert(db, name, meta, internal, unknown=unknown, error=error)
+            if new and received:
                 count_received(db, Count(1, meta.size), name.folder)
-        return True
+        return new
 
     def get(self, image_id: str) -> Item | None:
         return self._one("id = ?", (image_id,))

@@ -103,9 +103,10 @@ def insert(
     *,
     unknown: bool,
     error: str = "",
-) -> int:
+) -> bool:
+    """Add a row; False if the image has one."""
     cursor = db.execute(
-        "INSERT INTO images (id, ext, device, sha256, size, idem, sequence, state, unknown,"
+        "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state, unknown,"
         " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
@@ -120,7 +121,7 @@ def insert(
             error,
         ),
     )
-    return int(cursor.lastrowid or 0)
+    return bool(cursor.rowcount)
 
 
 def count_received(db: sqlite3.Connection, count: Count, folder: str = "") -> None:

@@ -18,7 +18,7 @@ from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
 from spool.facts import Accepted, BudgetUse, Cap, Facts
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
-from spool.item import Metadata, Receipt, State
+from spool.item import Item, Metadata, Receipt, State
 from spool.locks import Lock
 from spool.names import EXTENSIONS
 from spool.receipts import Receipts
@@ -168,8 +168,10 @@ class Spool:
                 self.catalog.leave(folder)
             raise
         self.catalog.leave(folder)
-        item = self.catalog.get(name.id)
-        assert item is not None
+        # Not read back from the catalog: a run may have uploaded it by now.
+        item = Item(
+            name, meta.sha256, meta.size, State.WAITING, key=meta.key, sequence=meta.sequence
+        )
         return Accepted(self._held.receipt_of(item), duplicate=False)
 
     def _enter(self, folder: str) -> None:

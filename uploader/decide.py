@@ -38,4 +38,4 @@ def connections(rate: int, seconds: float, size: float) -> int:
     """
     if seconds <= 0 or size <= 0:
         return 2
-    return max(2, min(_MOST_CONNECTIONS, int(rate * seconds / size) + 2))
+    return max(2, int(min(_MOST_CONNECTIONS, rate * seconds / size + 2)))

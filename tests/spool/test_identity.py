@@ -10,8 +10,9 @@ import pytest
 
 from spool.errors import IdentityConflict
 from spool.facts import Accepted
-from spool.item import Receipt, Sent, State
+from spool.item import Metadata, Receipt, Sent, State
 from spool.mover import Mover
+from spool.names import Name
 from spool.spool import Spool
 from tests.spooling import Clock, images_below, open_spool, put
 
@@ -147,6 +148,27 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
     one.join()
     two.join()
     assert outcome == ["the first one fails", False]
+
+
+def test_what_repair_or_a_run_does_before_the_answer_changes_nothing_of_it(
+    spool: Spool, clock: Clock
+) -> None:
+    real = spool.catalog.add
+
+    def after_repair(name: Name, meta: Metadata) -> None:
+        spool.catalog.restore(name, meta, State.WAITING, received=True)
+        real(name, meta)
+
+    def before_a_run(name: Name, meta: Metadata) -> None:
+        real(name, meta)
+        upload_all(spool)
+
+    for number, meanwhile in enumerate((after_repair, before_a_run)):
+        spool.catalog.add = meanwhile  # type: ignore[method-assign]
+        accepted = put(spool, b"image %d" % number)
+        assert (accepted.duplicate, accepted.receipt.state) == (False, State.WAITING)
+        assert spool.facts().unaccounted == 0
+    assert spool.facts().received.images == 2
 
 
 def test_a_receipt_is_found_by_id_and_by_digest_in_every_state(spool: Spool, clock: Clock) -> None:
