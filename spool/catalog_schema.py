@@ -106,8 +106,8 @@ def insert(
 ) -> bool:
     """Add a row; False if the image has one."""
     cursor = db.execute(
-        "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state, unknown,"
-        " last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
+        " unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
             name.ext,
