@@ -114,20 +114,23 @@ class _Jpeg:
 
 
 class _Boxes:
-    """Whole when the top-level boxes add up to the size; the last may say "to the end" (size 0)."""
+    """Whole when its description and its data are there, and every top-level box is complete.
+
+    The last box may say "to the end" (size 0): then nothing tells.
+    """
 
     def __init__(self) -> None:
         self._skip = 0
         self._held = b""
         self._open_end = False
-        self._media = False
+        self._seen: set[bytes] = set()
 
     def feed(self, piece: bytes) -> None:
         data = self._held + piece
         at = self._skip
         while not self._open_end and at + 16 <= len(data):
             length = int.from_bytes(data[at : at + 4], "big")
-            self._media = self._media or data[at + 4 : at + 8] in (b"mdat", b"meta")
+            self._seen.add(data[at + 4 : at + 8])
             if length == 1:
                 length = int.from_bytes(data[at + 8 : at + 16], "big")
             self._open_end = length < 8  # 0: up to the end; 2 to 7 cannot be
@@ -135,7 +138,7 @@ class _Boxes:
         self._skip, self._held = max(0, at - len(data)), data[at : at + 16]
 
     def whole(self, size: int, tail: bytes, reread: Reread) -> bool:
-        if self._skip or not self._media:
+        if self._skip or b"mdat" not in self._seen or not self._seen & {b"meta", b"moov"}:
             return False
         rest = self._held
         while not self._open_end and len(rest) >= 8:  # a small last box, such as "free"

@@ -25,7 +25,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 
-from app import create_app
+from app import create_app, signals
 from app.stalls import Stalls
 from spool import logs
 from spool.config import load
@@ -99,6 +99,7 @@ def _die_with(parent: int) -> None:
 def serving_application(settings: Settings, parent: int, address: Address) -> Any:
     """Called in the process that serves, after any fork and before it listens."""
     _die_with(parent)
+    signals.take_signals()
     logs.configure()
     log = logs.get()
     try:
@@ -137,7 +138,7 @@ def serve(settings: Settings) -> None:
     threads = int(settings["receiver.threads"])
     connections = max(1024, threads * CONNECTIONS_PER_THREAD)
     _raise_open_files(connections * 2)
-    server = Granian(
+    server = _Server(
         "app.server",
         address=address.host,
         port=address.port,
@@ -154,8 +155,24 @@ def serve(settings: Settings) -> None:
         log_enabled=False,
         workers_kill_timeout=STOP_SECONDS,
     )
+    server.main_loop_interrupt = signals.PatientEvent()
     target = partial(serving_application, settings, os.getpid(), address)
-    server.serve(target_loader=target, wrap_loader=False)
+    try:
+        server.serve(target_loader=target, wrap_loader=False)
+    except SystemExit:
+        if not server.interrupt_signal:
+            raise
+        # Told to stop together with the process that serves, which was the faster one.
+    finally:
+        signals.ignore_further()
+
+
+class _Server(Granian):  # type: ignore[misc,valid-type]
+    """The supervisor; a second signal must not interrupt what it does about the first."""
+
+    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
+        if not self.interrupt_signal:
+            super().signal_handler_interrupt(*args, **kwargs)
 
 
 def _why_not(bind: str, error: OSError) -> str:

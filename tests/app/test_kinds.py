@@ -120,7 +120,7 @@ def test_data_appended_to_other_formats_does_no_harm() -> None:
 
 
 def test_boxes_may_be_long_or_open() -> None:
-    top = box(b"ftyp", b"heic" + bytes(4))
+    top = box(b"ftyp", b"heic" + bytes(4)) + box(b"meta", bytes(30))
     long = struct.pack(">I", 1) + b"mdat" + struct.pack(">Q", 16 + 5000) + bytes(5000)
     for rest in (long, box(b"mdat", bytes(5000), size=0), box(b"mdat", bytes(90)) + box(b"free")):
         assert look(top + rest, 700) == ("image/heic", True)

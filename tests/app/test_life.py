@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.app.live import (
     FORM_TYPE,
     ROOT,
@@ -159,10 +161,21 @@ def test_ctrl_c_is_no_different(own: Path, photo: Photo) -> None:
     assert answer.status == 201
 
 
-def test_ctrl_c_in_a_terminal_reaches_both_processes_and_is_clean(own: Path) -> None:
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [signal.SIGINT],  # Ctrl-C in a terminal reaches all of its processes
+        [signal.SIGTERM],  # and so does a service manager that stops a group
+        [signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGTERM],
+    ],
+)
+def test_signals_to_all_processes_at_once_stop_it_cleanly(
+    own: Path, signals: list[signal.Signals]
+) -> None:
     with running(own) as receiver:
         assert receiver.process is not None
-        os.killpg(receiver.process.pid, signal.SIGINT)
+        for one in signals:
+            os.killpg(receiver.process.pid, one)
         assert receiver.process.wait(20) == 0
         assert "Traceback" not in receiver.log.read_text()
 

@@ -1,0 +1,60 @@
+"""Being told to stop, once and surely, in a process with many threads.
+
+Two signals at once may both be taken by a thread other than the main one; then nothing wakes the
+main thread, which is where Python runs handlers, and a server that waits there for its handler
+waits for ever (seen with SIGINT and SIGTERM 0.1 ms apart: one stop in five never came). So the
+serving process blocks them in all its threads and takes SIGTERM in one thread of its own, and the
+supervising process does not wait without looking up.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+_LOOK_UP_SECONDS = 0.5
+
+
+class PatientEvent(threading.Event):
+    """An event whose wait returns to Python now and then, where pending handlers run."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_LOOK_UP_SECONDS):
+            pass
+        return True
+
+
+def take_signals() -> None:
+    """In the serving process's main thread, before it starts any other thread.
+
+    The first SIGTERM reaches the handler that the server installs later, further ones do not.
+    Ctrl-C is the supervisor's: it reaches both processes, and one of them has to decide.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.signal(signal.SIGUSR1, _hand_over)
+    inherited = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=_await_stop, args=(inherited,), name="signals", daemon=True).start()
+
+
+def ignore_further() -> None:
+    """In the supervisor, once it has stopped: a late signal must not turn its exit into a death."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+
+
+def _await_stop(inherited: object) -> None:
+    signal.sigwait({signal.SIGTERM})
+    while signal.getsignal(signal.SIGTERM) is inherited:
+        time.sleep(0.01)  # told to stop before the server was ready to hear it
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGUSR1)  # to that thread alone: this wakes it
+
+
+def _hand_over(_signal: int, _frame: object) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.raise_signal(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
