@@ -8,6 +8,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -82,8 +83,12 @@ class Somebody:
 
     def forget(self) -> None:
         """End what still runs as this user, and remove the user, the home and the tab."""
-        for number in ("TERM", "KILL"):
-            subprocess.run(["pkill", f"-{number}", "-u", self.name], check=False)
+        owner = pwd.getpwnam(self.name).pw_uid
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for path in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_uid == owner:
+                        os.kill(int(path.name), number)
             time.sleep(0.5)
         subprocess.run(["crontab", "-u", self.name, "-r"], capture_output=True, check=False)
         subprocess.run(["userdel", "--remove", self.name], capture_output=True, check=True)
