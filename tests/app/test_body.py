@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from app.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
+from app.intake import take_raw
 from app.refusals import Refused
 from app.stalls import Stalls
+from spool.durable import Incoming
 
 
 def body_of(
@@ -104,6 +107,17 @@ def test_draining_is_bounded() -> None:
     assert body.received == 4 * PIECE
 
 
+def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
+    with Incoming(tmp_path) as incoming:
+        body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
+        with pytest.raises(Refused) as caught:
+            take_raw(body, incoming, 10**9, "")
+        assert caught.value.refusal.code == "unsupported_image"
+        assert body.received == PIECE
+        assert incoming.size == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 class Gone:
     def read(self, size: int, /) -> bytes:
         raise ConnectionResetError
@@ -186,8 +200,8 @@ def test_a_dripping_connection_is_ended() -> None:
 
 def test_a_slow_connection_above_the_pace_is_left_alone() -> None:
     with connection() as (client, accepted):
-        watched = Watched(accepted, length=16_000, grace_seconds=1, min_rate=1000)
-        for _ in range(16):
+        watched = Watched(accepted, length=20_000, grace_seconds=0.7, min_rate=1000)
+        for _ in range(20):
             client.sendall(b"x" * 1000)
             time.sleep(0.1)
             assert watched.stalls.look() == 0

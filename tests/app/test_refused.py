@@ -18,6 +18,7 @@ from tests.app.live import (
     form,
     head,
     part,
+    read_answer,
     running,
 )
 
@@ -100,6 +101,20 @@ def test_an_image_that_is_too_large(receiver: Receiver) -> None:
 def test_a_client_that_only_writes_sees_that_it_was_too_large(receiver: Receiver) -> None:
     body = form(part("image", b"\xff\xd8\xff" + bytes(20_000_000), "a.jpg"))
     check(receiver.request("POST", "/images", body, Content_Type=FORM_TYPE), 413, "too_large")
+
+
+def test_a_refused_body_is_read_to_its_end_so_that_the_connection_lives(
+    receiver: Receiver,
+) -> None:
+    body = form(part("image", b"\xff\xd8\xff" + bytes(5_000_000), "a.jpg"))
+    top = head("POST", "/images", body, Content_Type=FORM_TYPE, Connection="keep-alive")
+    with receiver.connect() as connection:
+        connection.sendall(top + body)
+        check(read_answer(connection), 413, "too_large")
+        connection.sendall(head("GET", "/healthz"))
+        answer = read_answer(connection)
+        assert answer is not None
+        assert answer.status == 200
 
 
 def test_expect_100_is_refused_before_the_body(receiver: Receiver) -> None:
