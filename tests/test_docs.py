@@ -1,0 +1,379 @@
+"""The docs against the code: each table is compared with the one that the program works by."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+
+from app import admission, body, create_app, fields, intake, server, stalls
+from app.refusals import REFUSALS
+from app.routes import limits
+from app.upload import Uploads
+from spool import attributes
+from spool.item import METADATA_MAX, State
+from spool.names import make
+from spool.settings import SETTINGS, combine
+from spool.units import UnitError, parse_duration
+from spool.verify import Kind as Disagreement
+from tests.spooling import open_spool
+from uploader.cli import COMMANDS, headgate
+from uploader.errors import RULES
+from uploader.exits import Exit
+from uploader.keys import DROP_ORDER, LAYOUTS, object_key
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DESIGN = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+CONTEXT = click.Context(headgate, info_name="headgate")
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def cells(line: str) -> tuple[str, ...]:
+    if not (line.startswith("|") and line.endswith("|")):
+        return ()
+    return tuple(cell.strip() for cell in line[1:-1].split("|"))
+
+
+def tables(page: str, *head: str) -> list[tuple[str, ...]]:
+    """The rows of all tables with these column titles."""
+    lines = page.split("\n")
+    rows = []
+    for start in [at for at, line in enumerate(lines) if cells(line) == head]:
+        for line in lines[start + 2 :]:
+            if not line.startswith("|"):
+                break
+            rows.append(cells(line))
+            assert len(rows[-1]) == len(head), f"another number of columns: {line}"
+    assert rows, f"no table with the columns {head}"
+    return rows
+
+
+def code(text: str) -> tuple[str, ...]:
+    """What stands in backticks, outside blocks."""
+    return tuple(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+
+
+def prose(page: str) -> str:
+    """The page as one line, for sentences that are wrapped."""
+    return " ".join(page.split())
+
+
+def sources(folder: str) -> Iterator[str]:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield path.read_text(encoding="utf-8")
+
+
+# -- settings and variables
+
+
+def test_every_setting_is_in_the_table_with_its_default_and_no_other_is() -> None:
+    rows = tables(DESIGN, "setting", "default", "unit", "what it is")
+    documented = [(*code(name), *code(default), unit) for name, default, unit, _ in rows]
+    assert documented == [(s.name, json.dumps(s.default), s.unit) for s in SETTINGS]
+    assert all(row[3] for row in rows)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=place)
+def test_no_page_names_a_setting_that_is_not_there(path: Path) -> None:
+    sections = {setting.section for setting in SETTINGS}
+    words = set(re.findall(r"`([a-z0-9]+)\.([a-z_]+)\b", path.read_text(encoding="utf-8")))
+    names = {f"{section}.{key}" for section, key in words if section in sections}
+    modules = {f"spool.{module.stem}" for module in (ROOT / "spool").glob("*.py")}
+    assert names <= {setting.name for setting in SETTINGS} | modules
+
+
+def test_the_settings_in_the_readme_are_accepted() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    combine(tomllib.loads(example), ROOT / "headgate.toml", {}, {}, ROOT)
+
+
+def test_every_form_of_variable_is_documented() -> None:
+    paragraph = DESIGN[DESIGN.index("\n## Settings\n") : DESIGN.index("| setting |")]
+    forms = set(code(paragraph))
+    assert {"HEADGATE_CONFIG", "HEADGATE_<SECTION>_<KEY>", "HEADGATE_TEST_...", "_FILE"} <= forms
+    assert {setting.variable for setting in SETTINGS} & forms  # one as an example
+    is_secret = any(setting.secret for setting in SETTINGS)
+    assert ("no setting is a secret" in prose(paragraph)) == (not is_secret)
+
+
+def test_every_variable_of_the_tests_is_documented_and_no_other() -> None:
+    read = r"environ(?:\.get\(|\[)\"(HEADGATE_TEST_[A-Z0-9_]+)\""
+    used = {name for text in sources("tests") for name in re.findall(read, text)}
+    rows = tables(RELIABILITY, "variable", "what it does")
+    assert {name for row in rows for name in code(row[0])} == used
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "Makefile", ROOT / ".ci" / "run"], ids=place)
+def test_no_page_names_a_variable_that_is_not_there(path: Path) -> None:
+    named = re.findall(r"\bHEADGATE_[A-Z0-9_]*[A-Z0-9]", path.read_text(encoding="utf-8"))
+    known = {setting.variable for setting in SETTINGS} | {"HEADGATE_CONFIG"}
+    assert {name for name in named if not name.startswith("HEADGATE_TEST")} <= known
+
+
+# -- commands, flags, exit codes
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command that help shows, by its whole name."""
+    found: dict[str, click.Command] = {}
+    for word in COMMANDS:
+        command = headgate.get_command(CONTEXT, word)
+        assert command is not None
+        inner = command.commands if isinstance(command, click.Group) else {}
+        below = {f"headgate {word} {name}": part for name, part in inner.items()}
+        found |= below or {f"headgate {word}": command}
+    return {name: command for name, command in found.items() if not command.hidden}
+
+
+def flags(command: click.Command) -> set[str]:
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    return {flag for option in options if not option.hidden for flag in option.opts}
+
+
+def test_every_command_is_documented_with_each_of_its_flags_and_no_other() -> None:
+    rows = tables(DESIGN, "command", "flags", "what for")
+    documented = {code(name)[0]: set(code(its)) for name, its, _ in rows}
+    assert documented == {name: flags(command) for name, command in commands().items()}
+    assert len(rows) == len(documented)
+
+
+def test_the_flags_before_the_command_are_documented() -> None:
+    for command, prefix in ((headgate, "`headgate ["), (server.receiver, "`headgate-receiver [")):
+        (line,) = re.findall(rf"{re.escape(prefix)}[^`]*`", prose(DESIGN))
+        assert set(re.findall(r"--[a-z]+", line)) == flags(command)
+
+
+def shell_lines(page: str) -> Iterator[str]:
+    """Every call of headgate that a page shows, in a block or in a sentence."""
+    blocks = re.findall(r"```[a-z]*\n(.*?)```", page, re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.split("\n")]
+    lines += [text for text in code(page) if not re.search(r"[\[{]", text)]
+    yield from (line for line in lines if re.match(r"(\S*/)?headgate(-receiver)? ", line))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=place)
+def test_every_call_that_a_page_shows_is_one_that_parses(path: Path) -> None:
+    for line in shell_lines(path.read_text(encoding="utf-8")):
+        words = shlex.split(line)[1:]
+        command: click.Command = headgate
+        context = CONTEXT
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            inner = command.get_command(context, words[0])
+            assert inner is not None, f"{line}: there is no {words[0]}"
+            command = inner
+            words = words[1:]
+        if isinstance(command, click.Group):
+            continue  # the group itself is meant
+        try:
+            command.make_context("headgate", list(words), parent=context)
+        except click.UsageError as error:
+            pytest.fail(f"{line}: {error.format_message()}")
+
+
+REFUSED = pytest.mark.xfail(reason="--for 30m is shown here, and refused: write 30min")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[REFUSED] if path == PAGES[0] else []) for path in PAGES],
+    ids=place,
+)
+def test_every_time_that_a_page_gives_a_command_is_one(path: Path) -> None:
+    for value in re.findall(r"--(?:for|max-time) (\S+)", path.read_text(encoding="utf-8")):
+        assert is_duration(value), f"{place(path)}: {value}"
+
+
+@REFUSED
+def test_every_time_that_help_gives_as_an_example_is_one() -> None:
+    for name, command in commands().items():
+        for option in command.params:
+            if option.name in ("duration", "max_time"):
+                assert option.metavar is not None
+                assert is_duration(option.metavar), f"{name}: {option.metavar}"
+
+
+def is_duration(text: str) -> bool:
+    try:
+        return parse_duration(text) > 0
+    except UnitError:
+        return False
+
+
+def test_every_exit_code_is_documented_and_no_other() -> None:
+    rows = tables(DESIGN, "exit code", "what it means")
+    assert [int(row[0]) for row in rows] == sorted(Exit)
+
+
+def test_every_disagreement_that_verify_knows_is_documented() -> None:
+    sentence = prose(DESIGN).partition("`headgate verify` says: ")[2].partition(". What seems")[0]
+    assert set(re.findall(r'"([^"]+)"', sentence)) == set(Disagreement)
+
+
+def test_every_make_target_is_documented_and_no_other() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    rows = tables(DESIGN, "make", "what it does")
+    assert {name for row in rows for name in code(row[0])} == {f"make {word}" for word in targets}
+    shown = {word for path in PAGES for word in re.findall(r"`make ([a-z-]+)", path.read_text())}
+    assert shown | set(re.findall(r"^\$ make ([a-z-]+)", README, re.MULTILINE)) <= targets
+
+
+# crontab.txt is held against ``headgate cron show`` in tests/uploader/test_cron_command.py.
+
+
+# -- the protocol
+
+
+def test_every_refusal_is_documented_with_its_status_and_no_other() -> None:
+    def wait(seconds: int | None) -> str:
+        return "" if seconds is None else f"{seconds} s" if seconds else "at once"
+
+    rows = tables(DESIGN, "code", "status", "title", "come back after")
+    assert [(*code(row[0]), *row[1:]) for row in rows] == [
+        (r.code, str(r.status), r.title, wait(r.retry_seconds)) for r in REFUSALS.values()
+    ]
+
+
+def test_a_refusal_that_nobody_gives_is_said_to_be_one() -> None:
+    given = " ".join(text for text in sources("app")).replace("\n", " ")
+    for name in REFUSALS:
+        is_given = re.search(rf'(Refused\(|if [a-z.]+ else )\s*"{name}"|"{name}" if ', given)
+        assert (f"nothing is answered with `{name}`" in prose(DESIGN)) == (is_given is None), name
+
+
+def test_every_address_of_the_receiver_is_documented(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    try:
+        app = create_app(spool)
+        handshake = limits(Uploads(spool, stalls.Stalls()), datetime(2026, 11, 23, tzinfo=UTC))
+    finally:
+        spool.close()
+    rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"]
+    methods = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+    addresses = {f"{way} {r.rule}" for r in rules for way in (r.methods or set()) & methods}
+    addresses |= {f"OPTIONS {r.rule}" for r in rules if "options" in r.endpoint}
+    rows = tables(DESIGN, "address", "what it does")
+    assert {name for row in rows for name in code(row[0])} == addresses
+    sentence = prose(DESIGN).partition("**The handshake** says ")[2].partition(". ")[0]
+    assert set(code(sentence)) == set(handshake)
+
+
+def test_what_a_device_may_say_is_documented() -> None:
+    rows = tables(DESIGN, "field", "header", "what")
+    assert [(*code(row[0]), *code(row[1])) for row in rows] == [
+        (name, fields.HEADERS[name]) for name in fields.FIELDS
+    ]
+
+
+def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
+    rows = dict(tables(RELIABILITY, "what", "limit"))
+    numbers = {what: [int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", limit)]
+               for what, limit in rows.items()}  # fmt: skip
+    assert numbers["header lines of a request"] == [admission.MAX_HEADERS]
+    assert numbers["a form"] == [
+        intake.PARTS_MAX, intake.PART_HEADERS_MAX, intake.FIELD_BYTES_MAX // 1024,
+    ]  # fmt: skip
+    assert numbers["metadata of an image"] == [METADATA_MAX]
+    assert numbers["an Idempotency-Key"] == [fields.KEY_MAX]
+    assert numbers["tags"] == [fields.TAGS_MAX]
+    assert numbers["a body"] == [body.BODY_SECONDS, stalls.MIN_RATE, stalls.GRACE_SECONDS]
+    assert numbers["a header, or an idle connection"] == [server.HEADER_SECONDS]
+    assert server.CONNECTIONS_PER_THREAD == 4  # "four", in a sentence
+
+
+# -- files, keys, errors
+
+
+def test_every_attribute_is_documented_with_its_size() -> None:
+    rows = tables(DESIGN, "attribute", "what it holds", "at most")
+    assert {(*code(row[0]), row[2]) for row in rows} == {
+        (attributes.ATTRIBUTE, f"{METADATA_MAX:,} bytes"),
+        (attributes.SENT_ATTRIBUTE, f"{attributes.ATTRIBUTE_MAX:,} bytes"),
+        (attributes.ASIDE_ATTRIBUTE, f"{attributes.ATTRIBUTE_MAX:,} bytes"),
+    }
+
+
+def test_every_state_is_named() -> None:
+    assert set(State) <= set(code(DESIGN))
+
+
+def test_each_layout_is_shown_with_a_key_of_its_own() -> None:
+    at = datetime(2026, 11, 23, 16, 4, 5, 123456, tzinfo=UTC)
+    name = make(at, "cam-07", "0123456789abcdef" * 4, "jpg")
+    rows = tables(DESIGN, "`s3.layout`", "a key, for the site `north`")
+    assert [(*code(row[0]), *code(row[1])) for row in rows] == [
+        (layout, object_key("north", "", layout, name)) for layout in LAYOUTS
+    ]
+
+
+def test_the_order_in_which_metadata_is_dropped_is_documented() -> None:
+    assert f"left out in this order: {', '.join(DROP_ORDER)};" in prose(DESIGN)
+
+
+ERROR_TABLE = ("code", "status", "kind", "what it means")
+
+
+def test_every_rule_for_an_answer_of_s3_is_documented_and_no_other() -> None:
+    rows = tables(DESIGN, *ERROR_TABLE)
+    documented = [
+        (set(code(codes)), {int(n) for n in statuses.split()}, kind, "sk first" in what)
+        for codes, statuses, kind, what in rows
+    ]
+    assert documented == [(set(r.codes), set(r.statuses), r.kind.value, r.unknown) for r in RULES]
+    for rule, row in zip(RULES, rows, strict=True):
+        only = [method for method in ("PUT", "HEAD") if row[3].startswith(f"{method} only")]
+        assert only == ([] if len(rule.methods) > 2 else sorted(rule.methods)), row
+
+
+def test_every_error_of_our_own_is_documented_with_its_kind_and_no_other() -> None:
+    raised: set[tuple[str, str]] = set()
+    for text in sources("uploader"):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "SendError":
+                kind, word = node.args[:2]
+                if isinstance(word, ast.Constant):
+                    raised.add((str(word.value), ast.unparse(kind).rpartition(".")[2].lower()))
+    rows = tables(DESIGN, "our code", "kind", "what it means")
+    assert {(word, kind) for words, kind, _ in rows for word in code(words)} == raised
+
+
+def test_every_kind_of_error_says_what_the_run_does() -> None:
+    rows = tables(DESIGN, "kind", "what the run does")
+    assert [row[0] for row in rows] == [kind.value for kind in type(RULES[0].kind)]
+
+
+# -- links
+
+
+@pytest.mark.parametrize("path", PAGES, ids=place)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), f"{place(path)} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^a-z0-9 -]", "", t.lower()).replace(" ", "-") for t in titles}
+            assert anchor in anchors, f"{place(path)} links to {target}"
+
+
+def test_every_promise_has_a_proof_that_is_there() -> None:
+    rows = tables(RELIABILITY, "promise", "what proves it", "not yet")
+    for promise, proof, _ in rows:
+        assert re.search(r"\]\(\.\./tests/[a-z_/0-9]+\.py\)", proof), promise
