@@ -295,7 +295,15 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
     assert server.CONNECTIONS_PER_THREAD == 4  # "four", in a sentence
 
 
-# -- files, keys, errors
+# -- rooms, files, keys, errors
+
+
+def test_every_room_is_documented() -> None:
+    (block,) = re.findall(r"\n## Rooms\n\n((?:    .*\n)+)", DESIGN)
+    documented = set(re.findall(r"^ +([a-z0-9_]+)/ ", block, re.MULTILINE))
+    there = {path.parent.name for top in ("spool", "app", "uploader", "dev")
+             for path in (ROOT / top).rglob("__init__.py")}  # fmt: skip
+    assert there <= documented
 
 
 def test_every_attribute_is_documented_with_its_size() -> None:
