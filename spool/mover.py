@@ -205,13 +205,16 @@ class Mover:
 
     def drop_old_receipts(self, now: datetime) -> list[str]:
         """Drop whole days older than ``keep_receipts`` whose local copies are all gone."""
+        if not self._may_judge_age(now):
+            return []
         keep = timedelta(seconds=int(self._spool.settings["spool.keep_receipts"]))
         oldest = f"{now - keep:%Y-%m-%d}"
         dropped = []
         for day in self._receipts.days():
             if day >= oldest or next(self._receipts.local(day), None) is not None:
                 continue
-            self._spool.site.forget_day(day, self._receipts.day_totals(day))
+            generation = self._receipts.generation(day)
+            self._spool.site.forget_day(generation, self._receipts.day_totals(day))
             self._receipts.forget(day)
             path = self._receipts.path(day)
             for suffix in ("-wal", "-shm", ""):

@@ -103,11 +103,11 @@ class Receipts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._open: dict[str, sqlite3.Connection] = {}
+        self._open: dict[str, tuple[sqlite3.Connection, int]] = {}  # and the file's inode
 
     def close(self) -> None:
         with self._lock:
-            for connection in self._open.values():
+            for connection, _ in self._open.values():
                 connection.close()
             self._open.clear()
 
@@ -123,14 +123,25 @@ class Receipts:
     def _connection(self, day: str, *, create: bool) -> sqlite3.Connection | None:
         """Opened for writing even to read: a day file left by a kill needs its WAL recovered."""
         known = self._open.pop(day, None)
+        if known is not None and known[1] != self._inode(day):
+            known[0].close()  # another program dropped the day, and may have made it again
+            known = None
         if known is None:
-            if not create and not self.path(day).exists():
+            if not create and not self._inode(day):
                 return None
-            known = sqlite.connect(self.path(day), MIGRATIONS, full=True)
+            connection = sqlite.connect(self.path(day), MIGRATIONS, full=True)
+            known = connection, self._inode(day)
         self._open[day] = known  # the last one used goes to the end
         while len(self._open) > _OPEN_FILES:
-            self._open.pop(next(iter(self._open))).close()
-        return known
+            self._open.pop(next(iter(self._open)))[0].close()
+        return known[0]
+
+    def _inode(self, day: str) -> int:
+        """Of the day's file; 0 if there is none."""
+        try:
+            return self.path(day).stat().st_ino
+        except FileNotFoundError:
+            return 0
 
     def _read(self, day: str, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
         with self._lock:
@@ -228,6 +239,21 @@ class Receipts:
 
         return read
 
+    def generation(self, day: str) -> str:
+        """Which file of the day this is: the id of its first image, or the day of an empty one.
+
+        A day that was dropped gets another file when one of its images is finished late.
+        """
+        row = self._read(
+            day, lambda db: db.execute("SELECT id FROM images ORDER BY number LIMIT 1").fetchone()
+        )
+        return day if row is None else str(row[0])
+
+    def stands(self, generation: str) -> bool:
+        """Whether that file of a day is still there."""
+        day = names.day_of_id(generation) or generation
+        return self.path(day).exists() and self.generation(day) == generation
+
     def counted(self, day: str) -> tuple[Count, Count]:
         """(local, pruned) of a day, counted row by row: for verify."""
         rows = self._read(
@@ -302,7 +328,7 @@ class Receipts:
         with self._lock:
             known = self._open.pop(day, None)
             if known is not None:
-                known.close()
+                known[0].close()
 
 
 def _is_day(text: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,19 +160,19 @@ class Site:
             row = self._db.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])
 
-    def forget_day(self, day: str, count: Count) -> None:
-        """A day's receipts are about to be dropped; may be said again after a kill."""
+    def forget_day(self, generation: str, count: Count) -> None:
+        """A day's file of receipts is about to be dropped; may be said again after a kill."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR IGNORE INTO forgotten (day, images, bytes) VALUES (?, ?, ?)",
-                (day, count.images, count.bytes),
+                (generation, count.images, count.bytes),
             )
 
-    def forgotten(self, standing: Collection[str]) -> Count:
-        """All images whose receipts were dropped with their day; not the days still standing."""
+    def forgotten(self, stands: Callable[[str], bool]) -> Count:
+        """All images whose receipts were dropped with their day; not of files that still stand."""
         with self._lock:
             rows = self._db.execute("SELECT day, images, bytes FROM forgotten").fetchall()
-        gone = [Count(images, size) for day, images, size in rows if day not in standing]
+        gone = [Count(images, size) for day, images, size in rows if not stands(day)]
         return sum(gone, Count())
 
 

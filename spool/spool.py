@@ -237,7 +237,7 @@ class Spool:
         """One look at everything; its cost does not grow with the backlog."""
         totals = self.catalog.totals()
         local, pruned = self.receipts.totals()
-        pruned += self.site.forgotten(self.receipts.days())
+        pruned += self.site.forgotten(self.receipts.stands)
         known = totals.waiting + totals.sending + totals.set_aside + local + pruned
         oldest = self.catalog.oldest_waiting()
         free, size, inodes = self.free()

@@ -188,7 +188,7 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
         elif trouble.kind is not Kind.TOTALS:
             left.append(trouble)
     local, pruned = spool.receipts.totals()
-    spool.catalog.settle(local + pruned + spool.site.forgotten(spool.receipts.days()))
+    spool.catalog.settle(local + pruned + spool.site.forgotten(spool.receipts.stands))
     return left
 
 

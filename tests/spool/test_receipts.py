@@ -217,6 +217,19 @@ def test_a_day_is_dropped_whole(receipts: Receipts) -> None:
     assert receipts.totals()[0].images == 3
 
 
+def test_each_file_of_a_day_has_a_name_of_its_own(receipts: Receipts) -> None:
+    first, second = finished("a"), finished("b", NOON - timedelta(hours=1))
+    receipts.add([first])
+    receipts.add([second])
+    assert receipts.generation("2026-11-23") == first[0].id
+    assert receipts.stands(first[0].id) and not receipts.stands(second[0].id)
+    receipts.path("2026-11-23").unlink()
+    assert not receipts.stands(first[0].id)
+    receipts.add([second])
+    assert receipts.stands(second[0].id) and not receipts.stands(first[0].id)
+    assert not receipts.stands("2026-11-23") and not receipts.stands("2026-11-24")
+
+
 def test_looking_into_a_day_without_a_file_makes_none(receipts: Receipts, tmp_path: Path) -> None:
     receipts.mark_pruned("2026-11-23", ["x"])
     receipts.mark_local("2026-11-23", ["x"])

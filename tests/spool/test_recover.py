@@ -106,6 +106,16 @@ def test_starting_again_changes_nothing(spool: Spool) -> None:
     )
 
 
+def test_an_image_of_which_only_the_receipt_is_left_stays_counted(spool: Spool) -> None:
+    image = put(spool, b"image").receipt
+    upload_all(spool)
+    spool.receipts.mark_pruned(image.name.day, [image.id])
+    spool.files.in_done(image.name).unlink()
+    spool.recover()
+    facts = spool.facts()
+    assert (facts.received.images, facts.uploaded_pruned.images, facts.unaccounted) == (1, 1, 0)
+
+
 def test_a_clock_that_was_set_back_counts_nothing_twice(spool: Spool, clock: Clock) -> None:
     first = clock.at
     for number in range(5):
