@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+# Side by side, more than there are cores: most tests wait for a disk or for a second to pass.
+PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
 
 .PHONY: help
 help: ## List what can be done here
@@ -26,14 +28,18 @@ demo: ready ## 20 cameras post photographs for half a minute; every object is fe
 
 .PHONY: test
 test: ready ## Run the tests (TESTS=tests/spool for some of them)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) -m 'not slow' $(TESTS)
+
+.PHONY: test-slow
+test-slow: ready ## Run the tests that take minutes: how the environment is made
+	@$(PYTEST) -m slow $(TESTS)
 
 .PHONY: check
 check: ready ## Lint, format, types and tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) -m 'not slow' $(TESTS)
 
 .PHONY: drain
 drain: ready ## Upload until nothing waits, within the budget

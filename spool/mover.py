@@ -16,6 +16,8 @@ from spool.locks import Lock
 from spool.names import Name
 from spool.spool import Spool
 
+RETRY = "retry"
+"""The request to put an image back that is set aside, or that waits for its next attempt."""
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
 _ALL = 1_000_000
@@ -246,8 +248,9 @@ class Mover:
         """Carry out what was asked for while the lock was held; how many."""
         answered = 0
         for request in self._spool.site.requests():
-            if request.word == "retry":
-                self.retry(request.image)
+            if request.word != RETRY:
+                continue  # for somebody else
+            self.retry(request.image)
             self._spool.site.answered(request)
             answered += 1
         return answered

@@ -175,7 +175,7 @@ SETTINGS: tuple[Setting, ...] = (
         "site",
         _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, . _ and -"),
         "",
-        "The site's name: in every key, metric and alert.",
+        "The site's name: in every key.",
     ),
     Setting(
         "spool",

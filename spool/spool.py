@@ -93,11 +93,14 @@ class Spool:
 
     # -- the receiver's side
 
-    def hold_receiver_lock(self) -> Lock:
+    def hold_receiver_lock(self, wait_seconds: float = 2) -> Lock:
         """There is one receiver; LockHeld names the other."""
         try:
             return locks.acquire(
-                self.files.tmp, self.files.state / "receiver.lock", "a receiver", wait_seconds=2
+                self.files.tmp,
+                self.files.state / "receiver.lock",
+                "a receiver",
+                wait_seconds=wait_seconds,
             )
         except LockHeld as error:
             raise LockHeld(f"{error}: this spool already has its receiver; stop that one") from None

@@ -21,10 +21,10 @@ import trustme
 from botocore.config import Config
 
 from spool.settings import Settings, combine
-from uploader.exchange import Timeouts
-from uploader.s3 import S3Sender
+from uploader.s3.client import S3Sender
+from uploader.s3.exchange import Timeouts
+from uploader.s3.sender import Pacer, Piece, Upload
 from uploader.s3_local.local import StrictS3
-from uploader.sender import Pacer, Piece, Upload
 
 ENDPOINT = "HEADGATE_TEST_S3_ENDPOINT"
 SKIPPED = (

@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.slow  # minutes of pip, though nothing is fetched
+
 BACKEND = """\
 import zipfile
 

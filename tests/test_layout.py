@@ -39,8 +39,8 @@ PURE = {
     "spool/budget.py", "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
     "app/admission.py", "app/filenames.py", "app/kinds.py", "app/refusals.py", "app/verdict.py",
-    "uploader/crontab_line.py", "uploader/decide.py", "uploader/errors.py", "uploader/exits.py",
-    "uploader/keys.py", "uploader/pick.py", "uploader/sender.py",
+    "uploader/cron/line.py", "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
+    "uploader/s3/keys.py", "uploader/run/pick.py", "uploader/s3/sender.py",
 }  # fmt: skip
 """These take now, sleep and chance as arguments, and do no I/O."""
 

@@ -14,10 +14,10 @@ from botocore.exceptions import CredentialRetrievalError, EndpointConnectionErro
 
 from spool.settings import Settings, combine
 from tests.s3_server import CountingPacer, environment, settings_for, upload_of
-from uploader.access import Access, open_access
-from uploader.errors import Kind, SendError
-from uploader.exchange import Target
-from uploader.s3 import EMPTY_SHA256, S3Sender
+from uploader.s3.access import Access, open_access
+from uploader.s3.client import EMPTY_SHA256, S3Sender
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.exchange import Target
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +178,7 @@ def test_nothing_is_imported_before_the_first_use() -> None:
     import subprocess
     import sys
 
-    text = "import sys, uploader.s3, uploader.sender; print('boto3' in sys.modules)"
+    text = "import sys, uploader.s3.client, uploader.s3.sender; print('boto3' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, check=True, env={**os.environ}
     )

@@ -8,9 +8,10 @@ import pytest
 
 from spool.config import load
 from spool.settings import Settings
-from uploader import cron, crontab_line
-from uploader.crontab_line import CronError, Line
-from uploader.rehearsal import Rehearsal, bare_environment
+from uploader.cron import line as crontab_line
+from uploader.cron import tabs as cron
+from uploader.cron.line import CronError, Line
+from uploader.cron.rehearsal import Rehearsal, bare_environment
 
 CRONTAB = """\
 #!/bin/sh

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from uploader.crontab_line import (
+from uploader.cron.line import (
     JOINED,
     LONGEST,
     MARK,

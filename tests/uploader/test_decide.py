@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploader import decide
-from uploader.errors import Kind, SendError
+from uploader.run import decide
+from uploader.s3.errors import Kind, SendError
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 

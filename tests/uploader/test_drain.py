@@ -23,7 +23,7 @@ from tests.counting_proxy import counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below, put
 from uploader.exits import Exit
-from uploader.keys import described
+from uploader.s3.keys import described
 from uploader.s3_local.faults import Act, Fault, once
 
 ROOT = Path(__file__).parents[2]

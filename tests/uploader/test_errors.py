@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploader.errors import RULES, Kind, Place, SendError, classify, rule_for
-from uploader.trouble import lost, unreached
+from uploader.s3.errors import RULES, Kind, Place, SendError, classify, rule_for
+from uploader.s3.trouble import lost, unreached
 
 PLACE = Place("images", "s3.example.net")
 

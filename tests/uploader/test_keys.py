@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spool.item import Metadata
 from spool.names import Name, make, parse
-from uploader.keys import LAYOUTS, described, metadata_size, object_key, object_metadata
+from uploader.s3.keys import LAYOUTS, described, metadata_size, object_key, object_metadata
 
 SHA256 = "0123456789abcdef" * 4
 NAME = make(datetime(2026, 11, 23, 16, 4, 12, 345678, tzinfo=UTC), "cam-07", SHA256, "jpg")

@@ -20,7 +20,7 @@ from spool.budget import SECOND, Header
 from spool.errors import DiskTrouble
 from spool.ledger import Ledger
 from tests.spooling import Disk
-from uploader.pacer import Closed, Pacer, Permit
+from uploader.run.pacer import Closed, Pacer, Permit
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 INTERVAL = 60

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spool.item import Item, State
 from spool.names import Name
-from uploader.pick import Picker
+from uploader.run.pick import Picker
 
 calm = settings(deadline=None)
 

@@ -15,9 +15,9 @@ from spool import ledger
 from spool.ledger import Ledger
 from spool.spool import Spool
 from tests.spooling import open_spool, put
-from uploader.drain import Progress
-from uploader.pacer import Pacer
-from uploader.progress import Watcher, line
+from uploader.run.drain import Progress
+from uploader.run.pacer import Pacer
+from uploader.run.progress import Watcher, line
 
 MIDWAY = Progress(images=1200, bytes=300_000_000)
 

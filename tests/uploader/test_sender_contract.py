@@ -17,9 +17,9 @@ import pytest
 from spool.item import Metadata, Sent
 from spool.names import make
 from tests.s3_server import CountingPacer, Place, Proxy, genuine_place, strict_place, upload_of
-from uploader.errors import Kind, SendError
-from uploader.keys import described, object_key, object_metadata
-from uploader.s3 import S3Sender
+from uploader.s3.client import S3Sender
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.keys import described, object_key, object_metadata
 
 AWKWARD = (
     "north/cam-07/2026/11/23/20261123T160412.000001Z_cam-07_0123456789abcdef.jpg",

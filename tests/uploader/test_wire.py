@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.s3_server import CountedPiece, CountingPacer, certificates
-from uploader.body import Body
-from uploader.errors import Kind, SendError
-from uploader.exchange import Exchange, Request, Target, Timeouts
-from uploader.sender import Piece
-from uploader.wire import Wire
+from uploader.s3.body import Body
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.exchange import Exchange, Request, Target, Timeouts
+from uploader.s3.sender import Piece
+from uploader.s3.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 QUICK = Timeouts(connect=5, stall=0.3, answer=0.5)

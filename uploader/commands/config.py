@@ -13,14 +13,14 @@ from spool.ledger import Ledger
 from spool.settings import SETTINGS, Settings
 from spool.spool import Spool
 from spool.units import Percent, format_duration, human_size
-from uploader import cron
 from uploader.cli import Context, print_json
-from uploader.errors import SendError
+from uploader.cron import tabs as cron
 from uploader.exits import Exit
-from uploader.owner import become_owner
-from uploader.pacer import Pacer
-from uploader.s3 import S3Sender
-from uploader.sender import Capability
+from uploader.run.owner import become_owner
+from uploader.run.pacer import Pacer
+from uploader.s3.client import S3Sender
+from uploader.s3.errors import SendError
+from uploader.s3.sender import Capability
 
 
 @click.group()

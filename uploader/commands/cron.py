@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from uploader import cron, crontab_line
 from uploader.cli import Context, fail, print_json
-from uploader.crontab_line import CronError, Line
-from uploader.rehearsal import Rehearsal, bare_environment, reach
+from uploader.cron import line as crontab_line
+from uploader.cron import tabs as cron
+from uploader.cron.line import CronError, Line
+from uploader.cron.rehearsal import Rehearsal, bare_environment, reach
 
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "

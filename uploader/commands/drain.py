@@ -17,8 +17,8 @@ from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
-from uploader.owner import become_owner
-from uploader.start import Order, run
+from uploader.run.owner import become_owner
+from uploader.run.start import Order, run
 
 _LAST_SAID = "cron.said"
 """The site's memory of the outcome that cron's mail last told of."""

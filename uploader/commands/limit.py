@@ -13,12 +13,12 @@ from spool.spool import LIMIT, Spool
 from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
-from uploader.owner import become_owner
+from uploader.run.owner import become_owner
 
 
 @click.command()
 @click.argument("share", required=False)
-@click.option("--for", "duration", metavar="30m", help="How long; then the settings hold again.")
+@click.option("--for", "duration", metavar="30min", help="How long; then the settings hold again.")
 @click.option("--reason", metavar="TEXT", help="Why; it is logged and shown while it lasts.")
 @click.option("--off", is_flag=True, help="End the limit now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,11 +8,11 @@ import click
 
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.item import State
-from spool.mover import Mover
+from spool.mover import RETRY, Mover
 from spool.spool import Spool
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
-from uploader.owner import become_owner
+from uploader.run.owner import become_owner
 
 _ALL = 1_000_000
 
@@ -62,7 +62,7 @@ def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:
             if spool.catalog.get(image) is None:
                 said[image] = _unknown(spool, image)
                 continue
-            spool.site.ask("retry", image, spool.now())
+            spool.site.ask(RETRY, image, spool.now())
             said[image] = "a run is at work and puts it back"
     return said
 

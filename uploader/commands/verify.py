@@ -16,7 +16,7 @@ from spool.sqlite import DatabaseError
 from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
-from uploader.owner import become_owner
+from uploader.run.owner import become_owner
 
 _LOCK_WAIT_SECONDS = 15.0
 

@@ -13,10 +13,10 @@ from spool import attributes
 from spool.errors import DiskTrouble, Missing
 from spool.files import read_metadata
 from spool.item import Item, Sent
-from uploader.errors import Kind, SendError
-from uploader.keys import object_key, object_metadata
-from uploader.pacer import Closed
-from uploader.sender import Sender, Upload
+from uploader.run.pacer import Closed
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.keys import object_key, object_metadata
+from uploader.s3.sender import Sender, Upload
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ from spool.facts import Run
 from spool.item import Item, Sent
 from spool.mover import Mover
 from spool.spool import Spool
-from uploader import decide
-from uploader.crew import Crew, Result
-from uploader.errors import Kind, SendError
 from uploader.exits import Exit
-from uploader.pacer import Pacer
-from uploader.pick import Picker
+from uploader.run import decide
+from uploader.run.crew import Crew, Result
+from uploader.run.pacer import Pacer
+from uploader.run.pick import Picker
+from uploader.s3.errors import Kind, SendError
 
 _FINISH_IMAGES = 64
 _FINISH_SECONDS = 0.5
@@ -119,7 +119,7 @@ class Drain:
         self._spool.site.end_killed_runs(self._spool.now())
         self._spool.site.save_run(self.run)
         try:
-            with self._spool.hold_receiver_lock():
+            with self._spool.hold_receiver_lock(wait_seconds=0):
                 recovery.scan(self._spool.files, self._spool.catalog, self._spool.receipts)
         except LockHeld:
             pass  # the receiver is up: it scanned when it started

@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 
-from uploader.errors import Kind, SendError
+from uploader.s3.errors import Kind, SendError
 
 
 def unreached(error: OSError, host: str, port: int) -> SendError:

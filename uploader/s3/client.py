@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING
 
 from spool.item import Sent
 from spool.settings import Settings
-from uploader.body import Body
-from uploader.errors import THERE_ALREADY, Kind, Place, SendError, classify
-from uploader.exchange import Answer, Exchange, Request, Timeouts
-from uploader.sender import Capability, Pacer, Upload
+from uploader.s3.body import Body
+from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
+from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
+from uploader.s3.sender import Capability, Pacer, Upload
 
 if TYPE_CHECKING:
-    from uploader.access import Access
+    from uploader.s3.access import Access
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
 class S3Sender:
-    """``uploader.sender.Sender`` for one bucket. Nothing is opened, or imported, before first use.
+    """A ``Sender`` for one bucket. Nothing is opened, or imported, before first use.
 
     ``echoes_sha256``: what is known of the server (None: nothing yet); it changes with what is
     seen, so that a caller can remember it. ``clock_offset``: seconds that the server's clock was
@@ -120,7 +120,7 @@ class S3Sender:
         )
 
     def probe(self) -> Capability:
-        from uploader.probe import probe
+        from uploader.s3.probe import probe
 
         return probe(self, str(self._settings["s3.prefix"]))
 
@@ -169,7 +169,7 @@ class S3Sender:
     def _open(self) -> tuple[Access, Exchange]:
         with self._lock:
             if self._access is None or self._exchange is None:
-                from uploader.access import open_access
+                from uploader.s3.access import open_access
 
                 self._access = open_access(self._settings, self._timeouts.connect)
                 self._exchange = Exchange(self._access.target, self._pacer, self._timeouts)

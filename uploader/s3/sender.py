@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spool.item import Sent
-from uploader.errors import Kind, SendError
+from uploader.s3.errors import Kind, SendError
 
 __all__ = ["Capability", "Kind", "Pacer", "Piece", "SendError", "Sender", "Sent", "Upload"]
 
@@ -68,7 +68,7 @@ class Piece(Protocol):
 
 
 class Pacer(Protocol):
-    """Whatever permits bytes to leave; ``uploader.pacer`` has the one that keeps the rate."""
+    """Whatever permits bytes to leave; ``uploader.run.pacer`` has the one that keeps the rate."""
 
     @property
     def max_piece(self) -> int: ...

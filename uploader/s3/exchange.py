@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from uploader.body import Body
-from uploader.sender import Pacer
-from uploader.trouble import lost, unreached
-from uploader.wire import SEND_BUFFER, Answered, Wire, connect
+from uploader.s3.body import Body
+from uploader.s3.sender import Pacer
+from uploader.s3.trouble import lost, unreached
+from uploader.s3.wire import SEND_BUFFER, Answered, Wire, connect
 
 _READ = 64 * 1024
 _ANSWER_MAX = 64 * 1024  # bytes of an answer's body that are looked at

@@ -23,8 +23,8 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from spool.settings import Settings
-from uploader.errors import Kind, SendError
-from uploader.exchange import Target
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.exchange import Target
 
 _PORTS = {"http": 80, "https": 443}
 _MARK = "headgate-key"

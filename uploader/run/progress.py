@@ -11,8 +11,8 @@ from typing import TextIO
 
 from spool.spool import Spool
 from spool.units import human_duration, human_size
-from uploader.drain import Progress
-from uploader.pacer import Pacer
+from uploader.run.drain import Progress
+from uploader.run.pacer import Pacer
 
 _WINDOW_SECONDS = 10.0
 _QUIET_SECONDS = 10.0

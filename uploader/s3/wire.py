@@ -19,7 +19,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from uploader.sender import Pacer
+from uploader.s3.sender import Pacer
 
 SEND_BUFFER = 64 * 1024
 """Bytes asked of SO_SNDBUF. What the kernel may still send after a kill; Linux doubles it for its

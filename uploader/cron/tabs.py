@@ -16,8 +16,8 @@ from typing import Protocol
 from spool import durable
 from spool.errors import DiskTrouble
 from spool.settings import Settings
-from uploader import crontab_line
-from uploader.crontab_line import CronError, Line
+from uploader.cron import line as crontab_line
+from uploader.cron.line import CronError, Line
 
 CRON_D = Path("/etc/cron.d")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from uploader.errors import Kind, SendError
+from uploader.s3.errors import Kind, SendError
 
 _READ = 1024 * 1024
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from spool.config import load
 from spool.settings import SETTINGS, Settings, SettingsError
-from uploader.crontab_line import CronError
-from uploader.errors import SendError
+from uploader.cron.line import CronError
 from uploader.exits import Exit
+from uploader.s3.errors import SendError
 
 PATH = "/usr/bin:/bin"  # what Debian's cron gives (crontab(5))
 TIMEOUT_SECONDS = 120
@@ -44,7 +44,7 @@ def bare_environment(account: pwd.struct_passwd, variables: Mapping[str, str]) -
 
 def reach(settings: Settings) -> Reach:
     """What boto3 finds in this very environment; CronError where that is not enough to send."""
-    from uploader.access import open_access  # imports boto3, which show and remove do without
+    from uploader.s3.access import open_access  # imports boto3, which show and remove do without
 
     try:
         access = open_access(settings, CONNECT_SECONDS)

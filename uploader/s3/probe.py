@@ -12,11 +12,11 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from uploader.sender import Capability
+from uploader.s3.sender import Capability
 
 if TYPE_CHECKING:
-    from uploader.exchange import Answer
-    from uploader.s3 import S3Sender
+    from uploader.s3.client import S3Sender
+    from uploader.s3.exchange import Answer
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"

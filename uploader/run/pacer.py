@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from spool.budget import SECOND
 from spool.ledger import Grant, Ledger, boottime
-from uploader.sender import Piece
+from uploader.s3.sender import Piece
 
 _GUARD = 256
 """One part in 256 of the rate stays unused: at the far side bytes arrive less evenly."""

@@ -20,12 +20,12 @@ from spool.ledger import Ledger
 from spool.locks import Lock
 from spool.mover import Mover
 from spool.spool import Spool
-from uploader.crew import Crew, Keys
-from uploader.drain import YIELD, Bounds, Drain, run_id
 from uploader.exits import Exit
-from uploader.pacer import Pacer
-from uploader.progress import Watcher
-from uploader.s3 import S3Sender
+from uploader.run.crew import Crew, Keys
+from uploader.run.drain import YIELD, Bounds, Drain, run_id
+from uploader.run.pacer import Pacer
+from uploader.run.progress import Watcher
+from uploader.s3.client import S3Sender
 
 LOCK_WAIT_SECONDS = 15.0
 _SPARE_SECONDS = 5.0

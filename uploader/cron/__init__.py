@@ -1,0 +1,1 @@
+"""Cron's line: made, read, rehearsed, put into a tab and taken out again."""

@@ -1,0 +1,1 @@
+"""One run: start, pick, pace, send, judge, finish."""

@@ -1,0 +1,1 @@
+"""Everything about sending to S3: one metered, confirmed attempt for each call."""
