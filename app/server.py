@@ -138,7 +138,7 @@ def serve(settings: Settings) -> None:
     threads = int(settings["receiver.threads"])
     connections = max(1024, threads * CONNECTIONS_PER_THREAD)
     _raise_open_files(connections * 2)
-    server = _Server(
+    server = Granian(
         "app.server",
         address=address.host,
         port=address.port,
@@ -156,6 +156,7 @@ def serve(settings: Settings) -> None:
         workers_kill_timeout=STOP_SECONDS,
     )
     server.main_loop_interrupt = signals.PatientEvent()
+    server.signal_handler_interrupt = signals.once(server.signal_handler_interrupt)  # type: ignore[method-assign]
     target = partial(serving_application, settings, os.getpid(), address)
     try:
         server.serve(target_loader=target, wrap_loader=False)
@@ -165,14 +166,6 @@ def serve(settings: Settings) -> None:
         # Told to stop together with the process that serves, which was the faster one.
     finally:
         signals.ignore_further()
-
-
-class _Server(Granian):  # type: ignore[misc,valid-type]
-    """The supervisor; a second signal must not interrupt what it does about the first."""
-
-    def signal_handler_interrupt(self, *args: Any, **kwargs: Any) -> None:
-        if not self.interrupt_signal:
-            super().signal_handler_interrupt(*args, **kwargs)
 
 
 def _why_not(bind: str, error: OSError) -> str:

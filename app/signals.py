@@ -12,6 +12,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
+from types import FrameType
 
 _LOOK_UP_SECONDS = 0.5
 
@@ -25,6 +27,18 @@ class PatientEvent(threading.Event):
         while not super().wait(_LOOK_UP_SECONDS):
             pass
         return True
+
+
+def once(act: Callable[..., None]) -> Callable[..., None]:
+    """``act`` for the first signal only: a second one would run it in the middle of the first."""
+    called: list[bool] = []
+
+    def first(*told: object) -> None:
+        if not called:
+            called.append(True)
+            act(*told)
+
+    return first
 
 
 def take_signals() -> None:
@@ -54,7 +68,9 @@ def _await_stop(inherited: object) -> None:
     signal.pthread_kill(main, signal.SIGUSR1)  # to that thread alone: this wakes it
 
 
-def _hand_over(_signal: int, _frame: object) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    signal.raise_signal(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def _hand_over(_signal: int, frame: FrameType | None) -> None:
+    # Called, not raised: unblocking SIGTERM would let in those that came meanwhile, and granian's
+    # handler blocks for good, with the interpreter's lock, at the third.
+    stop = signal.getsignal(signal.SIGTERM)
+    if callable(stop):
+        stop(signal.SIGTERM, frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,7 +126,11 @@ def test_expect_100_is_refused_before_the_body(receiver: Receiver) -> None:
         Content_Length="500000000",
         Expect="100-continue",
     )
-    check(receiver.send(top), 413, "too_large")
+    with receiver.connect() as connection:
+        connection.sendall(top)
+        received = connection.recv(65536, socket.MSG_PEEK)
+        assert received.startswith(b"HTTP/1.1 413 ")  # and no 100: the body is not asked for
+        check(read_answer(connection), 413, "too_large")
 
 
 def test_expect_100_is_answered_before_the_body(receiver: Receiver) -> None:
