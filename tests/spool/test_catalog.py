@@ -230,7 +230,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 @given(st.lists(OPERATIONS, max_size=30))
 def test_rows_states_and_totals_are_what_was_done(operations: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

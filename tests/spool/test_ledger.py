@@ -200,7 +200,7 @@ def play(events: list[tuple[object, ...]]) -> None:
             world.ledger.close()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=400)
 @given(st.lists(EVENTS, max_size=30))
 def test_no_second_holds_more_than_the_rate_whatever_happens(
     events: list[tuple[object, ...]],
@@ -208,7 +208,7 @@ def test_no_second_holds_more_than_the_rate_whatever_happens(
     play(events)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(EVENTS, max_size=10), st.lists(EVENTS, max_size=30))
 def test_after_the_ring_was_lost_nothing_leaves_for_an_interval_of_being_on(
     before: list[tuple[object, ...]], after: list[tuple[object, ...]]
