@@ -117,6 +117,8 @@ class Running:
             self.stand_in = StandIn(Path("var/s3").absolute())
             drains = {**environment("AWS_"), **self.stand_in.variables()}
         receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": f"{host}:{port}"}
+        if self.stand_in is not None:
+            receiver |= self.stand_in.named()  # only so that the page can say where images go
         self.receiver = Child("receiver", [str(BIN / "headgate-receiver")], receiver)
         if self.stand_in is not None:
             self.stand_in.wait()

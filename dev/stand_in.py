@@ -38,11 +38,14 @@ class StandIn:
         """Until it answers; ChildDied if it does not."""
         wait_until_it_listens(self.child, "127.0.0.1", self.port)
 
+    def named(self) -> dict[str, str]:
+        """The settings that name it."""
+        return {"HEADGATE_S3_BUCKET": BUCKET, "HEADGATE_S3_ENDPOINT_URL": self.endpoint}
+
     def variables(self) -> dict[str, str]:
         """What leads a drain there, and to nobody else."""
         return {
-            "HEADGATE_S3_BUCKET": BUCKET,
-            "HEADGATE_S3_ENDPOINT_URL": self.endpoint,
+            **self.named(),
             "HEADGATE_S3_REGION": "us-east-1",
             "HEADGATE_S3_PROFILE": "",
             "AWS_ACCESS_KEY_ID": KEY,
