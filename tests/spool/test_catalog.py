@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import names
+from spool import names, sqlite
 from spool.catalog import Catalog
+from spool.catalog_schema import MIGRATIONS
 from spool.errors import SpoolUnfit
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
@@ -460,6 +461,43 @@ def test_damage_is_told(catalog: Catalog, path: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(sqlite3.DatabaseError):
         Catalog(path)
+
+
+def test_opening_waits_for_whoever_writes_a_fresh_file_first(path: Path) -> None:
+    """SQLite itself does not wait when it is to change the journal's mode."""
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.3, first.execute, ["ROLLBACK"])
+    release.start()
+    Catalog(path).close()
+    release.join()
+    first.close()
+
+
+def test_tables_that_another_program_makes_meanwhile_are_not_made_again(path: Path) -> None:
+    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first.execute("PRAGMA journal_mode = WAL")
+    first.execute("BEGIN IMMEDIATE")
+    for statement in sqlite._statements(MIGRATIONS[0]):
+        first.execute(statement)
+    first.execute("PRAGMA user_version = 1")
+    release = threading.Timer(0.3, first.execute, ["COMMIT"])
+    release.start()
+    Catalog(path).close()  # it saw none of that, and waited to make them itself
+    release.join()
+    assert first.execute("SELECT count(*) FROM totals").fetchone() == (5,)
+    first.close()
+
+
+def test_a_retry_is_due_at_its_time_and_not_before(catalog: Catalog) -> None:
+    catalog.add(*image(1))
+    (item,) = catalog.latest(1)
+    at = AT + timedelta(seconds=10)
+    catalog.defer(item, at, "it failed", unknown=True)
+    assert catalog.due(at - timedelta(seconds=1)) == 0
+    assert catalog.waiting_devices() == []
+    assert catalog.due(at) == 1
+    assert catalog.waiting_devices() == ["a"]
 
 
 FIRST = """
