@@ -168,7 +168,7 @@ def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
     assert most_in(proxy.arrivals, 1.5) > rate
 
 
-def test_a_run_leaves_a_second_between_itself_and_the_one_before(gateway: Gateway) -> None:
+def test_killed_runs_keep_the_rate_together(gateway: Gateway) -> None:
     rate = 2_000_000
     images = gateway.fill(60, 50_000)
     server = gateway.place.strict

@@ -1,0 +1,161 @@
+"""Power cuts on a real ext4 and xfs: shut down under load, as if the power had gone.
+
+FS_IOC_SHUTDOWN without flushing the log drops what was not on disk at that instant; the file
+system is mounted again, its journal replayed, and every image that was acknowledged must be there.
+Blind to a disk that lies about a flush.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from spool import verify
+from spool.mover import Mover
+from spool.verify import Kind
+from tests.spooling import images_below, open_spool, put
+
+SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
+NO_LOG_FLUSH = 2
+CUTS = int(os.environ.get("HEADGATE_TEST_POWER_CUTS", "8"))
+THREADS = 8
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root"),
+    pytest.mark.skipif(
+        os.environ.get("HEADGATE_TEST_POWER_CUT") != "1",
+        reason="HEADGATE_TEST_POWER_CUT=1 is not set: this mounts file systems of its own",
+    ),
+]
+
+
+def receive(root: Path, seed: int) -> None:
+    """Accept images in threads for ever, noting each acknowledgement outside the file system."""
+    import threading
+
+    spool = open_spool(root)
+    spool.recover()
+    say = threading.Lock()
+
+    def work(number: int) -> None:
+        dice = random.Random(seed * 1000 + number)
+        while True:
+            data = dice.randbytes(dice.randrange(1, 40_000))
+            image = put(spool, data, device=f"cam-{number}").receipt.id
+            with say:
+                print(image, hashlib.sha256(data).hexdigest(), flush=True)
+
+    for number in range(THREADS):
+        threading.Thread(target=work, args=(number,), daemon=True).start()
+    time.sleep(60)
+
+
+class Disk:
+    """A file system in a file, on a loop device of its own."""
+
+    def __init__(self, image: Path, mount: Path, kind: str) -> None:
+        self.image, self.mount, self.kind = image, mount, kind
+        self.device = ""
+        mount.mkdir()
+        with open(image, "wb") as file:
+            file.truncate(400 * 1024**2)
+        make = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"]}[kind]
+        subprocess.run([*make, str(image)], check=True, capture_output=True)
+
+    def attach(self) -> None:
+        found = subprocess.run(
+            ["losetup", "--find", "--show", str(self.image)],
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        self.device = found.stdout.strip()
+        subprocess.run(["mount", "-t", self.kind, self.device, str(self.mount)], check=True)
+
+    def cut(self) -> None:
+        fd = os.open(self.mount, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+
+    def detach(self) -> None:
+        for _ in range(50):
+            if subprocess.run(["umount", str(self.mount)], capture_output=True).returncode == 0:
+                break
+            time.sleep(0.1)
+        subprocess.run(["losetup", "-d", self.device], check=True)
+
+
+@contextmanager
+def attached(disk: Disk) -> Iterator[Disk]:
+    disk.attach()
+    try:
+        yield disk
+    finally:
+        disk.detach()
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_every_acknowledged_image_survives_a_power_cut(tmp_path: Path, kind: str) -> None:
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"mkfs.{kind} is not installed")
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    disk = Disk(tmp_path / "disk", tmp_path / "mount", kind)
+    try:
+        with attached(disk):
+            pass
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no {kind} can be mounted from a file here: {error}")
+    acked: dict[str, str] = {}
+    for cut in range(CUTS):
+        with attached(disk):
+            program = subprocess.Popen(
+                [sys.executable, __file__, str(disk.mount), str(seed + cut)],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )  # fmt: skip
+            assert program.stdout is not None
+            acked.update([tuple(program.stdout.readline().split())])  # type: ignore[list-item]
+            time.sleep(dice.random() * 0.4)
+            disk.cut()
+            time.sleep(0.02)
+            program.kill()
+            rest, _ = program.communicate()
+            # A line is whole or it was never acknowledged.
+            acked.update(tuple(line.split()) for line in rest.split("\n")[:-1])  # type: ignore[misc]
+        with attached(disk):
+            spool = open_spool(disk.mount)
+            spool.recover()
+            places = images_below(spool.path)
+            for image, sha256 in acked.items():
+                assert places.get(image) == ["new"], f"{image} is lost after cut {cut}"
+                receipt = spool.receipt(image)
+                assert receipt is not None, f"nobody knows of {image} after cut {cut}"
+                data = spool.files.in_new(receipt.name).read_bytes()
+                assert hashlib.sha256(data).hexdigest() == sha256 == receipt.sha256
+            found = verify.disagreements(spool, sleep=lambda _: None)
+            assert {trouble.kind for trouble in found} <= {Kind.TOTALS}, found
+            with spool.hold_drain_lock("a test", 5) as lock:
+                verify.repair(spool, Mover(spool, lock), found)
+            assert spool.facts().unaccounted == 0
+            spool.close()
+    print(f"{len(acked)} images acknowledged, {CUTS} cuts")
+    assert len(acked) > CUTS * 10
+
+
+if __name__ == "__main__":
+    receive(Path(sys.argv[1]), int(sys.argv[2]))
