@@ -43,7 +43,7 @@ check: ready ## Lint, format, types and tests
 
 .PHONY: drain
 drain: ready ## Upload until nothing waits, within the budget
-	@$(BIN)/headgate drain --until-empty
+	@$(BIN)/python -m dev.drain
 
 .PHONY: status
 status: ready ## Say what waits, what was uploaded, and what needs a person

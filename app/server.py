@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +27,7 @@ from granian.http import HTTP1Settings
 from app import create_app, signals
 from app.stalls import Stalls
 from spool import logs
-from spool.config import load
+from spool.config import load, split_flags
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.settings import Settings, SettingsError
 from spool.spool import Spool
@@ -195,18 +194,6 @@ def _raise_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _settings_flags(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> Mapping[str, str]:
-    flags = {}
-    for value in values:
-        name, found, text = value.partition("=")
-        if not found:
-            raise click.BadParameter(f"{value!r}: write it as section.key=value")
-        flags[name.strip()] = text.strip()
-    return flags
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="The settings file (default: headgate.toml here).")
 @click.option(
@@ -214,14 +201,13 @@ def _settings_flags(
     "flags",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    callback=_settings_flags,
     help="One setting for this start only; may be given more than once.",
 )
 @click.version_option(package_name="headgate")
-def receiver(config: str | None, flags: Mapping[str, str]) -> None:
+def receiver(config: str | None, flags: tuple[str, ...]) -> None:
     """Receive a site's images and make each one safe on disk before it is answered."""
     try:
-        settings = load(config, flags)
+        settings = load(config, split_flags(flags))
     except SettingsError as error:
         for fault in error.faults:
             click.echo(f"headgate-receiver: {fault}", err=True)

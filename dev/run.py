@@ -13,13 +13,14 @@ from types import FrameType
 
 from dev.children import BIN, Child, ChildDied, free_port, taken
 from dev.children import wait_until_it_listens as wait_for
-from dev.stand_in import StandIn, environment
+from dev.stand_in import StandIn, environment, named
 from dev.tethered import end_with_parent
 from spool import units
 from spool.config import load
 from spool.settings import Settings, SettingsError
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
+OBJECTS = Path("var/s3")
 DRAIN_SECONDS = 15
 NOTHING = "headgate drain: nothing to do"
 QUIET_CODES = (0, 75)  # done, or another run holds the lock
@@ -114,11 +115,13 @@ class Running:
             )
         drains = dict(os.environ)
         if not self.settings["s3.bucket"]:
-            self.stand_in = StandIn(Path("var/s3").absolute())
+            self.stand_in = StandIn(OBJECTS.absolute())
             drains = {**environment("AWS_"), **self.stand_in.variables()}
         receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": f"{host}:{port}"}
         if self.stand_in is not None:
-            receiver |= self.stand_in.named()  # only so that the page can say where images go
+            receiver |= named(
+                self.stand_in.endpoint
+            )  # only so that the page can say where images go
         self.receiver = Child("receiver", [str(BIN / "headgate-receiver")], receiver)
         if self.stand_in is not None:
             self.stand_in.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 from dev.children import BIN, Child, free_port, wait_until_it_listens
@@ -35,22 +36,44 @@ class StandIn:
         )
 
     def wait(self) -> None:
-        """Until it answers; ChildDied if it does not."""
+        """Until it answers; ChildDied if it does not. Then others may find it."""
         wait_until_it_listens(self.child, "127.0.0.1", self.port)
-
-    def named(self) -> dict[str, str]:
-        """The settings that name it."""
-        return {"HEADGATE_S3_BUCKET": BUCKET, "HEADGATE_S3_ENDPOINT_URL": self.endpoint}
+        noted(self.folder).write_text(self.endpoint)
 
     def variables(self) -> dict[str, str]:
         """What leads a drain there, and to nobody else."""
-        return {
-            **self.named(),
-            "HEADGATE_S3_REGION": "us-east-1",
-            "HEADGATE_S3_PROFILE": "",
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": KEY,
-        }
+        return leading_to(self.endpoint)
+
+
+def noted(folder: Path) -> Path:
+    """Where the stand-in of these objects says that it listens."""
+    return folder.with_name(f"{folder.name}-endpoint")
+
+
+def named(endpoint: str) -> dict[str, str]:
+    """The settings that name the stand-in."""
+    return {"HEADGATE_S3_BUCKET": BUCKET, "HEADGATE_S3_ENDPOINT_URL": endpoint}
+
+
+def leading_to(endpoint: str) -> dict[str, str]:
+    """What leads a drain to the stand-in that listens there."""
+    return {
+        **named(endpoint),
+        "HEADGATE_S3_REGION": "us-east-1",
+        "HEADGATE_S3_PROFILE": "",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": KEY,
+    }
+
+
+def listening(folder: Path) -> str:
+    """The endpoint of the stand-in that serves this folder now, or ""."""
+    try:
+        endpoint = noted(folder).read_text().strip()
+        with socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2])), 2):
+            return endpoint
+    except (OSError, ValueError):
+        return ""
 
 
 def environment(*without: str) -> dict[str, str]:

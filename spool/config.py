@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spool.settings import Settings, SettingsError, combine
@@ -28,6 +28,19 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
 def read_file(path: str) -> str:
     """What a ``..._FILE`` variable names."""
     return Path(path).read_text(encoding="utf-8")
+
+
+def split_flags(values: Iterable[str]) -> dict[str, str]:
+    """``section.key=value``, as ``--set`` takes them; SettingsError naming those that are not."""
+    flags, faults = {}, []
+    for value in values:
+        name, found, text = value.partition("=")
+        flags[name.strip()] = text.strip()
+        if not found:
+            faults.append(f"--set {value}: write it as section.key=value")
+    if faults:
+        raise SettingsError(faults)
+    return flags
 
 
 def load(

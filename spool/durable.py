@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o660
 _FOLDER_MODE = 0o2770
 _TRIES = 20
+_PROBE = "probe-"
+_PROBE_SECONDS = 3600.0
 
 
 @contextlib.contextmanager
@@ -43,10 +46,10 @@ class Incoming:
     Leaving the context unlinks the file unless it was published; nothing outlives an abort.
     """
 
-    def __init__(self, tmp: Path) -> None:
+    def __init__(self, tmp: Path, prefix: str = "") -> None:
         self._hash = hashlib.sha256()
         self.size = 0
-        self.path = tmp / f"{secrets.token_hex(16)}.part"
+        self.path = tmp / f"{prefix}{secrets.token_hex(16)}.part"
         with _disk("opening a file in tmp/"):
             self.fd = os.open(self.path, _NEW_FILE, _FILE_MODE)
         self._open = True
@@ -328,20 +331,20 @@ def probe(root: Path) -> None:
     still call itself read-write.
     """
     data = secrets.token_bytes(4096)
-    with Incoming(root / "tmp") as incoming:
+    with Incoming(root / "tmp", _PROBE) as incoming:
         incoming.write(data)
         with _disk("writing 2 KB of attributes"):
             os.setxattr(incoming.fd, ATTRIBUTE, b"x" * 2048)
             os.setxattr(incoming.fd, SENT_ATTRIBUTE, b"x" * ATTRIBUTE_MAX)
-        linked = root / "new" / f".probe-{secrets.token_hex(8)}"
+        linked = root / "state" / incoming.path.name
         with _disk("flushing a probe to disk"):
             os.fsync(incoming.fd)
             # Out of the page cache, so that reading it back asks the disk.
             os.posix_fadvise(incoming.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         try:
-            with _disk("linking a probe into new/"):
+            with _disk("linking a probe"):
                 os.link(incoming.path, linked, follow_symlinks=False)
-                sync_folder(root / "new")
+                sync_folder(linked.parent)
             with _disk("reading a probe back"):
                 if linked.read_bytes() != data:
                     raise OSError(errno.EIO, "the bytes read back are not those written")
@@ -351,9 +354,20 @@ def probe(root: Path) -> None:
 
 
 def empty_tmp(tmp: Path) -> int:
-    """Unlink what was being received when the receiver last died; how many there were."""
+    """Unlink what was being received when the receiver last died; how many there were.
+
+    A probe may be another program's, at this very moment: only an old one goes.
+    """
+    found = 0
     with _disk("emptying tmp/"):
-        parts = [entry for entry in os.scandir(tmp) if entry.is_file(follow_symlinks=False)]
-        for entry in parts:
+        for entry in list(os.scandir(tmp)):
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            if entry.name.startswith(_PROBE):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat().st_mtime + _PROBE_SECONDS < time.time():
+                        os.unlink(entry.path)
+                continue
             os.unlink(entry.path)
-        return len(parts)
+            found += 1
+    return found

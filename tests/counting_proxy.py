@@ -1,7 +1,7 @@
 """A proxy of its own process that notes when bytes arrived, and how sure it is of that.
 
-``python counting_proxy.py HOST PORT`` prints its port; when its stdin closes, one JSON list of
-[no earlier than, no later than, bytes], in seconds of the monotonic clock.
+``python counting_proxy.py HOST PORT`` prints its port; when its stdin closes, the number of
+connections and a list of [no earlier than, no later than, bytes], by the monotonic clock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def serve(host: str, port: int) -> None:
         for key, _ in ready:
             source = key.fileobj
             if source is sys.stdin:
-                print(json.dumps(arrivals), flush=True)
+                print(json.dumps([len(onward) // 2, arrivals]), flush=True)
                 return
             if source is listener:
                 client, _ = listener.accept()
@@ -96,6 +96,7 @@ class Counting:
 
     url: str
     arrivals: list[Arrival] = field(default_factory=list)
+    connections: int = 0
 
     @property
     def total(self) -> int:
@@ -117,7 +118,8 @@ def counting(host: str, port: int) -> Iterator[Counting]:
         yield proxy
     finally:
         out, _ = program.communicate("")
-        proxy.arrivals = [(early, late, size) for early, late, size in json.loads(out)]
+        proxy.connections, arrivals = json.loads(out)
+        proxy.arrivals = [(early, late, size) for early, late, size in arrivals]
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
 
 import click
 
-from spool.config import load
+from spool.config import load, split_flags
 from spool.settings import Settings, SettingsError
 from uploader.exits import Exit
 
@@ -40,12 +40,12 @@ class Context:
     """What every command gets: the settings, read on first use."""
 
     config: str | None = None
-    flags: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()  # section.key=value, each
 
     @cached_property
     def settings(self) -> Settings:
         try:
-            return load(self.config, self.flags)
+            return load(self.config, split_flags(self.flags))
         except SettingsError as error:
             for fault in error.faults:
                 click.echo(f"headgate: {fault}", err=True)
@@ -75,18 +75,6 @@ class _Lazy(click.Group):
         return command
 
 
-def _settings_flags(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
-    flags = {}
-    for value in values:
-        name, found, text = value.partition("=")
-        if not found:
-            raise click.BadParameter(f"{value!r}: write it as section.key=value")
-        flags[name.strip()] = text.strip()
-    return flags
-
-
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="The settings file (default: headgate.toml here).")
 @click.option(
@@ -94,14 +82,13 @@ def _settings_flags(
     "flags",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    callback=_settings_flags,
     help="One setting for this call only; may be given more than once.",
 )
 @click.option("--traceback", is_flag=True, help="Show where in the code an unexpected error arose.")
 @click.version_option(package_name="headgate")
 @click.pass_context
 def headgate(
-    ctx: click.Context, config: str | None, flags: dict[str, str], traceback: bool
+    ctx: click.Context, config: str | None, flags: tuple[str, ...], traceback: bool
 ) -> None:
     """Get a site's images safely into S3, through a gate that never opens too wide."""
     ctx.obj = Context(config, flags)

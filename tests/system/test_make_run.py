@@ -235,3 +235,24 @@ def test_wrong_settings_are_all_named(start: Callable[..., Run]) -> None:
     assert run.process.wait(60) == 2
     assert "uplink.share" in run.said
     assert "uplink.link" in run.said
+
+
+def test_a_drain_by_hand_finds_the_stand_in(start: Callable[..., Run]) -> None:
+    run = start()
+    image = run.post()["id"]
+
+    def drain() -> subprocess.CompletedProcess[str]:
+        unset = ("HEADGATE_", "AWS_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
+        return subprocess.run(
+            [sys.executable, "-m", "dev.drain"], cwd=run.folder, text=True, capture_output=True,
+            env={**kept, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+        )  # fmt: skip
+
+    by_hand = drain()
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert "stand-in" in by_hand.stdout
+    assert run.ask(f"/images/{image}")["safe_to_erase"]
+    run.end()
+    alone = drain()
+    assert (alone.returncode, "no bucket is set" in alone.stderr) == (2, True)

@@ -19,11 +19,12 @@ import pytest
 from spool import verify
 from spool.item import Metadata, State
 from spool.spool import Spool
-from tests.counting_proxy import counting, most_in
+from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below, put
 from uploader.exits import Exit
 from uploader.s3.keys import described
+from uploader.s3.wire import SEND_BUFFER
 from uploader.s3_local.faults import Act, Fault, once
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,15 @@ def test_metadata_in_any_script_survives_to_s3_and_back(gateway: Gateway) -> Non
     assert names == {"Küche 1.jpg", "é" * 255, "日本 %41 \u202e.jpg"}
 
 
+def slack(proxy: Counting) -> int:
+    """What may wait in the kernel, sent and not arrived: SO_SNDBUF a connection, doubled by Linux.
+
+    On a calm machine nothing does, and the windows hold without it; the sender's own windows are
+    exact, and tests/uploader/test_pacer.py holds them.
+    """
+    return proxy.connections * 2 * SEND_BUFFER
+
+
 def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
     rate = 5_000_000
     images = gateway.fill(200, 100_000)
@@ -162,8 +172,7 @@ def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
         report = gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
     assert proxy.total == report["wire_bytes"]
-    # Half a percent for what waited in the kernel: the sender's own windows are exact.
-    assert most_in(proxy.arrivals, 1.0) <= rate * 1.005
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy)
     # The observer is not blind: what it saw in the busiest second is most of the rate.
     assert most_in(proxy.arrivals, 1.5) > rate
 
@@ -182,7 +191,7 @@ def test_killed_runs_keep_the_rate_together(gateway: Gateway) -> None:
             run.communicate()
         gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
-    assert most_in(proxy.arrivals, 1.0) <= rate * 1.005
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy)
 
 
 def test_a_killed_run_loses_nothing_and_sends_nothing_twice(gateway: Gateway) -> None:
