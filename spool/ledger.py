@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spool import budget, durable
 from spool.budget import HEADER_BYTES, RECORD_BYTES, SECOND, Damaged, Header
+from spool.errors import DiskTrouble
 
 _COPIES = (0, 512)  # two headers, in sectors of their own: one torn write leaves the other
 _RING = 4096
@@ -98,9 +99,14 @@ class Ledger:
             self.warning = f"the ledger {what}: counted as spent, nothing leaves for one interval"
             create(path, interval, boot, spent=True, now=boottime())
             header, charges = _parse(path.read_bytes())
+        except OSError as error:  # neither read nor made anew: then nothing may leave at all
+            raise DiskTrouble(error, f"reading the ledger {path}") from error
         self._header, self._charges = self._settled(header, charges, boot)
         self._first = budget.first_slot(self._charges, self._header.blocked_until)
-        self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise DiskTrouble(error, f"opening the ledger {path}") from error
 
     def _settled(
         self, header: Header, charges: dict[int, int], boot: bytes

@@ -363,6 +363,17 @@ def test_a_ledger_that_was_deleted_counts_as_spent(gateway: Gateway) -> None:
     assert (report["outcome"], report["images"], report["wire_bytes"]) == ("budget spent", 0, 0)
 
 
+def test_a_ledger_that_cannot_be_read_lets_nothing_leave(gateway: Gateway) -> None:
+    gateway.fill(3)
+    ledger = gateway.spool.files.state / "ledger"
+    ledger.unlink()
+    ledger.mkdir()
+    ran = gateway.call("drain")
+    assert (ran.returncode, "reading the ledger" in ran.stderr) == (Exit.ERROR, True)
+    assert gateway.objects() == {}
+    assert gateway.spool.catalog.totals().waiting.images == 3
+
+
 def test_a_second_run_says_that_the_lock_is_held(gateway: Gateway) -> None:
     gateway.fill(3)
     with gateway.spool.hold_drain_lock("somebody", 0):

@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from spool import logs
-from spool.errors import LockHeld, SpoolUnfit
+from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.facts import Run
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
@@ -98,7 +98,7 @@ def command(
                     print_json({name: getattr(report, name) for name in Run.__slots__})
                 elif not cron or _is_news(spool, report):
                     click.echo(_summary(report, waiting.images))
-        except SpoolUnfit as error:
+        except (SpoolUnfit, DiskTrouble) as error:
             fail(str(error))
     code = report.exit_code or 0
     if strict and code == Exit.OK and waiting.images:
