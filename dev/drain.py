@@ -20,7 +20,8 @@ def main() -> None:
         bucket = "unknown"
     if not bucket and (endpoint := listening(OBJECTS)):
         variables = {**environment("AWS_"), **leading_to(endpoint)}
-        print("headgate: no bucket is set; this goes into the stand-in of make run")
+        # Flushed: what follows replaces this program.
+        print("headgate: no bucket is set; this goes into the stand-in of make run", flush=True)
     command = str(BIN / "headgate")
     os.execve(command, [command, "drain", "--until-empty"], variables)
 

@@ -201,14 +201,8 @@ class Receipts:
 
     def local(self, day: str) -> Iterator[Receipt]:
         """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
-        return self._pages(day, "local = 1 AND")
-
-    def all(self, day: str) -> Iterator[Receipt]:
-        return self._pages(day, "")
-
-    def _pages(self, day: str, where: str) -> Iterator[Receipt]:
         last = ""
-        query = _SELECT + f"WHERE {where} id > ? ORDER BY id LIMIT 1000"
+        query = _SELECT + "WHERE local = 1 AND id > ? ORDER BY id LIMIT 1000"
         while True:
             rows = self._read(day, lambda db, after=last: db.execute(query, (after,)).fetchall())  # type: ignore[misc]
             if not rows:

@@ -135,14 +135,6 @@ def _scaled(value: int, units: tuple[tuple[str, int], ...]) -> str:
     return f"{value}{units[-1][0]}"
 
 
-def format_size(size: int) -> str:
-    """Exactly, so that ``parse_size(format_size(n)) == n``."""
-    return _scaled(
-        size,
-        (("GiB", 1024**3), ("GB", 10**9), ("MiB", 1024**2), ("MB", 10**6), ("KiB", 1024), ("B", 1)),
-    )
-
-
 def format_rate(rate: int) -> str:
     """Exactly, so that ``parse_rate(format_rate(n)) == n``."""
     return _scaled(rate, (("GB/s", 10**9), ("MB/s", 10**6), ("kB/s", 1000), ("B/s", 1)))

@@ -175,7 +175,7 @@ def test_more_than_a_page_comes_in_order_and_once(receipts: Receipts) -> None:
     entries = [finished(str(n), NOON + timedelta(microseconds=n)) for n in range(2100)]
     receipts.add(entries[::-1])
     ids = [entry[0].id for entry in entries]
-    assert [found.id for found in receipts.all("2026-11-23")] == ids
+    assert [found.id for found in receipts.local("2026-11-23")] == ids
     receipts.mark_pruned("2026-11-23", ids[::2])
     assert [found.id for found in receipts.local("2026-11-23")] == ids[1::2]
 
@@ -235,7 +235,7 @@ def test_looking_into_a_day_without_a_file_makes_none(receipts: Receipts, tmp_pa
     receipts.mark_local("2026-11-23", ["x"])
     assert receipts.damaged("2026-11-23") == ""
     assert receipts.counted("2026-11-23") == (Count(), Count())
-    assert list(receipts.all("2026-11-23")) == []
+    assert list(receipts.local("2026-11-23")) == []
     assert list(tmp_path.iterdir()) == []
 
 

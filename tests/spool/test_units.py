@@ -95,24 +95,20 @@ def test_a_percentage_reads_back_and_its_share_is_rounded_down(hundredths: int, 
 @given(NATURAL, st.sampled_from([1, 60, 1000, 1024, 3600, 10**6, 2**20, 10**9, 2**30]))
 def test_what_is_written_reads_back_exactly(number: int, factor: int) -> None:
     for value in (number, number * factor):
-        assert units.parse_size(units.format_size(value)) == value
         assert units.parse_rate(units.format_rate(value)) == value
         assert units.parse_duration(units.format_duration(value)) == value
 
 
 @pytest.mark.parametrize(
-    ("value", "size", "rate", "duration"),
+    ("value", "rate", "duration"),
     [
-        (0, "0B", "0B/s", "0s"),
-        (86400, "86400B", "86400B/s", "1d"),
-        (40_000_000, "40MB", "40MB/s", "40000000s"),
-        (20 * 2**20, "20MiB", "20971520B/s", "20971520s"),
+        (0, "0B/s", "0s"),
+        (86400, "86400B/s", "1d"),
+        (40_000_000, "40MB/s", "40000000s"),
+        (20 * 2**20, "20971520B/s", "20971520s"),
     ],
 )
-def test_the_largest_unit_that_is_exact_is_written(
-    value: int, size: str, rate: str, duration: str
-) -> None:
-    assert units.format_size(value) == size
+def test_the_largest_unit_that_is_exact_is_written(value: int, rate: str, duration: str) -> None:
     assert units.format_rate(value) == rate
     assert units.format_duration(value) == duration
 
