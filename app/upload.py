@@ -23,7 +23,7 @@ from spool.facts import Accepted
 from spool.item import Metadata, MetadataTooLarge
 from spool.logs import get as get_log
 from spool.spool import Spool
-from spool.units import Percent
+from spool.units import of_disk
 
 Environ = Mapping[str, Any]
 
@@ -45,8 +45,7 @@ class Uploads:
     def room(self) -> Room:
         """What is free on the spool's disk, and the floor."""
         free, size, inodes = self.spool.free()
-        floor = self.spool.settings["spool.keep_free"]
-        return Room(free, floor.of(size) if isinstance(floor, Percent) else int(floor), inodes)
+        return Room(free, of_disk(self.spool.settings["spool.keep_free"], size), inodes)
 
     def check_open(self, wanted: int) -> None:
         """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""

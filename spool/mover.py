@@ -6,21 +6,24 @@ import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, islice
 from pathlib import Path
 
-from spool import attributes, durable, jumps, ledger
+from spool import attributes, durable, jumps, ledger, names
 from spool.errors import Missing
 from spool.files import read_sent, write_reason, write_sent
-from spool.item import Item, Sent, State
+from spool.item import Item, Receipt, Sent, State
 from spool.locks import Lock
 from spool.names import Name
 from spool.spool import Spool
+from spool.units import of_disk
 
 RETRY = "retry"
 """The request to put an image back that is set aside, or that waits for its next attempt."""
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
 _ALL = 1_000_000
+_PRUNING = "pruning"  # the site's memory of the files whose receipts say "gone" already
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +126,15 @@ class Mover:
         """Images that a killed run was sending wait again, to be asked for; how many.
 
         And those that were put back from aside/ by a move whose row an unclean stop lost: nothing
-        would ever pick them. (A lost row of the other kind shows when the image is picked.)
+        would ever pick them. (A lost row of the other kind shows when the image is picked.) And a
+        prune that broke off is finished.
         """
+        for file in self._spool.site.recall(_PRUNING) or ():
+            name = names.parse(file)
+            receipt = self._receipts.get(name.id)
+            if receipt is not None and not receipt.local:
+                durable.remove(self._files.in_done(name))
+        self._spool.site.remember(_PRUNING, None)
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
             if not os.path.lexists(self._files.in_aside(item.name)):
                 self.locate(item, now)
@@ -165,35 +175,31 @@ class Mover:
         """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
         ``need`` bytes; the oldest go first, and never one without a receipt."""
         keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
-        limit = self._spool.settings["spool.keep_done_max"]
         _, disk, _ = self._spool.free()
-        most = limit if isinstance(limit, int) else limit.of(disk)
+        most = of_disk(self._spool.settings["spool.keep_done_max"], disk)
         local, _ = self._receipts.totals()
         over = max(local.bytes - most, need)
-        age_counts = self._may_judge_age(now)
         total = Pruned()
-        for day in self._receipts.days():
-            batch: list[tuple[Name, int]] = []
-            for receipt in self._receipts.local(day):
-                uploaded = receipt.uploaded_at or receipt.received_at
-                old = age_counts and uploaded + keep <= now
-                if not old and total.bytes + sum(size for _, size in batch) >= over:
-                    continue
-                batch.append((receipt.name, receipt.size))
-                if len(batch) >= _PRUNE_BATCH:
+        if self._may_judge_age(now):
+            for day in self._receipts.days():
+                while batch := self._receipts.oldest_local(day, _PRUNE_BATCH, now - keep):
                     total = self._drop_local(day, batch, total)
-                    batch = []
-            total = self._drop_local(day, batch, total)
+        for day in self._receipts.days():
+            while total.bytes < over and (batch := self._receipts.oldest_local(day, _PRUNE_BATCH)):
+                sizes = accumulate((one.size for one in batch), initial=total.bytes)
+                enough = sum(size < over for size in islice(sizes, len(batch)))
+                total = self._drop_local(day, batch[:enough], total)
         return total
 
-    def _drop_local(self, day: str, batch: list[tuple[Name, int]], total: Pruned) -> Pruned:
-        if not batch:
-            return total
+    def _drop_local(self, day: str, batch: list[Receipt], total: Pruned) -> Pruned:
         # The receipts first: they may say "gone" of a file that is still there, not the reverse.
-        self._receipts.mark_pruned(day, [name.id for name, _ in batch])
-        for name, _ in batch:
-            durable.remove(self._files.in_done(name))
-        return Pruned(total.images + len(batch), total.bytes + sum(size for _, size in batch))
+        # A run that ends in between has left a note of what the next one has to finish.
+        self._spool.site.remember(_PRUNING, [one.name.file for one in batch])
+        self._receipts.mark_pruned(day, [one.id for one in batch])
+        for one in batch:
+            durable.remove(self._files.in_done(one.name))
+        self._spool.site.remember(_PRUNING, None)
+        return Pruned(total.images + len(batch), total.bytes + sum(one.size for one in batch))
 
     def _may_judge_age(self, now: datetime) -> bool:
         site = self._spool.site
@@ -213,7 +219,7 @@ class Mover:
         oldest = f"{now - keep:%Y-%m-%d}"
         dropped = []
         for day in self._receipts.days():
-            if day >= oldest or next(self._receipts.local(day), None) is not None:
+            if day >= oldest or self._receipts.oldest_local(day, 1):
                 continue
             generation = self._receipts.generation(day)
             self._spool.site.forget_day(generation, self._receipts.day_totals(day))

@@ -59,6 +59,8 @@ MIGRATIONS: Sequence[str] = (
         UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE local = new.local;
     END;
     """,
+    # Pruning asks for the oldest copies that are still here, and for nothing else.
+    "CREATE INDEX images_local ON images (uploaded_at) WHERE local = 1;",
 )
 
 _SELECT = (
@@ -210,6 +212,13 @@ class Receipts:
             for row in rows:
                 yield _receipt(row)
             last = rows[-1][0]
+
+    def oldest_local(self, day: str, limit: int, before: datetime | None = None) -> list[Receipt]:
+        """The first uploaded of those whose file is still in done/; none after ``before``."""
+        until = 2**62 if before is None else int(before.timestamp())
+        where = "WHERE local = 1 AND uploaded_at <= ? ORDER BY uploaded_at, number LIMIT ?"
+        rows = self._read(day, lambda db: db.execute(_SELECT + where, (until, limit)).fetchall())
+        return [_receipt(row) for row in rows or ()]
 
     def totals(self) -> tuple[Count, Count]:
         """(local, pruned) over all days, from each day's maintained totals."""

@@ -31,6 +31,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
     before, and any in which an accept was still under way.
     """
     restored = 0
+    aside = files.names_in(files.aside)
     for folder in catalog.named():
         arrived: dict[str, int] = {}
         # On disk before it is known: the receiver may have died between its link and its fsync.
@@ -45,7 +46,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
                 arrived[name.id] = meta.size
             else:
                 arrived[name.id] = item.size if item is not None else 0
-        for name in files.names_in(files.aside):
+        for name in aside:
             if name.folder == folder:
                 item = catalog.get(name.id)
                 if item is None:

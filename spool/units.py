@@ -123,6 +123,11 @@ def parse_percent(text: str) -> Percent:
     return Percent(int(hundredths))
 
 
+def of_disk(room: int | Percent, disk: int) -> int:
+    """Bytes of a setting that is a size, or a share of the disk."""
+    return room.of(disk) if isinstance(room, Percent) else room
+
+
 def parse_room(text: str) -> int | Percent:
     """A size, or a percentage of a disk."""
     return parse_percent(text) if text.strip().endswith("%") else parse_size(text)

@@ -251,6 +251,20 @@ def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
     assert nth > 5
 
 
+def test_a_prune_that_broke_off_is_finished_by_the_next_run(spool: Spool, clock: Clock) -> None:
+    items = _ready(spool, 3)
+    with spool.hold_drain_lock("a test", 0) as lock:
+        mover = Mover(spool, lock)
+        _finish(mover, items, clock)
+        with Disk(2)() as disk, pytest.raises(DiskTrouble):
+            mover.prune(clock(), need=10**9)
+        assert [name for name, _ in disk.calls] == ["unlink", "unlink"]
+        assert len(images_below(spool.path)) == 2
+        mover.reconcile(clock())
+    assert images_below(spool.path) == {}
+    assert verify.disagreements(spool, sleep=lambda _: None) == []
+
+
 def test_leaving_an_upload_early_leaves_no_file_and_no_descriptor(spool: Spool) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):

@@ -20,6 +20,7 @@ from spool.facts import Run
 from spool.item import Item, Sent
 from spool.mover import Mover
 from spool.spool import Spool
+from spool.units import of_disk
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.crew import Crew, Result
@@ -132,8 +133,7 @@ class Drain:
 
     def _prune(self, now: datetime) -> None:
         free, disk, _ = self._spool.free()
-        floor = self._spool.settings["spool.keep_free"]
-        floor = floor if isinstance(floor, int) else floor.of(disk)
+        floor = of_disk(self._spool.settings["spool.keep_free"], disk)
         pruned = self._mover.prune(now, need=max(0, floor + floor // 5 - free))
         if pruned.images:
             self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)

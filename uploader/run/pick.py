@@ -90,7 +90,7 @@ class Picker:
         """
         waiting = self._source.waiting_devices()
         floor = min((self.served[d] for d in waiting if d in self.served), default=0)
-        self.served = {device: max(self.served.get(device, floor), floor) for device in waiting}
+        self.served = {device: self.served.get(device, floor) for device in waiting}
         heap = [(served, device) for device, served in self.served.items()]
         heapq.heapify(heap)
         queues = {device: _Queue(self._source, device) for device in waiting}
