@@ -10,7 +10,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -18,7 +19,9 @@ from typing import Any, NoReturn
 import click
 
 from spool.config import load, split_flags
+from spool.errors import DiskTrouble, SpoolUnfit
 from spool.settings import Settings, SettingsError
+from spool.spool import Spool
 from uploader.exits import Exit
 
 COMMANDS: Mapping[str, str] = {
@@ -50,6 +53,15 @@ class Context:
             for fault in error.faults:
                 click.echo(f"headgate: {fault}", err=True)
             raise SystemExit(Exit.USAGE) from error
+
+    @contextmanager
+    def spool(self, *, probe: bool = False) -> Iterator[Spool]:
+        """The spool that is there, open; what is wrong with it ends the command in a sentence."""
+        try:
+            with closing(Spool.open(self.settings, create=False, probe=probe)) as spool:
+                yield spool
+        except (SpoolUnfit, DiskTrouble) as error:
+            fail(str(error))
 
 
 def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:

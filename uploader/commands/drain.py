@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
 import click
 
 from spool import logs
-from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.errors import LockHeld
 from spool.facts import Run
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
@@ -85,21 +85,18 @@ def command(
             max_bytes=max_bytes,
             show_progress=by_hand and not as_json,
         )
-        try:
-            with closing(Spool.open(settings, create=False)) as spool:
-                try:
-                    report = run(spool, order)
-                except LockHeld as error:
-                    if not cron:
-                        click.echo(f"headgate: {error}; try again later", err=True)
-                    raise SystemExit(Exit.LOCKED) from error
-                waiting = spool.catalog.totals().waiting
-                if as_json:
-                    print_json({name: getattr(report, name) for name in Run.__slots__})
-                elif not cron or _is_news(spool, report):
-                    click.echo(_summary(report, waiting.images))
-        except (SpoolUnfit, DiskTrouble) as error:
-            fail(str(error))
+        with context.spool(probe=True) as spool:
+            try:
+                report = run(spool, order)
+            except LockHeld as error:
+                if not cron:
+                    click.echo(f"headgate: {error}; try again later", err=True)
+                raise SystemExit(Exit.LOCKED) from error
+            waiting = spool.catalog.totals().waiting
+            if as_json:
+                print_json({name: getattr(report, name) for name in Run.__slots__})
+            elif not cron or _is_news(spool, report):
+                click.echo(_summary(report, waiting.images))
     code = report.exit_code or 0
     if strict and code == Exit.OK and waiting.images:
         code = Exit.BUDGET_SPENT if report.outcome == "budget spent" else Exit.STILL_WAITING
@@ -140,12 +137,9 @@ def _is_news(spool: Spool, report: Run) -> bool:
 
 def _rehearse(context: Context, as_json: bool) -> None:
     settings = context.settings
-    try:
-        with closing(Spool.open(settings, create=False)) as spool:
-            totals, cap = spool.catalog.totals(), spool.cap()
-            spool.probe()
-    except SpoolUnfit as error:
-        fail(str(error))
+    with context.spool(probe=True) as spool:
+        totals, cap = spool.catalog.totals(), spool.cap()
+        spool.probe()
     facts = {
         "waiting_images": totals.waiting.images,
         "waiting_bytes": totals.waiting.bytes,

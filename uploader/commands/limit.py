@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import timedelta
 
 import click
 
 from spool import logs
-from spool.errors import SpoolUnfit
 from spool.spool import LIMIT, Spool
 from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
 from uploader.cli import Context, fail, print_json
@@ -37,16 +35,13 @@ def command(
     logs.configure()
     if off and share:
         fail("give a share or --off, not both", Exit.USAGE)
-    try:
-        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
-            if off:
-                spool.site.remember(LIMIT, None)
-                logs.get().info("limit.ended")
-            elif share:
-                _set(spool, *_checked(share, duration, reason))
-            _show(spool, as_json)
-    except SpoolUnfit as error:
-        fail(str(error))
+    with context.spool() as spool:
+        if off:
+            spool.site.remember(LIMIT, None)
+            logs.get().info("limit.ended")
+        elif share:
+            _set(spool, *_checked(share, duration, reason))
+        _show(spool, as_json)
 
 
 def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Percent, int, str]:

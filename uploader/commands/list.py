@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 
 import click
 
-from spool.errors import SpoolUnfit
 from spool.item import Receipt, State
-from spool.spool import Spool
 from spool.units import human_size
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, print_json
 
 
 @click.command()
@@ -21,11 +18,8 @@ from uploader.cli import Context, fail, print_json
 @click.pass_obj
 def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
     """List images: the newest first; those set aside with their reason."""
-    try:
-        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
-            found = spool.images(None if state is None else State(state), limit)
-    except SpoolUnfit as error:
-        fail(str(error))
+    with context.spool() as spool:
+        found = spool.images(None if state is None else State(state), limit)
     if as_json:
         print_json(
             [asdict(receipt) | {"safe_to_erase": receipt.safe_to_erase} for receipt in found]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
-from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.errors import LockHeld
 from spool.item import State
 from spool.mover import RETRY, Mover
 from spool.spool import Spool
@@ -30,14 +28,11 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
     if bool(images) == everything:
         fail("name the images (headgate list --state set_aside), or use --all", Exit.USAGE)
     become_owner(context.settings.spool)
-    try:
-        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
-            if everything:
-                aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)
-                images = tuple(item.id for item in aside)
-            said = _retry(spool, images)
-    except (SpoolUnfit, DiskTrouble) as error:
-        fail(str(error))
+    with context.spool() as spool:
+        if everything:
+            aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)
+            images = tuple(item.id for item in aside)
+        said = _retry(spool, images)
     if as_json:
         print_json(said)
     else:

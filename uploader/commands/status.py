@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 
 import click
 
-from spool.errors import SpoolUnfit
 from spool.facts import Facts
 from spool.item import Count
-from spool.spool import Spool
 from spool.units import human_duration, human_size
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, print_json
 from uploader.exits import Exit
 
 
@@ -21,12 +18,9 @@ from uploader.exits import Exit
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
     """Say where everything stands. Exit code 1 if images are unaccounted for."""
-    try:
-        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
-            facts = spool.facts()
-            warnings = spool.warnings()
-    except SpoolUnfit as error:
-        fail(str(error))
+    with context.spool() as spool:
+        facts = spool.facts()
+        warnings = spool.warnings()
     if as_json:
         print_json(asdict(facts) | {"warnings": warnings})
     else:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
 from spool import locks, logs
-from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.errors import DiskTrouble, LockHeld
 from spool.ledger import Ledger
 from spool.mover import Mover
 from spool.settings import Settings
@@ -37,10 +35,10 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
     try:
         if mend:
             notes += _readable_catalog(context.settings)
-        with closing(Spool.open(context.settings, create=False, probe=False)) as spool:
+        with context.spool() as spool:
             found = disagreements(spool, deep=deep)
             left = _repair(spool, found) if mend else found
-    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+    except (DiskTrouble, LockHeld) as error:
         fail(str(error))
     except DatabaseError as error:
         fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
