@@ -13,7 +13,7 @@ PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
 help: ## List what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Looks, and does nothing where .venv/ is what the lock says. PYTHON=... names another Python.
+# The ones that end in ready look, and do nothing where all is there: .venv/ is what the lock says. PYTHON=... names another Python.
 .PHONY: ready
 ready:
 	@$(PYTHON) dev/bootstrap.py
@@ -61,15 +61,30 @@ cron-install: ready ## Let cron start a drain every interval (your own crontab)
 cron-remove: ready ## Take that line out of your crontab again
 	@$(BIN)/headgate cron remove
 
+BENCH ?= receive send limit pick
+
+.PHONY: bench
+bench: ready bench-ready ## Measure beside the peers, for some minutes each (BENCH="receive pick" for some)
+	@for name in $(BENCH); do $(BIN)/python -m bench.$$name || exit 1; done
+
+# The peers have an environment of their own, so that none of their dependencies is ours.
+.PHONY: bench-ready
+bench-ready: ready
+	@cmp -s bench/requirements.lock .venv-bench/.made || { \
+	  $(BIN)/uv venv --quiet --clear .venv-bench && \
+	  $(BIN)/uv pip sync --quiet --python .venv-bench --require-hashes bench/requirements.lock && \
+	  cp bench/requirements.lock .venv-bench/.made; }
+
 .PHONY: clean
 clean: ## Remove what was made here, except var/, which holds images
-	rm -rf .venv build dist headgate.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench build dist headgate.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
 .PHONY: lock
 lock: ready ## Resolve the dependencies of setup.cfg again: requirements*.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) setup.cfg -o requirements.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --all-extras setup.cfg -o requirements-dev.lock
+	@$(BIN)/uv pip compile $(UVFLAGS) bench/requirements.txt -o bench/requirements.lock
 
 UVFLAGS = --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'

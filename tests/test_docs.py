@@ -293,7 +293,7 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
 def test_every_room_is_documented() -> None:
     (block,) = re.findall(r"\n## Rooms\n\n((?:    .*\n)+)", DESIGN)
     documented = set(re.findall(r"^ +([a-z0-9_]+)/ ", block, re.MULTILINE))
-    there = {path.parent.name for top in ("spool", "app", "uploader", "dev")
+    there = {path.parent.name for top in ("spool", "app", "uploader", "dev", "bench")
              for path in (ROOT / top).rglob("__init__.py")}  # fmt: skip
     assert there == documented - {"templates", "static"}
 

@@ -70,4 +70,5 @@ def test_the_locks_hold_what_setup_cfg_asks_for() -> None:
 def test_make_alone_lists_every_target() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"^  make (\S+)  ", listed, re.MULTILINE)) == targets - {"ready"}
+    quiet = {"ready", "bench-ready"}  # what the others begin with
+    assert set(re.findall(r"^  make (\S+)  ", listed, re.MULTILINE)) == targets - quiet
