@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spool import sqlite
+from spool import arrivals, sqlite
+from spool.arrivals import Arrivals, ClockReading, Gaps
 from spool.catalog_schema import (
     ASIDE,
     COLUMNS,
@@ -141,14 +142,15 @@ class Catalog:
 
     # -- images
 
-    def add(self, name: Name, meta: Metadata) -> None:
-        """The row of an image that has just arrived.
+    def add(self, name: Name, meta: Metadata, clock: ClockReading | None = None) -> None:
+        """The row of an image that has just arrived, with what its device's clock said then.
 
         It may be there already: verify --repair can find the file before its receiver gets here.
         """
         with self._write, sqlite.transaction(self._writer) as db:
             if insert(db, name, meta, WAITING, unknown=False):
                 count_received(db, Count(1, meta.size), name.folder)
+                arrivals.note(db, name.device, name.received_at, meta, clock)
 
     def restore(
         self,
@@ -169,7 +171,33 @@ class Catalog:
             new = insert(db, name, meta, internal, unknown=unknown, error=error)
             if new and received:
                 count_received(db, Count(1, meta.size), name.folder)
+            if new:
+                arrivals.found(db, name.device, name.received_at, meta)
         return new
+
+    def repeated(
+        self, device: str, at: datetime, sequence: int | None, clock: ClockReading | None
+    ) -> None:
+        """The device sent an image again that was held already: it is alive, and this number of
+        its came."""
+        with self._write, sqlite.transaction(self._writer) as db:
+            arrivals.repeat(db, device, at, sequence, clock)
+
+    def arrivals(self) -> list[Arrivals]:
+        """What each device has sent, by name."""
+        with self._read:
+            return arrivals.read(self._reader)
+
+    def arrivals_of(self, device: str) -> Arrivals | None:
+        """None if it has sent nothing."""
+        with self._read:
+            found = arrivals.read(self._reader, device)
+        return found[0] if found else None
+
+    def gaps(self, device: str, limit: int) -> Gaps | None:
+        """Sequence numbers that never arrived; None if it has sent none."""
+        with self._read:
+            return arrivals.gaps(self._reader, device, limit)
 
     def get(self, image_id: str) -> Item | None:
         return self._one("id = ?", (image_id,))
@@ -224,31 +252,38 @@ class Catalog:
 
     # -- picking; the cost of each does not grow with the backlog
 
-    def waiting_devices(self) -> list[str]:
-        """Every device with an image that may go now: one index step each."""
+    def waiting_devices(self, *, urgent: bool = False) -> list[str]:
+        """Every device with an image that may go now, or with an urgent one: one index step
+        each."""
+        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
         with self._read:
             rows = self._reader.execute(
-                """
+                f"""
                 WITH RECURSIVE found (device) AS (
-                    SELECT (SELECT min(device) FROM images WHERE state = 0)
+                    SELECT (SELECT min(device) FROM images WHERE {may_go})
                     UNION ALL
                     SELECT (SELECT min(device) FROM images
-                            WHERE state = 0 AND device > found.device)
+                            WHERE {may_go} AND device > found.device)
                     FROM found WHERE device IS NOT NULL
                 ) SELECT device FROM found WHERE device IS NOT NULL
                 """
             ).fetchall()
         return [str(device) for (device,) in rows]
 
-    def oldest_of(self, device: str, after: int, limit: int) -> list[Item]:
+    def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool = False) -> list[Item]:
+        """Of the device's images that may go now, or only of its urgent ones."""
+        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
         return self._many(
-            "state = 0 AND device = ? AND arrival > ? ORDER BY arrival LIMIT ?",
+            f"{may_go} AND device = ? AND arrival > ? ORDER BY arrival LIMIT ?",
             (device, after, limit),
         )
 
-    def newest_of(self, device: str, before: int | None, limit: int) -> list[Item]:
+    def newest_of(
+        self, device: str, before: int | None, limit: int, *, urgent: bool = False
+    ) -> list[Item]:
+        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
         return self._many(
-            "state = 0 AND device = ? AND arrival < ? ORDER BY arrival DESC LIMIT ?",
+            f"{may_go} AND device = ? AND arrival < ? ORDER BY arrival DESC LIMIT ?",
             (device, before if before is not None else 2**62, limit),
         )
 

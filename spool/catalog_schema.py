@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import names
+from spool import arrivals, names
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -68,17 +68,23 @@ MIGRATIONS: Sequence[str] = (
         served INTEGER NOT NULL
     ) STRICT;
     """,
+    # What devices mark as urgent goes first; and what each of them has sent.
+    """
+    ALTER TABLE images ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX images_urgent ON images (device, arrival) WHERE state = 0 AND urgent = 1;
+    """
+    + arrivals.TABLES,
 )
 
 COLUMNS = (
     "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
-    "next_attempt_at, unknown, last_error"
+    "next_attempt_at, urgent, unknown, last_error"
 )
 
 
 def item_of(row: tuple[object, ...]) -> Item:
     arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
-    attempts, next_at, unknown, last_error = row[9:]
+    attempts, next_at, urgent, unknown, last_error = row[9:]
     assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
@@ -90,6 +96,7 @@ def item_of(row: tuple[object, ...]) -> Item:
         sequence=None if sequence is None else int(str(sequence)),
         attempts=int(str(attempts)),
         next_attempt_at=datetime.fromtimestamp(next_at, UTC) if next_at else None,
+        urgent=bool(urgent),
         unknown=bool(unknown),
         last_error=str(last_error),
     )
@@ -107,7 +114,7 @@ def insert(
     """Add a row; False if the image has one."""
     cursor = db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
-        " unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " urgent, unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
             name.ext,
@@ -117,6 +124,7 @@ def insert(
             meta.key or None,
             meta.sequence,
             state,
+            int(meta.urgent),
             int(unknown),
             error,
         ),

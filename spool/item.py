@@ -49,6 +49,7 @@ class Metadata:
     sequence: int | None = None
     key: str = ""  # Idempotency-Key
     tags: Mapping[str, str] = field(default_factory=dict)
+    urgent: bool = False
     lost: bool = False
 
     def encode(self) -> bytes:
@@ -61,6 +62,7 @@ class Metadata:
             ("seq", self.sequence),
             ("key", self.key),
             ("tags", dict(self.tags)),
+            ("urgent", self.urgent),
         ):
             if value or (word == "seq" and value is not None):
                 fields[word] = value
@@ -86,6 +88,7 @@ class Metadata:
                 sequence=None if fields.get("seq") is None else int(fields["seq"]),
                 key=str(fields.get("key", "")),
                 tags={str(k): str(v) for k, v in fields.get("tags", {}).items()},
+                urgent=bool(fields.get("urgent", False)),
             )
             meta.encode()  # whatever can be read can be written again
         except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -114,6 +117,7 @@ class Item:
     sequence: int | None = None
     attempts: int = 0
     next_attempt_at: datetime | None = None
+    urgent: bool = False  # goes before the others, for up to half the bytes
     unknown: bool = False  # an attempt's outcome was never learnt: ask before sending again
     last_error: str = ""  # why it is set aside, or why the last attempt failed
 

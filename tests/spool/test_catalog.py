@@ -248,6 +248,19 @@ def test_rows_states_and_totals_are_what_was_done(operations: list[tuple[object,
         again.close()
 
 
+def test_urgent_images_can_be_picked_by_themselves(catalog: Catalog) -> None:
+    for number in range(6):
+        catalog.add(*image(number, "ab"[number % 2], urgent=number in (1, 2, 3)))
+    assert catalog.waiting_devices() == ["a", "b"]
+    assert catalog.waiting_devices(urgent=True) == ["a", "b"]
+    first, last = catalog.oldest_of("b", 0, 9, urgent=True)
+    assert (first.urgent, last.urgent, first.arrival < last.arrival) == (True, True, True)
+    assert catalog.newest_of("b", None, 9, urgent=True) == [last, first]
+    assert len(catalog.oldest_of("b", 0, 9)) == 3
+    catalog.claim(catalog.oldest_of("a", 0, 9, urgent=True))
+    assert catalog.waiting_devices(urgent=True) == ["b"]
+
+
 # -- identity
 
 
@@ -532,5 +545,5 @@ def test_programs_that_open_a_fresh_catalog_at_once_make_its_tables_once(path: P
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
         connection = sqlite3.connect(fresh)
         assert connection.execute("SELECT count(*) FROM totals").fetchone() == (5,)
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         connection.close()

@@ -1,0 +1,239 @@
+"""What each device has sent: when last, how much, by what clock, and which numbers are missing.
+
+Kept in the catalog and written in the transaction of the image's own row. It counts since the
+catalog was made; a catalog that is made anew from the files begins with what is waiting then.
+
+Sequence numbers are kept as ranges of those that came. A number below the first that is 0 or 1, a
+number that came before with other bytes, or a leap of more than ``LEAP`` begins a new series: the
+camera was reset. Gaps are only told within the series that runs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from spool.item import Metadata
+
+RANGES_MAX = 1000
+"""Ranges kept of one device; beyond them the oldest gap is forgotten."""
+LEAP = 1_000_000
+CLOCK_KEPT = timedelta(hours=1)
+"""How long the best reading of a device's clock stands against worse ones."""
+CLOCK_OFF_SECONDS = 60
+"""From here on a device's clock is remarked upon."""
+
+TABLES = """
+    CREATE TABLE arrivals (
+        device TEXT PRIMARY KEY,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        clock_offset REAL,
+        clock_at INTEGER,
+        clock_exact INTEGER,
+        series_at INTEGER
+    ) STRICT;
+    CREATE TABLE sequences (
+        device TEXT NOT NULL,
+        low INTEGER NOT NULL,
+        high INTEGER NOT NULL,
+        PRIMARY KEY (device, low)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """How far a device's clock was ahead of ours, in seconds; negative: behind.
+
+    Exact from a request's Date; otherwise from the time of capture, which lies in the past: then
+    the clock may be further ahead by as long as the image took to come.
+    """
+
+    offset_seconds: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Of one device, since the catalog was made."""
+
+    device: str
+    first_at: datetime
+    last_at: datetime
+    images: int
+    bytes: int
+    clock_offset_seconds: float | None = None
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether its clock is far enough from ours to say so."""
+        offset = self.clock_offset_seconds
+        return offset is not None and abs(offset) >= CLOCK_OFF_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The series of sequence numbers that runs, and its gaps (first and last missing), oldest
+    first; ``missing`` counts all of them, also those beyond what was asked for."""
+
+    device: str
+    since: datetime
+    first: int
+    last: int
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
+
+
+def note(
+    db: sqlite3.Connection,
+    device: str,
+    at: datetime,
+    meta: Metadata,
+    clock: ClockReading | None,
+) -> None:
+    """One new image of this device; inside the transaction that adds its row."""
+    _seen(db, device, at, 1, meta.size, clock)
+    if meta.sequence is not None and not _mark(db, device, meta.sequence):
+        _begin_series(db, device, meta.sequence)  # another image had this number
+
+
+def found(db: sqlite3.Connection, device: str, at: datetime, meta: Metadata) -> None:
+    """An image whose row was lost; its number may or may not have been noted."""
+    _seen(db, device, at, 1, meta.size, None)
+    if meta.sequence is not None:
+        _mark(db, device, meta.sequence)
+
+
+def repeat(
+    db: sqlite3.Connection,
+    device: str,
+    at: datetime,
+    sequence: int | None,
+    clock: ClockReading | None,
+) -> None:
+    """An image of this device came again."""
+    _seen(db, device, at, 0, 0, clock)
+    if sequence is not None:
+        _mark(db, device, sequence)
+
+
+def _seen(
+    db: sqlite3.Connection,
+    device: str,
+    at: datetime,
+    images: int,
+    size: int,
+    clock: ClockReading | None,
+) -> None:
+    stamp = _stamp(at)
+    db.execute(
+        "INSERT INTO arrivals (device, first_at, last_at, images, bytes)"
+        " VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (device) DO UPDATE SET"
+        " last_at = max(last_at, ?2), images = images + ?3, bytes = bytes + ?4",
+        (device, stamp, images, size),
+    )
+    if clock is not None:
+        # Of readings that may be late the one furthest ahead is nearest to the truth, for a while.
+        db.execute(
+            "UPDATE arrivals SET clock_offset = ?2, clock_at = ?3, clock_exact = ?4 "
+            "WHERE device = ?1 AND (?4 OR clock_at IS NULL OR abs(?3 - clock_at) > ?5 "
+            "OR (NOT clock_exact AND ?2 > clock_offset))",
+            (device, clock.offset_seconds, stamp, int(clock.exact), _micros(CLOCK_KEPT)),
+        )
+
+
+def _mark(db: sqlite3.Connection, device: str, number: int) -> bool:
+    """Take the number into the ranges; False if it is in one already."""
+    below = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? AND low <= ? ORDER BY low DESC LIMIT 1",
+        (device, number),
+    ).fetchone()
+    if below is not None and number <= below[1]:
+        return False
+    above = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? AND low > ? ORDER BY low LIMIT 1",
+        (device, number),
+    ).fetchone()
+    reset = below is None and above is not None and number <= 1 and above[0] > number + 1
+    leap = above is None and below is not None and number - below[1] > LEAP
+    if (below is None and above is None) or reset or leap:
+        _begin_series(db, device, number)
+        return True
+    low = high = number
+    if below is not None and below[1] == number - 1:
+        low = below[0]
+    if above is not None and above[0] == number + 1:
+        high = above[1]
+        db.execute("DELETE FROM sequences WHERE device = ? AND low = ?", (device, above[0]))
+    db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?)", (device, low, high))
+    if low == high:
+        _forget_oldest_gap(db, device)
+    return True
+
+
+def _forget_oldest_gap(db: sqlite3.Connection, device: str) -> None:
+    rows = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? ORDER BY low LIMIT ?",
+        (device, RANGES_MAX + 1),
+    ).fetchall()
+    if len(rows) > RANGES_MAX:
+        db.execute("DELETE FROM sequences WHERE device = ? AND low = ?", (device, rows[1][0]))
+        db.execute(
+            "UPDATE sequences SET high = ? WHERE device = ? AND low = ?",
+            (rows[1][1], device, rows[0][0]),
+        )
+
+
+def _begin_series(db: sqlite3.Connection, device: str, number: int) -> None:
+    db.execute("DELETE FROM sequences WHERE device = ?", (device,))
+    db.execute("INSERT INTO sequences VALUES (?, ?, ?)", (device, number, number))
+    db.execute("UPDATE arrivals SET series_at = last_at WHERE device = ?", (device,))
+
+
+def read(db: sqlite3.Connection, device: str | None = None) -> list[Arrivals]:
+    """Of all devices by name, or of one."""
+    rows = db.execute(
+        "SELECT device, first_at, last_at, images, bytes, clock_offset FROM arrivals "
+        "WHERE ?1 IS NULL OR device = ?1 ORDER BY device",
+        (device,),
+    )
+    return [
+        Arrivals(name, _instant(first), _instant(last), images, size, offset)
+        for name, first, last, images, size, offset in rows.fetchall()
+    ]
+
+
+def gaps(db: sqlite3.Connection, device: str, limit: int) -> Gaps | None:
+    """The oldest ``limit`` gaps; None if the device has sent no sequence number."""
+    rows = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? ORDER BY low", (device,)
+    ).fetchall()
+    since = db.execute("SELECT series_at FROM arrivals WHERE device = ?", (device,)).fetchone()
+    if not rows or since is None:
+        return None
+    found = [(high + 1, low - 1) for (_, high), (low, _) in pairwise(rows)]
+    return Gaps(
+        device=device,
+        since=_instant(since[0]),
+        first=rows[0][0],
+        last=rows[-1][1],
+        missing=sum(last - first + 1 for first, last in found),
+        gaps=tuple(found[:limit]),
+    )
+
+
+def _stamp(at: datetime) -> int:
+    return int(at.timestamp() * 1_000_000)
+
+
+def _micros(span: timedelta) -> int:
+    return int(span.total_seconds() * 1_000_000)
+
+
+def _instant(stamp: int) -> datetime:
+    return datetime.fromtimestamp(stamp / 1_000_000, UTC)
