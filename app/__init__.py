@@ -5,6 +5,8 @@ Bytes go socket -> parser -> a file in the spool's tmp/, hashed on the way. Know
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Flask
 
 from app.pages import add_pages
@@ -14,11 +16,16 @@ from app.upload import Uploads
 from spool.spool import Spool
 
 
-def create_app(spool: Spool, stalls: Stalls | None = None) -> Flask:
-    """The application over an open spool; ``stalls`` is watched by the server that runs it."""
+def create_app(
+    spool: Spool,
+    stalls: Stalls | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Flask:
+    """The application over an open spool; ``stalls`` is watched by the server that runs it, which
+    also says when it is ``stopping``."""
     app = Flask("app", static_folder="static", template_folder="templates")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    uploads = Uploads(spool, stalls if stalls is not None else Stalls())
+    uploads = Uploads(spool, stalls if stalls is not None else Stalls(), stopping)
     add_routes(app, uploads)
     add_pages(app, uploads)
     return app

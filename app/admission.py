@@ -1,14 +1,13 @@
-"""Who may send, and whether there is room: decided before a byte of the body is read. Pure.
+"""Whether there is room, and what may come: decided before a byte of the body is read. Pure.
 
-Each rule takes facts and returns nothing or raises ``Refused``. They run in this order: credential,
-disk latch, free bytes and inodes less what is reserved, length, type.
+Each rule takes facts and returns nothing or raises ``Refused``. They run in this order: credential
+(``app.credentials``), the device's rate (``app.rates``), stopping, disk latch, length, type, free
+bytes and inodes less what is reserved, the site's intake.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.refusals import Refused
@@ -20,7 +19,9 @@ FORM_OVERHEAD = 128 * 1024
 SPARE_INODES = 16
 """Inodes kept for the spool's own files and minute folders."""
 
-_FORWARDED = re.compile(r"HTTP_(FORWARDED|X_FORWARDED(_.*)?|X_REAL_IP)")
+SPARE_BYTES = 4 * 1024 * 1024
+"""Bytes kept above the floor for the same: catalog, WAL, folders."""
+
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -31,38 +32,6 @@ class Room:
     free_bytes: int
     keep_free_bytes: int
     free_inodes: int
-
-
-def is_forwarded(environ: Mapping[str, object]) -> bool:
-    """Whether a proxy passed the request on: then the peer's address says nothing of the sender."""
-    return any(_FORWARDED.fullmatch(name) for name in environ)
-
-
-def credential(auth: str, allow: tuple[str, ...], peer: str, forwarded: bool) -> None:
-    """``auto``: a direct loopback peer only. ``open``: anybody, or the networks in ``allow``."""
-    try:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-    except ValueError:
-        raise Refused("forbidden", reason="The sender's address cannot be told.") from None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    if auth == "auto":
-        if forwarded:
-            raise Refused(
-                "forbidden",
-                reason="The request came through a proxy, and receiver.auth is auto: only direct "
-                "senders on this machine may send. Set receiver.auth = open, with receiver.allow.",
-            )
-        if not address.is_loopback:
-            raise Refused(
-                "forbidden",
-                reason=f"{address} may not send: receiver.auth is auto, which lets only this "
-                "machine send. Set receiver.auth = open and name the network in receiver.allow.",
-            )
-    elif allow and not any(address in ipaddress.ip_network(network) for network in allow):
-        raise Refused(
-            "forbidden", reason=f"{address} is in none of the networks of receiver.allow."
-        )
 
 
 def headers(count: int) -> None:
@@ -79,10 +48,11 @@ def latch(tripped: bool, full: bool) -> None:
 
 def room(wanted: int, now: Room, reserved_bytes: int, reserved_images: int) -> None:
     """``wanted`` more bytes must fit above the floor, beside what others were promised."""
-    if now.free_bytes - reserved_bytes - wanted < now.keep_free_bytes:
-        raise Refused("disk_full")
-    if now.free_inodes - reserved_images < SPARE_INODES:
-        raise Refused("disk_full")
+    missing = now.keep_free_bytes + SPARE_BYTES + reserved_bytes + wanted - now.free_bytes
+    if missing > 0:
+        raise Refused("disk_full", missing=missing)
+    if now.free_inodes - reserved_images <= SPARE_INODES:
+        raise Refused("disk_full", missing=0)
 
 
 def framing(content_length: str | None, transfer_encoding: str | None) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response
 
 from app.refusals import REFUSALS, Refusal, Refused
+from spool.facts import Gaps
 from spool.item import Receipt
 
 PROBLEM = "application/problem+json"
@@ -51,6 +52,18 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
     return fields
 
 
+def gaps_fields(found: Gaps) -> dict[str, object]:
+    """The sequence numbers that never arrived, as ranges: so that just those are sent again."""
+    return {
+        "device": found.device,
+        "since": instant(found.since),
+        "first": found.first,
+        "last": found.last,
+        "missing": found.missing,
+        "gaps": [{"first": first, "last": last} for first, last in found.gaps],
+    }
+
+
 def _with_receipt_headers(response: Response, receipt: Receipt) -> Response:
     response.headers["Safe-To-Erase"] = "true" if receipt.safe_to_erase else "false"
     response.headers["Cache-Control"] = "no-store"
@@ -77,10 +90,10 @@ def refusal(refused: Refused) -> Response:
     members = problem_type(row) | {"detail": refused.sentence}
     members |= {k: v for k, v in refused.facts.items() if k not in members and k != "reason"}
     response = document(members, row.status, PROBLEM)
-    if row.retry_seconds:
-        response.headers["Retry-After"] = str(row.retry_seconds)
+    if refused.retry_after:
+        response.headers["Retry-After"] = str(refused.retry_after)
     if row.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        response.headers["WWW-Authenticate"] = 'Bearer, Basic realm="headgate"'
     if row.status == 405 and "allowed" in refused.facts:
         response.headers["Allow"] = str(refused.facts["allowed"])
     response.headers["Cache-Control"] = "no-store"

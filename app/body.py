@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from app.digests import ContentDigest
 from app.refusals import Refused
 from app.stalls import Stalls
 
@@ -39,6 +40,7 @@ class Body:
         stalls: Stalls,
         peer: str,
         monotonic: Callable[[], float] = time.monotonic,
+        digest: ContentDigest | None = None,
     ) -> None:
         self._source = source
         self._length = length
@@ -46,6 +48,7 @@ class Body:
         self._too_large = too_large
         self._stalls = stalls
         self._peer = peer
+        self._digest = digest
         self._monotonic = monotonic
         self._started_at = monotonic()
         self.received = 0
@@ -67,6 +70,10 @@ class Body:
             raise Refused("short_body", received=self.received, expected=self._length)
         if self.received > self._limit:
             raise self._too_large()
+        if self._digest is not None:
+            self._digest.update(piece)
+            if self.ended:
+                self._digest.check()
         self._check_pace()
         return piece
 

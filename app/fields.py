@@ -14,12 +14,14 @@ from datetime import datetime
 from app.refusals import Refused
 from spool import names
 
-FIELDS = ("device", "captured_at", "sequence", "tags", "key")
+FIELDS = ("device", "captured_at", "sequence", "tags", "priority", "sha256", "key")
 HEADERS: Mapping[str, str] = {
     "device": "X-Device",
     "captured_at": "X-Captured-At",
     "sequence": "X-Sequence",
     "tags": "X-Tags",
+    "priority": "X-Priority",
+    "sha256": "X-Sha256",
     "key": "Idempotency-Key",
 }
 KEY_MAX = 255
@@ -38,6 +40,8 @@ class Said:
     captured_at: str = ""
     sequence: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    urgent: bool = False
+    sha256: str = ""  # of the image, as its sender promises
     key: str = ""
 
 
@@ -60,6 +64,8 @@ def read(form: Mapping[str, str], headers: Mapping[str, str]) -> Said:
         captured_at=_captured_at(values["captured_at"]),
         sequence=_sequence(values["sequence"]),
         tags=_tags(values["tags"]),
+        urgent=_urgent(values["priority"]),
+        sha256=_sha256(values["sha256"]),
         key=_key(values["key"]),
     )
 
@@ -111,6 +117,18 @@ def _tags(text: str) -> dict[str, str]:
     if len(tags) > TAGS_MAX:
         raise _bad(f"There may be {TAGS_MAX} tags.")
     return tags
+
+
+def _urgent(text: str) -> bool:
+    if text not in ("", "normal", "urgent"):
+        raise _bad("priority must be normal or urgent.")
+    return text == "urgent"
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch(r"([0-9A-Fa-f]{64})?", text, re.ASCII):
+        raise _bad("sha256 must be the image's SHA-256 as 64 hex digits.")
+    return text.lower()
 
 
 def _key(text: str) -> str:

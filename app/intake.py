@@ -7,7 +7,7 @@ context of the caller's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
@@ -36,32 +36,51 @@ class Taken:
     form: dict[str, str] = field(default_factory=dict)
 
 
-class _Image:
-    """The image on its way into ``incoming``, refused as soon as it cannot be one."""
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """Where the image goes, what it may be at most, and who is told of bytes that were written."""
 
-    def __init__(self, incoming: Incoming, max_image: int) -> None:
-        self._incoming = incoming
-        self._max_image = max_image
+    incoming: Incoming
+    max_image: int
+    max_pixels: int
+    wrote: Callable[[int], None]
+
+
+class _Image:
+    """The image on its way to its ``landing``, refused as soon as it cannot be one."""
+
+    def __init__(self, landing: Landing) -> None:
+        self._landing = landing
+        self._incoming = landing.incoming
         self._watcher = Watcher()
 
     def write(self, piece: bytes) -> None:
-        if self._incoming.size + len(piece) > self._max_image:
-            raise Refused("too_large", limit=self._max_image)
+        if self._incoming.size + len(piece) > self._landing.max_image:
+            raise Refused("too_large", limit=self._landing.max_image)
         self._watcher.feed(piece)
         if self._watcher.kind == "":
             raise Refused("unsupported_image", types=TYPES)
+        self._check_pixels()
         self._incoming.write(piece)
+        self._landing.wrote(len(piece))
 
     def finish(self) -> str:
         """The media type; Refused if the image is empty, of no kind that we take, or cut off."""
         if self._incoming.size == 0:
             raise Refused("empty_image")
         whole = self._watcher.finish(self._reread)
+        self._check_pixels()
         if not self._watcher.kind:
             raise Refused("unsupported_image", types=TYPES)
         if not whole:
             raise Refused("truncated_image", type=self._watcher.kind)
         return self._watcher.kind
+
+    def _check_pixels(self) -> None:
+        if self._watcher.pixels > self._landing.max_pixels:
+            raise Refused(
+                "too_many_pixels", pixels=self._watcher.pixels, limit=self._landing.max_pixels
+            )
 
     def _reread(self, offset: int) -> Iterator[bytes]:
         try:
@@ -72,17 +91,15 @@ class _Image:
             raise DiskTrouble(error, "reading an image back") from error
 
 
-def take_raw(body: Body, incoming: Incoming, max_image: int, disposition: str) -> Taken:
+def take_raw(body: Body, landing: Landing, disposition: str) -> Taken:
     """The body is the image."""
-    image = _Image(incoming, max_image)
+    image = _Image(landing)
     while piece := body.read():
         image.write(piece)
     return Taken(image.finish(), file_name(disposition))
 
 
-def take_form(
-    body: Body, incoming: Incoming, max_image: int, boundary: str, field_name: str
-) -> Taken:
+def take_form(body: Body, landing: Landing, boundary: str, field_name: str) -> Taken:
     """One image in the field ``field_name``, among text fields of which we need not know all."""
     parser = PushMultipartParser(
         boundary.encode("latin-1"),
@@ -90,7 +107,7 @@ def take_form(
         max_segment_count=PARTS_MAX,
         header_charset="latin-1",  # any byte; file names are decoded by their own rules
     )
-    form = _Form(incoming, max_image, field_name)
+    form = _Form(landing, field_name)
     try:
         while piece := body.read():
             for event in parser.parse(piece):
@@ -111,9 +128,8 @@ def take_form(
 class _Form:
     """The parts as they come."""
 
-    def __init__(self, incoming: Incoming, max_image: int, field_name: str) -> None:
-        self._incoming = incoming
-        self._max_image = max_image
+    def __init__(self, landing: Landing, field_name: str) -> None:
+        self._landing = landing
         self._field = field_name
         self._image: _Image | None = None
         self._in_image = False
@@ -137,7 +153,7 @@ class _Form:
         if self._in_image:
             if self._image is not None:
                 raise Refused("two_files")
-            self._image = _Image(self._incoming, self._max_image)
+            self._image = _Image(self._landing)
             self._taken.file_name = file_name(disposition)
 
     def add(self, piece: bytes) -> None:

@@ -24,9 +24,9 @@ _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 
 
 def _place(uploads: Uploads) -> Place:
     settings = uploads.spool.settings
-    trouble = uploads.latch.trouble()
+    trouble = uploads.gate.latch.trouble()
     return Place(
-        keep_free_bytes=uploads.room().keep_free_bytes,
+        keep_free_bytes=uploads.gate.room().keep_free_bytes,
         disk_trouble="" if trouble is None else str(trouble),
         open_to_all=settings["receiver.auth"] == "open" and not settings["receiver.allow"],
     )

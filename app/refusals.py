@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: no use in waiting."""
+    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: no use in waiting.
+
+    Where it is known better, the fact ``retry_after`` of the case counts instead.
+    """
 
     code: str
     status: int
@@ -95,13 +98,27 @@ _ROWS = (
         "unauthorized",
         401,
         "Who is sending?",
-        "This receiver asks for a token: send Authorization: Bearer with the device's token.",
+        "{reason} Send Authorization: Bearer with the device's token.",
     ),
     Refusal(
         "forbidden",
         403,
         "This sender may not send",
         "{reason}",
+    ),
+    Refusal(
+        "wrong_device",
+        403,
+        "The token is another device's",
+        "The token belongs to {device}, and the request names {named}; send the device's own "
+        "token, or leave its name out.",
+    ),
+    Refusal(
+        "not_urgent",
+        403,
+        "This sender may not mark images as urgent",
+        "The right belongs to a token (headgate device add --urgent); send the image without "
+        "priority.",
     ),
     Refusal(
         "not_found",
@@ -114,6 +131,12 @@ _ROWS = (
         404,
         "No such image is known",
         "No image with this id or SHA-256 was received, or its receipt has expired.",
+    ),
+    Refusal(
+        "no_sequence",
+        404,
+        "No sequence numbers are known",
+        "This device has sent no image with a sequence number.",
     ),
     Refusal(
         "method_not_allowed",
@@ -176,6 +199,35 @@ _ROWS = (
         0,
     ),
     Refusal(
+        "digest_mismatch",
+        422,
+        "The bytes are not those that were promised",
+        "Their {algorithm} is {found}, and {promised} was promised: they changed on the way. "
+        "Nothing was stored; send the image again.",
+        0,
+    ),
+    Refusal(
+        "too_many_pixels",
+        422,
+        "The image declares too many pixels",
+        "It declares {pixels} pixels, and {limit} are taken here (receiver.max_pixels); nothing "
+        "was stored.",
+    ),
+    Refusal(
+        "too_many_requests",
+        429,
+        "This device sends too often",
+        "A device may send {limit} requests a second (receiver.device_rate). Keep the image.",
+        1,
+    ),
+    Refusal(
+        "too_many_at_once",
+        429,
+        "This device sends too much at once",
+        "A device may send {limit} images at once (receiver.device_parallel). Keep the image.",
+        1,
+    ),
+    Refusal(
         "too_many_headers",
         431,
         "There are too many headers",
@@ -186,6 +238,20 @@ _ROWS = (
         500,
         "The receiver made a mistake",
         "Nothing was acknowledged; send the image again. The receiver's log has the cause.",
+        10,
+    ),
+    Refusal(
+        "intake_spent",
+        503,
+        "All devices together send too much",
+        "What the site may take in (receiver.intake) is spent for now. Keep the image.",
+        1,
+    ),
+    Refusal(
+        "stopping",
+        503,
+        "The receiver is stopping",
+        "It was told to stop, and only finishes what is arriving. Keep the image.",
         10,
     ),
     Refusal(
@@ -220,3 +286,9 @@ class Refused(Exception):
     @property
     def sentence(self) -> str:
         return self.refusal.sentence.format_map(self.facts)
+
+    @property
+    def retry_after(self) -> int | None:
+        """Seconds after which to come back; None: no use in waiting."""
+        known = self.facts.get("retry_after")
+        return int(known) if known is not None else self.refusal.retry_seconds

@@ -8,39 +8,17 @@ from datetime import UTC, datetime
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from app import admission, answers, body, fields, intake, stalls
+from app import answers, openapi
+from app.credentials import Sender
+from app.handshake import cached, limits
 from app.refusals import Refused
 from app.upload import Uploads
 from spool.logs import get as get_log
-from spool.names import MEDIA_TYPES
+
+GAPS_MAX = 1000
+"""Gaps in one answer, the oldest; filling them shows the next ones."""
 
 _REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
-
-
-def limits(uploads: Uploads, now: datetime) -> dict[str, object]:
-    """The handshake: all that a sender needs to know before it sends."""
-    try:
-        uploads.check_open(uploads.max_image)
-        accepting, reason = True, ""
-    except Refused as refused:
-        accepting, reason = False, refused.refusal.code
-    return {
-        "accepting": accepting,
-        "reason": reason,
-        "max_image": uploads.max_image,
-        "types": sorted(MEDIA_TYPES.values()),
-        "field": uploads.spool.settings["receiver.field"],
-        "form_fields": list(fields.FIELDS),
-        "headers": sorted(fields.HEADERS.values()),
-        "max_parts": intake.PARTS_MAX,
-        "max_field_bytes": intake.FIELD_BYTES_MAX,
-        "max_headers": admission.MAX_HEADERS,
-        "chunked": {"multipart": True, "raw": False},
-        "body_seconds": body.BODY_SECONDS,
-        "min_rate": stalls.MIN_RATE,
-        "upload_status": uploads.spool.settings["receiver.upload_status"],
-        "server_time": answers.instant(now),
-    }
 
 
 def add_routes(app: Flask, uploads: Uploads) -> None:
@@ -67,10 +45,21 @@ def add_routes(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Response:
+        sender = uploads.gate.identify(request.environ)
         held = uploads.spool.receipt(ref) if _REF.fullmatch(ref) else None
-        if held is None:
+        if held is None or (sender.device and held.device != sender.device):
             raise Refused("no_receipt")
         return answers.receipt(held)
+
+    @app.get("/devices/<device>/gaps")
+    def gaps(device: str) -> Response:
+        sender = uploads.gate.identify(request.environ)
+        if sender.device and device != sender.device:
+            raise Refused("wrong_device", device=sender.device, named=device[:64])
+        found = uploads.spool.catalog.gaps(device, GAPS_MAX)
+        if found is None:
+            raise Refused("no_sequence")
+        return _uncached(answers.document(answers.gaps_fields(found)))
 
     @app.get("/healthz")
     def alive() -> Response:
@@ -78,19 +67,31 @@ def add_routes(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/readyz")
     def accepting() -> Response:
-        uploads.check_open(uploads.max_image)
+        uploads.gate.check_open(uploads.max_image)
         return _uncached(answers.document({"accepting": True}))
 
     @app.get("/problems/<code>")
     def problem(code: str) -> Response:
         return answers.problem_page(code)
 
+    @app.get("/openapi.json")
+    def described() -> Response:
+        response = answers.document(openapi.description(uploads))
+        response.headers["Cache-Control"] = "max-age=60"
+        return response
+
     _add_errors(app)
 
 
 def _limits(uploads: Uploads) -> Response:
-    response = answers.document(limits(uploads, datetime.now(UTC)))
-    response.headers["Cache-Control"] = "max-age=60"
+    # Anybody may ask; only a token that came along has to be right.
+    sender = Sender()
+    if request.environ.get("HTTP_AUTHORIZATION"):
+        sender = uploads.gate.identify(request.environ)
+    known = limits(uploads, sender, datetime.now(UTC))
+    response = answers.document(known)
+    response.headers["Cache-Control"] = cached(known)
+    response.headers["Vary"] = "Authorization"
     return response
 
 

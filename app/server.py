@@ -121,7 +121,7 @@ def serving_application(settings: Settings, parent: int, address: Address) -> An
         cut_off=recovered.cut_off,
         restored=recovered.restored,
     )
-    app = create_app(spool, stalls)
+    app = create_app(spool, stalls, signals.stopping)
     app.extensions["receiver.lock"] = lock  # held until this process ends
     return app
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 
 _LOOK_UP_SECONDS = 0.5
+_stopping = threading.Event()
 
 
 class PatientEvent(threading.Event):
@@ -53,6 +54,11 @@ def take_signals() -> None:
     threading.Thread(target=_await_stop, args=(inherited,), name="signals", daemon=True).start()
 
 
+def stopping() -> bool:
+    """Whether the serving process was told to stop: it takes no new upload from then on."""
+    return _stopping.is_set()
+
+
 def ignore_further() -> None:
     """In the supervisor, once it has stopped: a late signal must not turn its exit into a death."""
     for one in (signal.SIGINT, signal.SIGTERM):
@@ -61,6 +67,7 @@ def ignore_further() -> None:
 
 def _await_stop(inherited: object) -> None:
     signal.sigwait({signal.SIGTERM})
+    _stopping.set()
     while signal.getsignal(signal.SIGTERM) is inherited:
         time.sleep(0.01)  # told to stop before the server was ready to hear it
     main = threading.main_thread().ident

@@ -3,83 +3,80 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from flask import Response
 from werkzeug.http import parse_options_header
 
-from app import admission, answers, fields, intake
-from app.admission import Room
+from app import admission, answers, clocks, fields, intake
 from app.body import Body
-from app.latch import Latch
+from app.credentials import Sender
+from app.digests import ContentDigest
+from app.gate import Environ, Gate
+from app.intake import Landing
 from app.refusals import Refused
-from app.reservations import Reservations
+from app.reservations import Reservation
 from app.stalls import Stalls
 from spool import names
 from spool.durable import Incoming
 from spool.errors import DiskTrouble, IdentityConflict
-from spool.facts import Accepted
+from spool.facts import CLOCK_OFF_SECONDS, Accepted, ClockReading
 from spool.item import Metadata, MetadataTooLarge
 from spool.logs import get as get_log
 from spool.spool import Spool
-from spool.units import of_disk
-
-Environ = Mapping[str, Any]
 
 
 class Uploads:
     """Receives images into one spool; one a receiver. Thread-safe."""
 
     def __init__(
-        self, spool: Spool, stalls: Stalls, monotonic: Callable[[], float] = time.monotonic
+        self,
+        spool: Spool,
+        stalls: Stalls,
+        stopping: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        settings = spool.settings
         self.spool = spool
-        self.latch = Latch(spool.probe, monotonic)
-        self.reservations = Reservations()
-        self.max_image = int(spool.settings["receiver.max_image"])
+        self.gate = Gate(spool, stopping, monotonic)
+        self.max_image = int(settings["receiver.max_image"])
         self._stalls = stalls
         self._monotonic = monotonic
+        self._clocks_off: set[str] = set()
         self._log = get_log()
-
-    def room(self) -> Room:
-        """What is free on the spool's disk, and the floor."""
-        free, size, inodes = self.spool.free()
-        return Room(free, of_disk(self.spool.settings["spool.keep_free"], size), inodes)
-
-    def check_open(self, wanted: int) -> None:
-        """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""
-        trouble = self.latch.trouble()
-        admission.latch(trouble is not None, trouble is not None and trouble.full)
-        admission.room(wanted, self.room(), self.reservations.size, self.reservations.images)
 
     def receive(self, environ: Environ, raw_allowed: bool) -> Response:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
         body: Body | None = None
         try:
-            self._admit_sender(environ)
+            sender = self.gate.identify(environ)
+            admission.headers(sum(name.startswith("HTTP_") for name in environ))
             length = admission.framing(
                 environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
             )
             body = self._body(environ, length)
-            return self._receive(environ, body, length, raw_allowed)
+            device = _device_before_body(environ, sender)
+            with self.gate.of_device(device):
+                return self._receive(environ, sender, body, length, raw_allowed)
         except Refused:
+            body = body or self._unread(environ)
             # A client that waits for 100 Continue has sent nothing: reading would make it send.
             if body is not None and (body.received or "HTTP_EXPECT" not in environ):
                 body.drain()
             raise
 
-    def _admit_sender(self, environ: Environ) -> None:
-        settings = self.spool.settings
-        admission.credential(
-            str(settings["receiver.auth"]),
-            settings["receiver.allow"],
-            str(environ.get("REMOTE_ADDR", "")),
-            admission.is_forwarded(environ),
-        )
-        admission.headers(sum(name.startswith("HTTP_") for name in environ))
+    def _unread(self, environ: Environ) -> Body | None:
+        """The body of a request that was refused before it; None if its length is of no use."""
+        try:
+            length = admission.framing(
+                environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
+            )
+        except Refused:
+            return None
+        return self._body({**environ, "HTTP_CONTENT_DIGEST": ""}, length)
 
     def _body(self, environ: Environ, length: int | None) -> Body:
+        promised = str(environ.get("HTTP_CONTENT_DIGEST", ""))
         return Body(
             environ["wsgi.input"],
             length,
@@ -88,30 +85,28 @@ class Uploads:
             self._stalls,
             str(environ.get("REMOTE_ADDR", "")),
             self._monotonic,
+            ContentDigest(promised) if promised else None,
         )
 
     def _receive(
-        self, environ: Environ, body: Body, length: int | None, raw_allowed: bool
+        self, environ: Environ, sender: Sender, body: Body, length: int | None, raw_allowed: bool
     ) -> Response:
+        self.gate.check_running()
         media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
         multipart = media_type == "multipart/form-data"
-        trouble = self.latch.trouble()
-        admission.latch(trouble is not None, trouble is not None and trouble.full)
-        reserved = admission.length(length, multipart, self.max_image)
-        room = self.room()  # not under the reservations' lock, where a slow disk would queue all
-        with self.reservations.hold(
-            reserved, lambda size, images: admission.room(reserved, room, size, images)
-        ):
-            boundary = options.get("boundary", "")
-            admission.body_type(
-                media_type, boundary, environ.get("HTTP_CONTENT_ENCODING"), raw_allowed
-            )
+        size = admission.length(length, multipart, self.max_image)
+        boundary = options.get("boundary", "")
+        admission.body_type(media_type, boundary, environ.get("HTTP_CONTENT_ENCODING"), raw_allowed)
+        with self.gate.reserved(size) as reserved, self.gate.let_in(size, lambda: body.received):
             try:
                 with self.spool.incoming() as incoming:
-                    taken = self._take(environ, body, incoming, boundary if multipart else "")
-                    accepted = self._accept(environ, incoming, taken)
+                    reserved.made()
+                    taken = self._take(
+                        environ, body, incoming, reserved, boundary if multipart else ""
+                    )
+                    accepted = self._accept(environ, sender, incoming, taken)
             except DiskTrouble as trouble:
-                self.latch.trip(trouble)
+                self.gate.latch.trip(trouble)
                 self._log.error("disk.trouble", doing=trouble.doing, reason=str(trouble))
                 raise Refused("disk_full" if trouble.full else "disk_trouble") from trouble
         self._log.info(
@@ -123,17 +118,35 @@ class Uploads:
         return answers.accepted(accepted.receipt, accepted.duplicate, status)
 
     def _take(
-        self, environ: Environ, body: Body, incoming: Incoming, boundary: str
+        self,
+        environ: Environ,
+        body: Body,
+        incoming: Incoming,
+        reserved: Reservation,
+        boundary: str,
     ) -> intake.Taken:
+        max_pixels = int(self.spool.settings["receiver.max_pixels"])
+        landing = Landing(incoming, self.max_image, max_pixels, reserved.wrote)
         if boundary:
-            field = str(self.spool.settings["receiver.field"])
-            return intake.take_form(body, incoming, self.max_image, boundary, field)
-        disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))
-        return intake.take_raw(body, incoming, self.max_image, disposition)
+            return intake.take_form(
+                body, landing, boundary, str(self.spool.settings["receiver.field"])
+            )
+        return intake.take_raw(body, landing, str(environ.get("HTTP_CONTENT_DISPOSITION", "")))
 
-    def _accept(self, environ: Environ, incoming: Incoming, taken: intake.Taken) -> Accepted:
+    def _accept(
+        self, environ: Environ, sender: Sender, incoming: Incoming, taken: intake.Taken
+    ) -> Accepted:
         said = fields.read(taken.form, _field_headers(environ))
-        device = said.device or names.address_device(str(environ.get("REMOTE_ADDR", "")))
+        device = _device(sender, said.device)
+        if said.urgent and not sender.urgent:
+            raise Refused("not_urgent")
+        if said.sha256 and said.sha256 != incoming.sha256:
+            raise Refused(
+                "digest_mismatch",
+                algorithm="SHA-256",
+                promised=said.sha256,
+                found=incoming.sha256,
+            )
         meta = Metadata(
             sha256=incoming.sha256,
             size=incoming.size,
@@ -143,13 +156,55 @@ class Uploads:
             sequence=said.sequence,
             key=said.key,
             tags=said.tags,
+            urgent=said.urgent,
         )
-        try:
-            return self.spool.accept(incoming, device, meta)
-        except MetadataTooLarge as error:
-            raise Refused("metadata_too_large", reason=str(error)) from error
-        except IdentityConflict as error:
-            raise Refused("key_conflict", held=error.held.id) from error
+        clock = clocks.reading(
+            str(environ.get("HTTP_DATE", "")), said.captured_at, self.spool.now()
+        )
+        # A device that is only named in the form could not be counted before.
+        known_before = _device_before_body(environ, sender)
+        with self.gate.of_device("" if known_before else device):
+            try:
+                accepted = self.spool.accept(
+                    incoming,
+                    device or names.address_device(str(environ.get("REMOTE_ADDR", ""))),
+                    meta,
+                    clock,
+                )
+            except MetadataTooLarge as error:
+                raise Refused("metadata_too_large", reason=str(error)) from error
+            except IdentityConflict as error:
+                raise Refused("key_conflict", held=error.held.id) from error
+        if device and clock is not None:
+            self._watch_clock(device, clock)
+        return accepted
+
+    def _watch_clock(self, device: str, clock: ClockReading) -> None:
+        """Say once that a device's clock is off, by the best reading of it, and once that it is
+        not any more."""
+        if abs(clock.offset_seconds) < CLOCK_OFF_SECONDS and device not in self._clocks_off:
+            return
+        known = self.spool.catalog.arrivals_of(device)
+        if known is None or known.clock_is_off == (device in self._clocks_off):
+            return
+        if known.clock_is_off:
+            self._clocks_off.add(device)
+            self._log.warning("device.clock_off", device=device, seconds=known.clock_offset_seconds)
+        else:
+            self._clocks_off.discard(device)
+            self._log.info("device.clock_right", device=device)
+
+
+def _device(sender: Sender, named: str) -> str:
+    if sender.device and named and named != sender.device:
+        raise Refused("wrong_device", device=sender.device, named=named)
+    return sender.device or named
+
+
+def _device_before_body(environ: Environ, sender: Sender) -> str:
+    """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
+    named = str(environ.get("HTTP_X_DEVICE", "")).strip()
+    return _device(sender, named if names.DEVICE.fullmatch(named) else "")
 
 
 def _field_headers(environ: Environ) -> dict[str, str]:

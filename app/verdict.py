@@ -43,7 +43,7 @@ class Place:
 
 def verdict(facts: Facts, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
-    found = [*_disk(facts, place), *_images(facts), *_runs(facts), *_open(place)]
+    found = [*_disk(facts, place), *_images(facts), *_runs(facts), *_open(place), *_clocks(facts)]
     found.sort(key=lambda finding: -list(Level).index(finding[0]))  # stable: order of the rules
     if found and found[0][0] is not Level.NOTE:
         return Verdict(found[0][0], found[0][1], tuple(text for _, text in found[1:]))
@@ -164,6 +164,22 @@ def _open(place: Place) -> list[tuple[Level, str]]:
             Level.WARN,
             "Anybody who reaches this port may send images: receiver.auth is open and "
             "receiver.allow names no network.",
+        )
+    ]
+
+
+def _clocks(facts: Facts) -> list[tuple[Level, str]]:
+    if not facts.clocks_off:
+        return []
+    worst, *others = facts.clocks_off
+    offset = worst.clock_offset_seconds or 0.0
+    way = "ahead" if offset > 0 else "behind"
+    more = f", and others are off, too ({', '.join(one.device for one in others)})"
+    return [
+        (
+            Level.NOTE,
+            f"The clock of {worst.device} seems {human_duration(abs(offset))} {way}"
+            f"{more if others else ''}: its times of capture are wrong. No order depends on them.",
         )
     ]
 

@@ -11,19 +11,18 @@ camera was reset. Gaps are only told within the series that runs.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
+from spool.facts import CLOCK_OFF_SECONDS, Arrivals, ClockReading, Gaps
 from spool.item import Metadata
+from spool.sqlite import instant, stamp
 
 RANGES_MAX = 1000
 """Ranges kept of one device; beyond them the oldest gap is forgotten."""
 LEAP = 1_000_000
 CLOCK_KEPT = timedelta(hours=1)
 """How long the best reading of a device's clock stands against worse ones."""
-CLOCK_OFF_SECONDS = 60
-"""From here on a device's clock is remarked upon."""
 
 TABLES = """
     CREATE TABLE arrivals (
@@ -44,49 +43,6 @@ TABLES = """
         PRIMARY KEY (device, low)
     ) STRICT, WITHOUT ROWID;
     """
-
-
-@dataclass(frozen=True, slots=True)
-class ClockReading:
-    """How far a device's clock was ahead of ours, in seconds; negative: behind.
-
-    Exact from a request's Date; otherwise from the time of capture, which lies in the past: then
-    the clock may be further ahead by as long as the image took to come.
-    """
-
-    offset_seconds: float
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """Of one device, since the catalog was made."""
-
-    device: str
-    first_at: datetime
-    last_at: datetime
-    images: int
-    bytes: int
-    clock_offset_seconds: float | None = None
-
-    @property
-    def clock_is_off(self) -> bool:
-        """Whether its clock is far enough from ours to say so."""
-        offset = self.clock_offset_seconds
-        return offset is not None and abs(offset) >= CLOCK_OFF_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class Gaps:
-    """The series of sequence numbers that runs, and its gaps (first and last missing), oldest
-    first; ``missing`` counts all of them, also those beyond what was asked for."""
-
-    device: str
-    since: datetime
-    first: int
-    last: int
-    missing: int
-    gaps: tuple[tuple[int, int], ...]
 
 
 def note(
@@ -130,12 +86,12 @@ def _seen(
     size: int,
     clock: ClockReading | None,
 ) -> None:
-    stamp = _stamp(at)
+    at_stamp = stamp(at)
     db.execute(
         "INSERT INTO arrivals (device, first_at, last_at, images, bytes)"
         " VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (device) DO UPDATE SET"
         " last_at = max(last_at, ?2), images = images + ?3, bytes = bytes + ?4",
-        (device, stamp, images, size),
+        (device, at_stamp, images, size),
     )
     if clock is not None:
         # Of readings that may be late the one furthest ahead is nearest to the truth, for a while.
@@ -143,7 +99,7 @@ def _seen(
             "UPDATE arrivals SET clock_offset = ?2, clock_at = ?3, clock_exact = ?4 "
             "WHERE device = ?1 AND (?4 OR clock_at IS NULL OR abs(?3 - clock_at) > ?5 "
             "OR (NOT clock_exact AND ?2 > clock_offset))",
-            (device, clock.offset_seconds, stamp, int(clock.exact), _micros(CLOCK_KEPT)),
+            (device, clock.offset_seconds, at_stamp, int(clock.exact), _micros(CLOCK_KEPT)),
         )
 
 
@@ -197,15 +153,28 @@ def _begin_series(db: sqlite3.Connection, device: str, number: int) -> None:
 
 def read(db: sqlite3.Connection, device: str | None = None) -> list[Arrivals]:
     """Of all devices by name, or of one."""
+    return _all(db, "WHERE ?1 IS NULL OR device = ?1 ORDER BY device", (device,))
+
+
+def _all(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
     rows = db.execute(
-        "SELECT device, first_at, last_at, images, bytes, clock_offset FROM arrivals "
-        "WHERE ?1 IS NULL OR device = ?1 ORDER BY device",
-        (device,),
+        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact FROM arrivals "
+        + where,
+        values,
     )
     return [
-        Arrivals(name, _instant(first), _instant(last), images, size, offset)
-        for name, first, last, images, size, offset in rows.fetchall()
+        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact))
+        for name, first, last, images, size, offset, exact in rows.fetchall()
     ]
+
+
+def clocks_off(db: sqlite3.Connection, since: datetime, limit: int) -> list[Arrivals]:
+    """Devices seen since then whose clock is off, the worst first."""
+    return _all(
+        db,
+        "WHERE abs(clock_offset) >= ? AND last_at >= ? ORDER BY abs(clock_offset) DESC LIMIT ?",
+        (CLOCK_OFF_SECONDS, stamp(since), limit),
+    )
 
 
 def gaps(db: sqlite3.Connection, device: str, limit: int) -> Gaps | None:
@@ -219,7 +188,7 @@ def gaps(db: sqlite3.Connection, device: str, limit: int) -> Gaps | None:
     found = [(high + 1, low - 1) for (_, high), (low, _) in pairwise(rows)]
     return Gaps(
         device=device,
-        since=_instant(since[0]),
+        since=instant(since[0]),
         first=rows[0][0],
         last=rows[-1][1],
         missing=sum(last - first + 1 for first, last in found),
@@ -227,13 +196,5 @@ def gaps(db: sqlite3.Connection, device: str, limit: int) -> Gaps | None:
     )
 
 
-def _stamp(at: datetime) -> int:
-    return int(at.timestamp() * 1_000_000)
-
-
 def _micros(span: timedelta) -> int:
     return int(span.total_seconds() * 1_000_000)
-
-
-def _instant(stamp: int) -> datetime:
-    return datetime.fromtimestamp(stamp / 1_000_000, UTC)

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from spool import arrivals, sqlite
-from spool.arrivals import Arrivals, ClockReading, Gaps
 from spool.catalog_schema import (
     ASIDE,
     COLUMNS,
@@ -30,6 +29,7 @@ from spool.catalog_schema import (
     item_of,
     read_totals,
 )
+from spool.facts import Arrivals, ClockReading, Gaps
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -193,6 +193,11 @@ class Catalog:
         with self._read:
             found = arrivals.read(self._reader, device)
         return found[0] if found else None
+
+    def clocks_off(self, since: datetime, limit: int) -> list[Arrivals]:
+        """Devices seen since then whose clock is off, the worst first."""
+        with self._read:
+            return arrivals.clocks_off(self._reader, since, limit)
 
     def gaps(self, device: str, limit: int) -> Gaps | None:
         """Sequence numbers that never arrived; None if it has sent none."""

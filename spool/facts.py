@@ -1,4 +1,4 @@
-"""What the spool tells: of an upload, of a run, of the budget, of everything at once. Pure."""
+"""What the spool tells: of an upload, a device, a run, the budget, of everything at once. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spool.item import Count, Receipt
+
+CLOCK_OFF_SECONDS = 60
+"""From here on a device's clock is remarked upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,75 @@ class Facts:
     free_bytes: int
     disk_bytes: int
     free_inodes: int
+    clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """How far a device's clock was ahead of ours, in seconds; negative: behind.
+
+    Exact from a request's Date; otherwise from the time of capture, which lies in the past: then
+    the clock may be further ahead by as long as the image took to come.
+    """
+
+    offset_seconds: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Of one device, since the catalog was made."""
+
+    device: str
+    first_at: datetime
+    last_at: datetime
+    images: int
+    bytes: int
+    clock_offset_seconds: float | None = None
+    clock_exact: bool = False
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether its clock is far enough from ours to say so."""
+        offset = self.clock_offset_seconds
+        return offset is not None and abs(offset) >= CLOCK_OFF_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The series of sequence numbers that runs, and its gaps (first and last missing), oldest
+    first; ``missing`` counts all of them, also those beyond what was asked for."""
+
+    device: str
+    since: datetime
+    first: int
+    last: int
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One that was enrolled. ``tokens`` counts those that are valid now."""
+
+    name: str
+    urgent: bool  # it may mark images as urgent
+    added_at: datetime
+    revoked_at: datetime | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token in the only moment in which anybody can read it."""
+
+    device: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a valid token says of its bearer."""
+
+    device: str
+    urgent: bool

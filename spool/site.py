@@ -1,6 +1,6 @@
-"""What no file stands behind: runs, requests, a limit in force, what was learnt. Commits are FULL.
+"""What no file stands behind: devices, runs, requests, a limit in force, what was learnt.
 
-This is the owner's own data, and belongs in a backup; the catalog does not.
+Commits are FULL. This is the owner's own data, and belongs in a backup; the catalog does not.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import sqlite
+from spool import devices, sqlite
+from spool.devices import Devices
 from spool.facts import Run
 from spool.item import Count
+from spool.sqlite import instant, stamp
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -51,6 +53,7 @@ MIGRATIONS: Sequence[str] = (
         bytes INTEGER NOT NULL
     ) STRICT;
     """,
+    devices.TABLES,
 )
 KEEP_RUNS = 10_000
 
@@ -70,6 +73,7 @@ class Site:
     def __init__(self, path: Path) -> None:
         self._db = sqlite.connect(path, MIGRATIONS, full=True)
         self._lock = threading.Lock()
+        self.devices = Devices(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:
@@ -79,8 +83,8 @@ class Site:
         """Insert or update."""
         values = (
             run.id,
-            _stamp(run.started_at),
-            None if run.ended_at is None else _stamp(run.ended_at),
+            stamp(run.started_at),
+            None if run.ended_at is None else stamp(run.ended_at),
             run.trigger,
             run.outcome,
             run.exit_code,
@@ -111,7 +115,7 @@ class Site:
             return db.execute(
                 "UPDATE runs SET outcome = 'killed', ended_at = ?, message = 'it ended without a "
                 "word; its images were asked for again' WHERE outcome = ''",
-                (_stamp(now),),
+                (stamp(now),),
             ).rowcount
 
     def runs(self, limit: int) -> tuple[Run, ...]:
@@ -123,7 +127,7 @@ class Site:
                 (limit,),
             ).fetchall()
         return tuple(
-            Run(row[0], _instant(row[1]), None if row[2] is None else _instant(row[2]), *row[3:])
+            Run(row[0], instant(row[1]), None if row[2] is None else instant(row[2]), *row[3:])
             for row in rows
         )
 
@@ -131,7 +135,7 @@ class Site:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR IGNORE INTO requests (word, image, asked_at) VALUES (?, ?, ?)",
-                (word, image, _stamp(now)),
+                (word, image, stamp(now)),
             )
 
     def requests(self) -> list[Request]:
@@ -174,11 +178,3 @@ class Site:
             rows = self._db.execute("SELECT day, images, bytes FROM forgotten").fetchall()
         gone = [Count(images, size) for day, images, size in rows if not stands(day)]
         return sum(gone, Count())
-
-
-def _stamp(at: datetime) -> int:
-    return int(at.timestamp() * 1_000_000)
-
-
-def _instant(stamp: int) -> datetime:
-    return datetime.fromtimestamp(stamp / 1_000_000, UTC)

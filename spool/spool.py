@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from spool import durable, ledger, locks, names, place, units
@@ -15,7 +15,7 @@ from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
-from spool.facts import Accepted, BudgetUse, Cap, Facts
+from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
 from spool.item import Item, Metadata, Receipt, State
@@ -132,8 +132,15 @@ class Spool:
         """A file in tmp/ to receive into; a context manager."""
         return Incoming(self.files.tmp)
 
-    def accept(self, incoming: Incoming, device: str, meta: Metadata) -> Accepted:
-        """Make a received image ours: when this returns, it survives a power cut.
+    def accept(
+        self,
+        incoming: Incoming,
+        device: str,
+        meta: Metadata,
+        clock: ClockReading | None = None,
+    ) -> Accepted:
+        """Make a received image ours: when this returns, it survives a power cut. ``clock`` is
+        what its device's clock said, if it said so.
 
         IdentityConflict if its key names other bytes, MetadataTooLarge, DiskTrouble: then it is
         not acknowledged, and leaving ``incoming`` unlinks it.
@@ -145,15 +152,21 @@ class Spool:
                 if held is not None:
                     if held.sha256 != meta.sha256:
                         raise IdentityConflict(held)
+                    self.catalog.repeated(device, self.now(), meta.sequence, clock)
                     return Accepted(held, duplicate=True)
-                return self._publish(incoming, device, meta, attribute)
+                return self._publish(incoming, device, meta, attribute, clock)
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
             code = errno.ENOSPC if full else errno.EIO
             raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
 
     def _publish(
-        self, incoming: Incoming, device: str, meta: Metadata, attribute: bytes
+        self,
+        incoming: Incoming,
+        device: str,
+        meta: Metadata,
+        attribute: bytes,
+        clock: ClockReading | None,
     ) -> Accepted:
         name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
         folder = name.folder
@@ -164,7 +177,7 @@ class Spool:
                 self.catalog.leave(folder)
                 folder = name.folder
                 self._enter(folder)
-            self.catalog.add(name, meta)
+            self.catalog.add(name, meta, clock)
         except BaseException:
             # Linked and not acknowledged: the folder stays named, so that the next start finds it.
             if not incoming.published:
@@ -260,6 +273,7 @@ class Spool:
             free_bytes=free,
             disk_bytes=size,
             free_inodes=inodes,
+            clocks_off=tuple(self.catalog.clocks_off(self.now() - timedelta(days=1), 5)),
         )
 
 

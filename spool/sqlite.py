@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from spool.errors import SpoolUnfit
@@ -95,6 +96,16 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def stamp(at: datetime) -> int:
+    """An instant as our tables keep it: microseconds since 1970."""
+    return int(at.timestamp() * 1_000_000)
+
+
+def instant(stamp: int) -> datetime:
+    """The inverse of ``stamp``: aware, in UTC."""
+    return datetime.fromtimestamp(stamp / 1_000_000, UTC)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,9 @@ FOREIGN = {
 PURE = {
     "spool/budget.py", "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
-    "app/admission.py", "app/filenames.py", "app/kinds.py", "app/refusals.py", "app/verdict.py",
+    "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
+    "app/ends.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
+    "app/refusals.py", "app/verdict.py", "spool/forecast.py",
     "uploader/cron/line.py", "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
     "uploader/s3/keys.py", "uploader/run/pick.py", "uploader/s3/sender.py",
 }  # fmt: skip

@@ -27,6 +27,7 @@ from uploader.exits import Exit
 COMMANDS: Mapping[str, str] = {
     "config": "uploader.commands.config",
     "cron": "uploader.commands.cron",
+    "device": "uploader.commands.device",
     "drain": "uploader.commands.drain",
     "limit": "uploader.commands.limit",
     "list": "uploader.commands.list",

@@ -14,7 +14,12 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     """One receiver for all tests that do not need one of their own."""
-    with running(tmp_path_factory.mktemp("receiver"), receiver__max_image="1MB") as found:
+    settings = {
+        "receiver__max_image": "1MB",
+        "receiver__device_rate": "0",
+        "receiver__device_parallel": "0",
+    }
+    with running(tmp_path_factory.mktemp("receiver"), **settings) as found:
         yield found
 
 

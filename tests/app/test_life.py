@@ -211,7 +211,7 @@ def test_large_bodies_pass_through_a_small_memory(own: Path) -> None:
 
 def test_threads_wait_for_bytes_side_by_side(own: Path, photo: Photo) -> None:
     """Uploads that arrive at the same time do not queue behind one another."""
-    with running(own, receiver__threads="16") as receiver:
+    with running(own, receiver__threads="16", receiver__device_parallel="0") as receiver:
         begun = [begin_upload(receiver, photo()) for _ in range(8)]
         answers: list[Answer | None] = []
 

@@ -303,8 +303,9 @@ def test_a_problem_type_leads_to_its_row(receiver: Receiver) -> None:
 
 def test_who_comes_through_a_proxy(receiver: Receiver, photo: Photo) -> None:
     for header in ("Forwarded", "X_Forwarded_For", "X_Forwarded_Proto", "X_Real_IP"):
-        answer = check(receiver.post_raw(photo(), **{header: "127.0.0.1"}), 403, "forbidden")
+        answer = check(receiver.post_raw(photo(), **{header: "127.0.0.1"}), 401, "unauthorized")
         assert "receiver.auth" in answer.json["detail"]
+        assert "bearer" in answer.headers["www-authenticate"].lower()
 
 
 def test_a_network_that_is_not_allowed(own: Path, photo: Photo) -> None:

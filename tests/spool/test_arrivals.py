@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spool import arrivals, names
-from spool.arrivals import ClockReading
 from spool.catalog import Catalog
 from spool.catalog_schema import MIGRATIONS
+from spool.facts import Arrivals, ClockReading
 from spool.item import Metadata, State
 from spool.names import Name
 
@@ -189,7 +189,7 @@ def test_an_exact_reading_counts_over_a_late_one(catalog: Catalog) -> None:
     ("seconds", "off"), [(None, False), (59.0, False), (-59.0, False), (60.0, True), (-61.0, True)]
 )
 def test_a_clock_is_off_from_a_minute(seconds: float | None, off: bool) -> None:
-    assert arrivals.Arrivals("cam", AT, AT, 1, 1, seconds).clock_is_off is off
+    assert Arrivals("cam", AT, AT, 1, 1, seconds).clock_is_off is off
 
 
 def test_a_catalog_of_the_first_schema_gets_the_tables(tmp_path: Path) -> None:

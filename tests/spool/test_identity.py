@@ -155,12 +155,12 @@ def test_what_repair_or_a_run_does_before_the_answer_changes_nothing_of_it(
 ) -> None:
     real = spool.catalog.add
 
-    def after_repair(name: Name, meta: Metadata) -> None:
+    def after_repair(name: Name, meta: Metadata, clock: object) -> None:
         spool.catalog.restore(name, meta, State.WAITING, received=True)
-        real(name, meta)
+        real(name, meta, None)
 
-    def before_a_run(name: Name, meta: Metadata) -> None:
-        real(name, meta)
+    def before_a_run(name: Name, meta: Metadata, clock: object) -> None:
+        real(name, meta, None)
         upload_all(spool)
 
     for number, meanwhile in enumerate((after_repair, before_a_run)):

@@ -163,7 +163,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("receiver.upload_status", "ok", "200 to 201"),
     ("receiver.upload_status", 200.5, "200 to 201"),
     ("receiver.upload_status", True, "200 to 201"),
-    ("receiver.auth", "closed", "auto, open"),
+    ("receiver.auth", "closed", "auto, token, open"),
     ("receiver.allow", ["192.168.10.5/24"], "host bits"),
     ("receiver.allow", ["north"], "network"),
     ("receiver.allow", 5, "must be a list"),

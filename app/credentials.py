@@ -1,0 +1,106 @@
+"""Who sends: the device whose token came along, or somebody who needs none. Pure but for ``known``.
+
+``Authorization: Bearer`` (RFC 6750), or ``Basic`` (RFC 7617) with the device's name and its token
+as the password, for cameras that know nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.refusals import Refused
+from spool.facts import Credential
+
+_FORWARDED = re.compile(r"HTTP_(FORWARDED|X_FORWARDED(_.*)?|X_REAL_IP)")
+_HOW = "headgate device add makes one; receiver.auth says who needs none."
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who may send. ``device`` "" for somebody without a token, who may call itself anything."""
+
+    device: str = ""
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request presented: a token, and with Basic the name that goes with it."""
+
+    token: str
+    name: str = ""
+
+
+def is_forwarded(environ: Mapping[str, object]) -> bool:
+    """Whether a proxy passed the request on: then the peer's address says nothing of the sender."""
+    return any(_FORWARDED.fullmatch(name) for name in environ)
+
+
+def presented(authorization: str) -> Presented | None:
+    """What an Authorization header presents; None if there is none. Refused if it is no use."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    if not scheme:
+        return None
+    if scheme.lower() == "bearer" and rest.strip():
+        return Presented(rest.strip())
+    if scheme.lower() == "basic":
+        try:
+            name, found, token = (
+                base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+            )
+        except (binascii.Error, UnicodeDecodeError):
+            found = ""
+        if found:
+            return Presented(token, name)
+    raise Refused("unauthorized", reason="The Authorization header cannot be used.")
+
+
+def identify(
+    environ: Mapping[str, object],
+    auth: str,
+    allow: tuple[str, ...],
+    known: Callable[[str], Credential | None],
+) -> Sender:
+    """Whose request this is; Refused if it is nobody's who may send.
+
+    A token that came along counts under every ``auth``: one that is not valid is refused also where
+    none would have been needed. ``known`` gives the credential of a token.
+    """
+    shown = presented(str(environ.get("HTTP_AUTHORIZATION", "")))
+    if shown is not None:
+        credential = known(shown.token)
+        if credential is None:
+            raise Refused("unauthorized", reason="This token is not valid, or no longer.")
+        if shown.name and shown.name != credential.device:
+            raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
+        return Sender(credential.device, credential.urgent)
+    peer = _address(str(environ.get("REMOTE_ADDR", "")))
+    if auth == "open":
+        if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
+            raise Refused(
+                "forbidden", reason=f"{peer} is in none of the networks of receiver.allow."
+            )
+    elif auth == "token":
+        raise Refused("unauthorized", reason=f"Every device needs a token here: {_HOW}")
+    elif is_forwarded(environ):
+        raise Refused(
+            "unauthorized", reason=f"The request came through a proxy, so it needs a token: {_HOW}"
+        )
+    elif not peer.is_loopback:
+        raise Refused("unauthorized", reason=f"{peer} is another machine and needs a token: {_HOW}")
+    return Sender()
+
+
+def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        raise Refused("forbidden", reason="The sender's address cannot be told.") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address

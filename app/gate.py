@@ -1,0 +1,126 @@
+"""What stands before an upload: who sends, how often, whether there is room, whether it runs.
+
+All of it is asked before a byte of the body is read; what an upload was promised it holds until its
+request ends, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from app import admission, credentials
+from app.admission import Room
+from app.credentials import Sender
+from app.latch import Latch
+from app.rates import Intake, Rates
+from app.refusals import Refused
+from app.reservations import Reservation, Reservations
+from spool import forecast
+from spool.logs import get as get_log
+from spool.spool import Spool
+from spool.units import of_disk
+
+Environ = Mapping[str, Any]
+
+_RUNS = 20
+"""The latest runs: what a forecast goes by."""
+
+
+class Gate:
+    """One a receiver. Thread-safe."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        stopping: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        settings = spool.settings
+        self.latch = Latch(spool.probe, self._opened)
+        self.reservations = Reservations()
+        self.rates = Rates(
+            int(settings["receiver.device_rate"]),
+            int(settings["receiver.device_parallel"]),
+            monotonic,
+        )
+        self.intake = Intake(int(settings["receiver.intake"]), monotonic)
+        self._spool = spool
+        self._stopping = stopping
+        self._chance = chance
+
+    def identify(self, environ: Environ) -> Sender:
+        """Whose request this is; Refused if it is nobody's who may send."""
+        settings = self._spool.settings
+        return credentials.identify(
+            environ,
+            str(settings["receiver.auth"]),
+            settings["receiver.allow"],
+            lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
+        )
+
+    def room(self) -> Room:
+        """What is free on the spool's disk, and the floor."""
+        free, size, inodes = self._spool.free()
+        return Room(free, of_disk(self._spool.settings["spool.keep_free"], size), inodes)
+
+    def check_open(self, wanted: int) -> None:
+        """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""
+        self.check_running()
+        with self.reserved(wanted):
+            pass
+        if wait := self.intake.wait_seconds():
+            raise Refused("intake_spent", retry_after=wait)
+
+    def check_running(self) -> None:
+        """Refused while the receiver is stopping, or its disk is not trusted."""
+        if self._stopping():
+            raise Refused("stopping")
+        trouble = self.latch.trouble()
+        admission.latch(trouble is not None, trouble is not None and trouble.full)
+
+    def of_device(self, device: str) -> contextlib.AbstractContextManager[None]:
+        """Around one upload of this device; "" is nobody's, and not bounded."""
+        return self.rates.hold(device) if device else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def reserved(self, size: int) -> Iterator[Reservation]:
+        """Around an image of at most ``size`` bytes: disk that nobody else is promised."""
+
+        def admit(reserved_bytes: int, reserved_images: int) -> None:
+            admission.room(size, self.room(), reserved_bytes, reserved_images)
+
+        try:
+            held = self.reservations.hold(size, admit)
+        except Refused as refused:
+            raise self._when_there_is_room(refused) from None
+        with held:
+            yield held
+
+    def _when_there_is_room(self, refused: Refused) -> Refused:
+        """The same with the time at which runs will have made room, where that can be told."""
+        wait = forecast.wait_for_room(
+            int(refused.facts.get("missing", 0)),
+            self._spool.site.runs(_RUNS),
+            self._spool.now(),
+            int(self._spool.settings["uplink.interval"]),
+            self._chance(),
+        )
+        return refused if wait is None else Refused("disk_full", **refused.facts, retry_after=wait)
+
+    @contextlib.contextmanager
+    def let_in(self, size: int, received: Callable[[], int]) -> Iterator[None]:
+        """Around a body of ``size`` bytes, counted against what the site may take in; what was not
+        ``received`` at its end is given back."""
+        self.intake.take(size)
+        try:
+            yield
+        finally:
+            self.intake.give_back(max(0, size - received()))
+
+    def _opened(self) -> None:
+        get_log().warning("disk.trusted", reason="its probes have passed")

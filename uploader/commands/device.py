@@ -1,0 +1,250 @@
+"""``headgate device``: who may send, by a token of its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from spool import logs
+from spool.devices import DeviceTrouble
+from spool.facts import Arrivals, Device, Gaps, Token
+from spool.spool import Spool
+from spool.units import UnitError, human_duration, human_size, parse_duration
+from uploader.cli import Context, fail, print_json
+from uploader.exits import Exit
+from uploader.run.owner import become_owner
+
+_MOST = 10_000
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@click.group()
+def command() -> None:
+    """Enrol devices, and give each a token of its own."""
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--urgent", is_flag=True, help="These may mark images as urgent.")
+@click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def add(
+    context: Context, names: tuple[str, ...], urgent: bool, out: str | None, as_json: bool
+) -> None:
+    """Enrol devices, all or none, and print a token for each: nobody can read it later. A whole
+    fleet in one command: device add "cam-{001..200}" --out tokens.csv"""
+    wanted = expanded(names)
+    with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
+        tokens.made = spool.site.devices.add(wanted, spool.now(), urgent=urgent)
+        logs.get().info("device.added", devices=len(wanted), urgent=urgent)
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option(
+    "--overlap", metavar="1d", default="1d", show_default=True, help="How long the old one is good."
+)
+@click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def rotate(
+    context: Context, names: tuple[str, ...], overlap: str, out: str | None, as_json: bool
+) -> None:
+    """Give devices new tokens, all or none; the old ones stay good for a while."""
+    try:
+        span = timedelta(seconds=parse_duration(overlap))
+    except UnitError as error:
+        fail(f"--overlap: {error}", Exit.USAGE)
+    wanted = expanded(names)
+    with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
+        tokens.made = spool.site.devices.rotate(wanted, spool.now(), span)
+        logs.get().info("device.rotated", devices=len(wanted), overlap=overlap)
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
+    """End all tokens of devices at once: their next request is refused. Their images stay."""
+    become_owner(context.settings.spool)
+    logs.configure()
+    wanted = expanded(names)
+    with context.spool() as spool:
+        try:
+            spool.site.devices.revoke(wanted, spool.now())
+        except DeviceTrouble as trouble:
+            fail(str(trouble))
+        logs.get().info("device.revoked", devices=len(wanted))
+    if as_json:
+        print_json({"revoked": wanted})
+    else:
+        click.echo(f"revoked: {', '.join(wanted)}")
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_(context: Context, as_json: bool) -> None:
+    """List devices: enrolled or not, when each was last seen, how much it sent, how far its clock
+    is off, and how many of its sequence numbers are missing."""
+    with context.spool() as spool:
+        rows = _rows(spool)
+        now = spool.now()
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    for line in _table([_HEAD, *(_cells(row, now) for row in rows)]):
+        click.echo(line)
+
+
+def expanded(names: Sequence[str]) -> list[str]:
+    """``cam-{001..003}`` as the shell's braces would have it, for where it is quoted or the shell
+    has none."""
+    found: list[str] = []
+    for name in names:
+        braces = _BRACES.search(name)
+        if braces is None:
+            found.append(name)
+            continue
+        first, last = int(braces[1]), int(braces[2])
+        if last < first or last - first >= _MOST:
+            fail(f"{name}: from low to high, and at most {_MOST:,} at once", Exit.USAGE)
+        padded = braces[1].startswith("0") or braces[2].startswith("0")
+        width = max(len(braces[1]), len(braces[2])) if padded else 0
+        inner = [
+            f"{name[: braces.start()]}{number:0{width}}{name[braces.end() :]}"
+            for number in range(first, last + 1)
+        ]
+        found += expanded(inner)
+    if len(found) > _MOST:
+        fail(f"at most {_MOST:,} devices at once", Exit.USAGE)
+    return found
+
+
+class _Tokens:
+    """Tokens on their way to whoever asked: made once, and then nobody can read them again.
+
+    The file is made before anything is enrolled, so that a full disk or a wrong path loses none.
+    """
+
+    def __init__(self, context: Context, out: str | None, as_json: bool) -> None:
+        self.made: list[Token] = []
+        self._out, self._as_json = out, as_json
+        self._fd = _new_file(out) if out else -1
+        become_owner(context.settings.spool)
+        logs.configure()
+
+    def __enter__(self) -> _Tokens:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is not None or not self.made:
+            self._discard()
+            if isinstance(error, DeviceTrouble):
+                fail(str(error))
+            return
+        if self._out:
+            with os.fdopen(self._fd, "w", encoding="utf-8") as file:
+                file.write(self._text())
+            click.echo(f"{len(self.made)} tokens are in {self._out}; keep it secret", err=True)
+        else:
+            click.echo(self._text(), nl=False)
+
+    def _discard(self) -> None:
+        if self._out:
+            os.close(self._fd)
+            Path(self._out).unlink(missing_ok=True)
+
+    def _text(self) -> str:
+        if self._as_json:
+            import json
+
+            return json.dumps([{"device": t.device, "token": t.secret} for t in self.made]) + "\n"
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("device", "token"))
+        writer.writerows((token.device, token.secret) for token in self.made)
+        return text.getvalue()
+
+
+def _new_file(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        fail(f"{path} is there already; name a new file, or move that one away")
+    except OSError as error:
+        fail(f"{path} cannot be made: {error.strerror}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    device: str
+    enrolled: Device | None
+    seen: Arrivals | None
+    missing: int | None
+
+
+def _rows(spool: Spool) -> list[_Row]:
+    enrolled = {device.name: device for device in spool.site.devices.all(spool.now())}
+    seen = {arrivals.device: arrivals for arrivals in spool.catalog.arrivals()}
+
+    def missing(gaps: Gaps | None) -> int | None:
+        return None if gaps is None else gaps.missing
+
+    return [
+        _Row(name, enrolled.get(name), seen.get(name), missing(spool.catalog.gaps(name, 0)))
+        for name in sorted(enrolled.keys() | seen.keys())
+    ]
+
+
+_HEAD = ("DEVICE", "TOKEN", "LAST SEEN", "IMAGES", "BYTES", "CLOCK", "MISSING")
+
+
+def _cells(row: _Row, now: datetime) -> tuple[str, ...]:
+    seen = row.seen
+    return (
+        row.device,
+        _token(row.enrolled),
+        "never" if seen is None else f"{human_duration((now - seen.last_at).total_seconds())} ago",
+        "0" if seen is None else f"{seen.images:,}",
+        "0" if seen is None else human_size(seen.bytes),
+        "" if seen is None else _clock(seen),
+        "" if row.missing is None else f"{row.missing:,}",
+    )
+
+
+def _token(device: Device | None) -> str:
+    if device is None:
+        return "none"
+    if device.revoked_at is not None:
+        return "revoked"
+    count = "" if device.tokens == 1 else f" x {device.tokens}"
+    return ("urgent" if device.urgent else "valid") + count
+
+
+def _clock(seen: Arrivals) -> str:
+    offset = seen.clock_offset_seconds
+    if offset is None:
+        return ""
+    if not seen.clock_is_off:
+        return "right"
+    way = "ahead" if offset > 0 else "behind"
+    return f"{'' if seen.clock_exact else 'about '}{human_duration(abs(offset))} {way}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
