@@ -8,11 +8,13 @@ bytes and inodes less what is reserved, the site's intake.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.refusals import Refused
 
 MAX_HEADERS = 32
+MAX_HEADER = 8192
 FORM_OVERHEAD = 128 * 1024
 """Bytes that a form may need beside its image: fields, boundaries, part headers."""
 
@@ -34,10 +36,10 @@ class Room:
     free_inodes: int
 
 
-def headers(count: int) -> None:
-    """At most ``MAX_HEADERS`` header lines."""
-    if count > MAX_HEADERS:
-        raise Refused("too_many_headers", limit=MAX_HEADERS)
+def headers(sizes: Sequence[int]) -> None:
+    """At most ``MAX_HEADERS`` header lines, of at most ``MAX_HEADER`` bytes each."""
+    if len(sizes) > MAX_HEADERS or max(sizes, default=0) > MAX_HEADER:
+        raise Refused("too_many_headers", limit=MAX_HEADERS, bytes=MAX_HEADER)
 
 
 def latch(tripped: bool, full: bool) -> None:

@@ -23,6 +23,19 @@ def _decoded(raw: bytes) -> str:
         return raw.decode("cp1252", "replace")  # what senders that say Latin-1 mean
 
 
+def _percent_encoded(text: str) -> str | None:
+    """The name, if it was percent-encoded as a whole (RFC 7578, 4.2: a sender may; aiohttp does).
+
+    Only bytes beyond ASCII, encoded and valid UTF-8 together, tell that from a name with a % in it.
+    """
+    if not text.isascii() or not re.search(r"%[89A-Fa-f][0-9A-Fa-f]", text):
+        return None
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _base(name: str) -> str:
     """Without control characters and without the folders that some clients send along."""
     return _CONTROL.sub("", re.split(r"[/\\]", name)[-1])
@@ -40,6 +53,8 @@ def file_name(disposition: str) -> str:
         return ""
     text = plain[1] if plain[1] is not None else plain[2]
     text = re.sub(r"\\([\"\\])", r"\1", text)
+    if (whole := _percent_encoded(text)) is not None:
+        return _base(whole)
     text = re.sub(r"%22|%0[DAda]", lambda match: _HTML[match[0]], text)
     return _base(_decoded(text.encode("latin-1", "replace")))
 

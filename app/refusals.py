@@ -230,8 +230,8 @@ _ROWS = (
     Refusal(
         "too_many_headers",
         431,
-        "There are too many headers",
-        "A request may have {limit} header lines.",
+        "There are too many or too long headers",
+        "A request may have {limit} header lines of {bytes} bytes each.",
     ),
     Refusal(
         "internal",

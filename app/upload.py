@@ -50,7 +50,7 @@ class Uploads:
         body: Body | None = None
         try:
             sender = self.gate.identify(environ)
-            admission.headers(sum(name.startswith("HTTP_") for name in environ))
+            admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
             length = admission.framing(
                 environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
             )

@@ -278,7 +278,7 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
     rows = dict(tables(RELIABILITY, "what", "limit"))
     numbers = {what: [int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", limit)]
                for what, limit in rows.items()}  # fmt: skip
-    assert numbers["header lines of a request"] == [admission.MAX_HEADERS]
+    assert numbers["header lines of a request"] == [admission.MAX_HEADERS, admission.MAX_HEADER]
     assert numbers["a form"] == [
         intake.PARTS_MAX, intake.PART_HEADERS_MAX, intake.FIELD_BYTES_MAX // 1024,
     ]  # fmt: skip

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import importlib.util
+import json
+import re
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +35,6 @@ def run(*command: str, cwd: Path | None = None) -> str:
 
 
 def last_receipt(text: str) -> dict[str, object]:
-    import json
-
     found = json.loads(text.splitlines()[-1])
     assert isinstance(found, dict)
     assert found["state"] == "waiting", found
@@ -181,3 +185,76 @@ def test_python_requests(receiver: Receiver) -> None:
             timeout=20,
         )
     check_stored(receiver, answer.json(), "")
+
+
+def test_httpx(receiver: Receiver) -> None:
+    import httpx
+
+    for name, how in (
+        ("Küche 1.jpg", {"files": {"image": ("Küche 1.jpg", PHOTO.read_bytes(), "image/jpeg")}}),
+        ("", {"content": PHOTO.read_bytes(), "headers": {"Content-Type": "image/jpeg"}}),
+    ):
+        with httpx.Client(timeout=20) as client:
+            answer = client.post(receiver.url + "/images", **how)  # type: ignore[arg-type]
+        assert answer.status_code == 201
+        check_stored(receiver, answer.json(), name)
+
+
+def test_aiohttp_sends_one_form_with_its_length_and_one_chunked(receiver: Receiver) -> None:
+    import asyncio
+
+    import aiohttp
+
+    async def chunks() -> AsyncIterator[bytes]:
+        data = PHOTO.read_bytes()
+        for at in range(0, len(data), 10_000):
+            yield data[at : at + 10_000]
+
+    async def send() -> list[Any]:
+        answers = []
+        async with aiohttp.ClientSession() as session:
+            for content in (PHOTO.read_bytes(), chunks()):
+                form = aiohttp.FormData()
+                form.add_field("device", "cam-aiohttp")
+                payload = content if isinstance(content, bytes) else AsyncIterablePayload(content)
+                form.add_field("image", payload, filename="Küche 1.jpg", content_type="image/jpeg")
+                async with session.post(receiver.url + "/uploadImage", data=form) as answer:
+                    answers.append((answer.status, await answer.json()))
+        return answers
+
+    from aiohttp.payload import AsyncIterablePayload
+
+    (first, receipt), (second, again) = asyncio.run(send())
+    assert (first, second) == (201, 200)  # the same image of the same device
+    check_stored(receiver, receipt, "Küche 1.jpg")
+    assert again["id"] == receipt["id"]
+
+
+PAGE = """<!doctype html><meta charset="utf-8">
+<form method="post" enctype="multipart/form-data" action="{url}/uploadImage">
+<input name="device" value="cam-browser"><input type="file" name="image"></form>
+<script>
+const bytes = Uint8Array.from(atob("{image}"), c => c.charCodeAt(0)), chosen = new DataTransfer();
+chosen.items.add(new File([bytes], "Küche \\"1\\".jpg", {{type: "image/jpeg"}}));
+document.querySelector("[type=file]").files = chosen.files;
+document.querySelector("form").submit();
+</script>"""
+
+
+def test_a_form_in_a_browser(receiver: Receiver, tmp_path: Path) -> None:
+    """As a person posts one by hand: a page with a file field, submitted in headless Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    page = tmp_path / "form.html"
+    image = base64.b64encode(PHOTO.read_bytes()).decode()
+    page.write_text(PAGE.format(url=receiver.url, image=image), encoding="utf-8")
+    text = run(
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--disable-quic", f"--user-data-dir={tmp_path / 'profile'}"),
+        *("--virtual-time-budget=10000", "--dump-dom", page.as_uri()),
+    )
+    found = re.search(r"\{.*\}", html.unescape(text))
+    assert found, text
+    check_stored(receiver, json.loads(found[0]), 'Küche "1".jpg')

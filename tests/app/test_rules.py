@@ -115,6 +115,9 @@ def test_a_file_name_in_extended_notation(name: str) -> None:
         ('form-data; name="image"; filename="a%22b.jpg"', 'a"b.jpg'),
         ('form-data; name="image"; filename="100%25.jpg"', "100%25.jpg"),
         ('form-data; name="image"; filename="a%0D%0Ab.jpg"', "ab.jpg"),
+        ('form-data; name="image"; filename="K%C3%BCche%201.jpg"', "Küche 1.jpg"),  # aiohttp
+        ('form-data; name="image"; filename="80%FF.jpg"', "80%FF.jpg"),
+        ('form-data; name="image"; filename="ü%C3%BC.jpg"', "ü%C3%BC.jpg"),
         ('form-data; name="image"; filename="C:\\photos\\a.jpg"', "a.jpg"),
         ('form-data; name="image"; filename="../a.jpg"', "a.jpg"),
         ('form-data; name="image"; filename=".."', ".."),
