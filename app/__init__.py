@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
+from app.metrics import Metrics
 from app.pages import add_pages
 from app.routes import add_routes
 from app.stalls import Stalls
@@ -26,6 +27,7 @@ def create_app(
     app = Flask("app", static_folder="static", template_folder="templates")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     uploads = Uploads(spool, stalls if stalls is not None else Stalls(), stopping)
-    add_routes(app, uploads)
+    metrics = Metrics(spool, uploads.gate)
+    add_routes(app, uploads, metrics)
     add_pages(app, uploads)
     return app

@@ -79,6 +79,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
     handshake = _operation("The handshake", {"200": _json("Limits")}, ("unauthorized",))
     page = {"200": {"description": "The page.", "content": {"text/html": {"schema": _TEXT}}}}
     facts = {"200": _json({"type": "object"})}
+    metrics = {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": _TEXT}}}}
     return {
         "/uploadImage": {
             "post": _upload(multipart, status, (*_ANY_UPLOAD, *_FORM)),
@@ -110,6 +111,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "get": _operation("What a refusal means", facts, ("not_found",)),
         },
         "/": {"get": _operation("The status page", page)},
+        "/metrics": {"get": _operation("For Prometheus", metrics)},
         "/status.json": {"get": _operation("The same facts", facts)},
         "/openapi.json": {"get": _operation("This document", facts)},
     }

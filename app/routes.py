@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 
 from flask import Flask, Response, request
@@ -11,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from app import answers, openapi
 from app.credentials import Sender
 from app.handshake import cached, limits
+from app.metrics import CONTENT_TYPE, Metrics
 from app.refusals import Refused
 from app.upload import Uploads
 from spool.logs import get as get_log
@@ -21,16 +23,22 @@ GAPS_MAX = 1000
 _REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
 
 
-def add_routes(app: Flask, uploads: Uploads) -> None:
+def add_routes(app: Flask, uploads: Uploads, metrics: Metrics) -> None:
     """Uploads, receipts, the handshake and the two checks."""
+
+    def receive(*, raw_allowed: bool) -> Response:
+        began = time.monotonic()
+        response = uploads.receive(request.environ, raw_allowed)
+        metrics.acknowledged(time.monotonic() - began)
+        return response
 
     @app.post("/uploadImage", provide_automatic_options=False)
     def upload_image() -> Response:
-        return uploads.receive(request.environ, raw_allowed=False)
+        return receive(raw_allowed=False)
 
     @app.post("/images", provide_automatic_options=False)
     def images() -> Response:
-        return uploads.receive(request.environ, raw_allowed=True)
+        return receive(raw_allowed=True)
 
     @app.route("/uploadImage", methods=["OPTIONS"], endpoint="options_upload_image")
     @app.route("/images", methods=["OPTIONS"], endpoint="options_images")
@@ -70,6 +78,10 @@ def add_routes(app: Flask, uploads: Uploads) -> None:
         uploads.gate.check_open(uploads.max_image)
         return _uncached(answers.document({"accepting": True}))
 
+    @app.get("/metrics")
+    def scrape() -> Response:
+        return _uncached(Response(metrics.exposition(), content_type=CONTENT_TYPE))
+
     @app.get("/problems/<code>")
     def problem(code: str) -> Response:
         return answers.problem_page(code)
@@ -80,7 +92,7 @@ def add_routes(app: Flask, uploads: Uploads) -> None:
         response.headers["Cache-Control"] = "max-age=60"
         return response
 
-    _add_errors(app)
+    _add_errors(app, metrics)
 
 
 def _limits(uploads: Uploads) -> Response:
@@ -100,8 +112,12 @@ def _uncached(response: Response) -> Response:
     return response
 
 
-def _add_errors(app: Flask) -> None:
+def _add_errors(app: Flask, metrics: Metrics) -> None:
     log = get_log()
+
+    def refusal(error: Refused) -> Response:
+        metrics.refused(error.refusal.code)
+        return answers.refusal(error)
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:
@@ -112,7 +128,7 @@ def _add_errors(app: Flask) -> None:
             peer=request.remote_addr or "",
             reason=error.sentence,
         )
-        return answers.refusal(error)
+        return refusal(error)
 
     @app.errorhandler(HTTPException)
     def flask_error(error: HTTPException) -> Response:
@@ -120,18 +136,18 @@ def _add_errors(app: Flask) -> None:
         if 300 <= status < 400 and error.response is not None:
             return Response(status=status, headers=error.get_headers())
         if status == 404:
-            return answers.refusal(Refused("not_found"))
+            return refusal(Refused("not_found"))
         if status == 405:
             allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-            return answers.refusal(Refused("method_not_allowed", allowed=allowed))
+            return refusal(Refused("method_not_allowed", allowed=allowed))
         if status < 500:
-            return answers.refusal(Refused("bad_request", reason=error.name.lower()))
+            return refusal(Refused("bad_request", reason=error.name.lower()))
         return mistake(error)
 
     @app.errorhandler(Exception)
     def mistake(error: Exception) -> Response:
         log.error("request.failed", path=request.path, exc_info=error)
-        return answers.refusal(Refused("internal"))
+        return refusal(Refused("internal"))
 
     @app.after_request
     def plain(response: Response) -> Response:

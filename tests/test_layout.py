@@ -29,6 +29,7 @@ FOREIGN = {
     "werkzeug": {"app", "uploader/s3_local"},
     "granian": {"app"},
     "multipart": {"app"},
+    "prometheus_client": {"app"},
     "boto3": {"uploader", "dev", "bench"},
     "botocore": {"uploader", "dev", "bench"},
     "moto": {"uploader/s3_local"},
