@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spool import arrivals, sqlite
+from spool import arrivals, flow, sqlite
 from spool.catalog_schema import (
     ASIDE,
     COLUMNS,
@@ -29,7 +29,7 @@ from spool.catalog_schema import (
     item_of,
     read_totals,
 )
-from spool.facts import Arrivals, ClockReading, Gaps
+from spool.facts import Arrivals, ClockReading, Flow, Gaps
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -150,6 +150,7 @@ class Catalog:
         with self._write, sqlite.transaction(self._writer) as db:
             if insert(db, name, meta, WAITING, unknown=False):
                 count_received(db, Count(1, meta.size), name.folder)
+                flow.received(db, name.received_at, Count(1, meta.size))
                 arrivals.note(db, name.device, name.received_at, meta, clock)
 
     def restore(
@@ -172,6 +173,7 @@ class Catalog:
             if new and received:
                 count_received(db, Count(1, meta.size), name.folder)
             if new:
+                flow.received(db, name.received_at, Count(1, meta.size))
                 arrivals.found(db, name.device, name.received_at, meta)
         return new
 
@@ -361,6 +363,23 @@ class Catalog:
                 f"SELECT min(next_attempt_at) FROM images WHERE state = {RETRY}"
             ).fetchone()
         return None if row[0] is None else datetime.fromtimestamp(row[0], UTC)
+
+    def finished(self, items: Sequence[Item], now: datetime) -> None:
+        """These are in the bucket, and their receipts say so: forget them, and count them."""
+        with self._write, sqlite.transaction(self._writer) as db:
+            db.executemany("DELETE FROM images WHERE id = ?", [(item.id,) for item in items])
+            flow.uploaded(db, now, Count(len(items), sum(item.size for item in items)))
+
+    def note_sent(self, size: int, now: datetime) -> None:
+        """A run let so many bytes out since it last said so. Old minutes go on the way."""
+        with self._write, sqlite.transaction(self._writer) as db:
+            flow.sent(db, now, size)
+            flow.forget(db, now - flow.KEEP)
+
+    def flow(self, since: datetime, step_minutes: int) -> list[Flow]:
+        """What came in and went out since then."""
+        with self._read:
+            return flow.read(self._reader, since, step_minutes)
 
     def drop(self, ids: Iterable[str]) -> None:
         """Forget images whose receipts say that they are uploaded."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import arrivals, names
+from spool import arrivals, flow, names
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -74,6 +74,8 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX images_urgent ON images (device, arrival) WHERE state = 0 AND urgent = 1;
     """
     + arrivals.TABLES,
+    # What came in and went out, minute by minute.
+    flow.TABLES,
 )
 
 COLUMNS = (

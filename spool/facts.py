@@ -38,6 +38,17 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """What came in and went out in some minutes from ``at`` on. ``sent_bytes`` are the wire's."""
+
+    at: datetime
+    minutes: int
+    received: Count
+    uploaded: Count
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cap:
     """Bytes a second that may leave; with a ``headgate limit`` in force, why and until when."""
 

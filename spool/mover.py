@@ -76,7 +76,7 @@ class Mover:
         gone = [item.id for item, _ in proved if not self._files.in_done(item.name).exists()]
         for day in {item.name.day for item, _ in proved if item.id in gone}:
             self._receipts.mark_pruned(day, gone)
-        self._catalog.drop(item.id for item, _ in proved)
+        self._catalog.finished([item for item, _ in proved], now)
 
     def set_aside(self, item: Item, reason: str, now: datetime) -> None:
         """It needs a person: to aside/, the reason with it."""
