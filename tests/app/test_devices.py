@@ -123,7 +123,10 @@ def test_a_wrong_token_is_told_before_the_body_and_while_it_is_sent(
                Expect="100-continue")  # fmt: skip
     check(guarded.send(top), 401, "unauthorized")
     top = head("POST", "/images", Content_Type="image/jpeg", Content_Length="5000000")
-    check(guarded.send(top, bytes(5_000_000)), 401, "unauthorized")
+    with guarded.connect() as connection:
+        connection.sendall(top + bytes(5_000_000))  # no reset while it is sent
+        check(read_answer(connection), 401, "unauthorized")
+        assert connection.recv(1) == b""  # and none behind the answer, which could destroy it
 
 
 # -- urgent
@@ -193,6 +196,18 @@ def test_the_sites_intake(own: Path, photo: Photo) -> None:
         assert (limits.json["accepting"], limits.json["reason"]) == (False, "intake_spent")
         assert 0 < limits.json["retry_after"] <= refused.json["retry_after"]
         assert limits.headers["cache-control"] == f"max-age={limits.json['retry_after']}"
+
+
+def test_what_an_upload_promised_and_never_sent_is_not_counted(own: Path, photo: Photo) -> None:
+    with running(own, receiver__intake="200kB/s") as receiver:
+        top = head("POST", "/images", Content_Type="image/jpeg", Content_Length="15000000")
+        with receiver.connect() as connection:
+            connection.sendall(top + photo()[:1000])
+            wait_until(lambda: bool(receiver.half_received()))
+            check(receiver.post_raw(photo()), 503, "intake_spent")
+        receiver.await_empty_tmp()
+        wait_until(lambda: receiver.get("/readyz").status == 200)
+        check(receiver.post_raw(photo()), 201)
 
 
 # -- what was promised of the bytes

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.kinds import Watcher
-from tests.app.live import PHOTOS, Receiver, part, running
+from tests.app.live import PHOTOS, Receiver, head, part, running
+from tests.app.test_cuts import wait_until
 from tests.app.test_kinds import box
 
 WIDTH, HEIGHT = 97, 63
@@ -157,6 +158,18 @@ def test_an_image_that_declares_too_much_is_refused_while_it_can_be_taken_again(
         assert receiver.get("/limits").json["max_pixels"] == limit
         assert len(receiver.images()) == 1
         assert receiver.half_received() == []
+
+
+def test_it_is_refused_by_its_first_bytes(own: Path) -> None:
+    """The rest is not waited for: here it never comes."""
+    with running(own, receiver__max_pixels="100") as receiver, receiver.connect() as connection:
+        image = pillow("JPEG", progressive=True) + bytes(500_000)
+        top = head("POST", "/images", image, Content_Type="image/jpeg")
+        connection.sendall(top + image[:100_000])
+        wait_until(lambda: any(event.get("code") for event in receiver.events))
+        assert [event["code"] for event in receiver.events if "code" in event] == [
+            "too_many_pixels"
+        ]
 
 
 def post_form(receiver: Receiver, image: bytes):  # type: ignore[no-untyped-def]

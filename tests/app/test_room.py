@@ -16,7 +16,18 @@ import pytest
 
 from app.admission import SPARE_BYTES, SPARE_INODES
 from app.reservations import BLOCK, on_disk
-from tests.app.live import Answer, Receiver, running
+from tests.app.live import (
+    FORM_TYPE,
+    Answer,
+    Receiver,
+    chunked,
+    form,
+    head,
+    part,
+    read_answer,
+    running,
+)
+from tests.app.test_cuts import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -140,9 +151,26 @@ def test_no_inodes_left(own: Path) -> None:
             assert receiver.post_raw(image(1000)).status == 201
 
 
-def test_a_chunked_form_reserves_the_largest_image(own: Path) -> None:
-    from tests.app.live import FORM_TYPE, chunked, form, head, part
+def test_an_upload_in_flight_is_promised_one_inode_and_no_second(own: Path) -> None:
+    with disk(own, 16, "-N", "64") as point:
+        with running(point, spool__keep_free="0B", receiver__max_image="250kB") as receiver:
+            assert receiver.post_raw(image(0)).status == 201
+            top = head("POST", "/images", image(1), Content_Type="image/jpeg")
+            with receiver.connect() as connection:
+                connection.sendall(top + image(1)[:70_000])
+                wait_until(lambda: bool(receiver.half_received()))
+                for number in range(os.statvfs(point).f_favail - SPARE_INODES - 1):
+                    (point / f"filler-{number}").touch()
+                assert os.statvfs(point).f_favail == SPARE_INODES + 1
+                assert receiver.post_raw(image(2)).status == 201
+                assert receiver.post_raw(image(3)).status == 507
+                connection.sendall(image(1)[70_000:])
+                answer = read_answer(connection)
+                assert answer is not None
+                assert answer.status == 201
 
+
+def test_a_chunked_form_reserves_the_largest_image(own: Path) -> None:
     with disk(own, 32) as point:
         settings = {"spool__keep_free": "0B", "receiver__max_image": "4MB"}
         with running(point, **settings) as receiver:

@@ -197,3 +197,14 @@ def test_a_receipt_is_found_by_id_and_by_digest_in_every_state(spool: Spool, clo
     assert spool.receipt("20261123T160400.000001Z_cam-1_0123456789abcdef") is None
     assert spool.receipt("0" * 64) is None
     assert spool.receipt("no id at all") is None
+
+
+def test_a_device_that_repeats_itself_is_alive(spool: Spool, clock: Clock) -> None:
+    put(spool, b"image", sequence=7)
+    first = spool.catalog.arrivals_of("cam-1")
+    clock.advance(minutes=5)
+    assert put(spool, b"image", sequence=7).duplicate
+    again = spool.catalog.arrivals_of("cam-1")
+    assert first is not None
+    assert again is not None
+    assert (again.images, again.last_at > first.last_at) == (1, True)
