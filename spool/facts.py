@@ -49,6 +49,26 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """An instant that is expected, the earliest that is likely, and the latest: None, if never."""
+
+    at: datetime
+    earliest: datetime
+    latest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When no image waits any more and when the disk is full; None: not within two weeks, or not
+    while the uplink is down. Rates are bytes of images."""
+
+    empty: Estimate | None = None
+    full: Estimate | None = None
+    received_per_second: float = 0.0
+    carried_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cap:
     """Bytes a second that may leave; with a ``headgate limit`` in force, why and until when."""
 

@@ -1,15 +1,143 @@
-"""What will be, from what was: when waiting helps. Pure."""
+"""What will be, from what was: when the backlog is gone, when the disk is full, when waiting helps.
+
+Pure, and the one place for it: the page, ``headgate status``, metrics, ``make drain`` and the
+receiver's Retry-After all ask here. The backlog is moved on minute by minute: by what comes in at
+that hour of the day, less what may go out then.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spool.facts import Run
+from spool.facts import Estimate, Flow, Forecast, Run
 
 _INTERVALS = 6
 """How far back runs still say something about the next ones."""
+_BUSY_MINUTES = 3
+"""So many minutes with a backlog from start to end tell what the network carries."""
+_STEP = timedelta(minutes=1)
+_LONG_STEP = timedelta(minutes=15)
+_MINUTES_BY_ONE = 240
+_HORIZON = timedelta(days=14)
+_DOUBT_LEAST, _DOUBT_MOST = 0.02, 0.5
+_HISTORY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a forecast goes by."""
+
+    now: datetime
+    waiting_bytes: int
+    room_bytes: int  # above the floor, with the copies that may be pruned
+    rate_at: Callable[[datetime], int]  # bytes a second that images may use at an instant
+    minutes: Sequence[Flow]  # the last intervals, minute by minute, the present one left out
+    hours: Sequence[Flow]  # the last days, hour by hour, the present one left out
+    uplink_down: bool = False
+
+
+def forecast(outlook: Outlook) -> Forecast:
+    """When the backlog is gone and when the disk is full, each with how early and how late."""
+    came, doubt = _arrivals(outlook)
+    carried = _carried(outlook)
+
+    def at(change: float) -> tuple[datetime | None, datetime | None]:
+        return _walk(outlook, lambda when: came(when) * (1 + change), carried)
+
+    empty, full = at(0.0)
+    calm, _ = at(-doubt)
+    late, soon = at(doubt)
+    _, never = at(-doubt)
+    return Forecast(
+        empty=None
+        if outlook.uplink_down or empty is None
+        else Estimate(empty, calm or empty, late),
+        full=None if full is None else Estimate(full, soon or full, never),
+        received_per_second=came(outlook.now),
+        carried_per_second=0.0 if outlook.uplink_down else carried(outlook.now),
+    )
+
+
+def _arrivals(outlook: Outlook) -> tuple[Callable[[datetime], float], float]:
+    """Bytes a second that will come in at an instant, and the part of it that is in doubt.
+
+    Lately's rate; once there is a day of history, each hour of the day has its own, scaled by how
+    lately compares with that hour's.
+    """
+    lately = [flow.received.bytes / (60 * flow.minutes) for flow in _filled(outlook)]
+    if not lately:
+        return (lambda _when: 0.0), _DOUBT_MOST
+    mean = statistics.fmean(lately)
+    spread = statistics.pstdev(lately) / math.sqrt(len(lately)) / mean if mean else _DOUBT_MOST
+    doubt = min(_DOUBT_MOST, max(_DOUBT_LEAST, 2 * spread))
+    by_hour: dict[int, list[float]] = {}
+    for flow in outlook.hours:
+        by_hour.setdefault(flow.at.hour, []).append(flow.received.bytes / (60 * flow.minutes))
+    if not outlook.hours or outlook.now - outlook.hours[0].at < _HISTORY or len(by_hour) < 24:
+        return (lambda _when: mean), doubt
+    usual = {hour: statistics.fmean(found) for hour, found in by_hour.items()}
+    here = usual[outlook.now.hour]
+    return (lambda when: mean if not here else usual[when.hour] * mean / here), doubt
+
+
+def _filled(outlook: Outlook) -> list[Flow]:
+    """The last minutes, those in which nothing happened included."""
+    if not outlook.minutes:
+        return []
+    by_minute = {flow.at: flow for flow in outlook.minutes}
+    empty = outlook.minutes[0]
+    found, at = [], empty.at
+    last = outlook.now.replace(second=0, microsecond=0)
+    while at < last:
+        quiet = Flow(at, 1, empty.received - empty.received, empty.uploaded - empty.uploaded, 0)
+        found.append(by_minute.get(at, quiet))
+        at += _STEP
+    return found
+
+
+def _carried(outlook: Outlook) -> Callable[[datetime], float]:
+    """Bytes of images a second that go out at an instant while there are any: what the cap allows,
+    or what the network was seen to carry in minutes that began and ended with a backlog."""
+    backlog = outlook.waiting_bytes
+    seen: list[float] = []
+    for flow in reversed(_filled(outlook)):
+        before = backlog + flow.uploaded.bytes - flow.received.bytes
+        allowed = outlook.rate_at(flow.at) * 60
+        if allowed and min(before, backlog) > allowed / 10:
+            seen.append(flow.uploaded.bytes / allowed)
+        backlog = before
+    used = statistics.fmean(seen) if len(seen) >= _BUSY_MINUTES else 1.0
+    return lambda when: outlook.rate_at(when) * min(1.0, used)
+
+
+def _walk(
+    outlook: Outlook,
+    came: Callable[[datetime], float],
+    carried: Callable[[datetime], float],
+) -> tuple[datetime | None, datetime | None]:
+    """When the backlog is gone, and when the disk is full; each None if not within the horizon."""
+    at, backlog = outlook.now, float(outlook.waiting_bytes)
+    full_at_backlog = backlog + outlook.room_bytes
+    empty_at = at if backlog <= 0 else None
+    full_at = at if outlook.room_bytes <= 0 else None
+    for number in range(10**6):
+        step = _STEP if number < _MINUTES_BY_ONE else _LONG_STEP
+        if at - outlook.now >= _HORIZON or (empty_at is not None and full_at is not None):
+            break
+        out = 0.0 if outlook.uplink_down else carried(at)
+        change = (came(at) - out) * step.total_seconds()
+        after = backlog + change
+        if empty_at is None and after <= 0:
+            empty_at = at + step * (backlog / -change)
+        if full_at is None and after >= full_at_backlog:
+            full_at = at + step * ((full_at_backlog - backlog) / change)
+        backlog = max(0.0, after)
+        at += step
+    return empty_at, full_at
 
 
 def drained_per_second(runs: Sequence[Run], now: datetime, interval_seconds: int) -> float:

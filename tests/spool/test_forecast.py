@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from spool.facts import Run
-from spool.forecast import drained_per_second, wait_for_room
+from spool.facts import Flow, Run
+from spool.forecast import Outlook, drained_per_second, forecast, wait_for_room
+from spool.item import Count
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 
@@ -41,3 +44,172 @@ def test_the_wait_is_bounded_and_spread(missing: int, chance: float, expected: i
 
 def test_nothing_to_go_by() -> None:
     assert wait_for_room(1000, [run(10, 0)], NOW, 300, 0.5) is None
+
+
+# -- empty and full, on simulated sites
+
+
+MB = 10**6
+MINUTE = timedelta(minutes=1)
+
+
+class World:
+    """A site of which everything is known: what comes in by the minute, and what the network and
+    the cap let out."""
+
+    def __init__(
+        self,
+        came: Callable[[datetime], float],
+        carries: Callable[[datetime], float],
+        waiting: float = 0.0,
+        cap: Callable[[datetime], int] = lambda _at: 40 * MB,
+    ) -> None:
+        self.came, self.carries, self.cap = came, carries, cap
+        self.now, self.waiting = NOW, waiting
+        self.flows: list[Flow] = []
+
+    def minute(self) -> None:
+        came = self.came(self.now) * 60
+        goes = min(self.waiting + came, min(self.carries(self.now), self.cap(self.now)) * 60)
+        self.waiting += came - goes
+        if came or goes:
+            counts = (Count(1, round(came)), Count(1, round(goes)))
+            self.flows.append(Flow(self.now, 1, *counts, round(goes)))
+        self.now += MINUTE
+
+    def run(self, **span: float) -> World:
+        until = self.now + timedelta(**span)
+        while self.now < until:
+            self.minute()
+        return self
+
+    def outlook(self, *, room: int = 10**15, down: bool = False) -> Outlook:
+        hours: dict[datetime, list[Flow]] = {}
+        for flow in self.flows:
+            hours.setdefault(flow.at.replace(minute=0), []).append(flow)
+        return Outlook(
+            now=self.now,
+            waiting_bytes=round(self.waiting),
+            room_bytes=room,
+            rate_at=self.cap,
+            minutes=[flow for flow in self.flows if flow.at >= self.now - 15 * MINUTE],
+            hours=[
+                Flow(at, 60, sum((f.received for f in inner), Count()),
+                     sum((f.uploaded for f in inner), Count()), 0)
+                for at, inner in hours.items()
+            ],
+            uplink_down=down,
+        )  # fmt: skip
+
+    def empty_at(self) -> datetime:
+        while self.waiting > 0:
+            self.minute()
+        return self.now
+
+
+def constant(megabytes: float) -> Callable[[datetime], float]:
+    return lambda _at: megabytes * MB
+
+
+def noisy(megabytes: float, part: float, seed: int) -> Callable[[datetime], float]:
+    chance = random.Random(seed)
+    return lambda _at: megabytes * MB * (1 + part * (2 * chance.random() - 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_owners_site_after_eight_hours_without_its_link(seed: int) -> None:
+    """500 MB a minute come in, 240 GB wait, 2,400 MB a minute go out: within 10 % after three
+    intervals."""
+    world = World(noisy(8.33, 0.5, seed), noisy(39.6, 0.02, seed), waiting=240_000 * MB)
+    world.run(minutes=15)
+    found = forecast(world.outlook())
+    began, truth = world.now, world.empty_at()
+    assert found.empty is not None
+    wrong = abs((found.empty.at - truth).total_seconds())
+    assert wrong <= 0.1 * (truth - began).total_seconds()
+    assert found.empty.earliest <= found.empty.at
+    assert found.empty.latest is not None
+    assert found.empty.at <= found.empty.latest
+    assert found.full is None
+
+
+def test_a_network_that_carries_less_than_the_cap_is_noticed() -> None:
+    world = World(constant(5), constant(10), waiting=50_000 * MB)
+    world.run(minutes=15)
+    found = forecast(world.outlook())
+    assert found.carried_per_second == pytest.approx(10 * MB)
+    began, truth = world.now, world.empty_at()
+    assert found.empty is not None
+    wrong = abs((found.empty.at - truth).total_seconds())
+    assert wrong <= 0.1 * (truth - began).total_seconds()
+
+
+def test_quiet_minutes_say_nothing_of_the_network() -> None:
+    """Nothing waits: that little goes out is no sign that little could."""
+    world = World(constant(1), constant(100))
+    world.run(minutes=15)
+    assert forecast(world.outlook()).carried_per_second == 40 * MB
+
+
+def test_what_comes_in_faster_than_it_goes_is_never_gone_and_fills_the_disk() -> None:
+    world = World(constant(50), constant(100), waiting=1000 * MB)
+    world.run(minutes=15)
+    found = forecast(world.outlook(room=36_000 * MB))
+    assert found.empty is None
+    assert found.full is not None
+    assert (found.full.at - world.now).total_seconds() == pytest.approx(3600, rel=0.01)
+    assert found.full.earliest < found.full.at
+
+
+def test_while_the_uplink_is_down_nothing_is_promised() -> None:
+    world = World(constant(10), constant(0), waiting=1000 * MB)
+    world.run(minutes=15)
+    found = forecast(world.outlook(room=6000 * MB, down=True))
+    assert found.empty is None
+    assert found.full is not None
+    assert (found.full.at - world.now).total_seconds() == pytest.approx(600, rel=0.01)
+
+
+def test_nothing_waits_and_the_disk_is_full() -> None:
+    world = World(constant(0), constant(40))
+    found = forecast(world.outlook(room=0))
+    assert found.empty is not None
+    assert found.full is not None
+    assert found.empty.at == found.full.at == world.now
+
+
+def test_with_a_day_of_history_each_hour_has_its_own_arrivals() -> None:
+    """Shop hours: nothing comes at night, so the evening's backlog goes faster than it came."""
+
+    def shop(at: datetime) -> float:
+        return 60.0 * MB if 8 <= at.hour < 20 else 2.0 * MB
+
+    world = World(shop, constant(100), waiting=0)
+    world.run(hours=27, minutes=26)  # it is half past seven in the evening: a backlog of 11.5 hours
+    found = forecast(world.outlook())
+    began, truth = world.now, world.empty_at()
+    assert found.empty is not None
+    wrong = abs((found.empty.at - truth).total_seconds())
+    assert wrong <= 0.1 * (truth - began).total_seconds()
+
+
+def test_a_timetable_counts_hour_by_hour() -> None:
+    def cap(at: datetime) -> int:
+        return 10 * MB if at.hour < 18 else 80 * MB
+
+    world = World(constant(10), constant(1000), waiting=500_000 * MB, cap=cap)
+    world.run(minutes=15)
+    found = forecast(world.outlook())
+    began, truth = world.now, world.empty_at()
+    assert found.empty is not None
+    wrong = abs((found.empty.at - truth).total_seconds())
+    assert wrong <= 0.1 * (truth - began).total_seconds()
+
+
+def test_nothing_to_go_by_is_no_reason_to_fail() -> None:
+    quiet = Outlook(NOW, 100 * MB, 10**12, lambda _at: 10 * MB, (), ())
+    found = forecast(quiet)
+    assert found.empty is not None
+    assert found.empty.at == NOW + timedelta(seconds=10)
+    paused = Outlook(NOW, 100 * MB, 10**12, lambda _at: 0, (), ())
+    assert forecast(paused).empty is None
