@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -303,11 +303,12 @@ def write_file(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
 
 
-def write_record(fd: int, data: bytes, offset: int) -> None:
-    """Overwrite a small record of ours in place, on disk when it returns."""
+def write_records(fd: int, records: Sequence[tuple[bytes, int]]) -> None:
+    """Overwrite small records of ours in place, each at its offset, on disk when it returns."""
     with _disk("writing a ledger record"):
-        if os.pwrite(fd, data, offset) != len(data):
-            raise OSError(errno.EIO, "a short write")
+        for data, offset in records:
+            if os.pwrite(fd, data, offset) != len(data):
+                raise OSError(errno.EIO, "a short write")
         os.fdatasync(fd)
 
 

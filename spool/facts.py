@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from spool.budget import drain_part, other_part
 from spool.item import Count, Receipt
 
 CLOCK_OFF_SECONDS = 60
@@ -70,17 +71,37 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """Bytes a second that may leave; with a ``headgate limit`` in force, why and until when."""
+    """Bytes a second that may leave, and why so many; with a ``headgate limit`` in force, until
+    when."""
 
     rate: int
     full_rate: int  # without a limit
-    reason: str = ""
+    reason: str = ""  # of the limit
     until: datetime | None = None
+    share: str = ""  # what ``rate`` is of the link
+    entry: str = ""  # of the timetable, where one holds and no limit does
+
+    @property
+    def why(self) -> str:
+        """What decides at this moment, in words."""
+        if self.until is not None:
+            return f"headgate limit: {self.reason}"
+        return f"timetable: {self.entry}" if self.entry else f"{self.share} of the link"
+
+    @property
+    def for_images(self) -> int:
+        """The part of the rate that a drain may use."""
+        return drain_part(self.rate)
+
+    @property
+    def for_the_rest(self) -> int:
+        """The part of the rate for everything that is not an image."""
+        return other_part(self.rate)
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
-    """The cap, and what the last interval used of it, in bytes and seconds."""
+    """The cap, and what the last interval and this day used, in bytes and seconds."""
 
     rate: int
     budget: int
@@ -89,6 +110,10 @@ class BudgetUse:
     full_rate: int  # without a limit in force
     limit_reason: str = ""
     limit_until: datetime | None = None
+    why: str = ""
+    day_used: int = 0
+    day_allowance: int = 0  # 0: there is none
+    day_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,12 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     link, share = values.get("uplink.link"), values.get("uplink.share")
     if isinstance(link, int) and isinstance(share, Percent) and share.of(link) < 1000:
         faults.append("uplink.share: link x share is less than 1kB/s, so nothing could be sent")
+    for entry in values.get("uplink.timetable", ()):
+        if isinstance(link, int) and entry.share.hundredths and entry.share.of(link) < 1000:
+            faults.append(f"uplink.timetable: {entry.text!r} is less than 1kB/s; 0% sends nothing")
+    daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
+    if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
+        faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
         faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")

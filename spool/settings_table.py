@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spool import units
+from spool import timetable, units
 from spool.units import Percent, UnitError
 
-Value = str | int | bool | Path | Percent | tuple[str, ...] | None
+Value = str | int | bool | Path | Percent | tuple[str, ...] | tuple[timetable.Entry, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,12 @@ def _list(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise UnitError(f'{value!r} must be a list, as in ["a", "b"]')
     return tuple(_text(part) for part in value)
+
+
+def _timetable(value: Any) -> tuple[timetable.Entry, ...]:
+    if isinstance(value, str):  # a variable or a flag: a comma belongs to the days
+        value = [part.strip() for part in value.split(";") if part.strip()]
+    return timetable.parse(_list(value))
 
 
 def _networks(value: Any) -> tuple[str, ...]:
@@ -329,6 +335,22 @@ SETTINGS: tuple[Setting, ...] = (
         _of(units.parse_percent),
         "",
         "The share of the link that images may use.",
+    ),
+    Setting(
+        "uplink",
+        "timetable",
+        [],
+        _timetable,
+        "",
+        'Other shares at certain hours, local time: ["Mon-Fri 08:00-18:00 10%", "Sat,Sun 100%"].',
+    ),
+    Setting(
+        "uplink",
+        "daily",
+        "",
+        _of(_positive(units.parse_size, 1, "1B"), empty=0),
+        "bytes; empty for no bound",
+        "The most bytes that leave on one local day of the wall clock.",
     ),
     Setting(
         "uplink",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, ledger, locks, names, place, units
+from spool import durable, locks, names, place
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
@@ -25,10 +25,9 @@ from spool.receipts import Receipts
 from spool.recover import Recovered
 from spool.settings import Settings
 from spool.site import Site
+from spool.uplink import Uplink, create_ledgers
 
 _CHECKPOINT_SECONDS = 2.0
-LIMIT = "limit"
-"""The site's memory of a ``headgate limit`` in force."""
 
 
 def utc_now() -> datetime:
@@ -58,6 +57,7 @@ class Spool:
         except BaseException:
             self.catalog.close()
             raise
+        self.uplink = Uplink(settings, self.site, state, lambda: self.now())
         self.receipts = Receipts(state / "receipts")
         kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
         self._held = Held(self.files, self.catalog, self.receipts, kept)
@@ -230,24 +230,11 @@ class Spool:
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
-        full = self.settings.rate
-        limit = self.site.recall(LIMIT)
-        if limit:
-            until = datetime.fromisoformat(str(limit["until"]))
-            if self.now() < until:
-                share = units.parse_percent(str(limit["share"]))
-                rate = share.of(int(self.settings["uplink.link"]))
-                return Cap(rate, full, str(limit["reason"]), until)
-        return Cap(full, full)
+        return self.uplink.cap()
 
     def budget(self) -> BudgetUse:
-        """The cap in force now, and what the last interval used of it."""
-        interval = int(self.settings["uplink.interval"])
-        cap = self.cap()
-        used = ledger.read_used(self.files.state / "ledger", interval)
-        return BudgetUse(
-            cap.rate, cap.rate * interval, interval, used, cap.full_rate, cap.reason, cap.until
-        )
+        """The cap in force now, and what the last interval and this day used of it."""
+        return self.uplink.budget()
 
     def facts(self, latest: int = 20, runs: int = 10) -> Facts:
         """One look at everything; its cost does not grow with the backlog."""
@@ -278,7 +265,7 @@ class Spool:
 
 
 def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:
-    """Make and check the spool's folders and its ledger; SpoolUnfit says what is wrong."""
+    """Make and check the spool's folders and its ledgers; SpoolUnfit says what is wrong."""
     root: Path = settings.spool
     state = root / "state"
     fresh = not state.exists()
@@ -295,10 +282,7 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
         if probe:
             durable.probe(root)
         if fresh:
-            interval = int(settings["uplink.interval"])
-            ledger.create(
-                state / "ledger", interval, ledger.boot_id(), spent=False, now=ledger.boottime()
-            )
+            create_ledgers(state, int(settings["uplink.interval"]))
     except DiskTrouble as error:
         if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
             raise SpoolUnfit(

@@ -20,6 +20,7 @@ from spool.item import Item, Receipt, State
 from spool.mover import Mover
 from spool.names import Name
 from spool.spool import Spool
+from spool.uplink import Part
 
 _PAGE = 1000
 
@@ -71,10 +72,9 @@ def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
     damaged = spool.catalog.damaged()
     if damaged:
         yield Disagreement(Kind.DAMAGED, "catalog.sqlite3", damaged)
-    if spool.files.state.joinpath("ledger").exists():
-        trouble = ledger.damage(spool.files.state / "ledger")
-        if trouble:
-            yield Disagreement(Kind.DAMAGED, "ledger", trouble)
+    for part in Part:
+        if (path := spool.files.state / part).exists() and (trouble := ledger.damage(path)):
+            yield Disagreement(Kind.DAMAGED, str(part), trouble)
     for path in spool.files.foreign():
         yield Disagreement(Kind.FOREIGN, str(path.relative_to(spool.path)))
     yield from _files(spool, deep)

@@ -37,7 +37,9 @@ def facts(**changes: object) -> Facts:
         oldest_waiting_at=NOW - timedelta(minutes=1),
         latest=(),
         runs=(run(),),
-        budget=BudgetUse(40_000_000, 12_000_000_000, 300, 85_000_000, 40_000_000),
+        budget=BudgetUse(
+            40_000_000, 12_000_000_000, 300, 85_000_000, 40_000_000, why="20% of the link"
+        ),
         free_bytes=10**11,
         disk_bytes=2 * 10**11,
         free_inodes=10**6,

@@ -20,6 +20,7 @@ from uploader.exits import Exit
 from uploader.run.owner import become_owner
 from uploader.run.start import Order, run
 
+_SPENT = ("budget spent", "daily allowance spent", "paused by the timetable")
 _LAST_SAID = "cron.said"
 """The site's memory of the outcome that cron's mail last told of."""
 
@@ -99,7 +100,7 @@ def command(
                 click.echo(_summary(report, waiting.images))
     code = report.exit_code or 0
     if strict and code == Exit.OK and waiting.images:
-        code = Exit.BUDGET_SPENT if report.outcome == "budget spent" else Exit.STILL_WAITING
+        code = Exit.BUDGET_SPENT if report.outcome in _SPENT else Exit.STILL_WAITING
     raise SystemExit(code)
 
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import click
 
 from spool import logs
-from spool.spool import LIMIT, Spool
+from spool.spool import Spool
 from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
+from spool.uplink import LIMIT
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
@@ -68,15 +69,42 @@ def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
 
 
 def _show(spool: Spool, as_json: bool) -> None:
-    cap = spool.cap()
+    uplink, cap, use = spool.uplink, spool.cap(), spool.budget()
+    change = uplink.next_change()
+    then = uplink.rate_at(change) if change else None
     if as_json:
         print_json(
-            {"rate": cap.rate, "full_rate": cap.full_rate, "reason": cap.reason, "until": cap.until}
+            {
+                "rate": cap.rate,
+                "full_rate": cap.full_rate,
+                "reason": cap.reason,
+                "until": cap.until,
+                "why": cap.why,
+                "next_change": change,
+                "next_rate": then,
+                "images": cap.for_images,
+                "rest": cap.for_the_rest,
+                "day_used": use.day_used,
+                "day_allowance": use.day_allowance,
+            }
         )
-    elif cap.until is None:
-        click.echo(f"no limit is in force: images may use {human_size(cap.rate)}/s")
+        return
+    if cap.until is None:
+        click.echo(f"no limit is in force: {human_size(cap.rate)}/s ({cap.why})")
     else:
         click.echo(
-            f"until {cap.until:%Y-%m-%d %H:%M:%S} UTC images may use {human_size(cap.rate)}/s "
+            f"until {cap.until:%Y-%m-%d %H:%M:%S} UTC {human_size(cap.rate)}/s "
             f"instead of {human_size(cap.full_rate)}/s: {cap.reason}"
+        )
+    click.echo(
+        f"of that, images have {human_size(cap.for_images)}/s and everything else "
+        f"{human_size(cap.for_the_rest)}/s"
+    )
+    if change is not None and then is not None:
+        at = uplink.local(change)
+        click.echo(f"next change: {at:%a %Y-%m-%d %H:%M} local time, to {human_size(then)}/s")
+    if use.day_allowance:
+        click.echo(
+            f"today {human_size(use.day_used)} of {human_size(use.day_allowance)} have left "
+            "(a local day of the wall clock)"
         )

@@ -58,7 +58,13 @@ def _lines(facts: Facts) -> list[str]:
     lines.append(
         f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
         f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
+        f" ({budget.why})"
     )
+    if budget.day_allowance:
+        lines.append(
+            f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "
+            f"left{', nothing more until midnight' if budget.day_spent else ''}"
+        )
     if budget.limit_until is not None:
         lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
     if facts.runs:

@@ -6,11 +6,11 @@ import click
 
 from spool import locks, logs
 from spool.errors import DiskTrouble, LockHeld
-from spool.ledger import Ledger
 from spool.mover import Mover
 from spool.settings import Settings
 from spool.spool import Spool
 from spool.sqlite import DatabaseError
+from spool.uplink import Part
 from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
@@ -87,9 +87,14 @@ def _readable_catalog(settings: Settings) -> list[str]:
 
 def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
     with spool.hold_drain_lock("headgate verify", _LOCK_WAIT_SECONDS) as lock:
-        ledger_path = spool.files.state / "ledger"
         left = repair(spool, Mover(spool, lock), found)
-        if any(trouble.what == "ledger" for trouble in left) or not ledger_path.exists():
-            Ledger(ledger_path, int(spool.settings["uplink.interval"])).close()
-            left = [trouble for trouble in left if trouble.what != "ledger"]
-        return left
+        left = _ledger_made_anew(spool, Part.DRAIN, left)
+    with spool.uplink.hold_rest_lock("headgate verify", _LOCK_WAIT_SECONDS):
+        return _ledger_made_anew(spool, Part.REST, left)
+
+
+def _ledger_made_anew(spool: Spool, part: Part, left: list[Disagreement]) -> list[Disagreement]:
+    """A ring that is damaged or missing is replaced by one that counts as spent."""
+    if any(trouble.what == part for trouble in left) or not (spool.files.state / part).exists():
+        spool.uplink.open_ledger(part).close()
+    return [trouble for trouble in left if trouble.what != part]

@@ -148,6 +148,9 @@ class Drain:
             seconds = self._bounds.seconds
             if seconds is not None and self._monotonic() - started >= seconds:
                 self.stop("time spent")
+            if self._pacer.closed and not self._ending:
+                outcome, _, self.progress.message = self._pacer.closed.partition("; ")
+                self.stop(outcome)
             if self._ending:
                 self._recall()
             else:

@@ -17,13 +17,14 @@ from spool.budget import SECOND
 from spool.ledger import Grant, Ledger, boottime
 from uploader.s3.sender import Piece
 
-_GUARD = 256
-"""One part in 256 of the rate stays unused: at the far side bytes arrive less evenly."""
-_SPREAD = 50  # pieces a second to aim at, as long as each is worth a write
+_SPREAD = 400
+"""Pieces a second to aim at, as long as each is worth a write: a second at the far side may hold
+one more than it should, and that has to be a small part of it."""
 _SMALLEST, _LARGEST = 2 * 1024, 64 * 1024
 _FIRST_GRANT = 64 * 1024
 """Grants double while they are used up, and halve when a second ends with them: what is charged
 stays near what is sent, and a busy run still writes the ledger but a few times a second."""
+_RATE_HOLDS = SECOND // 4  # then it is asked for again
 _CATCH_UP = SECOND // 8  # what a late disk or a busy machine cost may be caught up, in the cap
 
 
@@ -42,17 +43,25 @@ class Permit:
 class Pacer:
     """Shared by all connections of one run; the holder of the ledger's lock has the only one.
 
-    ``rate`` is asked anew for each grant, so that a change takes effect at once.
+    ``rate`` is asked before each grant and four times a second, so that a change takes effect at
+    once. ``shut`` is asked when no grant is to be had: a reason closes the pacer, none means that a
+    later second will do.
     """
 
     def __init__(
-        self, ledger: Ledger, rate: Callable[[], int], now: Callable[[], int] = boottime
+        self,
+        ledger: Ledger,
+        rate: Callable[[], int],
+        now: Callable[[], int] = boottime,
+        shut: Callable[[], str] = lambda: "",
     ) -> None:
         self._ledger = ledger
         self._rate_now = rate
+        self._shut = shut
         self._now = now
         self._changed = threading.Condition()
         self._rate = rate()
+        self._rate_until = now() + _RATE_HOLDS
         self._in_flight = 0
         self._recent: deque[tuple[int, int]] = deque()  # (when its write returned, bytes)
         self._recent_bytes = 0
@@ -72,6 +81,11 @@ class Pacer:
     def rate(self) -> int:
         """The cap in force, in bytes a second."""
         return self._rate
+
+    @property
+    def closed(self) -> str:
+        """Why nothing more leaves; empty while it may."""
+        return self._closed
 
     def waited(self) -> float:
         """Seconds that the calling thread has spent waiting for permission."""
@@ -124,26 +138,30 @@ class Pacer:
     def _try(self, wanted: int) -> tuple[int, int]:
         """(bytes permitted now, or 0; nanoseconds after which to ask again)."""
         now = self._now()
+        spent = now >= self._grant.void_at or not self._grant.size
+        if spent or now >= self._rate_until:
+            self._rate, self._rate_until = self._rate_now(), now + _RATE_HOLDS
         while self._recent and self._recent[0][0] + SECOND <= now:
             self._recent_bytes -= self._recent.popleft()[1]
         if now < self._next_at:
-            return 0, self._next_at - now
-        cap = max(1, self._rate - self._rate // _GUARD)
-        size = min(wanted, self.max_piece)
-        if size > cap:
-            size = cap  # a rate so low that a second carries less than one piece
+            return 0, min(self._next_at, self._rate_until) - now
+        cap = self._rate
+        # At a rate so low that a second carries less than one piece, a smaller one.
+        size = min(wanted, self.max_piece, max(cap, 1))
         if self._in_flight + self._recent_bytes + size > cap:
+            if not cap:
+                self._ask_whether_shut()
             return 0, (self._recent[0][0] + SECOND - now) if self._recent else SECOND // 100
-        if now >= self._grant.void_at or not self._grant.size:
+        if spent:
             if self._grant.size:
                 self._ask = max(_FIRST_GRANT, self._ask // 2)
             elif now < self._grant.void_at:
                 self._ask *= 2
-            self._rate = self._rate_now()
-            self._ask = min(self._ask, max(self._rate // 4, 1))
-            granted = self._ledger.charge(max(self._ask, size), self._rate)
+            self._ask = min(self._ask, max(cap // 4, 1))
+            granted = self._ledger.charge(max(self._ask, size), cap)
             now = self._now()
             if granted is None:
+                self._ask_whether_shut()
                 return 0, SECOND - self._ledger.now() % SECOND
             self._grant = granted
             if now >= granted.void_at:
@@ -153,3 +171,9 @@ class Pacer:
         # An even spread, that may catch up a little and never saves up more.
         self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND // cap
         return size, 0
+
+    def _ask_whether_shut(self) -> None:
+        if reason := self._shut():
+            self._closed = reason
+            self._changed.notify_all()
+            raise Closed(reason)

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import FrameType
 
@@ -16,10 +16,10 @@ import structlog
 from spool import logs
 from spool.errors import LockHeld
 from spool.facts import Run
-from spool.ledger import Ledger
 from spool.locks import Lock
 from spool.mover import Mover
 from spool.spool import Spool
+from spool.uplink import Part
 from uploader.exits import Exit
 from uploader.run.crew import Crew, Keys
 from uploader.run.drain import YIELD, Bounds, Drain, run_id
@@ -66,8 +66,8 @@ def run(spool: Spool, order: Order) -> Run:
         for request in spool.site.requests():
             if request.word == YIELD:
                 spool.site.answered(request)
-        interval = int(spool.settings["uplink.interval"])
-        ledger = Ledger(spool.files.state / "ledger", interval)
+        uplink = spool.uplink
+        ledger = uplink.open_ledger(Part.DRAIN)
         stack.callback(ledger.close)
         if ledger.warning:
             log.warning("ledger.spent", why=ledger.warning)
@@ -77,8 +77,12 @@ def run(spool: Spool, order: Order) -> Run:
         stack.callback(structlog.contextvars.unbind_contextvars, "run")
         bounds = _bounds(spool, order)
         if bounds.seconds is not None and ledger.blocked_seconds > bounds.seconds:
-            return _spent(spool, report, ledger)
-        pacer = Pacer(ledger, lambda: spool.cap().rate)
+            left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
+            why = f"budget spent; the ledger counts as spent until {left:%H:%M:%S} UTC"
+            return _nothing_may_leave(spool, report, why)
+        if why := uplink.shut(ledger):
+            return _nothing_may_leave(spool, report, why)
+        pacer = Pacer(ledger, lambda: uplink.cap().for_images, shut=lambda: uplink.shut(ledger))
         sender = _sender(spool, pacer, stack)
         settings = spool.settings
         keys = Keys(
@@ -128,17 +132,11 @@ def _bounds(spool: Spool, order: Order) -> Bounds:
     return Bounds(seconds, int(settings["uplink.batch_images"]), size)
 
 
-def _spent(spool: Spool, report: Run, ledger: Ledger) -> Run:
-    """The ledger had to be made anew and counts as spent for longer than this run may take."""
-    left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
-    report = Run(
-        report.id,
-        report.started_at,
-        ended_at=spool.now(),
-        trigger=report.trigger,
-        outcome="budget spent",
-        exit_code=int(Exit.OK),
-        message=f"the ledger counts as spent until {left:%H:%M:%S} UTC",
+def _nothing_may_leave(spool: Spool, report: Run, why: str) -> Run:
+    """The ledger counts as spent for longer than this run may take, or the gate is shut."""
+    outcome, _, message = why.partition("; ")
+    report = replace(
+        report, ended_at=spool.now(), outcome=outcome, exit_code=int(Exit.OK), message=message
     )
     spool.site.save_run(report)
     return report
