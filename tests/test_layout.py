@@ -35,6 +35,7 @@ FOREIGN = {
     "moto": {"uploader/s3_local"},
     "crontab": {"uploader"},
     "sqlite3": {"spool"},
+    "trustme": {"bench"},
 }
 
 PURE = {

@@ -25,7 +25,9 @@ _FIRST_GRANT = 64 * 1024
 """Grants double while they are used up, and halve when a second ends with them: what is charged
 stays near what is sent, and a busy run still writes the ledger but a few times a second."""
 _RATE_HOLDS = SECOND // 4  # then it is asked for again
-_CATCH_UP = SECOND // 8  # what a late disk or a busy machine cost may be caught up, in the cap
+_CATCH_UP = SECOND
+"""What a late disk or a busy machine cost may be caught up, inside the cap, at most half as fast
+again as the rate: without a burst."""
 
 
 class Closed(Exception):
@@ -67,7 +69,7 @@ class Pacer:
         self._recent_bytes = 0
         self._grant = Grant(0, 0)
         self._ask = _FIRST_GRANT
-        self._next_at = now()
+        self._next_at = self._apart_at = now()
         self._closed = ""
         self._waited = threading.local()
         self.sent = 0
@@ -143,8 +145,9 @@ class Pacer:
             self._rate, self._rate_until = self._rate_now(), now + _RATE_HOLDS
         while self._recent and self._recent[0][0] + SECOND <= now:
             self._recent_bytes -= self._recent.popleft()[1]
-        if now < self._next_at:
-            return 0, min(self._next_at, self._rate_until) - now
+        ready_at = max(self._next_at, self._apart_at)
+        if now < ready_at:
+            return 0, min(ready_at, self._rate_until) - now
         cap = self._rate
         # At a rate so low that a second carries less than one piece, a smaller one.
         size = min(wanted, self.max_piece, max(cap, 1))
@@ -170,6 +173,7 @@ class Pacer:
         self._grant = Grant(self._grant.size - size, self._grant.void_at)
         # An even spread, that may catch up a little and never saves up more.
         self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND // cap
+        self._apart_at = now + size * SECOND * 2 // (3 * cap)
         return size, 0
 
     def _ask_whether_shut(self) -> None:
