@@ -93,7 +93,8 @@ def command(
                 if not cron:
                     click.echo(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
-            waiting = spool.catalog.totals().waiting
+            totals = spool.catalog.totals()
+            waiting = totals.waiting + totals.sending  # what a killed run was sending waits as well
             if as_json:
                 print_json({name: getattr(report, name) for name in Run.__slots__})
             elif not cron or _is_news(spool, report):
