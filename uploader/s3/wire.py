@@ -24,6 +24,9 @@ from uploader.s3.sender import Pacer
 SEND_BUFFER = 64 * 1024
 """Bytes asked of SO_SNDBUF. What the kernel may still send after a kill; Linux doubles it for its
 own bookkeeping (socket(7))."""
+UNSENT = 16 * 1024
+"""Bytes that may lie in the kernel without being on the wire (TCP_NOTSENT_LOWAT, tcp(7)): what a
+stall, or a kill, can still let out later. The rest of the send buffer waits for acknowledgement."""
 _READ = 64 * 1024
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -40,6 +43,7 @@ def connect(host: str, port: int, *, timeout: float, stall: float) -> socket.soc
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # what the kernel holds unacknowledged, too
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall * 1000))
             sock.settimeout(timeout)
