@@ -3,11 +3,15 @@ happen to them. What a window may hold beyond the cap is what the kernel still s
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
 import random
 import re
+import select
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -24,7 +28,7 @@ from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.uploader.test_drain import ROOT, Gateway
 from uploader.exits import Exit
-from uploader.s3.wire import SEND_BUFFER
+from uploader.s3.wire import SEND_BUFFER, UNSENT, connect
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,18 @@ def test_checks_beside_a_drain_keep_the_rate_together(gateway: Gateway) -> None:
     assert {key for key in stored if "headgate-probe" in key}
     assert len(stored) == len(images) + 1
     assert charged(gateway) >= proxy.total
+
+
+def test_a_check_whose_ledger_is_gone_says_so_and_asks_nothing(gateway: Gateway) -> None:
+    (gateway.spool.files.state / Part.REST).unlink()
+    said = gateway.json("config", "check")
+    assert said["bucket"] is None
+    assert any(
+        "the bucket was not asked: the ledger counts as spent" in w for w in said["warnings"]
+    )
+    assert gateway.objects() == {}
+    gateway.fill(2)
+    assert gateway.json("drain")["images"] == 2  # which has its own
 
 
 # -- a rate that changes under a running drain
@@ -145,6 +161,26 @@ def test_a_day_carries_no_more_than_its_allowance_whatever_is_killed(gateway: Ga
     gateway.json("drain")
     gateway.script.replace(())
     assert gateway.spool.catalog.totals().waiting.images == 0
+
+
+# -- stalls
+
+
+def test_a_peer_that_stops_reading_leaves_little_in_the_kernel_to_be_sent_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock = connect(*server.getsockname(), timeout=5, stall=5)
+        peer, _ = server.accept()
+        with sock, peer:
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT)
+            while poll.poll(200):
+                try:
+                    sock.send(b"x" * 64 * 1024)
+                except BlockingIOError:
+                    break
+            unsent = fcntl.ioctl(sock, 0x894B, bytes(4))  # SIOCOUTQNSD, <linux/sockios.h>
+    assert 0 < struct.unpack("i", unsent)[0] <= 2 * UNSENT
 
 
 # -- TLS

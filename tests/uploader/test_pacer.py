@@ -181,6 +181,51 @@ def test_no_second_is_above_the_rate_and_no_ledger_second_above_its_charge(
         world.ledger.close()
 
 
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 5_000, 200_000, 1_000_000]),  # the rate from now on
+        st.integers(1, 3 * SECOND),  # for so long
+        st.integers(0, SECOND // 10),  # how long each write takes
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(CHANGES)
+def test_no_second_is_above_the_highest_rate_that_was_in_force_in_it(
+    changes: list[tuple[int, int, int]],
+) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        world = world_in(Path(folder), 100_000)
+        history = [(0, 100_000)]
+        for rate, lasts, takes in changes:
+            until = world.line.at + lasts
+            history.append((world.line.at, rate))
+            world.rate = rate
+            world.line.later(lasts, lambda: None)
+            while world.line.at < until:
+                # At no rate the wait lasts until there is one again: not in this test.
+                if not world.rate:
+                    world.line.move(until)
+                    break
+                world.send(world.pacer.max_piece, takes, 100)
+        world.finish()
+
+        def highest(start: int, end: int) -> int:
+            """Of the rates in force then; the pacer may know of a change a quarter second late."""
+            ends = [at for at, _ in history[1:]] + [2**63]
+            known = zip(history, ends, strict=True)
+            return max(r for (at, r), over in known if at < end and over + SECOND // 4 > start)
+
+        for start in {piece.until for piece in world.pieces}:
+            end = start + SECOND
+            inside = sum(p.written for p in world.pieces if p.until >= start and p.since < end)
+            assert inside <= highest(start, end)
+        world.ledger.close()
+
+
 def test_what_a_write_left_over_never_adds_to_another_seconds_grant(world: World) -> None:
     world.line.move(world.line.at + SECOND * 9 // 10)
     late = world.take(20_000)  # of the first second's grant
@@ -217,6 +262,35 @@ def test_pieces_are_spread_over_the_second(world: World) -> None:
             tenth = piece.since // (SECOND // 10)
             tenths[tenth] = tenths.get(tenth, 0) + piece.size
     assert max(tenths.values()) <= world.rate // 5
+
+
+def test_what_a_late_second_cost_is_caught_up_without_a_burst(world: World) -> None:
+    started = world.line.at
+    while world.line.at < started + 4 * SECOND:
+        world.send(world.pacer.max_piece, 0, 100)
+        if world.line.at - started > 2 * SECOND and world.pieces[-2].since < started + 2 * SECOND:
+            world.line.move(world.line.at + SECOND // 5)  # a busy machine
+    tenths: dict[int, int] = {}
+    for piece in world.pieces:
+        if piece.since >= started + SECOND:
+            tenth = piece.since // (SECOND // 10)
+            tenths[tenth] = tenths.get(tenth, 0) + piece.size
+    assert max(tenths.values()) <= world.rate * 18 // 100
+    third = [p.size for p in world.pieces if 2 * SECOND <= p.since - started < 3 * SECOND]
+    assert sum(third) > world.rate * 99 // 100
+
+
+def test_a_reason_closes_the_pacer_and_none_lets_it_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ["", "", "the day is spent"]
+    world.pacer._shut = lambda: said.pop(0)
+    monkeypatch.setattr(world.ledger, "charge", lambda wanted, rate: None)
+    started = world.line.at
+    with pytest.raises(Closed, match="the day is spent"):
+        world.take(1)
+    assert world.line.at >= started + SECOND  # the first two times a later second might have done
+    assert world.pacer.closed == "the day is spent" and not said
 
 
 def test_a_lower_rate_holds_from_the_next_second_on(world: World) -> None:

@@ -28,6 +28,7 @@ _RATE_HOLDS = SECOND // 4  # then it is asked for again
 _CATCH_UP = SECOND
 """What a late disk or a busy machine cost may be caught up, inside the cap, at most half as fast
 again as the rate: without a burst."""
+_LATE = SECOND // 40  # how late a thread may wake without being held up for it
 
 
 class Closed(Exception):
@@ -61,6 +62,7 @@ class Pacer:
         self._rate_now = rate
         self._shut = shut
         self._now = now
+        self._turn = threading.Lock()  # one at a time waits by the clock, the others for that one
         self._changed = threading.Condition()
         self._rate = rate()
         self._rate_until = now() + _RATE_HOLDS
@@ -106,7 +108,7 @@ class Pacer:
         may leave.
         """
         started = self._now()
-        with self._changed:
+        with self._turn, self._changed:
             while True:
                 if self._closed:
                     raise Closed(self._closed)
@@ -154,6 +156,7 @@ class Pacer:
         if self._in_flight + self._recent_bytes + size > cap:
             if not cap:
                 self._ask_whether_shut()
+            self._next_at = max(self._next_at, now)  # the second is full: nothing to catch up
             return 0, (self._recent[0][0] + SECOND - now) if self._recent else SECOND // 100
         if spent:
             if self._grant.size:
@@ -165,15 +168,17 @@ class Pacer:
             now = self._now()
             if granted is None:
                 self._ask_whether_shut()
+                self._next_at = max(self._next_at, now)
                 return 0, SECOND - self._ledger.now() % SECOND
             self._grant = granted
             if now >= granted.void_at:
                 return 0, 0
         size = min(size, self._grant.size)
         self._grant = Grant(self._grant.size - size, self._grant.void_at)
-        # An even spread, that may catch up a little and never saves up more.
-        self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND // cap
-        self._apart_at = now + size * SECOND * 2 // (3 * cap)
+        # An even spread over eight ninths of a second: the rest makes good what a busy machine
+        # costs, because a second of the ledger that was not filled is lost.
+        self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND * 8 // (9 * cap)
+        self._apart_at = max(self._apart_at, now - _LATE) + size * SECOND * 2 // (3 * cap)
         return size, 0
 
     def _ask_whether_shut(self) -> None:
