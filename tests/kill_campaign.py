@@ -69,7 +69,7 @@ def main() -> None:
             finally:
                 os._exit(0)
         os.close(begins)
-        if "--charge-nothing" in sys.argv or chance.random() < 0.1:
+        if "--charge-nothing" in sys.argv or kills % 20 == 5:
             select.select([began], [], [], 4)
         time.sleep(chance.uniform(0.015, 0.060))
         os.kill(child, signal.SIGKILL)

@@ -11,13 +11,13 @@ import click
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.settings import SETTINGS, Settings
 from spool.spool import Spool
-from spool.units import Percent, format_duration, human_duration, human_size
-from spool.uplink import Part
+from spool.units import Percent, format_duration, human_size
 from uploader.cli import Context, print_json
 from uploader.cron import tabs as cron
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
-from uploader.run.pacer import Closed, Pacer
+from uploader.run.pacer import Closed
+from uploader.run.rest import way_out
 from uploader.s3.client import S3Sender
 from uploader.s3.errors import SendError
 from uploader.s3.sender import Capability
@@ -95,28 +95,16 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
     if not settings["s3.bucket"]:
         said["faults"].append("no bucket is set; write bucket under [s3]")
         return None
-    uplink = spool.uplink
-    with uplink.hold_rest_lock("headgate config check", 15):
-        with closing(uplink.open_ledger(Part.REST)) as ledger:
-            why = uplink.shut(ledger)
-            if ledger.blocked_seconds:
-                wait = human_duration(ledger.blocked_seconds)
-                why = f"the ledger counts as spent; it begins again in {wait}"
-            if why:
-                said["warnings"].append(f"the bucket was not asked: {why}")
-                return None
-            pacer = Pacer(
-                ledger, lambda: uplink.cap().for_the_rest, shut=lambda: uplink.shut(ledger)
-            )
+    try:
+        with way_out(spool, "headgate config check", 15) as pacer:
             with closing(S3Sender(settings, pacer)) as sender:
-                try:
-                    found = sender.probe()
-                except SendError as error:
-                    said["faults"].append(error.message)
-                    return None
-                except Closed as closed:
-                    said["warnings"].append(f"the bucket was not asked everything: {closed}")
-                    return None
+                found = sender.probe()
+    except SendError as error:
+        said["faults"].append(error.message)
+        return None
+    except Closed as closed:
+        said["warnings"].append(f"the bucket was not asked: {closed}")
+        return None
     said["notes" if found.usable else "faults"] += found.sentences
     said["faults"] += [f"the right {right} is missing" for right in found.missing_rights]
     return found
