@@ -18,7 +18,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 GRACE_SECONDS = 10
@@ -33,6 +32,22 @@ _BYTES_RECEIVED = struct.Struct("=Q")  # at byte 128
 class _Seen:
     at: float
     bytes_received: int
+
+
+class _Reading:
+    """A context, and no generator: there are several an image."""
+
+    __slots__ = ("_since", "_waiting")
+
+    def __init__(self, waiting: dict[int, tuple[str, float]], since: tuple[str, float]) -> None:
+        self._waiting = waiting
+        self._since = since
+
+    def __enter__(self) -> None:
+        self._waiting[threading.get_ident()] = self._since
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        del self._waiting[threading.get_ident()]
 
 
 class Stalls:
@@ -52,15 +67,9 @@ class Stalls:
         self._waiting: dict[int, tuple[str, float]] = {}
         self._seen: dict[tuple[object, ...], _Seen] = {}
 
-    @contextmanager
-    def reading(self, peer: str) -> Iterator[None]:
+    def reading(self, peer: str) -> _Reading:
         """Around one read: this thread waits for bytes from ``peer``, an IP address."""
-        thread = threading.get_ident()
-        self._waiting[thread] = (peer, self._monotonic())
-        try:
-            yield
-        finally:
-            del self._waiting[thread]
+        return _Reading(self._waiting, (peer, self._monotonic()))
 
     def watch(self, stop: threading.Event) -> None:
         """Look once a second until ``stop``; runs in a thread of its own."""

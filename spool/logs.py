@@ -7,6 +7,7 @@ prints values with repr.
 from __future__ import annotations
 
 import contextlib
+import json as jsons
 import logging
 import sys
 from typing import TextIO, cast
@@ -39,6 +40,13 @@ class _NeverFails:
             self._out.flush()
 
 
+_encoder = jsons.JSONEncoder(ensure_ascii=True, default=repr)
+
+
+def _as_json(event: structlog.typing.EventDict, **_: object) -> str:
+    return _encoder.encode(event)  # dumps() would make an encoder for each line
+
+
 def configure(
     stream: TextIO | None = None, *, json: bool | None = None, level: int = logging.INFO
 ) -> None:
@@ -54,7 +62,7 @@ def configure(
         processors += [
             structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("event"),
-            structlog.processors.JSONRenderer(ensure_ascii=True),
+            structlog.processors.JSONRenderer(serializer=_as_json),
         ]
     else:
         processors += [
@@ -64,7 +72,8 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=cast(TextIO, _NeverFails(out))),
+        # This one makes a line one write, where print() makes two.
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _NeverFails(out))),
         cache_logger_on_first_use=False,
     )
 
