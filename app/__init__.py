@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 from flask import Flask
 
+from app.front import Front
 from app.metrics import Metrics
 from app.pages import add_pages
 from app.routes import add_routes
 from app.stalls import Stalls
+from app.troubles import Troubles
 from app.upload import Uploads
 from spool.spool import Spool
 
@@ -28,6 +30,8 @@ def create_app(
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     uploads = Uploads(spool, stalls if stalls is not None else Stalls(), stopping)
     metrics = Metrics(spool, uploads.gate)
-    add_routes(app, uploads, metrics)
+    troubles = Troubles(metrics)
+    add_routes(app, uploads, metrics, troubles)
     add_pages(app, uploads)
+    app.wsgi_app = Front(app.wsgi_app, uploads, metrics, troubles)  # type: ignore[method-assign]
     return app

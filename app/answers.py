@@ -6,8 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response
-
+from app.answer import Answer
 from app.refusals import REFUSALS, Refusal, Refused
 from spool.facts import Gaps
 from spool.item import Receipt
@@ -20,10 +19,10 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def document(value: Any, status: int = 200, content_type: str = "application/json") -> Response:
+def document(value: Any, status: int = 200, content_type: str = "application/json") -> Answer:
     """One JSON document and a newline."""
     text = json.dumps(value, ensure_ascii=False) + "\n"
-    return Response(text.encode(), status, content_type=content_type)
+    return Answer(text.encode(), status, content_type)
 
 
 def receipt_fields(receipt: Receipt) -> dict[str, object]:
@@ -64,18 +63,18 @@ def gaps_fields(found: Gaps) -> dict[str, object]:
     }
 
 
-def _with_receipt_headers(response: Response, receipt: Receipt) -> Response:
+def _with_receipt_headers(response: Answer, receipt: Receipt) -> Answer:
     response.headers["Safe-To-Erase"] = "true" if receipt.safe_to_erase else "false"
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def receipt(held: Receipt) -> Response:
+def receipt(held: Receipt) -> Answer:
     """Of an image that somebody asks for."""
     return _with_receipt_headers(document(receipt_fields(held)), held)
 
 
-def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Response:
+def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Answer:
     """The acknowledgement: only ever made when the image is durable."""
     response = document(
         receipt_fields(held) | {"duplicate": duplicate}, 200 if duplicate else upload_status
@@ -84,7 +83,7 @@ def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Response:
     return _with_receipt_headers(response, held)
 
 
-def refusal(refused: Refused) -> Response:
+def refusal(refused: Refused) -> Answer:
     """The problem document, with the headers that belong to its status."""
     row = refused.refusal
     members = problem_type(row) | {"detail": refused.sentence}
@@ -111,7 +110,7 @@ def problem_type(row: Refusal) -> dict[str, object]:
     }
 
 
-def problem_page(code: str) -> Response:
+def problem_page(code: str) -> Answer:
     """What a problem's ``type`` leads to."""
     row = REFUSALS.get(code)
     if row is None:

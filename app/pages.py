@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, Response, render_template, request
 
 from app import answers
+from app.answer import Answer
 from app.upload import Uploads
 from app.verdict import Place, Verdict, verdict
 from spool.facts import Facts, Run
@@ -91,7 +92,7 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
     settings = uploads.spool.settings
 
     @app.get("/status.json")
-    def status_json() -> Response:
+    def status_json() -> Answer:
         facts, place = uploads.spool.facts(), _place(uploads)
         response = answers.document(status_fields(facts, verdict(facts, place), place, settings))
         response.headers["Cache-Control"] = "no-store"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from flask import Response
 from werkzeug.http import parse_options_header
 
 from app import admission, answers, clocks, fields, intake
+from app.answer import Answer
 from app.body import Body
 from app.credentials import Sender
 from app.digests import ContentDigest
@@ -45,7 +45,7 @@ class Uploads:
         self._clocks_off: set[str] = set()
         self._log = get_log()
 
-    def receive(self, environ: Environ, raw_allowed: bool) -> Response:
+    def receive(self, environ: Environ, raw_allowed: bool) -> Answer:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
         body: Body | None = None
         try:
@@ -90,7 +90,7 @@ class Uploads:
 
     def _receive(
         self, environ: Environ, sender: Sender, body: Body, length: int | None, raw_allowed: bool
-    ) -> Response:
+    ) -> Answer:
         self.gate.check_running()
         media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
         multipart = media_type == "multipart/form-data"

@@ -1,0 +1,51 @@
+"""In front of Flask: uploads, which are nearly all requests, are answered without its dispatch.
+
+Flask's request, response and routing cost as much as receiving a small image (docs/PERFORMANCE.md).
+Everything else, and every other method of the same addresses, is Flask's; refusals and mistakes
+become answers in the one place that does that for Flask as well (``app.troubles``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from app.answer import Answer, mark
+from app.metrics import Metrics
+from app.troubles import Troubles
+from app.upload import Uploads
+
+RAW_ALLOWED = {"/uploadImage": False, "/images": True}
+"""The addresses of uploads, and whether the body may be the image itself."""
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Front:
+    """A WSGI application around Flask's own."""
+
+    def __init__(self, flask: Wsgi, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
+        self._flask = flask
+        self._uploads = uploads
+        self._metrics = metrics
+        self._troubles = troubles
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
+        if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
+            return self._flask(environ, start_response)
+        return self._receive(environ, raw_allowed)(environ, start_response)
+
+    def _receive(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
+        began = time.monotonic()
+        try:
+            answer = self._uploads.receive(environ, raw_allowed)
+            self._metrics.acknowledged(time.monotonic() - began)
+        except Exception as error:
+            path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
+            answer = self._troubles.answer(error, path, peer)
+        mark(answer.headers)
+        return answer
