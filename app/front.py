@@ -15,6 +15,7 @@ from app.answer import Answer, mark
 from app.metrics import Metrics
 from app.troubles import Troubles
 from app.upload import Uploads
+from spool.lane import computing
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
 """The addresses of uploads, and whether the body may be the image itself."""
@@ -37,7 +38,8 @@ class Front:
         raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
         if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
             return self._flask(environ, start_response)
-        return self._receive(environ, raw_allowed)(environ, start_response)
+        with computing:
+            return self._receive(environ, raw_allowed)(environ, start_response)
 
     def _receive(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
         began = time.monotonic()

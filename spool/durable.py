@@ -21,6 +21,7 @@ from types import TracebackType
 
 from spool.attributes import ATTRIBUTE, ATTRIBUTE_MAX, SENT_ATTRIBUTE
 from spool.errors import DiskTrouble, Missing
+from spool.lane import computing
 from spool.names import Name
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,12 +33,20 @@ _PROBE = "probe-"
 _PROBE_SECONDS = 3600.0
 
 
-@contextlib.contextmanager
-def _disk(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DiskTrouble(error, doing) from error
+class _disk:
+    """An OSError inside is DiskTrouble, which says what was being done."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise DiskTrouble(error, self._doing) from error
 
 
 class Incoming:
@@ -49,9 +58,9 @@ class Incoming:
     def __init__(self, tmp: Path, prefix: str = "") -> None:
         self._hash = hashlib.sha256()
         self.size = 0
-        self.path = tmp / f"{prefix}{secrets.token_hex(16)}.part"
+        self.file = f"{tmp}/{prefix}{secrets.token_hex(16)}.part"
         with _disk("opening a file in tmp/"):
-            self.fd = os.open(self.path, _NEW_FILE, _FILE_MODE)
+            self.fd = os.open(self.file, _NEW_FILE, _FILE_MODE)
         self._open = True
         self.published = False
 
@@ -63,6 +72,11 @@ class Incoming:
         with _disk("writing an image"):
             while view:
                 view = view[os.write(self.fd, view) :]
+
+    @property
+    def path(self) -> Path:
+        """The file, while it is in tmp/."""
+        return Path(self.file)
 
     @property
     def sha256(self) -> str:
@@ -78,7 +92,7 @@ class Incoming:
             os.close(self.fd)
         if not self.published:
             with contextlib.suppress(OSError):  # tmp/ is emptied at the next start anyhow
-                os.unlink(self.path)
+                os.unlink(self.file)
 
     def __enter__(self) -> Incoming:
         return self
@@ -194,13 +208,13 @@ def publish(incoming: Incoming, attribute: bytes, name: Name, folders: Folders) 
     """
     with _disk("writing the image's attributes"):
         os.setxattr(incoming.fd, ATTRIBUTE, attribute)  # 1. before the fsync: one commit for both
-    with _disk("flushing the image to disk"):
+    with _disk("flushing the image to disk"), computing.waiting:
         os.fsync(incoming.fd)  # 2. never repeated for this file
     for _ in range(_TRIES):
         with folders.durable(name.folder) as folder:
             try:
                 # 3. link, not rename: a name that is taken is an error, not an overwrite
-                os.link(incoming.path, name.file, dst_dir_fd=folder, follow_symlinks=False)
+                os.link(incoming.file, name.file, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
                 name = name.bumped()
                 continue
@@ -211,9 +225,10 @@ def publish(incoming: Incoming, attribute: bytes, name: Name, folders: Folders) 
                 raise DiskTrouble(error, "linking the image into new/") from error
             incoming.published = True  # it is the uploader's from here on, acknowledged or not
             with _disk("unlinking the image from tmp/"):
-                os.unlink(incoming.path)  # 4.
+                os.unlink(incoming.file)  # 4.
             try:
-                os.fsync(folder)  # 5. the commit
+                with computing.waiting:
+                    os.fsync(folder)  # 5. the commit
             except OSError as error:
                 folders.forget(name.folder)
                 raise DiskTrouble(error, "flushing the minute folder to disk") from error

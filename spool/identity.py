@@ -16,6 +16,7 @@ from spool import names
 from spool.catalog import Catalog
 from spool.files import Files
 from spool.item import Item, Metadata, Receipt, State
+from spool.lane import computing
 from spool.names import MEDIA_TYPES
 from spool.receipts import Receipts
 
@@ -30,15 +31,22 @@ class Turns:
     @contextlib.contextmanager
     def taken(self, identities: set[tuple[str, ...]]) -> Iterator[None]:
         """Wait until none of these is taken, and take them; all at once, so nothing deadlocks."""
-        with self._changed:
-            self._changed.wait_for(lambda: not identities & self._taken)
-            self._taken |= identities
+        if not self._take(identities):
+            with computing.waiting, self._changed:
+                self._changed.wait_for(lambda: self._take(identities))
         try:
             yield
         finally:
             with self._changed:
                 self._taken -= identities
                 self._changed.notify_all()
+
+    def _take(self, identities: set[tuple[str, ...]]) -> bool:
+        with self._changed:
+            free = not identities & self._taken
+            if free:
+                self._taken |= identities
+            return free
 
 
 def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:
