@@ -147,11 +147,20 @@ class Catalog:
 
         It may be there already: verify --repair can find the file before its receiver gets here.
         """
+        self.add_all([(name, meta, clock)])
+
+    def add_all(self, arrived: Iterable[tuple[Name, Metadata, ClockReading | None]]) -> None:
+        """The same for several in one transaction: most of what it costs is its pages."""
         with self._write, sqlite.transaction(self._writer) as db:
-            if insert(db, name, meta, WAITING, unknown=False):
-                count_received(db, Count(1, meta.size), name.folder)
-                flow.received(db, name.received_at, Count(1, meta.size))
-                arrivals.note(db, name.device, name.received_at, meta, clock)
+            new: dict[str, tuple[datetime, Count]] = {}
+            for name, meta, clock in arrived:
+                if insert(db, name, meta, WAITING, unknown=False):
+                    at, count = new.get(name.folder, (name.received_at, Count()))
+                    new[name.folder] = at, count + Count(1, meta.size)
+                    arrivals.note(db, name.device, name.received_at, meta, clock)
+            for folder, (at, count) in new.items():  # a folder is a minute
+                count_received(db, count, folder)
+                flow.received(db, at, count)
 
     def restore(
         self,

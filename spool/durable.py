@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -200,10 +200,23 @@ def make_folder(base: Path, folder: str) -> int:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(base / folder))
 
 
-def publish(incoming: Incoming, attribute: bytes, name: Name, folders: Folders) -> Name:
+def commit(folder: int) -> None:
+    """Flush a minute folder: all that was linked there before is ours from here on."""
+    with _disk("flushing the minute folder to disk"), computing.waiting:
+        os.fsync(folder)
+
+
+def publish(
+    incoming: Incoming,
+    attribute: bytes,
+    name: Name,
+    folders: Folders,
+    committed: Callable[[int, Name], None] = lambda folder, _: commit(folder),
+) -> Name:
     """Make one received image durable under ``name`` in new/; the only way into new/.
 
-    Returns the name it has: bumped by microseconds where the first was taken. DiskTrouble means
+    Returns the name it has: bumped by microseconds where the first was taken. ``committed`` calls
+    ``commit`` for the folder that it is given, once for several images perhaps. DiskTrouble means
     not acknowledged; a file that was linked by then stays for the uploader, as a surplus.
     """
     with _disk("writing the image's attributes"):
@@ -227,11 +240,10 @@ def publish(incoming: Incoming, attribute: bytes, name: Name, folders: Folders) 
             with _disk("unlinking the image from tmp/"):
                 os.unlink(incoming.file)  # 4.
             try:
-                with computing.waiting:
-                    os.fsync(folder)  # 5. the commit
-            except OSError as error:
+                committed(folder, name)  # 5.
+            except DiskTrouble:
                 folders.forget(name.folder)
-                raise DiskTrouble(error, "flushing the minute folder to disk") from error
+                raise
             return name
     raise DiskTrouble(
         OSError(errno.ENOENT, os.strerror(errno.ENOENT)), f"linking {name.file} into new/"

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
 from spool.item import Item, Metadata, Receipt, State
 from spool.locks import Lock
-from spool.names import EXTENSIONS
+from spool.names import EXTENSIONS, Name
 from spool.receipts import Receipts
 from spool.recover import Recovered
 from spool.settings import Settings
 from spool.site import Site
+from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
 _CHECKPOINT_SECONDS = 2.0
@@ -33,6 +35,16 @@ _CHECKPOINT_SECONDS = 2.0
 def utc_now() -> datetime:
     """The wall clock, aware."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """An image in a minute folder, open as ``folder``, that waits for its commit."""
+
+    folder: int
+    name: Name
+    meta: Metadata
+    clock: ClockReading | None
 
 
 class Spool:
@@ -62,6 +74,7 @@ class Spool:
         kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
         self._held = Held(self.files, self.catalog, self.receipts, kept)
         self._turns = Turns()
+        self._commits = Together(self._commit)
         self._folders = Folders(self.files.new)
         self._closing = threading.Event()
         self._checkpoints: threading.Thread | None = None
@@ -171,13 +184,17 @@ class Spool:
         name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
         folder = name.folder
         self._enter(folder)
-        try:
-            name = durable.publish(incoming, attribute, name, self._folders)
-            if name.folder != folder:  # bumped into the next minute
+
+        def committed(opened: int, named: Name) -> None:
+            nonlocal folder
+            if named.folder != folder:  # bumped into the next minute
                 self.catalog.leave(folder)
-                folder = name.folder
+                folder = named.folder
                 self._enter(folder)
-            self.catalog.add(name, meta, clock)
+            self._commits.add(_Linked(opened, named, meta, clock))
+
+        try:
+            name = durable.publish(incoming, attribute, name, self._folders, committed)
         except BaseException:
             # Linked and not acknowledged: the folder stays named, so that the next start finds it.
             if not incoming.published:
@@ -189,6 +206,12 @@ class Spool:
             name, meta.sha256, meta.size, State.WAITING, key=meta.key, sequence=meta.sequence
         )
         return Accepted(self._held.receipt_of(item), duplicate=False)
+
+    def _commit(self, linked: list[_Linked]) -> None:
+        """Those that were linked at about the same time: one flush and one transaction for all."""
+        for folder in {one.folder for one in linked}:
+            durable.commit(folder)
+        self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
 
     def _enter(self, folder: str) -> None:
         self.catalog.enter(folder, lambda: self.receipts.in_folder(folder))
