@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
 import os
 import signal
 import socket
@@ -123,6 +124,8 @@ def serving_application(settings: Settings, parent: int, address: Address) -> An
     )
     app = create_app(spool, stalls, signals.stopping)
     app.extensions["receiver.lock"] = lock  # held until this process ends
+    gc.collect()
+    gc.freeze()  # what stays for good is not looked at again
     return app
 
 
