@@ -16,7 +16,7 @@ from bench.receive.images import Image, Requests
 from bench.receive.load import run
 from bench.rounds import Failed, Figures, family, interleaved, machine, ratio, table, usage
 
-SIZES = {"20 KB": (20_000, 4000), "250 KB": (250_000, 1500), "5 MB": (5_000_000, 120)}
+SIZES = {"20 KB": (20_000, 2000), "250 KB": (250_000, 1000), "5 MB": (5_000_000, 60)}
 """Bytes of an image, and how many are sent in a turn after the warm-up."""
 
 CONNECTIONS = (16, 64)
