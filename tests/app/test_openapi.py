@@ -96,7 +96,9 @@ def test_a_schema_that_is_wrong_is_noticed(described: dict[str, Any]) -> None:
         jsonschema_rs.validate(schema(described, "Problem"), {"code": "nonsense"})
 
 
-def test_schemathesis_finds_no_answer_that_it_does_not_describe(receiver: Receiver) -> None:
+def test_schemathesis_finds_no_answer_that_it_does_not_describe(
+    receiver: Receiver, tmp_path: Path
+) -> None:
     """Requests as the document allows them and as it does not: no 5xx, no undocumented status,
     no body unlike its schema."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{receiver.url}/openapi.json"]
@@ -105,6 +107,7 @@ def test_schemathesis_finds_no_answer_that_it_does_not_describe(receiver: Receiv
         [*command, "--max-examples=15", "--seed=1", f"--checks={checks}", "--no-color",
          "--phases=examples,coverage,fuzzing"],
         capture_output=True, text=True, timeout=170, env=environment(),
+        cwd=tmp_path,  # it leaves a folder behind
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert re.search(r"[1-9]\d* generated", ran.stdout), ran.stdout[-2000:]

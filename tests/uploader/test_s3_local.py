@@ -258,7 +258,6 @@ def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> No
             assert "not S3" in line
             url = line.split()[4].rstrip(",")
             killer = threading.Timer(0.3, process.send_signal, (signal.SIGKILL,))
-            killer.start()
             connection = http.client.HTTPConnection(url.removeprefix("http://"))
             with (
                 contextlib.closing(connection),
@@ -270,11 +269,13 @@ def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> No
                     answer = connection.getresponse()
                     if answer.status == 200:
                         answered[key] = body
+                    if not number:  # it is at work, however busy the machine
+                        killer.start()
                     answer.read()
             killer.join()
     with StrictS3(bucket="killed", folder=tmp_path / "kept") as strict:
         objects = strict.objects()
-    assert len(answered) > 3  # it answered something, however busy the machine
+    assert len(answered) >= 3
     assert all(objects[key] == body for key, body in answered.items())
     assert len(objects) - len(answered) <= 3  # stored, but killed before the answer
 
