@@ -136,6 +136,7 @@ class Facts:
     disk_bytes: int
     free_inodes: int
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
+    forecast: Forecast = Forecast()
 
 
 @dataclass(frozen=True, slots=True)

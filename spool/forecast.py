@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ _INTERVALS = 6
 _BUSY_MINUTES = 3
 """So many minutes with a backlog from start to end tell what the network carries."""
 _STEP = timedelta(minutes=1)
-_LONG_STEP = timedelta(minutes=15)
+_LONG_STEP = timedelta(hours=1)
 _MINUTES_BY_ONE = 240
 _HORIZON = timedelta(days=14)
 _DOUBT_LEAST, _DOUBT_MOST = 0.02, 0.5
@@ -44,9 +44,13 @@ def forecast(outlook: Outlook) -> Forecast:
     """When the backlog is gone and when the disk is full, each with how early and how late."""
     came, doubt = _arrivals(outlook)
     carried = _carried(outlook)
+    steps = [
+        _Step(at, seconds, came(at), 0.0 if outlook.uplink_down else carried(at))
+        for at, seconds in _ahead(outlook.now)
+    ]
 
     def at(change: float) -> tuple[datetime | None, datetime | None]:
-        return _walk(outlook, lambda when: came(when) * (1 + change), carried)
+        return _walk(outlook, steps, 1 + change)
 
     empty, full = at(0.0)
     calm, _ = at(-doubt)
@@ -57,8 +61,8 @@ def forecast(outlook: Outlook) -> Forecast:
         if outlook.uplink_down or empty is None
         else Estimate(empty, calm or empty, late),
         full=None if full is None else Estimate(full, soon or full, never),
-        received_per_second=came(outlook.now),
-        carried_per_second=0.0 if outlook.uplink_down else carried(outlook.now),
+        received_per_second=steps[0].came,
+        carried_per_second=steps[0].carried,
     )
 
 
@@ -101,42 +105,63 @@ def _filled(outlook: Outlook) -> list[Flow]:
 
 def _carried(outlook: Outlook) -> Callable[[datetime], float]:
     """Bytes of images a second that go out at an instant while there are any: what the cap allows,
-    or what the network was seen to carry in minutes that began and ended with a backlog."""
+    or what the network was seen to carry in minutes that began and ended with a backlog, in the
+    middle of a run: something went in the minutes before and after as well."""
     backlog = outlook.waiting_bytes
     seen: list[float] = []
-    for flow in reversed(_filled(outlook)):
+    minutes = _filled(outlook)
+    for number in range(len(minutes) - 1, 0, -1):
+        flow = minutes[number]
         before = backlog + flow.uploaded.bytes - flow.received.bytes
         allowed = outlook.rate_at(flow.at) * 60
-        if allowed and min(before, backlog) > allowed / 10:
+        running = all(one.uploaded.images for one in minutes[number - 1 : number + 2])
+        if running and allowed and min(before, backlog) > allowed / 10:
             seen.append(flow.uploaded.bytes / allowed)
         backlog = before
     used = statistics.fmean(seen) if len(seen) >= _BUSY_MINUTES else 1.0
     return lambda when: outlook.rate_at(when) * min(1.0, used)
 
 
-def _walk(
-    outlook: Outlook,
-    came: Callable[[datetime], float],
-    carried: Callable[[datetime], float],
-) -> tuple[datetime | None, datetime | None]:
-    """When the backlog is gone, and when the disk is full; each None if not within the horizon."""
-    at, backlog = outlook.now, float(outlook.waiting_bytes)
-    full_at_backlog = backlog + outlook.room_bytes
-    empty_at = at if backlog <= 0 else None
-    full_at = at if outlook.room_bytes <= 0 else None
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """From ``at`` on for so many seconds, in bytes a second."""
+
+    at: datetime
+    seconds: float
+    came: float
+    carried: float
+
+
+def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
+    at = now
     for number in range(10**6):
         step = _STEP if number < _MINUTES_BY_ONE else _LONG_STEP
-        if at - outlook.now >= _HORIZON or (empty_at is not None and full_at is not None):
+        if at - now >= _HORIZON:
+            return
+        yield at, step.total_seconds()
+        at += step
+
+
+def _walk(
+    outlook: Outlook, steps: Sequence[_Step], more: float
+) -> tuple[datetime | None, datetime | None]:
+    """When the backlog is gone, and when the disk is full, if ``more`` times as much comes in; each
+    None if not within the horizon."""
+    backlog = float(outlook.waiting_bytes)
+    full_at_backlog = backlog + outlook.room_bytes
+    empty_at = outlook.now if backlog <= 0 else None
+    full_at = outlook.now if outlook.room_bytes <= 0 else None
+    for step in steps:
+        if empty_at is not None and full_at is not None:
             break
-        out = 0.0 if outlook.uplink_down else carried(at)
-        change = (came(at) - out) * step.total_seconds()
+        change = (step.came * more - step.carried) * step.seconds
         after = backlog + change
         if empty_at is None and after <= 0:
-            empty_at = at + step * (backlog / -change)
+            empty_at = step.at + timedelta(seconds=step.seconds * backlog / -change)
         if full_at is None and after >= full_at_backlog:
-            full_at = at + step * ((full_at_backlog - backlog) / change)
+            part = (full_at_backlog - backlog) / change
+            full_at = step.at + timedelta(seconds=step.seconds * part)
         backlog = max(0.0, after)
-        at += step
     return empty_at, full_at
 
 

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, names, place
+from spool import durable, flow, locks, names, place, units
+from spool import forecast as forecasts
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
-from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts
+from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast
 from spool.files import FOLDERS, Files
+from spool.forecast import Outlook
 from spool.identity import Held, Turns, identities
 from spool.item import Item, Metadata, Receipt, State
 from spool.locks import Lock
@@ -30,6 +32,8 @@ from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
 _CHECKPOINT_SECONDS = 2.0
+_INTERVALS = 3
+"""How many of the last intervals say what comes in and goes out now."""
 
 
 def utc_now() -> datetime:
@@ -284,6 +288,32 @@ class Spool:
             disk_bytes=size,
             free_inodes=inodes,
             clocks_off=tuple(self.catalog.clocks_off(self.now() - timedelta(days=1), 5)),
+            forecast=self.forecast(),
+        )
+
+    def forecast(self) -> Forecast:
+        """When no image waits any more, and when the disk is full: what all that ask are told."""
+        now, totals = self.now(), self.catalog.totals()
+        free, size, _ = self.free()
+        local, _ = self.receipts.totals()
+        floor = units.of_disk(self.settings["spool.keep_free"], size)
+        minute = now.replace(second=0, microsecond=0)
+        lately = timedelta(seconds=_INTERVALS * int(self.settings["uplink.interval"]))
+        ended = next((run for run in self.site.runs(2) if run.ended_at is not None), None)
+        return forecasts.forecast(
+            Outlook(
+                now=now,
+                waiting_bytes=totals.waiting.bytes + totals.sending.bytes,
+                room_bytes=free - floor + local.bytes,  # copies go before anything is refused
+                rate_at=self.uplink.rates(),
+                minutes=[one for one in self.catalog.flow(minute - lately, 1) if one.at < minute],
+                hours=[
+                    one
+                    for one in self.catalog.flow(now - flow.KEEP, 60)
+                    if one.at < minute.replace(minute=0)
+                ],
+                uplink_down=ended is not None and ended.outcome == "uplink down",
+            )
         )
 
 

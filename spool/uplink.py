@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from spool import budget, ledger, locks, timetable, units
 from spool.facts import BudgetUse, Cap
@@ -56,18 +57,24 @@ class Uplink:
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
-        return self._cap_at(self.now())
+        return self._cap_at(self.now(), self.site.recall(LIMIT))
 
     def rate_at(self, at: datetime) -> int:
         """The rate at a later instant, if nobody sets another limit until then."""
-        return self._cap_at(at).rate
+        return self._cap_at(at, self.site.recall(LIMIT)).rate
 
-    def _cap_at(self, at: datetime) -> Cap:
+    def rates(self) -> Callable[[datetime], int]:
+        """What images may use, in bytes a second, at an instant to come, if nobody sets another
+        limit until then."""
+        limit = self.site.recall(LIMIT)
+        return lambda at: self._cap_at(at, limit).for_images
+
+    def _cap_at(self, at: datetime, limit: Any) -> Cap:
         link = int(self.settings["uplink.link"])
         entry = timetable.entry_at(self.settings["uplink.timetable"], self.local(at))
         share = self.settings["uplink.share"] if entry is None else entry.share
         full = share.of(link)
-        if limit := self.site.recall(LIMIT):
+        if limit:
             until = datetime.fromisoformat(str(limit["until"]))
             if at < until:
                 limited = units.parse_percent(str(limit["share"]))

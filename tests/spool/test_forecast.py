@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from spool.facts import Flow, Run
 from spool.forecast import Outlook, drained_per_second, forecast, wait_for_room
 from spool.item import Count
+from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 
@@ -213,3 +215,21 @@ def test_nothing_to_go_by_is_no_reason_to_fail() -> None:
     assert found.empty.at == NOW + timedelta(seconds=10)
     paused = Outlook(NOW, 100 * MB, 10**12, lambda _at: 0, (), ())
     assert forecast(paused).empty is None
+
+
+def test_a_spool_forecasts_by_its_own_flow(tmp_path: Path) -> None:
+    clock = Clock()
+    spool = open_spool(tmp_path, clock, uplink__link="1kB/s", uplink__share="100%")
+    try:
+        for minute in range(5):
+            put(spool, bytes([minute]) * 12_000)
+            clock.advance(minutes=1)
+        found = spool.facts().forecast
+        assert found.received_per_second == pytest.approx(200, rel=0.01)
+        assert found.carried_per_second == spool.uplink.cap().for_images
+        assert found.empty is not None
+        seconds = (found.empty.at - clock.at).total_seconds()
+        assert seconds == pytest.approx(60_000 / (found.carried_per_second - 200), rel=0.05)
+        assert found.full is None
+    finally:
+        spool.close()
