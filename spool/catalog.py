@@ -9,6 +9,7 @@ is under way. Whoever starts scans the named folders (``spool.recover``).
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ from spool.names import Name
 
 NAMED_BEFORE = 1
 """Minute folders that stay named after the next one was entered."""
+
+
+_LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, however large
 
 
 class Catalog:
@@ -320,9 +324,13 @@ class Catalog:
 
     def claim(self, items: Iterable[Item]) -> None:
         """These are being sent: after a kill their outcome is unknown."""
-        self._set(
-            f"state = {SENDING}, unknown = 1", [(item.id,) for item in items], "state IN (0, 2)"
-        )
+        ids = json.dumps([item.id for item in items])
+        with self._write, sqlite.transaction(self._writer) as db:
+            db.execute(
+                f"UPDATE images SET state = {SENDING}, unknown = 1 "
+                f"WHERE id IN {_LISTED} AND state IN ({WAITING}, {RETRY})",
+                (ids,),
+            )
 
     def unclaim(self, items: Iterable[Item]) -> None:
         """These were picked, and nothing of them was sent."""
@@ -393,7 +401,7 @@ class Catalog:
     def drop(self, ids: Iterable[str]) -> None:
         """Forget images whose receipts say that they are uploaded."""
         with self._write, sqlite.transaction(self._writer) as db:
-            db.executemany("DELETE FROM images WHERE id = ?", [(ident,) for ident in ids])
+            db.execute(f"DELETE FROM images WHERE id IN {_LISTED}", (json.dumps([*ids]),))
 
     def drop_lost(self, item: Item) -> None:
         """Forget an image whose file is nowhere, as if it had never come; verify says so aloud."""

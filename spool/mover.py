@@ -54,6 +54,7 @@ class Mover:
         """
         folders: set[str] = set()
         proved: list[tuple[Item, Sent]] = []
+        gone: list[Item] = []
         for item, sent in batch:
             sent = replace(sent, uploaded_at=sent.uploaded_at or now)
             proved.append((item, sent))
@@ -66,16 +67,16 @@ class Mover:
                 durable.move(source, target)
             except FileExistsError:
                 durable.remove(source)  # the same name is the same image
-            except Missing:
-                continue  # somebody took the file; the receipt is true all the same
+            except Missing:  # somebody took the file; the receipt is true all the same
+                if not target.exists():
+                    gone.append(item)
         durable.sync_folders({self._files.done / folder for folder in folders})
         durable.sync_folders({self._files.new / folder for folder in folders})
         self._receipts.add(
             [(item.name, item, sent, sent.uploaded_at or now) for item, sent in proved]
         )
-        gone = [item.id for item, _ in proved if not self._files.in_done(item.name).exists()]
-        for day in {item.name.day for item, _ in proved if item.id in gone}:
-            self._receipts.mark_pruned(day, gone)
+        for day in {item.name.day for item in gone}:
+            self._receipts.mark_pruned(day, [item.id for item in gone])
         self._catalog.finished([item for item, _ in proved], now)
 
     def set_aside(self, item: Item, reason: str, now: datetime) -> None:

@@ -97,10 +97,17 @@ def parse(file: str) -> Name:
     if match is None or match["ext"] is None:
         raise NotOurName(f"{file!r} is not a name that Headgate made")
     try:
-        at = datetime.strptime(match["time"], _TIME).replace(tzinfo=UTC)
+        at = _instant(match["time"])
         return Name(at, match["device"], match["digest"], match["ext"])
     except ValueError as error:
         raise NotOurName(f"{file!r} is not a name that Headgate made: {error}") from error
+
+
+def _instant(text: str) -> datetime:
+    """``_TIME`` read back; strptime takes five times as long, and every pick reads hundreds."""
+    whole = (text[0:4], text[4:6], text[6:8], text[9:11], text[11:13], text[13:15], text[16:22])
+    year, month, day, hour, minute, second, micro = map(int, whole)
+    return datetime(year, month, day, hour, minute, second, micro, tzinfo=UTC)
 
 
 def day_of_id(image_id: str) -> str | None:

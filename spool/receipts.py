@@ -301,8 +301,9 @@ class Receipts:
                 connection = self._connection(day, create=True)
                 assert connection is not None
                 with sqlite.transaction(connection) as db:
+                    places = _Places(db)
                     for name, known, sent, uploaded_at in entries:
-                        _add(db, name, known, sent, uploaded_at)
+                        _add(db, places, name, known, sent, uploaded_at)
                 sqlite.checkpoint(connection)
 
     def mark_pruned(self, day: str, ids: Iterable[str]) -> None:
@@ -343,17 +344,30 @@ def _is_day(text: str) -> bool:
     return True
 
 
+class _Places(dict[tuple[str, str], int]):
+    """The numbers of buckets and folders within one transaction, entered where they are new."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __missing__(self, place: tuple[str, str]) -> int:
+        self._db.execute("INSERT OR IGNORE INTO places (bucket, folder) VALUES (?, ?)", place)
+        query = "SELECT place FROM places WHERE bucket = ? AND folder = ?"
+        self[place] = int(self._db.execute(query, place).fetchone()[0])
+        return self[place]
+
+
 def _add(
-    db: sqlite3.Connection, name: Name, known: Item | Receipt, sent: Sent, uploaded_at: datetime
+    db: sqlite3.Connection,
+    places: _Places,
+    name: Name,
+    known: Item | Receipt,
+    sent: Sent,
+    uploaded_at: datetime,
 ) -> None:
     # Keys mostly end in the file's name, and what stands before it repeats: kept once.
     cut = sent.key.rfind("/") + 1
-    db.execute(
-        "INSERT OR IGNORE INTO places (bucket, folder) VALUES (?, ?)", (sent.bucket, sent.key[:cut])
-    )
-    (place,) = db.execute(
-        "SELECT place FROM places WHERE bucket = ? AND folder = ?", (sent.bucket, sent.key[:cut])
-    ).fetchone()
+    place = places[sent.bucket, sent.key[:cut]]
     key = known.key if isinstance(known, Item) else known.key_given
     db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"

@@ -350,7 +350,7 @@ def test_pieces_grow_with_the_rate_within_bounds() -> None:
             world = world_in(below, rate)
             sizes.append(world.pacer.max_piece)
             world.ledger.close()
-        assert sizes == [2048, 2500, 65536, 65536]
+        assert sizes == [2048, 2500, 65536, 256 * 1024]
 
 
 # -- with real threads and the real clock

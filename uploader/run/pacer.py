@@ -21,6 +21,7 @@ _SPREAD = 400
 """Pieces a second to aim at, as long as each is worth a write: a second at the far side may hold
 one more than it should, and that has to be a small part of it."""
 _SMALLEST, _LARGEST = 2 * 1024, 64 * 1024
+_FASTEST, _AT_ONCE = 256 * 1024, 640  # above 40 MB/s up to a 640th of a second at once
 _FIRST_GRANT = 64 * 1024
 """Grants double while they are used up, and halve when a second ends with them: what is charged
 stays near what is sent, and a busy run still writes the ledger but a few times a second."""
@@ -79,7 +80,8 @@ class Pacer:
     @property
     def max_piece(self) -> int:
         """Bytes worth asking for at once: larger at higher rates, where pieces cost more."""
-        return max(_SMALLEST, min(_LARGEST, self._rate // _SPREAD))
+        largest = max(_LARGEST, min(_FASTEST, self._rate // _AT_ONCE))
+        return max(_SMALLEST, min(largest, self._rate // _SPREAD))
 
     @property
     def rate(self) -> int:

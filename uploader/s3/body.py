@@ -51,23 +51,32 @@ class Body:
     ) -> None:
         os.close(self._fd)
 
-    def pieces(self, piece: int) -> Iterator[bytes]:
-        """The whole content, at most ``piece`` bytes at a time."""
-        offset = 0
+    def pieces(self, block: bytearray, head: bytes = b"") -> Iterator[memoryview]:
+        """``head`` and the whole content after it, as much at a time as ``block`` holds.
+
+        Each piece lies in ``block`` and is void when the next one is asked for.
+        """
+        room = memoryview(block)
+        filled, offset = len(head), 0
+        room[:filled] = head
         while offset < self.size:
+            end = min(len(room), filled + self.size - offset)
             try:
-                data = os.pread(self._fd, min(piece, self.size - offset), offset)
+                got = os.preadv(self._fd, [room[filled:end]], offset)
             except OSError as error:
                 raise _unreadable(self.path, error) from error
-            if not data:
+            if not got:
                 raise _changed(self.path, f"only {offset} of {self.size} bytes long now")
-            offset += len(data)
-            yield data
+            offset += got
+            yield room[: filled + got]
+            filled = 0
+        if filled:
+            yield room[:filled]
 
     def md5(self) -> bytes:
         """The MD5 digest, for servers that can confirm nothing better."""
         digest = hashlib.md5(usedforsecurity=False)
-        for piece in self.pieces(_READ):
+        for piece in self.pieces(bytearray(min(_READ, self.size + 1))):
             digest.update(piece)
         return digest.digest()
 

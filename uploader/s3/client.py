@@ -23,6 +23,7 @@ from uploader.s3.body import Body
 from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
 from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
 from uploader.s3.sender import Capability, Pacer, Upload
+from uploader.s3.wire import send_buffer
 
 if TYPE_CHECKING:
     from uploader.s3.access import Access
@@ -172,7 +173,8 @@ class S3Sender:
                 from uploader.s3.access import open_access
 
                 self._access = open_access(self._settings, self._timeouts.connect)
-                self._exchange = Exchange(self._access.target, self._pacer, self._timeouts)
+                buffer = send_buffer(self._settings.rate)
+                self._exchange = Exchange(self._access.target, self._pacer, self._timeouts, buffer)
             return self._access, self._exchange
 
     def _proves(self, reported: str, etag: str, upload: Upload, body: Body) -> bool:

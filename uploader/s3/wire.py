@@ -24,10 +24,21 @@ from uploader.s3.sender import Pacer
 SEND_BUFFER = 64 * 1024
 """Bytes asked of SO_SNDBUF. What the kernel may still send after a kill; Linux doubles it for its
 own bookkeeping (socket(7))."""
-UNSENT = 16 * 1024
-"""Bytes that may lie in the kernel without being on the wire (TCP_NOTSENT_LOWAT, tcp(7)): what a
-stall, or a kill, can still let out later. The rest of the send buffer waits for acknowledgement."""
+_UNSENT_PART = 4
+"""The part of the buffer, 16 KiB of 64, that may lie in the kernel without being on the wire
+(TCP_NOTSENT_LOWAT, tcp(7)): what a stall, or a kill, can still let out later. The rest of it waits
+for acknowledgement."""
+_LARGEST_BUFFER = 1024 * 1024
+_BUFFER_SHARE = 640  # 64 KiB up to 40 MB/s; above it a 640th of a second
+
+
+def send_buffer(rate: int) -> int:
+    """What to ask of SO_SNDBUF at so many bytes a second: more only where that is a moment's."""
+    return max(SEND_BUFFER, min(_LARGEST_BUFFER, rate // _BUFFER_SHARE))
+
+
 _READ = 64 * 1024
+_HEAD = 8 * 1024
 _BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -35,15 +46,17 @@ class Answered(Exception):
     """The server answered, or hung up, before it was sent everything: read, do not write."""
 
 
-def connect(host: str, port: int, *, timeout: float, stall: float) -> socket.socket:
+def connect(
+    host: str, port: int, *, timeout: float, stall: float, buffer: int = SEND_BUFFER
+) -> socket.socket:
     """A connected, non-blocking socket to the first address that answers. OSError otherwise."""
     trouble: OSError | None = None
     for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, proto)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, buffer // _UNSENT_PART)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # what the kernel holds unacknowledged, too
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall * 1000))
             sock.settimeout(timeout)
@@ -83,6 +96,7 @@ class Wire:
         pacer: Pacer,
         *,
         stall: float,
+        buffer: int = SEND_BUFFER,
         tls: ssl.SSLContext | None = None,
         server_name: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -92,6 +106,8 @@ class Wire:
         self._stall = stall
         self._timeout: float | None = stall
         self._clock = clock
+        self._buffer = buffer
+        self._sure = 0  # bytes that surely fit, so that nobody needs to wait for room
         self.deadline: float | None = None
         self._poll = select.poll()
         self._poll.register(sock, 0)
@@ -105,6 +121,10 @@ class Wire:
 
     # -- what http.client calls
 
+    def begin(self) -> None:
+        """A request begins: everything before was answered, so the kernel's buffer is empty."""
+        self._sure = self._buffer
+
     def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything, piece by piece as permitted. Answered when there is no point in it."""
         view = memoryview(data).cast("B")
@@ -117,7 +137,7 @@ class Wire:
 
     def makefile(self, mode: str = "rb", *_args: object, **_more: object) -> io.BufferedReader:
         assert mode == "rb"
-        return io.BufferedReader(_Reader(self), _READ)
+        return io.BufferedReader(_Reader(self), _HEAD)
 
     def settimeout(self, seconds: float | None) -> None:
         self._timeout = seconds
@@ -138,10 +158,34 @@ class Wire:
         self._absorb()
         return not self._ahead and not self._eof
 
+    def peek(self, end: bytes, most: int) -> bytes:
+        """What was received up to and with ``end``, left where it is; empty if the other side
+        stops before it, or it does not come within ``most`` bytes. Waits like ``recv_into``."""
+        while (at := self._ahead.find(end)) < 0 and not self._eof and len(self._ahead) < most:
+            self._await(len(self._ahead) + 1)
+        return bytes(self._ahead[: at + len(end)]) if at >= 0 else b""
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, or fewer at the end. Waits like ``recv_into``."""
+        self._await(count)
+        data = bytes(self._ahead[:count])
+        del self._ahead[:count]
+        return data
+
     def recv_into(self, buffer: memoryview) -> int:
         """At least one byte, or 0 at the end. TimeoutError when ``settimeout`` or ``deadline``
         passes first."""
-        while not self._ahead and not self._eof:
+        self._await(1)
+        count = min(len(buffer), len(self._ahead))
+        buffer[:count] = self._ahead[:count]
+        del self._ahead[:count]
+        return count
+
+    # -- inside
+
+    def _await(self, count: int) -> None:
+        """Until so many bytes are there, or the end."""
+        while len(self._ahead) < count and not self._eof:
             timeout = self._timeout
             if self.deadline is not None:
                 left = max(0.0, self.deadline - self._clock())
@@ -151,12 +195,6 @@ class Wire:
             self._absorb()
             if self._tls is not None and self._out.pending:
                 self._flush(watch=False)  # a key update wants its reply
-        count = min(len(buffer), len(self._ahead))
-        buffer[:count] = self._ahead[:count]
-        del self._ahead[:count]
-        return count
-
-    # -- inside
 
     def _ready(self, events: int, timeout: float | None) -> int:
         self._poll.modify(self._sock, events)
@@ -166,23 +204,26 @@ class Wire:
     def _write(self, view: memoryview, *, watch: bool) -> None:
         events = select.POLLOUT | (select.POLLIN if watch else 0)
         while view:
-            ready = self._ready(events, self._stall)
-            if not ready:
-                raise TimeoutError(f"nothing could be written for {self._stall:g} s")
-            if watch and ready & select.POLLIN:
-                self._absorb()
-                if self._ahead or self._eof:
-                    raise Answered
-            if not ready & (select.POLLOUT | _BROKEN):
-                continue
-            piece = self._pacer.take(min(len(view), self._pacer.max_piece))
+            wanted = min(len(view), self._pacer.max_piece)
+            if wanted > self._sure:
+                ready = self._ready(events, self._stall)
+                if not ready:
+                    raise TimeoutError(f"nothing could be written for {self._stall:g} s")
+                if watch and ready & select.POLLIN:
+                    self._absorb()
+                    if self._ahead or self._eof:
+                        raise Answered
+                if not ready & (select.POLLOUT | _BROKEN):
+                    continue
+            piece = self._pacer.take(wanted)
             written = 0
             try:
                 written = self._sock.send(view[: piece.size])
             except BlockingIOError:
-                pass
+                self._sure = 0
             finally:
                 self._pacer.wrote(piece, written)
+            self._sure -= written
             view = view[written:]
 
     def _flush(self, *, watch: bool) -> None:
