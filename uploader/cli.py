@@ -6,6 +6,7 @@ pay for the ones it does not run.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -109,6 +110,7 @@ def headgate(
 
 def main() -> None:
     """Entry point of the console script."""
+    gc.disable()  # modules and S3's service model are no garbage; a long run turns it on again
     os.umask(0o007)  # two users share the spool through its group; nobody else reads it
     try:
         headgate.main(prog_name="headgate")

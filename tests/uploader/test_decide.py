@@ -35,31 +35,3 @@ def test_a_throttle_slows_the_run_and_other_errors_do_not(code: str) -> None:
     assert decide.throttled(SendError(Kind.TRANSIENT, code, "Slow down."))
     assert not decide.throttled(SendError(Kind.FATAL, code, "Slow down."))
     assert not decide.throttled(SendError(Kind.TRANSIENT, "InternalError", "Try again."))
-
-
-@given(st.integers(0, 10**11), st.floats(0, 1000), st.floats(0, 10**9))
-def test_there_are_always_two_connections_and_never_a_crowd(
-    rate: int, seconds: float, size: float
-) -> None:
-    assert 2 <= decide.connections(rate, seconds, size) <= 32
-
-
-@pytest.mark.parametrize(
-    ("rate", "seconds", "size", "count"),
-    [
-        (40_000_000, 0.0, 250_000, 2),  # nothing is known yet
-        (40_000_000, 0.05, 0, 2),
-        (40_000_000, 0.05, 250_000, 10),  # 8 images are under way at any time
-        (40_000_000, 0.5, 250_000, 32),
-        (100_000, 0.05, 250_000, 2),
-    ],
-)
-def test_connections_follow_rate_latency_and_size(
-    rate: int, seconds: float, size: float, count: int
-) -> None:
-    assert decide.connections(rate, seconds, size) == count
-
-
-def test_more_latency_never_means_fewer_connections() -> None:
-    counts = [decide.connections(40_000_000, ms / 1000, 250_000) for ms in range(1, 400)]
-    assert counts == sorted(counts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from spool import attributes
@@ -29,7 +29,6 @@ class Result:
     missing: bool = False
     closed: bool = False  # the run ended before it could be sent
     trouble: Exception | None = None  # this machine's own: the ledger cannot be written
-    seconds: float = 0.0  # at work, without waiting for the pacer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,36 +41,47 @@ class Keys:
 
 
 class Crew:
-    """As many threads as ``resize`` asks for; ``send`` feeds them, ``result`` takes what comes."""
+    """As many threads at work as ``resize`` asks for; ``send`` feeds them, ``result`` takes what
+    comes. The threads are the drain's to start and to end."""
 
     def __init__(
         self,
         sender: Sender,
         place: Callable[[Item], Path],
         keys: Keys,
-        waited: Callable[[], float],
     ) -> None:
         self._sender = sender
         self._place = place
         self._keys = keys
-        self._waited = waited
-        self._jobs: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._jobs: deque[Item] = deque()
+        self._news = threading.Condition()  # jobs, another size, or the end
+        self._size = 0
+        self._over = False
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     @property
     def size(self) -> int:
-        return len(self._threads)
+        return self._size
 
     def resize(self, size: int) -> None:
-        """Grow to so many threads; a crew never shrinks within a run."""
+        """So many send at once from now on; what is too many finishes what it is doing."""
+        if size == self._size:
+            return
+        with self._news:
+            self._size = size
+            self._news.notify_all()
         while len(self._threads) < size:
-            thread = threading.Thread(target=self._work, name=f"send-{len(self._threads)}")
+            number = len(self._threads)
+            thread = threading.Thread(target=self._work, args=(number,), name=f"send-{number}")
             self._threads.append(thread)
             thread.start()
 
-    def send(self, item: Item) -> None:
-        self._jobs.put(item)
+    def send(self, items: Iterable[Item]) -> None:
+        """Jobs for whoever is free first."""
+        with self._news:
+            self._jobs.extend(items)
+            self._news.notify_all()
 
     def result(self, seconds: float) -> Result | None:
         """The next result, within ``seconds``."""
@@ -82,28 +92,31 @@ class Crew:
 
     def recall(self) -> list[Item]:
         """Jobs that nobody has begun."""
-        items: list[Item] = []
-        while True:
-            try:
-                item = self._jobs.get_nowait()
-            except queue.Empty:
-                return items
-            if item is not None:
-                items.append(item)
+        with self._news:
+            items = list(self._jobs)
+            self._jobs.clear()
+        return items
 
     def dismiss(self) -> None:
         """End the threads, after what each is doing now."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._news:
+            self._over = True
+            self._news.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _work(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            started, waited = time.monotonic(), self._waited()
-            result = self._attempt(item)
-            seconds = time.monotonic() - started - (self._waited() - waited)
-            self._results.put(replace(result, seconds=seconds))
+    def _work(self, number: int) -> None:
+        while (item := self._next(number)) is not None:
+            self._results.put(self._attempt(item))
+
+    def _next(self, number: int) -> Item | None:
+        """A job for the thread with this number; None at the end."""
+        with self._news:
+            while not self._over:
+                if self._jobs and number < self._size:
+                    return self._jobs.popleft()
+                self._news.wait()
+        return None
 
     def _attempt(self, item: Item) -> Result:
         try:

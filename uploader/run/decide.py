@@ -10,7 +10,8 @@ FIRST_WAIT_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0
 DOWN_IN_A_ROW = 3
 """Attempts in a row that reached nothing, after which the uplink counts as down."""
-_MOST_CONNECTIONS = 32
+BROKEN = frozenset({"timeout", "connection-lost"})
+"""Codes of a connection that broke or stalled: fewer of them may fare better."""
 _THROTTLES = frozenset({"SlowDown", "TooManyRequests", "ThrottlingException", "Throttling"})
 
 
@@ -29,13 +30,3 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
 def throttled(error: SendError) -> bool:
     """Whether S3 asks the whole run, not just this image, to slow down."""
     return error.kind is Kind.TRANSIENT and error.code in _THROTTLES
-
-
-def connections(rate: int, seconds: float, size: float) -> int:
-    """How many connections keep the cap used: rate x latency / size, with one to spare.
-
-    ``seconds`` is what an attempt takes apart from waiting for the pacer, ``size`` what it carries.
-    """
-    if seconds <= 0 or size <= 0:
-        return 2
-    return max(2, int(min(_MOST_CONNECTIONS, rate * seconds / size + 2)))

@@ -6,6 +6,7 @@ kill at any point leaves each image in exactly one place, and those being sent m
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import time
@@ -25,10 +26,13 @@ from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.crew import Crew, Result
 from uploader.run.pacer import Pacer
+from uploader.run.parallel import Parallel
 from uploader.run.pick import Picker
 from uploader.s3.errors import Kind, SendError
 
-_FINISH_IMAGES = 64
+_FINISH_IMAGES = 256
+_AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
+_AHEAD_IMAGES = 512
 _FINISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 1.0
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
@@ -70,6 +74,7 @@ class Drain:
         pacer: Pacer,
         run: Run,
         bounds: Bounds,
+        parallel: Parallel,
         *,
         watch: Callable[[Progress], None] = lambda progress: None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -79,6 +84,7 @@ class Drain:
         self._catalog = spool.catalog
         self.run = run
         self._bounds = bounds
+        self._parallel = parallel
         self._watch, self._log = watch, logs.get()
         self._monotonic, self._chance = monotonic, chance
         self._picker = Picker(
@@ -92,7 +98,6 @@ class Drain:
         self._down = 0
         self._calm_at = 0.0
         self._throttles = 0
-        self._seconds, self._bytes = 0.0, 0.0  # moving sums, for the number of connections
         self._ending = ""  # why nothing more is picked
         self._exit = Exit.OK
 
@@ -142,7 +147,6 @@ class Drain:
         self._mover.sweep(now)
 
     def _loop(self, started: float) -> None:
-        parallel = self._spool.settings["uplink.parallel"]
         tidied = self._monotonic()
         while True:
             seconds = self._bounds.seconds
@@ -154,7 +158,7 @@ class Drain:
             if self._ending:
                 self._recall()
             else:
-                self._pick(parallel)
+                self._pick()
             if not self._out and (self._ending or not self._wait_for_retry()):
                 break
             result = self._crew.result(0.1)
@@ -169,6 +173,9 @@ class Drain:
         self._finish(all_of_them=True)
 
     def _tidy(self) -> None:
+        if not gc.isenabled():  # see uploader.cli.main
+            gc.freeze()
+            gc.enable()
         now = self._spool.now()
         for request in self._spool.site.requests():
             if request.word == YIELD and self.run.trigger != "hand":
@@ -181,13 +188,14 @@ class Drain:
 
     # -- picking
 
-    def _pick(self, parallel: int | str) -> None:
+    def _pick(self) -> None:
         if self._monotonic() < self._calm_at:
             return
-        wanted = self._connections(parallel)
+        wanted = self._parallel.count
         self._crew.resize(wanted)
         # Until S3 has answered once, one image probes the way; then enough to keep all busy.
-        most = 1 if not self._reached else 3 * wanted
+        ahead = min(_AHEAD_IMAGES, int(_AHEAD_SECONDS * self._parallel.images_a_second))
+        most = 1 if not self._reached else max(3 * wanted, ahead)
         if self._out > most // 2:
             return
         images, size = most - self._out, 2**62
@@ -207,13 +215,8 @@ class Drain:
         for item in items:
             self.progress.picked_images += 1
             self.progress.picked_bytes += item.size
-            self._out += 1
-            self._crew.send(item)
-
-    def _connections(self, parallel: int | str) -> int:
-        if isinstance(parallel, int):
-            return parallel
-        return decide.connections(self._pacer.rate, self._seconds, self._bytes)
+        self._out += len(items)
+        self._crew.send(items)
 
     def _wait_for_retry(self) -> bool:
         """Whether there is something to stay for although nothing is being sent."""
@@ -241,8 +244,7 @@ class Drain:
         if result.sent is not None:
             self._reached, self._down = True, 0
             self._throttles = 0
-            self._seconds = 0.8 * self._seconds + 0.2 * result.seconds
-            self._bytes = 0.8 * self._bytes + 0.2 * item.size
+            self._parallel.arrived(self._monotonic(), self._pacer.sent, self._pacer.rate)
             if not self._proved:
                 self._proved_since = self._monotonic()
             self._proved.append((item, result.sent))
@@ -267,6 +269,8 @@ class Drain:
         self._log.warning(
             "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
         )
+        if error.code in decide.BROKEN:
+            self._parallel.broke(self._monotonic(), self._pacer.sent)
         match error.kind:
             case Kind.FATAL:
                 self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])

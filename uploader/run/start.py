@@ -24,6 +24,7 @@ from uploader.exits import Exit
 from uploader.run.crew import Crew, Keys
 from uploader.run.drain import YIELD, Bounds, Drain, run_id
 from uploader.run.pacer import Pacer
+from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
 from uploader.s3.client import S3Sender
 
@@ -32,6 +33,8 @@ _SPARE_SECONDS = 5.0
 """A run stops picking so long before the next one is due, and finishes what it is sending."""
 ECHOES = "echoes_sha256"
 """The site's memory of whether the bucket's server reports SHA-256, by endpoint and bucket."""
+CONNECTIONS = "connections"
+"""The site's memory of how many connections were of use, by endpoint and bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def run(spool: Spool, order: Order) -> Run:
         keys = Keys(
             str(settings["site.name"]), str(settings["s3.prefix"]), str(settings["s3.layout"])
         )
-        crew = Crew(sender, lambda item: spool.files.in_new(item.name), keys, pacer.waited)
+        crew = Crew(sender, lambda item: spool.files.in_new(item.name), keys)
         watch = Watcher(spool, pacer) if order.show_progress else None
         drain = Drain(
             spool,
@@ -97,6 +100,7 @@ def run(spool: Spool, order: Order) -> Run:
             pacer,
             report,
             bounds,
+            _parallel(spool, stack),
             watch=watch or (lambda progress: None),
         )
         log.info("run.started", trigger=order.trigger)
@@ -143,8 +147,7 @@ def _nothing_may_leave(spool: Spool, report: Run, why: str) -> Run:
 
 
 def _sender(spool: Spool, pacer: Pacer, stack: contextlib.ExitStack) -> S3Sender:
-    settings = spool.settings
-    server = f"{settings['s3.endpoint_url']} {settings['s3.bucket']}"
+    settings, server = spool.settings, _server(spool)
     known = (spool.site.recall(ECHOES) or {}).get(server)
     sender = S3Sender(settings, pacer, echoes_sha256=known)
 
@@ -155,6 +158,27 @@ def _sender(spool: Spool, pacer: Pacer, stack: contextlib.ExitStack) -> S3Sender
 
     stack.callback(close)
     return sender
+
+
+def _server(spool: Spool) -> str:
+    return f"{spool.settings['s3.endpoint_url']} {spool.settings['s3.bucket']}"
+
+
+def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:
+    """As many connections as the settings say, or as the last run ended with, to begin with."""
+    fixed = spool.settings["uplink.parallel"]
+    if isinstance(fixed, int):
+        return Parallel(time.monotonic(), fixed, fewest=fixed, most=fixed)
+    server = _server(spool)
+    known = (spool.site.recall(CONNECTIONS) or {}).get(server, FIRST)
+    parallel = Parallel(time.monotonic(), known)
+
+    def remember() -> None:
+        if parallel.count != known:
+            spool.site.remember(CONNECTIONS, {server: parallel.count})
+
+    stack.callback(remember)
+    return parallel
 
 
 @contextlib.contextmanager
