@@ -38,6 +38,11 @@ NAMED_BEFORE = 1
 """Minute folders that stay named after the next one was entered."""
 
 
+_MAY_GO = {
+    None: "state = 0",
+    True: "state = 0 AND urgent = 1",
+    False: "state = 0 AND urgent = 0",
+}
 _LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, however large
 
 
@@ -275,33 +280,36 @@ class Catalog:
     def waiting_devices(self, *, urgent: bool = False) -> list[str]:
         """Every device with an image that may go now, or with an urgent one: one index step
         each."""
-        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
+        # Left to itself SQLite takes the other index, and looks at every image that waits.
+        index = "images_urgent" if urgent else "images_waiting"
+        source = f"images INDEXED BY {index} WHERE {_MAY_GO[urgent or None]}"
         with self._read:
             rows = self._reader.execute(
                 f"""
                 WITH RECURSIVE found (device) AS (
-                    SELECT (SELECT min(device) FROM images WHERE {may_go})
+                    SELECT (SELECT min(device) FROM {source})
                     UNION ALL
-                    SELECT (SELECT min(device) FROM images
-                            WHERE {may_go} AND device > found.device)
+                    SELECT (SELECT min(device) FROM {source} AND device > found.device)
                     FROM found WHERE device IS NOT NULL
                 ) SELECT device FROM found WHERE device IS NOT NULL
                 """
             ).fetchall()
         return [str(device) for (device,) in rows]
 
-    def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool = False) -> list[Item]:
-        """Of the device's images that may go now, or only of its urgent ones."""
-        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
+    def oldest_of(
+        self, device: str, after: int, limit: int, *, urgent: bool | None = None
+    ) -> list[Item]:
+        """Of the device's images that may go now; only the urgent ones, or only the others."""
+        may_go = _MAY_GO[urgent]
         return self._many(
             f"{may_go} AND device = ? AND arrival > ? ORDER BY arrival LIMIT ?",
             (device, after, limit),
         )
 
     def newest_of(
-        self, device: str, before: int | None, limit: int, *, urgent: bool = False
+        self, device: str, before: int | None, limit: int, *, urgent: bool | None = None
     ) -> list[Item]:
-        may_go = "state = 0 AND urgent = 1" if urgent else "state = 0"
+        may_go = _MAY_GO[urgent]
         return self._many(
             f"{may_go} AND device = ? AND arrival < ? ORDER BY arrival DESC LIMIT ?",
             (device, before if before is not None else 2**62, limit),

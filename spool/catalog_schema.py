@@ -76,6 +76,11 @@ MIGRATIONS: Sequence[str] = (
     + arrivals.TABLES,
     # What came in and went out, minute by minute.
     flow.TABLES,
+    # Picking asks for a device's urgent images and for its others, each by arrival.
+    """
+    DROP INDEX images_waiting;
+    CREATE INDEX images_waiting ON images (device, urgent, arrival) WHERE state = 0;
+    """,
 )
 
 COLUMNS = (

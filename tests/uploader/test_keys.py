@@ -39,6 +39,7 @@ metas = st.builds(
     sequence=st.none() | st.integers(0, 2**63),
     key=texts,
     tags=st.dictionaries(texts, texts, max_size=5),
+    urgent=st.booleans(),
 )
 
 

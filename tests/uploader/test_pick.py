@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool.item import Item, State
+from spool import sqlite
+from spool.catalog import Catalog
+from spool.catalog_schema import WAITING, insert
+from spool.item import Item, Metadata, State
 from spool.names import Name
 from uploader.run.pick import Picker
 
@@ -29,10 +34,10 @@ class Backlog:
         self.asked = 0
         self.handed = 0
 
-    def add(self, device: str, size: int) -> Item:
+    def add(self, device: str, size: int, urgent: bool = False) -> Item:
         self.arrivals += 1
         name = Name(AT, device, f"{self.arrivals:016x}", "jpg")
-        item = Item(name, "0" * 64, size, State.WAITING, self.arrivals)
+        item = Item(name, "0" * 64, size, State.WAITING, self.arrivals, urgent=urgent)
         self.waiting.append(item)
         return item
 
@@ -40,18 +45,21 @@ class Backlog:
         gone = {item.arrival for item in picked}
         self.waiting = [item for item in self.waiting if item.arrival not in gone]
 
-    def waiting_devices(self) -> list[str]:
+    def waiting_devices(self, *, urgent: bool = False) -> list[str]:
         self.asked += 1
-        return sorted({item.name.device for item in self.waiting})
+        return sorted({item.name.device for item in self.waiting if item.urgent or not urgent})
 
-    def oldest_of(self, device: str, after: int, limit: int) -> list[Item]:
-        found = [i for i in self.waiting if i.name.device == device and i.arrival > after]
+    def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool) -> list[Item]:
+        found = [i for i in self._of(device, urgent) if i.arrival > after]
         return self._page(found[:limit])
 
-    def newest_of(self, device: str, before: int | None, limit: int) -> list[Item]:
+    def newest_of(self, device: str, before: int | None, limit: int, *, urgent: bool) -> list[Item]:
         end = self.arrivals + 1 if before is None else before
-        found = [i for i in self.waiting if i.name.device == device and i.arrival < end]
+        found = [i for i in self._of(device, urgent) if i.arrival < end]
         return self._page(found[::-1][:limit])
+
+    def _of(self, device: str, urgent: bool) -> list[Item]:
+        return [i for i in self.waiting if i.name.device == device and i.urgent == urgent]
 
     def _page(self, found: list[Item]) -> list[Item]:
         self.asked += 1
@@ -240,3 +248,97 @@ def test_the_cost_of_a_pick_does_not_grow_with_what_waits(order: str) -> None:
         Picker(source, {}, order).pick(20, 10**6)
         costs.add((source.asked, source.handed))
     assert len(costs) == 1 and max(handed for _, handed in costs) <= 4 * 20
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest", "mixed"])
+def test_urgent_images_go_first_for_up_to_half_the_bytes(order: str) -> None:
+    source = backlog(a=200, b=200)
+    hurried = [source.add("a", 1, urgent=True) for _ in range(100)]
+    picker = Picker(source, {}, order)
+    picked: list[Item] = []
+    for _ in range(20):
+        picked += picker.pick(10, 10**6)
+        source.claim(picked[-10:])
+    assert [item.urgent for item in picked] == [True, False] * 100
+    assert {item.arrival for item in picked if item.urgent} == {i.arrival for i in hurried}
+    assert picker.pick(4, 10**6)  # the others go on
+
+
+@calm
+@given(
+    st.lists(st.tuples(DEVICES, st.integers(1, 1000), st.booleans()), max_size=80),
+    st.integers(1, 9),
+    ORDERS,
+)
+def test_neither_urgent_images_nor_the_others_are_starved(
+    arrivals: list[tuple[str, int, bool]], images: int, order: str
+) -> None:
+    """While both wait they share the bytes, but for one image; and nothing is lost or doubled."""
+    source = Backlog()
+    for device, size, urgent in arrivals:
+        source.add(device, size, urgent)
+    largest = max((item.size for item in source.waiting), default=0)
+    picker = Picker(source, {}, order)
+    everything = {item.arrival for item in source.waiting}
+    seen: set[int] = set()
+    shares = {True: 0, False: 0}
+    while source.waiting:
+        for item in picker.pick(images, 10**9):
+            both = {other.urgent for other in source.waiting} == {True, False}
+            if both:
+                shares[item.urgent] += item.size
+                assert -largest <= shares[True] - shares[False] <= largest
+            assert item.arrival not in seen
+            seen.add(item.arrival)
+            source.claim([item])
+    assert seen == everything
+
+
+def test_urgent_images_are_shared_fairly_between_devices() -> None:
+    source = Backlog()
+    for _ in range(50):
+        source.add("loud", 1, urgent=True)
+    for _ in range(5):
+        source.add("quiet", 1, urgent=True)
+    devices = [item.name.device for item in Picker(source, {}, "oldest").pick(10, 10**6)]
+    assert (devices.count("loud"), devices.count("quiet")) == (5, 5)
+
+
+def test_urgent_images_have_saved_nothing_up_while_there_were_none() -> None:
+    source = backlog(a=1000)
+    picker = Picker(source, {}, "oldest")
+    source.claim(picker.pick(500, 10**6))
+    for _ in range(100):
+        source.add("b", 1, urgent=True)
+    assert sum(item.urgent for item in picker.pick(40, 10**6)) == 20
+
+
+def test_without_a_look_those_that_waited_are_served_and_nobody_is_forgotten() -> None:
+    source = backlog(a=6)
+    picker = Picker(source, {}, "oldest")
+    source.claim(picker.pick(2, 10**6))
+    late = source.add("late", 1)
+    hurried = source.add("b", 1, urgent=True)
+    picked = picker.pick(4, 10**6, look=False)
+    assert late not in picked and hurried not in picked and len(picked) == 4
+    source.claim(picked)
+    assert picker.pick(4, 10**6, look=False) == [hurried, late]  # nobody else has anything left
+
+
+def test_the_catalog_answers_from_an_index_whatever_is_urgent(tmp_path: Path) -> None:
+    """Picks from the real catalog look at no more rows for a backlog twenty times as long."""
+    steps = []
+    for number, count in enumerate((300, 6000)):
+        with closing(Catalog(tmp_path / f"{number}.sqlite3")) as catalog:
+            with sqlite.transaction(catalog._writer) as db:
+                for at in range(count):
+                    name = Name(AT, "ab"[at % 2], f"{at:016x}", "jpg")
+                    meta = Metadata(f"{at:064x}", 10, "image/jpeg", urgent=at % 2 == 0)
+                    insert(db, name, meta, WAITING, unknown=False)
+            ticks: list[int] = []
+            catalog._reader.set_progress_handler(lambda t=ticks: t.append(1), 10)  # type: ignore[misc]
+            picker = Picker(catalog, {}, "mixed")
+            assert [item.urgent for item in picker.pick(40, 10**6)] == [True, False] * 20
+            catalog._reader.set_progress_handler(None, 0)
+            steps.append(len(ticks))
+    assert steps[1] <= 1.2 * steps[0]

@@ -33,6 +33,7 @@ from uploader.s3.errors import Kind, SendError
 _FINISH_IMAGES = 256
 _AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
 _AHEAD_IMAGES = 512
+_LOOK_SECONDS = 0.5  # how soon a device that begins to wait, or an urgent image, is noticed
 _FINISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 1.0
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
@@ -97,6 +98,7 @@ class Drain:
         self._reached = False  # S3 answered in this run
         self._down = 0
         self._calm_at = 0.0
+        self._looked_at = -_LOOK_SECONDS
         self._throttles = 0
         self._ending = ""  # why nothing more is picked
         self._exit = Exit.OK
@@ -206,8 +208,12 @@ class Drain:
         if images <= 0 or size <= 0:
             self.stop("batch sent")
             return
-        self._catalog.due(self._spool.now())
-        items = self._picker.pick(images, size)
+        now = self._monotonic()
+        look = now - self._looked_at >= _LOOK_SECONDS
+        if look:
+            self._looked_at = now
+            self._catalog.due(self._spool.now())
+        items = self._picker.pick(images, size, look=look)
         if items and items[0].size > size and self.progress.picked_images:
             self.stop("batch sent")
             return

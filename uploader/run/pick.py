@@ -1,15 +1,18 @@
-"""Picking: fair between devices in bytes, fresh and old within one. Pure but for its source.
+"""Picking: fair between devices in bytes, urgent first, fresh and old within one device. Pure but
+for its source.
 
 Devices are served by the least bytes so far (start-time fair queueing with equal weights, Goyal et
 al. 1996): one noisy camera starves nobody. A device that comes, or comes back, starts at the
-minimum of those that wait, so that it neither owes for the past nor has saved anything up. The cost
-of a pick does not grow with the backlog: a source answers from an index.
+minimum of those that wait, so that it neither owes for the past nor has saved anything up. Urgent
+images go first for up to half the bytes, so that calling everything urgent starves nobody either.
+The cost of a pick does not grow with the backlog: a source answers from an index.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from spool.item import Item
@@ -22,53 +25,94 @@ NEWEST_IN_TEN = 7
 class Source(Protocol):
     """What may be picked: the catalog. A claimed image is no longer in it."""
 
-    def waiting_devices(self) -> list[str]:
-        """Devices with an image that may go now."""
+    def waiting_devices(self, *, urgent: bool = False) -> list[str]:
+        """Devices with an image that may go now, or only those with an urgent one."""
 
-    def oldest_of(self, device: str, after: int, limit: int) -> list[Item]:
-        """Its images in order of arrival."""
+    def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool) -> list[Item]:
+        """Its images in order of arrival: the urgent ones, or the others."""
 
-    def newest_of(self, device: str, before: int | None, limit: int) -> list[Item]:
-        """Its images in reverse order of arrival."""
+    def newest_of(self, device: str, before: int | None, limit: int, *, urgent: bool) -> list[Item]:
+        """The same in reverse order of arrival."""
 
 
 class _Queue:
     """One device's images during one pick, newest first and oldest first, each given once."""
 
-    def __init__(self, source: Source, device: str) -> None:
-        self._source, self._device = source, device
+    def __init__(self, source: Source, device: str, urgent: bool, page: int) -> None:
+        self._source, self._device, self._urgent = source, device, urgent
+        self._page = page
         self._newest: list[Item] = []
         self._oldest: list[Item] = []
         self._lowest: int | None = None  # the cursors: what was fetched so far
         self._highest = 0
         self._given: set[int] = set()
 
-    def newest(self) -> Item | None:
+    def next(self, order: str, turn: int) -> Item | None:
+        """The image whose turn it is, or None if there is none left."""
+        newest = order == "newest" or (order == "mixed" and turn % 10 < NEWEST_IN_TEN)
         while True:
-            if not self._newest:
-                self._newest = self._source.newest_of(self._device, self._lowest, _PAGE)[::-1]
-                if not self._newest:
-                    return None
-                self._lowest = self._newest[0].arrival
-            if (item := self._give(self._newest.pop())) is not None:
+            page = self._newest if newest else self._oldest
+            if not page and not (page := self._fetch(newest)):
+                return None
+            item = page.pop()
+            if item.arrival not in self._given:  # it may have come from the other end already
+                self._given.add(item.arrival)
                 return item
 
-    def oldest(self) -> Item | None:
-        while True:
-            if not self._oldest:
-                self._oldest = self._source.oldest_of(self._device, self._highest, _PAGE)[::-1]
-                if not self._oldest:
-                    return None
-                self._highest = self._oldest[0].arrival
-            if (item := self._give(self._oldest.pop())) is not None:
-                return item
+    def _fetch(self, newest: bool) -> list[Item]:
+        """The next page of one end, turned round so that the next image is its last."""
+        device, urgent = self._device, self._urgent
+        if newest:
+            found = self._source.newest_of(device, self._lowest, self._page, urgent=urgent)[::-1]
+            self._newest = found
+            self._lowest = found[0].arrival if found else self._lowest
+        else:
+            found = self._source.oldest_of(device, self._highest, self._page, urgent=urgent)[::-1]
+            self._oldest = found
+            self._highest = found[0].arrival if found else self._highest
+        return found
 
-    def _give(self, item: Item) -> Item | None:
-        """The item, unless it came from the other end already."""
-        if item.arrival in self._given:
-            return None
-        self._given.add(item.arrival)
-        return item
+
+class _Lane:
+    """The urgent images, or the others, of all devices during one pick."""
+
+    def __init__(
+        self,
+        source: Source,
+        devices: Iterable[str],
+        served: Mapping[str, int],
+        turns: Counter[str],
+        order: str,
+        *,
+        urgent: bool,
+        page: int,
+    ) -> None:
+        self._served, self._turns, self._order = served, turns, order
+        self._heap = [(served[device], device) for device in devices]
+        heapq.heapify(self._heap)
+        self._source, self._urgent, self._page = source, urgent, page
+        self._queues: dict[str, _Queue] = {}
+        self._next: Item | None = None
+
+    def peek(self) -> Item | None:
+        """The image that goes next in this lane, or None if there is none."""
+        while self._next is None and self._heap:
+            served, device = self._heap[0]
+            if served != self._served[device]:  # by the other lane
+                heapq.heapreplace(self._heap, (self._served[device], device))
+                continue
+            if device not in self._queues:
+                self._queues[device] = _Queue(self._source, device, self._urgent, self._page)
+            self._next = self._queues[device].next(self._order, self._turns[device])
+            if self._next is None:
+                heapq.heappop(self._heap)
+        return self._next
+
+    def take(self) -> None:
+        """What ``peek`` showed is picked."""
+        assert self._next is not None
+        self._turns[self._next.name.device] += 1
+        self._next = None
 
 
 class Picker:
@@ -81,36 +125,57 @@ class Picker:
         self._source = source
         self._order = order
         self.served = dict(served)
-        self._turns: dict[str, int] = {}
+        self._turns: Counter[str] = Counter()
+        self._urgent_turns: Counter[str] = Counter()
+        self._in_a_hurry: list[str] = []  # devices with urgent images, when last looked
+        self._lead = 0  # bytes by which urgent images are ahead while others wait as well
 
-    def pick(self, images: int, size: int) -> list[Item]:
+    def pick(self, images: int, size: int, *, look: bool = True) -> list[Item]:
         """Up to so many images and so many bytes, in the order to send them.
 
         One image that is larger than ``size`` alone is picked alone, or it would wait for ever.
+        ``look``: see anew which devices wait, which costs a step for each of them; otherwise those
+        that waited last time are served, unless none of them has anything left.
         """
+        if look:
+            self._look()
+        page = max(1, min(_PAGE, -(-images // max(1, len(self.served)))))
+        urgent = _Lane(
+            self._source, self._in_a_hurry, self.served, self._urgent_turns, self._order,
+            urgent=True, page=page,
+        )  # fmt: skip
+        others = _Lane(
+            self._source, self.served, self.served, self._turns, self._order,
+            urgent=False, page=page,
+        )  # fmt: skip
+        picked: list[Item] = []
+        while len(picked) < images:
+            lane = self._lane(urgent, others)
+            item = lane.peek()
+            if item is None or (picked and item.size > size):
+                break
+            lane.take()
+            size -= item.size
+            picked.append(item)
+            self.served[item.name.device] += item.size
+        return picked if picked or look else self.pick(images, size)
+
+    def _look(self) -> None:
         waiting = self._source.waiting_devices()
         floor = min((self.served[d] for d in waiting if d in self.served), default=0)
         self.served = {device: self.served.get(device, floor) for device in waiting}
-        heap = [(served, device) for device, served in self.served.items()]
-        heapq.heapify(heap)
-        queues = {device: _Queue(self._source, device) for device in waiting}
-        picked: list[Item] = []
-        while heap and len(picked) < images:
-            served, device = heapq.heappop(heap)
-            item = self._next(queues[device], device)
-            if item is None:
-                continue
-            if picked and item.size > size:
-                break
-            size -= item.size
-            picked.append(item)
-            self.served[device] = served + item.size
-            self._turns[device] = self._turns.get(device, 0) + 1
-            heapq.heappush(heap, (self.served[device], device))
-        return picked
+        urgent = self._source.waiting_devices(urgent=True)
+        self._in_a_hurry = [device for device in urgent if device in self.served]
 
-    def _next(self, queue: _Queue, device: str) -> Item | None:
-        turn = self._turns.get(device, 0)
-        if self._order == "newest" or (self._order == "mixed" and turn % 10 < NEWEST_IN_TEN):
-            return queue.newest()
-        return queue.oldest()
+    def _lane(self, urgent: _Lane, others: _Lane) -> _Lane:
+        first, other = urgent.peek(), others.peek()
+        if first is None:
+            self._lead = 0  # nothing is saved up while nothing is urgent
+            return others
+        if other is None:
+            return urgent
+        if self._lead > 0:
+            self._lead -= other.size
+            return others
+        self._lead += first.size
+        return urgent

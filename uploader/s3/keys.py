@@ -23,6 +23,7 @@ LAYOUTS = ("device", "date", "hive")
 METADATA_MAX = 2048
 """Bytes of all names and values together; S3 answers MetadataTooLarge above it."""
 PREFIX = "x-amz-meta-"
+URGENT = "urgent"
 DROP_ORDER = ("tags", "key", "file-name", "captured-at", "sequence")
 """What goes first when the whole is more than ``METADATA_MAX``; the others always fit."""
 
@@ -52,6 +53,7 @@ class Described:
     sequence: int | None = None
     key: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    urgent: bool = False
     omitted: tuple[str, ...] = ()
 
 
@@ -81,6 +83,7 @@ def object_metadata(name: Name, meta: Metadata) -> dict[str, str]:
         "captured-at": meta.captured_at,
         "sequence": "" if meta.sequence is None else str(meta.sequence),
         "key": meta.key,
+        "priority": URGENT if meta.urgent else "",
     }
     headers = {f"{PREFIX}{word}": _encode(value) for word, value in values.items() if value}
     if meta.tags:
@@ -123,5 +126,6 @@ def described(headers: Mapping[str, str]) -> Described:
         sequence=read(int, "sequence"),
         key=text("key"),
         tags=tags,
+        urgent=text("priority") == URGENT,
         omitted=tuple(filter(None, text("omitted").split(","))),
     )
