@@ -138,8 +138,9 @@ def combine(
     if faults:
         raise SettingsError(faults)
     values["spool.path"] = base / values["spool.path"]
-    if values["log.file"]:
-        values["log.file"] = str(base / str(values["log.file"]))
+    for name in ("log.file", "s3.ca_bundle"):
+        if values[name]:
+            values[name] = str(base / str(values[name]))
     return Settings(
         values=values,
         written={name: value for name, (value, _) in raw.items()},
@@ -163,4 +164,10 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
         faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")
+    kms = str(values.get("s3.encryption", "aws:kms")).startswith("aws:kms")
+    faults += [
+        f"s3.{key}: only with s3.encryption aws:kms"
+        for key in ("kms_key", "bucket_key")
+        if values.get(f"s3.{key}") and not kms
+    ]
     return faults

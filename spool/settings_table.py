@@ -163,6 +163,24 @@ def _link(text: str) -> int:
     return rate
 
 
+def _true_or_false(value: Any) -> bool:
+    word = str(value).lower()
+    if word in ("true", "false"):
+        return word == "true"
+    raise UnitError(f"{value!r} is neither true nor false")
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    """As S3 takes them: ten at most, each name once (Amazon S3 User Guide, "Object tags")."""
+    tags = _list(value)
+    for tag in tags:
+        if not re.fullmatch(r"[\w .:/+@-]{1,128}=[\w .:/=+@-]{0,256}", tag):
+            raise UnitError(f'{tag!r} is not a tag like "team=traffic"')
+    if len(tags) > 10 or len({tag.partition("=")[0] for tag in tags}) < len(tags):
+        raise UnitError("at most ten tags, each name once")
+    return tags
+
+
 def _prefix(value: Any) -> str:
     text = _text(value)
     if text.startswith("/") or any(part.isspace() for part in text):
@@ -439,6 +457,70 @@ SETTINGS: tuple[Setting, ...] = (
         _text,
         "",
         "A profile of the AWS configuration; empty: as boto3 finds its credentials.",
+    ),
+    Setting(
+        "s3",
+        "addressing",
+        "auto",
+        _choice("auto", "path", "virtual"),
+        "",
+        "Where the bucket stands in a URL: path, virtual (in the host's name), or as boto3 has it.",
+    ),
+    Setting(
+        "s3",
+        "ca_bundle",
+        "",
+        _text,
+        "",
+        "A file of certificates to trust for the server; empty: as boto3 has it.",
+    ),
+    Setting(
+        "s3",
+        "storage_class",
+        "",
+        _matching(r"[A-Z_]{0,32}", "a storage class like STANDARD_IA"),
+        "",
+        "The storage class of each object; empty: the bucket's own.",
+    ),
+    Setting(
+        "s3",
+        "encryption",
+        "",
+        _choice("", "AES256", "aws:kms", "aws:kms:dsse"),
+        "",
+        "Encryption by the server: AES256, aws:kms or aws:kms:dsse; empty: the bucket's own.",
+    ),
+    Setting(
+        "s3",
+        "kms_key",
+        "",
+        _matching(r"[!-~]{0,2048}", "a KMS key's id or ARN"),
+        "",
+        "The KMS key; empty: the bucket's own, or the account's.",
+    ),
+    Setting(
+        "s3",
+        "bucket_key",
+        False,
+        _true_or_false,
+        "",
+        "Whether KMS is asked through an S3 Bucket Key, at fewer requests.",
+    ),
+    Setting(
+        "s3",
+        "tags",
+        [],
+        _tags,
+        "",
+        'Tags of each object, as "team=traffic"; needs s3:PutObjectTagging.',
+    ),
+    Setting(
+        "s3",
+        "requester_pays",
+        False,
+        _true_or_false,
+        "",
+        "Whether to agree to pay for requests, as a bucket with requester pays wants.",
     ),
     Setting(
         "log",

@@ -70,7 +70,7 @@ class Place:
     genuine: bool = False
     strict: StrictS3 | None = None
 
-    def settings(self, url: str = "", **more: str) -> Settings:
+    def settings(self, url: str = "", **more: Any) -> Settings:
         return settings_for(url or self.url, more.pop("bucket", self.bucket), **more)
 
     def sender(
@@ -95,7 +95,7 @@ class Place:
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
 
 
-def settings_for(url: str, bucket: str, **more: str) -> Settings:
+def settings_for(url: str, bucket: str, **more: Any) -> Settings:
     """Settings of the uploader for a server."""
     section = {"bucket": bucket, "endpoint_url": url, "region": "us-east-1", **more}
     return combine({"s3": section}, None, {}, {}, Path.cwd())

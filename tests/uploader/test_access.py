@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.auth
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError
 
 from spool.settings import Settings, combine
-from tests.s3_server import CountingPacer, environment, settings_for, upload_of
+from tests.s3_server import CountingPacer, certificates, environment, settings_for, upload_of
 from uploader.s3.access import Access, open_access
 from uploader.s3.client import EMPTY_SHA256, S3Sender
 from uploader.s3.errors import Kind, SendError
@@ -185,10 +189,43 @@ def test_nothing_is_imported_before_the_first_use() -> None:
     assert found.stdout.strip() == "False"
 
 
-def test_a_proxy_that_is_not_used_is_named_without_its_password(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("addressing", "base"),
+    [
+        ("path", "https://s3.eu-central-1.amazonaws.com/images/"),
+        ("virtual", "https://images.s3.eu-central-1.amazonaws.com/"),
+    ],
+)
+def test_where_the_bucket_stands_can_be_set(addressing: str, base: str) -> None:
+    chosen = settings(bucket="images", region="eu-central-1", addressing=addressing)
+    assert open_access(chosen, 1).base == base
+
+
+def test_the_authority_that_is_set_comes_before_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("https_proxy", "http://user:secret@proxy.example.net:3128")
-    assert open_access(settings(bucket="images"), 1).proxy == "proxy.example.net"
-    monkeypatch.setenv("no_proxy", "amazonaws.com")
-    assert open_access(settings(bucket="images"), 1).proxy == ""
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent/ca.pem")
+    _, ours = certificates(tmp_path)
+    found = open_access(settings(bucket="images", ca_bundle=ours), 1).target.tls
+    assert found is not None
+    assert len(found.get_ca_certs()) == 1
+
+
+def test_the_signature_is_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours gives its signer less than a whole AWSRequest: the result is the same."""
+    now = datetime.datetime(2026, 11, 23, 16, 4, 5, tzinfo=datetime.UTC)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
+    access = open_access(settings_for("http://127.0.0.1:7480", "images"), 1)
+    said = {
+        "If-None-Match": "*",
+        "Content-Length": "5",
+        "Content-Type": "image/jpeg",
+        "x-amz-meta-tags": "a=b&c=d",
+        "x-amz-tagging": "team=traffic%20north",
+    }
+    ours = access.sign("PUT", "a b/é=1.jpg", said, hashlib.sha256(b"bytes").hexdigest())
+    whole = AWSRequest("PUT", access.url("a b/é=1.jpg"), {"User-Agent": "x", **said}, b"bytes")
+    S3SigV4Auth(access.credentials.get_frozen_credentials(), "s3", "us-east-1").add_auth(whole)
+    assert ours["Authorization"] == whole.headers["Authorization"]
+    assert ours["X-Amz-Date"] == whole.headers["X-Amz-Date"] == "20261123T160405Z"

@@ -25,6 +25,7 @@ from botocore.utils import get_environ_proxies
 from spool.settings import Settings
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.exchange import Target
+from uploader.s3.proxy import proxy_from
 
 _PORTS = {"http": 80, "https": 443}
 _UNSIGNED = frozenset({*SIGNED_HEADERS_BLACKLIST, "authorization"})
@@ -78,7 +79,6 @@ class Access:
     region: str
     target: Target
     credentials: Any  # botocore's, which refresh themselves
-    proxy: str = ""  # the host that the environment names for this URL; it is not used
 
     @property
     def host(self) -> str:
@@ -134,13 +134,14 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
                 signature_version="s3v4",
                 retries={"total_max_attempts": 1},
                 connect_timeout=connect_seconds,
+                s3={"addressing_style": settings["s3.addressing"]},
             ),
         )
         client.meta.events.register("before-send.s3.HeadObject", intercept)
         client.head_object(Bucket=bucket, Key=_MARK)
         client.close()
         credentials = session.get_credentials()
-        verify = session._session.get_config_variable("ca_bundle")
+        verify = settings["s3.ca_bundle"] or session._session.get_config_variable("ca_bundle")
     except (botocore_exceptions.BotoCoreError, ValueError) as error:
         raise _no_credentials(error) from error
     url = str(seen[0].url)
@@ -159,9 +160,9 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
             host,
             parts.port or _PORTS[parts.scheme],
             _tls(verify) if parts.scheme == "https" else None,
+            proxy_from(get_environ_proxies(url), parts.scheme),
         ),
         credentials=credentials,
-        proxy=urlsplit(str(get_environ_proxies(url).get(parts.scheme, ""))).hostname or "",
     )
 
 
@@ -185,7 +186,8 @@ def _tls(verify: str | None) -> ssl.SSLContext:
         raise SendError(
             Kind.FATAL,
             "ca-bundle",
-            f"The certificates in {bundle} cannot be read ({error}); correct AWS_CA_BUNDLE.",
+            f"The certificates in {bundle} cannot be read ({error}); correct s3.ca_bundle, or "
+            "AWS_CA_BUNDLE.",
         ) from error
 
 

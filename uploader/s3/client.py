@@ -22,6 +22,7 @@ from spool.settings import Settings
 from uploader.s3.body import Body
 from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
 from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
+from uploader.s3.options import options
 from uploader.s3.sender import Capability, Pacer, Upload
 from uploader.s3.wire import send_buffer
 
@@ -51,8 +52,10 @@ class S3Sender:
     ) -> None:
         self._settings = settings
         self._pacer = pacer
+        self._options = options(settings)
         self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.rate))
         self._now = now
+        self._wants_md5 = False
         self._lock = threading.Lock()
         self._access: Access | None = None
         self._exchange: Exchange | None = None
@@ -68,7 +71,7 @@ class S3Sender:
                 "x-amz-checksum-sha256": _base64(upload.sha256),
                 **upload.metadata,
             }
-            if self.echoes_sha256 is False:
+            if self.echoes_sha256 is False or self._wants_md5:
                 headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
             answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
             if answer.status == 412:
@@ -150,7 +153,8 @@ class S3Sender:
     ) -> Answer:
         """One signed request; SendError when no answer came."""
         access, exchange = self._open()
-        signed = access.sign(method, key, headers, sha256)
+        more = self._options.headers(method)
+        signed = access.sign(method, key, {**headers, **more}, sha256)
         answer = exchange.ask(Request(method, access.path(key), signed, body))
         if (date := answer.date) is not None:
             self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
@@ -160,6 +164,14 @@ class S3Sender:
         """What an answer that is a failure means."""
         place = self.place
         place = Place(place.bucket, place.host, answer.region, self.clock_offset)
+        if answer.status == 400 and b"Content-MD5" in answer.body and not self._wants_md5:
+            # Some servers hold a bucket with Object Lock to it, whatever other digest they get.
+            self._wants_md5 = True
+            return SendError(
+                Kind.TRANSIENT,
+                "wants-md5",
+                "The server asks for Content-MD5; it gets it next time.",
+            )
         error = classify(method, answer.status, answer.code, place)
         if answer.status == 200:
             error.unknown = True  # it may have been stored before the trouble

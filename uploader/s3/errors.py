@@ -115,6 +115,12 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Kind.FATAL,
+        "",
+        (407,),
+        "The proxy wants another name and password (407); correct HTTP_PROXY.",
+    ),
+    _rule(
+        Kind.FATAL,
         "AccessDenied AllAccessDisabled AccountProblem NotSignedUp InvalidPayer "
         "MethodNotAllowed AccessForbidden UnauthorizedAccess",
         (401, 403, 405),

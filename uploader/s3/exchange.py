@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from uploader.s3.body import Body
+from uploader.s3.proxy import Proxy, tunnel
 from uploader.s3.sender import Pacer
 from uploader.s3.trouble import lost, unreached
 from uploader.s3.wire import SEND_BUFFER, Answered, Wire, connect
@@ -86,6 +88,19 @@ class Target:
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+
+    @property
+    def first(self) -> tuple[str, int]:
+        """What a connection is really made to."""
+        return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
+
+    def through(self, request: Request) -> Request:
+        """The request as whoever is first expects it: a proxy wants plain HTTP's whole URL."""
+        if self.proxy is None or self.tls is not None:
+            return request
+        url = f"http://{request.headers['Host']}{request.target}"
+        return replace(request, target=url, headers={**request.headers, **self.proxy.headers})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,7 @@ class Exchange:
         of which it was not sent every byte.
         """
         connection = self._connection()
+        request = self.target.through(request)
         whole = False
         try:
             whole = self._write(connection, request)
@@ -184,25 +200,19 @@ class Exchange:
 
     def _open(self) -> _Connection:
         target = self.target
+        host, port = target.first
         try:
             sock = connect(
-                target.host,
-                target.port,
+                host,
+                port,
                 timeout=self.timeouts.connect,
                 stall=self.timeouts.stall,
                 buffer=self.buffer,
             )
         except OSError as error:
-            raise unreached(error, target.host, target.port) from error
+            raise unreached(error, host, port) from error
         try:
-            wire = Wire(
-                sock,
-                self.pacer,
-                stall=self.timeouts.stall,
-                buffer=self.buffer,
-                tls=target.tls,
-                server_name=target.host,
-            )
+            wire = self._wire(sock)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
@@ -211,6 +221,20 @@ class Exchange:
         with self._lock:
             self.opened += 1
         return _Connection(wire, bytearray(_HEAD_MAX + max(_READ, self.pacer.max_piece)))
+
+    def _wire(self, sock: socket.socket) -> Wire:
+        target, stall = self.target, self.timeouts.stall
+        if target.proxy is not None and target.tls is not None:
+            plain = Wire(sock, self.pacer, stall=stall, buffer=self.buffer)
+            tunnel(plain, target.proxy, target.host, target.port)
+        return Wire(
+            sock,
+            self.pacer,
+            stall=stall,
+            buffer=self.buffer,
+            tls=target.tls,
+            server_name=target.host,
+        )
 
     def _write(self, connection: _Connection, request: Request) -> bool:
         """Whether everything was written; if not, the server answered before that."""

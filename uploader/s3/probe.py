@@ -89,9 +89,10 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     )
     sender.echoes_sha256 = capability.echoes_sha256
     seen_so_far = _with_sentences(capability)
-    if not sender.access.proxy:
+    proxy = sender.access.target.proxy
+    if proxy is None:
         return seen_so_far
-    notice = f"The environment names a proxy ({sender.access.proxy}), but images are sent directly."
+    notice = f"Images go through the proxy {proxy.host}:{proxy.port} that the environment names."
     return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
 
 

@@ -16,7 +16,7 @@ def unreached(error: OSError, host: str, port: int) -> SendError:
             Kind.FATAL,
             "certificate",
             f"The certificate of {host} cannot be trusted ({error.verify_message}); correct "
-            "s3.endpoint_url, or name the authority's file in AWS_CA_BUNDLE.",
+            "s3.endpoint_url, or name the authority's file in s3.ca_bundle.",
         )
     if isinstance(error, ssl.SSLError):
         return SendError(
