@@ -48,7 +48,7 @@ class _Peer:
 class Sink:
     """The objects that were put, by key, and how many requests came."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, host: str = "127.0.0.1") -> None:
         self.delay = delay
         self.stored: dict[str, _Stored] = {}
         self.bytes = 0
@@ -57,7 +57,7 @@ class Sink:
         self._peers: dict[int, _Peer] = {}
         self._due: list[tuple[float, int, _Peer, bytes]] = []
         self._order = count()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server((host, 0), backlog=512)
         self._listener.setblocking(False)
         self.port = int(self._listener.getsockname()[1])
 
@@ -194,7 +194,9 @@ def main() -> None:
     """Print the port and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
-    sink = Sink(parser.parse_args().delay)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    options = parser.parse_args()
+    sink = Sink(options.delay, options.host)
     print(sink.port, flush=True)
     sink.serve()
 
