@@ -29,9 +29,19 @@ def test_the_wait_is_spread_from_half_to_one_and_a_half(attempts: int, chance: f
 
 
 @pytest.mark.parametrize(
-    "code", ["SlowDown", "TooManyRequests", "Throttling", "ThrottlingException"]
+    "code", ["SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServiceUnavailable", "503"]
 )
 def test_a_throttle_slows_the_run_and_other_errors_do_not(code: str) -> None:
     assert decide.throttled(SendError(Kind.TRANSIENT, code, "Slow down."))
     assert not decide.throttled(SendError(Kind.FATAL, code, "Slow down."))
     assert not decide.throttled(SendError(Kind.TRANSIENT, "InternalError", "Try again."))
+
+
+@pytest.mark.parametrize("offset", [None, 0.0, 59.0, -59.0])
+def test_a_clock_that_is_right_enough_is_not_mentioned(offset: float | None) -> None:
+    assert decide.clock_warning(offset) == ""
+
+
+@pytest.mark.parametrize(("offset", "words"), [(61.0, "behind"), (-600.0, "10 min ahead")])
+def test_a_clock_that_is_wrong_is_told_before_s3_refuses(offset: float, words: str) -> None:
+    assert words in decide.clock_warning(offset)

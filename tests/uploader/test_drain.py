@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -205,27 +207,38 @@ def test_a_killed_run_loses_nothing_and_sends_nothing_twice(gateway: Gateway) ->
     gateway.write()
     gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
-    assert {run.outcome for run in gateway.spool.site.runs(20)} <= {"killed", "done"}
+    assert {run.outcome for run in gateway.spool.site.runs(20)} <= {"killed", "done", "nothing to do"}
+
+
+IMAGES = int(os.environ.get("HEADGATE_TEST_FAULT_IMAGES", "24"))
+
+
+def third(act: Act, **more: Any) -> Fault:
+    """Every third request."""
+    return Fault(act, every=3, **more)
 
 
 FAULTS = {
-    "early 503": Fault(Act.STATUS, last=2),
+    "early 503": Fault(Act.STATUS, last=2),  # the whole run pauses for each
     "late 503": Fault(Act.STATUS_LATE, last=2),
-    "500 after storing": Fault(Act.STATUS_STORED, last=2, status=500, code="InternalError"),
-    "reset": Fault(Act.RESET, first=2, last=3),
-    "reset midway": Fault(Act.RESET_MIDWAY, first=2, last=3),
-    "reset after storing": Fault(Act.RESET_STORED, first=2, last=3),
-    "200 without storing": Fault(Act.UNSTORED, last=2),
-    "200 with an error": Fault(Act.ERROR_IN_200, last=2),
-    "wrong checksum": Fault(Act.WRONG_CHECKSUM, last=2),
-    "wrong etag": Fault(Act.WRONG_ETAG, last=2),
-    "no proof": Fault(Act.NO_PROOF, last=2),
+    "early 500": third(Act.STATUS, status=500, code="InternalError"),
+    "500 after storing": third(Act.STATUS_STORED, status=500, code="InternalError"),
+    "BadDigest of good bytes": third(Act.STATUS_LATE, status=400, code="BadDigest"),
+    "reset": third(Act.RESET),
+    "reset midway": third(Act.RESET_MIDWAY),
+    "reset after storing": third(Act.RESET_STORED),
+    "200 without storing": third(Act.UNSTORED),
+    "200 with an error": third(Act.ERROR_IN_200),
+    "wrong checksum": third(Act.WRONG_CHECKSUM),
+    "wrong etag": third(Act.WRONG_ETAG),
+    "no checksum": third(Act.NO_CHECKSUM),
+    "no proof": third(Act.NO_PROOF),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault: Fault) -> None:
-    images = gateway.fill(12)
+    images = gateway.fill(IMAGES)
     gateway.script.replace([fault])
     first = gateway.json("drain")
     held = images_below(gateway.spool.path)
@@ -234,11 +247,86 @@ def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault:
         receipt = gateway.spool.receipt(image)
         assert receipt is not None
         assert places == (["done"] if receipt.safe_to_erase else ["new"])
-    for item in gateway.spool.catalog.after(0, 100):
+        key = next((key for key in gateway.objects() if image in key), "")
+        assert key or not receipt.safe_to_erase  # nothing is called uploaded that is not there
+    for item in gateway.spool.catalog.after(0, 10 * IMAGES):
         gateway.spool.catalog.put_back(item.id)  # do not wait for the backoff
+    gateway.script.replace(())
     second = gateway.json("drain")
-    assert first["images"] + second["images"] == 12
+    assert first["images"] + second["images"] == IMAGES
     gateway.assert_arrived(images)
+
+
+class Killing:
+    """Stands before the server and kills the run at a call that it did not kill one at before."""
+
+    def __init__(self, gateway: Gateway, lose_request: bool) -> None:
+        assert gateway.place.strict is not None
+        self._server = gateway.place.strict.server
+        self._application = self._server.application
+        self._lose_request = lose_request
+        self.run: subprocess.Popen[str] | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.stored: list[str] = []
+
+    def __enter__(self) -> Killing:
+        self._server.application = self
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.application = self._application
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        call = (environ["REQUEST_METHOD"], environ["RAW_URI"])
+        if self.run is None or call[0] not in ("PUT", "HEAD"):
+            return self._application(environ, start)
+        fresh = call not in self.calls
+        self.calls.append(call)
+        if fresh and self._lose_request:
+            self.run.kill()
+            raise ConnectionResetError
+        statuses: list[str] = []
+        answer = self._application(
+            environ, lambda status, headers: (statuses.append(status), start(status, headers))
+        )
+        if call[0] == "PUT" and statuses[0].startswith("200"):
+            self.stored.append(call[1])
+        if fresh:
+            self.run.kill()
+        return answer
+
+
+@pytest.mark.parametrize("lost", ["request", "response"])
+def test_a_kill_at_every_call_is_settled_by_asking(gateway: Gateway, lost: str) -> None:
+    images = gateway.fill(3)
+    gateway.write(uplink={"parallel": 1})
+    kills = 0
+    with Killing(gateway, lost == "request") as killing:
+        for _ in range(20):
+            killing.run = gateway.start("drain")
+            killing.run.communicate(timeout=60)
+            if killing.run.returncode == 0:
+                break
+            kills += 1
+        killing.run = None
+    assert kills >= 3
+    assert sorted(killing.stored) == sorted(set(killing.stored))  # no body arrived twice
+    assert len(killing.stored) == 3
+    if lost == "response":  # what had arrived was asked for, not sent again
+        puts = [uri for method, uri in killing.calls if method == "PUT"]
+        assert sorted(puts) == sorted(set(puts))
+    gateway.assert_arrived(images)
+
+
+def test_done_is_pruned_and_nothing_burnt_while_the_bucket_refuses(gateway: Gateway) -> None:
+    gateway.fill(3)
+    gateway.json("drain")
+    waiting = gateway.fill(2)
+    gateway.write(spool={"keep_done_max": "1B"})
+    gateway.script.replace([Fault(Act.STATUS, status=403, code="AccessDenied")])
+    gateway.json("drain", code=Exit.ERROR)
+    assert images_below(gateway.spool.path) == {image: ["new"] for image in waiting}
+    assert {item.attempts for item in gateway.spool.catalog.after(0, 100)} == {0}
 
 
 @pytest.mark.parametrize(
@@ -301,29 +389,43 @@ def _changed(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-def _fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
+def _instead(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Something else under the image's name."""
+
+    def act(path: Path) -> None:
+        size = path.stat().st_size
+        path.unlink()
+        make(path)
+        if path.is_file() and not path.is_symlink():
+            os.truncate(path, size)
+
+    return act
 
 
-def _link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/etc/hostname")
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.chdir(path.parent):
+        sock.bind(path.name)  # a path as long as ours does not fit in its address
 
 
-def _folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
+def _of_another(path: Path) -> None:
+    other = Metadata("f" * 64, path.stat().st_size, "image/jpeg")
+    path.write_bytes(os.urandom(path.stat().st_size))
+    os.setxattr(path, "user.headgate", other.encode())
 
 
 BAD: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "shorter": lambda path: path.write_bytes(b"x"),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
     "changed": _changed,
+    "another file": _instead(Path.touch),
+    "another's metadata": _of_another,
     "gone": lambda path: path.unlink(),
-    "a FIFO": _fifo,
-    "a link": _link,
-    "a folder": _folder,
+    "a FIFO": _instead(os.mkfifo),
+    "a socket": _instead(_socket),
+    "a link": _instead(lambda path: path.symlink_to("/etc/hostname")),
+    "a link to nowhere": _instead(lambda path: path.symlink_to("nowhere")),
+    "a folder": _instead(Path.mkdir),
 }
 
 

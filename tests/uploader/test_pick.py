@@ -342,3 +342,41 @@ def test_the_catalog_answers_from_an_index_whatever_is_urgent(tmp_path: Path) ->
             catalog._reader.set_progress_handler(None, 0)
             steps.append(len(ticks))
     assert steps[1] <= 1.2 * steps[0]
+
+
+INTERVAL = 100  # images that one interval carries
+
+
+def interval(source: Backlog, picker: Picker) -> list[Item]:
+    """What leaves in one interval, a few at a time as a run picks."""
+    picked: list[Item] = []
+    while len(picked) < INTERVAL and (more := picker.pick(min(9, INTERVAL - len(picked)), 10**9)):
+        source.claim(more)
+        picked += more
+    return picked
+
+
+def test_a_flood_of_a_thousand_times_its_share_delays_nobody_for_two_intervals() -> None:
+    source = backlog(flood=100 * INTERVAL)
+    picker = Picker(source, {}, "mixed")
+    for _ in range(3):
+        interval(source, picker)
+        for _ in range(50 * INTERVAL):
+            source.add("flood", 1)
+        quiet = source.add("quiet", 1)
+        assert quiet in interval(source, picker) + interval(source, picker)
+    oldest = min(item.arrival for item in source.waiting)
+    interval(source, picker)
+    assert min(item.arrival for item in source.waiting) > oldest  # the backlog moves all the same
+
+
+def test_after_an_outage_fresh_pictures_and_the_backlog_both_move() -> None:
+    source = backlog(a=20 * INTERVAL, b=20 * INTERVAL)
+    picker = Picker(source, {}, "mixed")
+    for _ in range(5):
+        oldest = {d: source.oldest_of(d, 0, 1, urgent=False)[0].arrival for d in "ab"}
+        fresh = [source.add(device, 1) for device in "ab" for _ in range(10)]
+        picked = interval(source, picker)
+        assert {item.arrival for item in fresh} <= {item.arrival for item in picked}
+        for device in "ab":
+            assert source.oldest_of(device, 0, 1, urgent=False)[0].arrival > oldest[device]

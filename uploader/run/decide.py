@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import THROTTLES, Kind, SendError, skew_words
 
 FIRST_WAIT_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0
@@ -12,7 +12,8 @@ DOWN_IN_A_ROW = 3
 """Attempts in a row that reached nothing, after which the uplink counts as down."""
 BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
-_THROTTLES = frozenset({"SlowDown", "TooManyRequests", "ThrottlingException", "Throttling"})
+_BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
+CLOCK_OFF_SECONDS = 60.0
 
 
 def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
@@ -29,4 +30,14 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
 
 def throttled(error: SendError) -> bool:
     """Whether S3 asks the whole run, not just this image, to slow down."""
-    return error.kind is Kind.TRANSIENT and error.code in _THROTTLES
+    return error.kind is Kind.TRANSIENT and error.code in _BUSY
+
+
+def clock_warning(offset_seconds: float | None) -> str:
+    """A sentence when S3's clock and ours differ noticeably, long before S3 minds; else empty."""
+    if offset_seconds is None or abs(offset_seconds) < CLOCK_OFF_SECONDS:
+        return ""
+    return (
+        f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true), "
+        "from 15 minutes on S3 refuses everything."
+    )

@@ -206,7 +206,7 @@ class Drain:
         if self._bounds.bytes:
             size = self._bounds.bytes - self.progress.picked_bytes
         if images <= 0 or size <= 0:
-            self.stop("batch sent")
+            self._end_batch()
             return
         now = self._monotonic()
         look = now - self._looked_at >= _LOOK_SECONDS
@@ -215,7 +215,7 @@ class Drain:
             self._catalog.due(self._spool.now())
         items = self._picker.pick(images, size, look=look)
         if items and items[0].size > size and self.progress.picked_images:
-            self.stop("batch sent")
+            self._end_batch()
             return
         self._catalog.claim(items)
         for item in items:
@@ -223,6 +223,10 @@ class Drain:
             self.progress.picked_bytes += item.size
         self._out += len(items)
         self._crew.send(items)
+
+    def _end_batch(self) -> None:
+        if not self._out:  # before that, stopping would call back what belongs to the batch
+            self.stop("batch sent")
 
     def _wait_for_retry(self) -> bool:
         """Whether there is something to stay for although nothing is being sent."""

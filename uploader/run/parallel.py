@@ -2,9 +2,9 @@
 
 Nobody knows beforehand what bounds a run: the cap, the latency, a narrow or lossy link, this
 machine. So it is tried. As long as the cap is not used up the number doubles, and stays doubled if
-that carried noticeably more; else it goes back and rests. Now and then it is tried again, upwards
-and downwards in turn, because networks change. A connection that breaks halves it: on a bad link
-few patient connections finish what they start.
+that carried noticeably more; else it goes back and rests. Now and then, ever more rarely while
+nothing better is found, it is tried again, upwards and downwards in turn, because networks change.
+A connection that breaks halves it: on a bad link few patient connections finish what they start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROUND_IMAGES = 2  # for each connection, so that each has shown what it carries
 _USED = 0.93  # of the cap: as good as all of it
 _WORTH = 0.25  # of what twice as many could bring at best
 _AS_GOOD = 0.95
-_REST_SECONDS = 10.0
+_REST_SECONDS, _LONGEST_REST_SECONDS = 10.0, 160.0  # doubles while nothing better is found
 _ONE_LOSS_SECONDS = 1.0
 
 
@@ -39,7 +39,7 @@ class Parallel:
         self.count = max(fewest, min(most, count))
         self.images_a_second = 0.0
         self._try: _Try | None = None
-        self._rest_until = now
+        self._rest_until, self._rest = now, _REST_SECONDS
         self._broke_at = now - _ONE_LOSS_SECONDS
         self._down_next = False
         self._begin(now, 0)
@@ -61,15 +61,16 @@ class Parallel:
             return
         self._broke_at = now
         self.count = max(self._fewest, self.count // 2)
-        self._settle(now)
+        self._settle(now, found=True)
         self._begin(now, sent)
 
     def _begin(self, now: float, sent: int) -> None:
         self._began, self._sent, self._images = now, sent, 0
 
-    def _settle(self, now: float) -> None:
+    def _settle(self, now: float, *, found: bool) -> None:
         self._try = None
-        self._rest_until = now + _REST_SECONDS
+        self._rest = _REST_SECONDS if found else min(2 * self._rest, _LONGEST_REST_SECONDS)
+        self._rest_until = now + self._rest
 
     def _learn(self, now: float, carried: float, full: bool) -> None:
         before = self._try
@@ -77,16 +78,17 @@ class Parallel:
             if now >= self._rest_until:
                 self._turn(carried, full)
         elif self.count < before.count:
-            if carried < _AS_GOOD * before.carried:
-                self.count = before.count  # each of them was needed
-            self._settle(now)
+            needed = carried < _AS_GOOD * before.carried
+            if needed:
+                self.count = before.count
+            self._settle(now, found=not needed)
         elif full:
-            self._settle(now)
+            self._settle(now, found=True)
         else:
             possible = self.count / before.count - 1
             if carried < (1 + _WORTH * possible) * before.carried:
                 self.count = before.count
-                self._settle(now)
+                self._settle(now, found=False)
             else:
                 self._turn(carried, full=False)
 

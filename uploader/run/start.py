@@ -21,6 +21,7 @@ from spool.mover import Mover
 from spool.spool import Spool
 from spool.uplink import Part
 from uploader.exits import Exit
+from uploader.run import decide
 from uploader.run.crew import Crew, Keys
 from uploader.run.drain import YIELD, Bounds, Drain, run_id
 from uploader.run.pacer import Pacer
@@ -106,6 +107,11 @@ def run(spool: Spool, order: Order) -> Run:
         log.info("run.started", trigger=order.trigger)
         with _signals(drain, pacer):
             report = drain.go()
+        if warning := decide.clock_warning(sender.clock_offset):
+            log.warning("clock.off", seconds=round(sender.clock_offset or 0), why=warning)
+            if not report.message:
+                report = replace(report, message=warning)
+                spool.site.save_run(report)
         if watch is not None:
             watch.close()
         log.info(

@@ -58,6 +58,13 @@ def _rule(kind: Kind, codes: str, statuses: tuple[int, ...], sentence: str) -> R
     return Rule(kind, sentence, frozenset(codes.split()), frozenset(statuses))
 
 
+THROTTLES = frozenset(
+    {
+        *("SlowDown", "TooManyRequests", "ThrottlingException", "Throttling"),
+        *("RequestLimitExceeded", "BandwidthLimitExceeded", "RequestThrottled"),
+    }
+)
+"""Codes by which S3 asks for fewer requests, of everybody and not for one image."""
 THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
 
 RULES: tuple[Rule, ...] = (
@@ -175,8 +182,7 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         Kind.TRANSIENT,
-        "SlowDown TooManyRequests ThrottlingException Throttling RequestLimitExceeded "
-        "BandwidthLimitExceeded RequestThrottled",
+        " ".join(sorted(THROTTLES)),
         (429, 503),
         "S3 asks for fewer requests ({code}); it is tried again later.",
     ),

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from uploader.s3.errors import skew_words
 from uploader.s3.sender import Capability
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _with_sentences(seen: Capability) -> Capability:
         )
     if seen.clock_offset_seconds is not None and abs(seen.clock_offset_seconds) > 60:
         said.append(
-            f"This machine's clock and the server's differ by {seen.clock_offset_seconds:.0f} s; "
-            "above 15 minutes S3 refuses everything."
+            f"This machine's clock {skew_words(seen.clock_offset_seconds)}; "
+            "from 15 minutes on S3 refuses everything."
         )
     return replace(seen, sentences=tuple(said))
 
