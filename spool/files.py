@@ -25,10 +25,10 @@ class Files:
         self.state = root / "state"
 
     def in_new(self, name: Name) -> Path:
-        return self.new / name.folder / name.file
+        return Path(f"{self.new}/{name.folder}/{name.file}")  # in one: half the cost of two joins
 
     def in_done(self, name: Name) -> Path:
-        return self.done / name.folder / name.file
+        return Path(f"{self.done}/{name.folder}/{name.file}")
 
     def in_aside(self, name: Name) -> Path:
         return self.aside / name.file

@@ -56,7 +56,8 @@ class Mover:
         proved: list[tuple[Item, Sent]] = []
         gone: list[Item] = []
         for item, sent in batch:
-            sent = replace(sent, uploaded_at=sent.uploaded_at or now)
+            if sent.uploaded_at is None:
+                sent = replace(sent, uploaded_at=now)
             proved.append((item, sent))
             source, target = self._files.in_new(item.name), self._files.in_done(item.name)
             if item.name.folder not in folders:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -49,6 +49,8 @@ class Name:
     device: str
     digest: str  # the first 16 hex digits of the SHA-256
     ext: str
+    id: str = field(init=False, repr=False, compare=False)
+    """What devices and people call the image: the name without its extension."""
 
     def __post_init__(self) -> None:
         if self.received_at.utcoffset() != timedelta(0):
@@ -61,11 +63,9 @@ class Name:
             raise ValueError(f"{self.digest!r} is not 16 lower-case hex digits")
         if self.ext not in MEDIA_TYPES:
             raise ValueError(f"{self.ext!r} is not the extension of an accepted image type")
-
-    @property
-    def id(self) -> str:
-        """What devices and people call the image: the name without its extension."""
-        return f"{self.received_at.strftime(_TIME)}_{self.device}_{self.digest}"
+        # Once: every path, row and log line of an image asks for it.
+        ident = f"{self.received_at.strftime(_TIME)}_{self.device}_{self.digest}"
+        object.__setattr__(self, "id", ident)
 
     @property
     def file(self) -> str:
@@ -74,12 +74,12 @@ class Name:
     @property
     def folder(self) -> str:
         """The minute folder below new/ and done/: ``2026-11-23/1604``."""
-        return self.received_at.strftime("%Y-%m-%d/%H%M")
+        return f"{self.day}/{self.id[9:13]}"
 
     @property
     def day(self) -> str:
         """The UTC day of arrival, which names the file of receipts."""
-        return self.received_at.strftime("%Y-%m-%d")
+        return f"{self.id[:4]}-{self.id[4:6]}-{self.id[6:8]}"
 
     def bumped(self) -> Name:
         """The same image a microsecond later, for when the name is taken."""
