@@ -228,7 +228,7 @@ def measure(case: Case, rounds: int, scratch: Path, workers: int) -> str:
 
 CASES = (
     Case(10_000, 20_000, 0),
-    Case(5000, 250_000, 0),
+    Case(10_000, 250_000, 0),
     Case(200, 5_000_000, 0),
     Case(5000, 20_000, 0.02),
     Case(3000, 250_000, 0.02),
