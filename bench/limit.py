@@ -83,7 +83,8 @@ class Watched:
 @contextlib.contextmanager
 def sink(case: Case, certificates: Certificates) -> Iterator[Watched]:
     """A sink for one turn."""
-    words = ["--cert", str(certificates.server)] if case.tls else []
+    words = ["--read", str(max(2048, min(32 * 1024, case.rate // 400)))]
+    words += ["--cert", str(certificates.server)] if case.tls else []
     program = subprocess.Popen(
         [sys.executable, "-m", "bench.limit_sink", *words],
         cwd=ROOT,

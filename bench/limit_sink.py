@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-_READ = 32 * 1024  # small: what is read at once has one time of arrival
+_READ = 32 * 1024
 _TIMESTAMP = getattr(socket, "SO_TIMESTAMPNS", 35)
 _EMPTY_LIST = (
     b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
@@ -49,8 +49,9 @@ class Talk:
 class Sink:
     """Answers every request as S3 would, and remembers only sizes and digests by key."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, read: int) -> None:
         self._tls = tls
+        self._read = read
         self.arrivals: list[tuple[int, int]] = []
         self._stored: dict[str, tuple[int, str]] = {}
         self._wait = selectors.DefaultSelector()
@@ -85,7 +86,7 @@ class Sink:
 
     def _look(self, talk: Talk) -> None:
         try:
-            data, ancillary, _, _ = talk.sock.recvmsg(_READ, 64)
+            data, ancillary, _, _ = talk.sock.recvmsg(self._read, 64)
         except BlockingIOError:
             return
         except OSError:
@@ -215,12 +216,13 @@ def main() -> None:
     """The program."""
     flags = argparse.ArgumentParser()
     flags.add_argument("--cert", default="", help="PEM file of certificate and key: speak TLS")
+    flags.add_argument("--read", type=int, default=_READ, help="bytes that share a time of arrival")
     chosen = flags.parse_args()
     tls = None
     if chosen.cert:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(chosen.cert)
-    Sink(tls).serve()
+    Sink(tls, chosen.read).serve()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def show(context: Context, as_json: bool) -> None:
         click.echo(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
     interval = format_duration(int(settings["uplink.interval"]))
     click.echo(
-        f"\nimages may use {human_size(settings.rate)}/s: "
+        f"\nat most {human_size(settings.rate)}/s leave outside the timetable: "
         f"{human_size(settings.budget)} in any {interval}"
     )
 
