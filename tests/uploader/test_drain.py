@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -629,3 +630,26 @@ def test_metadata_never_sets_an_image_aside(gateway: Gateway) -> None:
         meta = Metadata(incoming.sha256, incoming.size, "image/jpeg", tags=tags)
         gateway.spool.accept(incoming, "cam-1", meta)
     assert gateway.json("drain")["images"] == 1
+
+
+def test_copies_go_while_a_long_run_goes_on_before_the_disk_is_full(gateway: Gateway) -> None:
+    """No upload is refused for the sake of copies: here the disk counts as full all the time."""
+    gateway.write(spool={"keep_free": "99%"}, uplink={"link": "200kB/s", "share": "100%"})
+    images = gateway.fill(150)
+    report = gateway.json("drain", "--until-empty")
+    assert report["images"] == len(images)
+    left = images_below(gateway.spool.path)
+    assert len(left) < len(images)  # the others went in the middle of this run
+    assert all(places == ["done"] for places in left.values())
+    assert all(gateway.spool.receipt(image).safe_to_erase for image in images)  # type: ignore[union-attr]
+    assert verify.disagreements(gateway.spool, sleep=lambda _: None) == []
+
+
+def test_what_left_is_in_the_flow_to_the_byte(gateway: Gateway) -> None:
+    gateway.fill(20)
+    report = gateway.json("drain")
+    since = gateway.spool.now() - timedelta(hours=1)
+    flow = gateway.spool.catalog.flow(since, 60)
+    assert sum(one.sent_bytes for one in flow) == report["wire_bytes"]
+    assert sum(one.uploaded.images for one in flow) == report["images"] == 20
+    assert sum(one.received.bytes for one in flow) == report["bytes"]

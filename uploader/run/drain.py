@@ -98,6 +98,8 @@ class Drain:
         self._reached = False  # S3 answered in this run
         self._down = 0
         self._calm_at = 0.0
+        self._told_sent = 0  # of the bytes that left
+        self._arriving = 0  # bytes until the next run but one
         self._looked_at = -_LOOK_SECONDS
         self._throttles = 0
         self._ending = ""  # why nothing more is picked
@@ -139,14 +141,24 @@ class Drain:
         self._prune(now)
 
     def _prune(self, now: datetime) -> None:
-        free, disk, _ = self._spool.free()
-        floor = of_disk(self._spool.settings["spool.keep_free"], disk)
-        pruned = self._mover.prune(now, need=max(0, floor + floor // 5 - free))
-        if pruned.images:
-            self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
+        arriving = self._spool.forecast().received_per_second
+        # Until the next run comes, and one more: no upload is refused for the sake of copies.
+        self._arriving = int(arriving * 2 * int(self._spool.settings["uplink.interval"]))
+        self._drop_copies(now, self._missing_bytes())
         for day in self._mover.drop_old_receipts(now):
             self._log.info("receipts.dropped", day=day)
         self._mover.sweep(now)
+
+    def _missing_bytes(self) -> int:
+        """What is not free above the floor, for what will arrive; a fifth of it at least."""
+        free, disk, _ = self._spool.free()
+        floor = of_disk(self._spool.settings["spool.keep_free"], disk)
+        return max(0, floor + max(floor // 5, self._arriving) - free)
+
+    def _drop_copies(self, now: datetime, need: int) -> None:
+        pruned = self._mover.prune(now, need=need)
+        if pruned.images:
+            self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
 
     def _loop(self, started: float) -> None:
         tidied = self._monotonic()
@@ -183,6 +195,8 @@ class Drain:
             if request.word == YIELD and self.run.trigger != "hand":
                 self.stop("made way for a run started by hand")
         self._mover.answer_requests(now)
+        if need := self._missing_bytes():  # a long run fills done/ while it goes on
+            self._drop_copies(now, need)
         self._catalog.due(now)
         self._catalog.checkpoint()
         self._report(ended=False)
@@ -347,6 +361,9 @@ class Drain:
 
     def _report(self, *, ended: bool) -> Run:
         progress = self.progress
+        left, self._told_sent = self._pacer.sent - self._told_sent, self._pacer.sent
+        if left:
+            self._catalog.note_sent(left, self._spool.now())
         run = replace(
             self.run,
             images=progress.images,
