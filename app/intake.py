@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
@@ -38,12 +39,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """Where the image goes, what it may be at most, and who is told of bytes that were written."""
+    """Where the image goes, what it may be at most, and what stands around each write."""
 
     incoming: Incoming
     max_image: int
     max_pixels: int
-    wrote: Callable[[int], None]
+    writing: Callable[[int], AbstractContextManager[None]]
 
 
 class _Image:
@@ -61,8 +62,8 @@ class _Image:
         if self._watcher.kind == "":
             raise Refused("unsupported_image", types=TYPES)
         self._check_pixels()
-        self._incoming.write(piece)
-        self._landing.wrote(len(piece))
+        with self._landing.writing(len(piece)):
+            self._incoming.write(piece)
 
     def finish(self) -> str:
         """The media type; Refused if the image is empty, of no kind that we take, or cut off."""

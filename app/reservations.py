@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
+
+from app.refusals import Refused
+
+_MOMENTS = 20
+_MOMENT_SECONDS = 0.05
+"""For how often and how long a write is waited for; one on a disk that hangs takes longer."""
 
 BLOCK = 4096
 ATTRIBUTE_BYTES = BLOCK
@@ -20,11 +27,13 @@ class Reservations:
     """What requests in flight may still write. Thread-safe.
 
     A reservation shrinks as its bytes reach the file, because from then on the file system counts
-    them itself; so the sum of both is always what an upload was promised, never more.
+    them itself. Only while a piece is being written both count it: whoever would be refused for
+    such pieces alone waits a moment for them.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._writing = 0  # bytes that may be counted twice
         self.size = 0  # bytes reserved now
         self.images = 0  # files that are still to be made
 
@@ -37,17 +46,33 @@ class Reservations:
         hangs.
         """
         wanted = on_disk(size)
-        with self._lock:
-            admit(self.size, self.images)
+        with self._changed:
+            for moment in range(_MOMENTS):
+                try:
+                    admit(self.size, self.images)
+                    break
+                except Refused as refused:
+                    twice = 0 < int(refused.facts.get("missing", 0)) <= self._writing
+                    if not twice or moment == _MOMENTS - 1:
+                        raise
+                    self._changed.wait(_MOMENT_SECONDS)
             self.size += wanted
             self.images += 1
         return Reservation(self, wanted)
 
-    def give_back(self, size: int, images: int) -> None:
+    def begin_write(self, size: int) -> None:
         """For ``Reservation`` alone."""
-        with self._lock:
+        with self._changed:
+            self._writing += size
+
+    def give_back(self, size: int, images: int, written: int = 0) -> None:
+        """For ``Reservation`` alone."""
+        with self._changed:
+            self._writing -= written
             self.size -= size
             self.images -= images
+            if written:
+                self._changed.notify_all()
 
 
 class Reservation:
@@ -63,18 +88,26 @@ class Reservation:
         """Its file is there: the file system counts the inode now."""
         self._give_back(0, self._images)
 
-    def wrote(self, size: int) -> None:
-        """So many bytes were written to the file: the blocks that they filled are counted now."""
-        self._part += size
-        blocks = self._part // BLOCK * BLOCK
-        self._part -= blocks
-        self._give_back(min(blocks, self._size), 0)
+    @contextlib.contextmanager
+    def writing(self, size: int) -> Iterator[None]:
+        """Around the write of so many bytes to the file: then the blocks that they filled are
+        counted by the file system."""
+        counted = size + BLOCK  # the file system counts whole blocks
+        self._held.begin_write(counted)
+        blocks = 0
+        try:
+            yield
+            self._part += size
+            blocks = min(self._part // BLOCK * BLOCK, self._size)
+            self._part %= BLOCK
+        finally:
+            self._size -= blocks
+            self._held.give_back(blocks, 0, counted)
 
     def _give_back(self, size: int, images: int) -> None:
-        if size or images:
-            self._size -= size
-            self._images -= images
-            self._held.give_back(size, images)
+        self._size -= size
+        self._images -= images
+        self._held.give_back(size, images)
 
     def __enter__(self) -> Reservation:
         return self

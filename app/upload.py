@@ -126,7 +126,7 @@ class Uploads:
         boundary: str,
     ) -> intake.Taken:
         max_pixels = int(self.spool.settings["receiver.max_pixels"])
-        landing = Landing(incoming, self.max_image, max_pixels, reserved.wrote)
+        landing = Landing(incoming, self.max_image, max_pixels, reserved.writing)
         if boundary:
             return intake.take_form(
                 body, landing, boundary, str(self.spool.settings["receiver.field"])

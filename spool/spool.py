@@ -31,7 +31,7 @@ from spool.site import Site
 from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
-_CHECKPOINT_SECONDS = 2.0
+CHECKPOINT_SECONDS = 2.0
 _INTERVALS = 3
 """How many of the last intervals say what comes in and goes out now."""
 
@@ -139,7 +139,7 @@ class Spool:
         return Recovered(cut_off, restored)
 
     def _checkpoint(self) -> None:
-        while not self._closing.wait(_CHECKPOINT_SECONDS):
+        while not self._closing.wait(CHECKPOINT_SECONDS):
             try:
                 self.catalog.checkpoint()
             except sqlite3.Error:

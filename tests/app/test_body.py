@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import threading
@@ -109,10 +110,15 @@ def test_draining_is_bounded() -> None:
 
 def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
     wrote: list[int] = []
+
+    def writing(size: int) -> contextlib.AbstractContextManager[None]:
+        wrote.append(size)
+        return contextlib.nullcontext()
+
     with Incoming(tmp_path) as incoming:
         body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
         with pytest.raises(Refused) as caught:
-            take_raw(body, Landing(incoming, 10**9, 10**9, wrote.append), "")
+            take_raw(body, Landing(incoming, 10**9, 10**9, writing), "")
         assert caught.value.refusal.code == "unsupported_image"
         assert body.received == PIECE
         assert incoming.size == sum(wrote) == 0

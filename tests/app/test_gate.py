@@ -181,8 +181,8 @@ def test_what_is_written_is_reserved_no_longer(size: int, pieces: list[int]) -> 
         assert held.images == 0
         written = 0
         for piece in pieces:
-            reserved.wrote(piece)
-            written += piece
+            with reserved.writing(piece):
+                written += piece
             # The file system counts every block that has a byte in it; together never too little.
             counted = -(-written // BLOCK) * BLOCK
             assert held.size >= 0
@@ -191,6 +191,44 @@ def test_what_is_written_is_reserved_no_longer(size: int, pieces: list[int]) -> 
                 assert held.size + counted >= on_disk(size)
                 assert held.size + counted <= on_disk(size) + BLOCK
     assert (held.size, held.images) == (0, 0)
+
+
+def test_a_write_that_fails_leaves_its_bytes_reserved() -> None:
+    held = Reservations()
+    with held.hold(100_000, lambda *_: None) as reserved:
+        with pytest.raises(OSError), reserved.writing(50_000):
+            raise OSError
+        assert held.size == on_disk(100_000)
+    assert held.size == 0
+
+
+def test_nobody_is_refused_for_bytes_that_are_counted_twice() -> None:
+    """While a piece is written the disk may count it already, and the reservation still does."""
+    held, room = Reservations(), 2 * on_disk(40_000)
+    used, writing, asked = [0], threading.Event(), threading.Event()
+
+    def admit(reserved: int, _images: int) -> None:
+        missing = reserved + used[0] + on_disk(40_000) - room
+        if missing > 0:
+            asked.set()
+            raise Refused("disk_full", missing=missing)
+
+    def upload() -> None:
+        with held.hold(40_000, admit) as reserved:
+            with reserved.writing(40_000):
+                used[0] += 40_960
+                writing.set()
+                asked.wait(20)
+            asked.wait(20)
+
+    first = threading.Thread(target=upload)
+    first.start()
+    assert writing.wait(20)
+    with held.hold(40_000, admit):
+        assert asked.is_set()
+        with pytest.raises(Refused):  # this one there really is no room for
+            held.hold(40_000, admit)
+    first.join()
 
 
 def test_an_image_takes_whole_blocks_and_one_for_its_attributes() -> None:
