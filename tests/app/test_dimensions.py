@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +167,7 @@ def test_it_is_refused_by_its_first_bytes(own: Path) -> None:
         image = pillow("JPEG", progressive=True) + bytes(500_000)
         top = head("POST", "/images", image, Content_Type="image/jpeg")
         connection.sendall(top + image[:100_000])
+        connection.shutdown(socket.SHUT_WR)
         wait_until(lambda: any(event.get("code") for event in receiver.events))
         assert [event["code"] for event in receiver.events if "code" in event] == [
             "too_many_pixels"

@@ -260,7 +260,7 @@ def campaign(gateway: Gateway, seconds: float, seed: int, *words: str) -> dict[s
 def test_no_window_is_above_the_cap_when_runs_are_killed_every_15_to_60_ms(
     gateway: Gateway,
 ) -> None:
-    seconds = float(os.environ.get("HEADGATE_TEST_KILL_SECONDS", "8"))
+    seconds = float(os.environ.get("HEADGATE_TEST_KILL_SECONDS", "5"))
     seed = random.randrange(10**6)
     rate = 2_000_000
     images = gateway.fill(60 + int(8 * seconds), 50_000)

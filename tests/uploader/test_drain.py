@@ -212,7 +212,7 @@ def test_a_killed_run_loses_nothing_and_sends_nothing_twice(gateway: Gateway) ->
     assert outcomes <= {"killed", "done", "nothing to do"}
 
 
-IMAGES = int(os.environ.get("HEADGATE_TEST_FAULT_IMAGES", "24"))
+IMAGES = int(os.environ.get("HEADGATE_TEST_FAULT_IMAGES", "12"))
 
 
 def third(act: Act, **more: Any) -> Fault:
