@@ -6,17 +6,13 @@ Bytes go socket -> parser -> a file in the spool's tmp/, hashed on the way. Know
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from flask import Flask
+if TYPE_CHECKING:
+    from flask import Flask
 
-from app.front import Front
-from app.metrics import Metrics
-from app.pages import add_pages
-from app.routes import add_routes
-from app.stalls import Stalls
-from app.troubles import Troubles
-from app.upload import Uploads
-from spool.spool import Spool
+    from app.stalls import Stalls
+    from spool.spool import Spool
 
 
 def create_app(
@@ -26,6 +22,17 @@ def create_app(
 ) -> Flask:
     """The application over an open spool; ``stalls`` is watched by the server that runs it, which
     also says when it is ``stopping``."""
+    # Imported by who serves: the process that supervises needs none of it, and stays small.
+    from flask import Flask
+
+    from app.front import Front
+    from app.metrics import Metrics
+    from app.pages import add_pages
+    from app.routes import add_routes
+    from app.stalls import Stalls
+    from app.troubles import Troubles
+    from app.upload import Uploads
+
     app = Flask("app", static_folder="static", template_folder="templates")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     uploads = Uploads(spool, stalls if stalls is not None else Stalls(), stopping)
