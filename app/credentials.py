@@ -17,6 +17,7 @@ from app.refusals import Refused
 from spool.facts import Credential
 
 _FORWARDED = re.compile(r"HTTP_(FORWARDED|X_FORWARDED(_.*)?|X_REAL_IP)")
+_OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
 _HOW = "headgate device add makes one; receiver.auth says who needs none."
 
 
@@ -58,6 +59,36 @@ def presented(authorization: str) -> Presented | None:
         if found:
             return Presented(token, name)
     raise Refused("unauthorized", reason="The Authorization header cannot be used.")
+
+
+def is_direct_loopback(environ: Mapping[str, object]) -> bool:
+    """Whether the request came from this machine itself, and through no proxy."""
+    peer = _address(str(environ.get("REMOTE_ADDR", "")))
+    return peer.is_loopback and not is_forwarded(environ)
+
+
+def may_command(environ: Mapping[str, object], sender: Sender) -> None:
+    """Refused unless this may change something: a valid token, or this machine itself; and never
+    a page of another site that a browser here happens to show.
+
+    Browsers say where a POST comes from (Sec-Fetch-Site, Origin). A page whose name was made to
+    lead to this machine (DNS rebinding) is of the same origin; so without a token it has to be
+    asked for by an address or as localhost.
+    """
+    host = str(environ.get("HTTP_HOST", ""))
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    origin = environ.get("HTTP_ORIGIN")
+    foreign = (
+        site not in ("same-origin", "none")
+        if site is not None
+        else (origin is not None and str(origin).partition("://")[2] != host)
+    )
+    if foreign:
+        raise Refused("forbidden", reason="The request comes from the page of another site.")
+    if sender.device:
+        return
+    if not is_direct_loopback(environ) or not _OWN_HOST.fullmatch(host):
+        raise Refused("forbidden", reason="This needs a token, or a request from this machine.")
 
 
 def identify(

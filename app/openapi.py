@@ -95,6 +95,14 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 "The receipt of an image", {"200": _json("Receipt")}, (*_WHO, "no_receipt")
             ),
         },
+        "/images/{ref}/retry": {
+            "parameters": [_in_path("ref", "The id of an image that is set aside.")],
+            "post": _operation(
+                "Ask the next run to put an image back and send it",
+                {"303": {"description": "It is asked for; the page is at Location."}},
+                (*_WHO, "no_receipt"),
+            ),
+        },
         "/devices/{device}/gaps": {
             "parameters": [_in_path("device", "The device's name.")],
             "get": _operation(
@@ -110,9 +118,9 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "parameters": [_in_path("code", "The code of a refusal.")],
             "get": _operation("What a refusal means", facts, ("not_found",)),
         },
-        "/": {"get": _operation("The status page", page)},
-        "/metrics": {"get": _operation("For Prometheus", metrics)},
-        "/status.json": {"get": _operation("The same facts", facts)},
+        "/": {"get": _operation("The status page", page, _WHO)},
+        "/metrics": {"get": _operation("For Prometheus", metrics, _WHO)},
+        "/status.json": {"get": _operation("The same facts", facts, _WHO)},
         "/openapi.json": {"get": _operation("This document", facts)},
     }
 

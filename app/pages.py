@@ -10,17 +10,25 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 
-from app import answers
+from app import answers, prospects
 from app.answer import Answer
+from app.credentials import may_command
+from app.curves import HEIGHT, WIDTH, curves
+from app.refusals import Refused
 from app.upload import Uploads
 from app.verdict import Place, Verdict, verdict
-from spool.facts import Facts, Run
+from spool.facts import DeviceFacts, Facts, Run
 from spool.settings import Settings
+from spool.spool import RETRY
 from spool.units import human_duration, human_size
 
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
-_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'"
+DEVICES_SHOWN = 50
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
 
 
 def _place(uploads: Uploads) -> Place:
@@ -36,7 +44,8 @@ def _place(uploads: Uploads) -> Place:
 def status_fields(facts: Facts, said: Verdict, place: Place, settings: Settings) -> dict[str, Any]:
     """All of the page as one JSON document: instants in UTC, bytes as numbers."""
     fields = asdict(facts)
-    fields["latest"] = [answers.receipt_fields(receipt) for receipt in facts.latest]
+    for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
+        fields[word] = [answers.receipt_fields(receipt) for receipt in receipts]
     plain = {key: _plain(value) for key, value in fields.items()}
     return {
         "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
@@ -74,6 +83,19 @@ def _ago(now: datetime) -> Callable[[datetime], str]:
     return ago
 
 
+def by_need(devices: tuple[DeviceFacts, ...], now: datetime) -> list[DeviceFacts]:
+    """Those first that somebody has to look at: silent, never seen, with gaps; then by name."""
+    return sorted(
+        devices,
+        key=lambda one: (
+            not one.is_silent(now),
+            one.last_at is not None,
+            not one.missing,
+            one.device,
+        ),
+    )
+
+
 def _took(run: Run) -> str:
     if run.ended_at is None:
         return "running"
@@ -88,11 +110,12 @@ def curl(settings: Settings, host: str) -> str:
 
 
 def add_pages(app: Flask, uploads: Uploads) -> None:
-    """``/`` and ``/status.json``."""
+    """``/``, ``/status.json`` and what the page's buttons ask for."""
     settings = uploads.spool.settings
 
     @app.get("/status.json")
     def status_json() -> Answer:
+        uploads.gate.identify(request.environ)
         facts, place = uploads.spool.facts(), _place(uploads)
         response = answers.document(status_fields(facts, verdict(facts, place), place, settings))
         response.headers["Cache-Control"] = "no-store"
@@ -100,6 +123,7 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/")
     def status_page() -> Response:
+        uploads.gate.identify(request.environ)
         facts, place = uploads.spool.facts(), _place(uploads)
         text = render_template(
             "status.html",
@@ -110,7 +134,12 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
             budget_percent=_percent(facts.budget.used, facts.budget.budget),
             disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
             floor_percent=_percent(place.keep_free_bytes, facts.disk_bytes),
-            refresh_seconds=REFRESH_SECONDS,
+            refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
+            curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),
+            chart=(WIDTH, HEIGHT),
+            backlog=prospects.backlog(facts),
+            disk_full=prospects.disk(facts),
+            devices=by_need(facts.devices, facts.at)[:DEVICES_SHOWN],
             curl=curl(settings, request.host),
             size=human_size,
             duration=human_duration,
@@ -123,3 +152,12 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Content-Security-Policy"] = _POLICY
         return response
+
+    @app.post("/images/<ref>/retry", provide_automatic_options=False)
+    def retry(ref: str) -> Response:
+        may_command(request.environ, uploads.gate.identify(request.environ))
+        # Only the holder of the drain lock moves files: the next run, or the one under way, does.
+        if uploads.spool.catalog.get(ref) is None:
+            raise Refused("no_receipt")
+        uploads.spool.site.ask(RETRY, ref, uploads.spool.now())
+        return Response(status=303, headers={"Location": "/#aside"})

@@ -72,6 +72,7 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
 
     @app.get("/metrics")
     def scrape() -> Answer:
+        uploads.gate.identify(request.environ)
         return _uncached(Answer(metrics.exposition(), 200, CONTENT_TYPE))
 
     @app.get("/problems/<code>")

@@ -10,12 +10,15 @@ camera was reset. Gaps are only told within the series that runs.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from spool.facts import CLOCK_OFF_SECONDS, Arrivals, ClockReading, Gaps
 from spool.item import Metadata
+from spool.names import Name
 from spool.sqlite import instant, stamp
 
 RANGES_MAX = 1000
@@ -45,24 +48,22 @@ TABLES = """
     """
 
 
-def note(
-    db: sqlite3.Connection,
-    device: str,
-    at: datetime,
-    meta: Metadata,
-    clock: ClockReading | None,
-) -> None:
-    """One new image of this device; inside the transaction that adds its row."""
-    _seen(db, device, at, 1, meta.size, clock)
+LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
+
+
+def note(db: sqlite3.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
+    """One new image of its device; inside the transaction that adds its row."""
+    device = name.device
+    _seen(db, device, name.received_at, 1, meta.size, clock, name.id)
     if meta.sequence is not None and not _mark(db, device, meta.sequence):
         _begin_series(db, device, meta.sequence)  # another image had this number
 
 
-def found(db: sqlite3.Connection, device: str, at: datetime, meta: Metadata) -> None:
+def found(db: sqlite3.Connection, name: Name, meta: Metadata) -> None:
     """An image whose row was lost; its number may or may not have been noted."""
-    _seen(db, device, at, 1, meta.size, None)
+    _seen(db, name.device, name.received_at, 1, meta.size, None, name.id)
     if meta.sequence is not None:
-        _mark(db, device, meta.sequence)
+        _mark(db, name.device, meta.sequence)
 
 
 def repeat(
@@ -85,13 +86,15 @@ def _seen(
     images: int,
     size: int,
     clock: ClockReading | None,
+    image: str = "",
 ) -> None:
     at_stamp = stamp(at)
     db.execute(
-        "INSERT INTO arrivals (device, first_at, last_at, images, bytes)"
-        " VALUES (?1, ?2, ?2, ?3, ?4) ON CONFLICT (device) DO UPDATE SET"
+        "INSERT INTO arrivals (device, first_at, last_at, images, bytes, last_image)"
+        " VALUES (?1, ?2, ?2, ?3, ?4, ?5) ON CONFLICT (device) DO UPDATE SET"
+        " last_image = iif(?5 = '' OR ?2 < last_at, last_image, ?5),"
         " last_at = max(last_at, ?2), images = images + ?3, bytes = bytes + ?4",
-        (device, at_stamp, images, size),
+        (device, at_stamp, images, size, image),
     )
     if clock is not None:
         # Of readings that may be late the one furthest ahead is nearest to the truth, for a while.
@@ -158,14 +161,37 @@ def read(db: sqlite3.Connection, device: str | None = None) -> list[Arrivals]:
 
 def _all(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
     rows = db.execute(
-        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact FROM arrivals "
-        + where,
+        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact, last_image "
+        "FROM arrivals " + where,
         values,
     )
     return [
-        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact))
-        for name, first, last, images, size, offset, exact in rows.fetchall()
+        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact), image)
+        for name, first, last, images, size, offset, exact, image in rows.fetchall()
     ]
+
+
+def of(db: sqlite3.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
+    """Of these devices, and of so many others at most: those that were seen last."""
+    named = json.dumps(list(devices))
+    return [
+        *_all(db, "WHERE device IN (SELECT value FROM json_each(?))", (named,)),
+        *_all(
+            db,
+            "WHERE device NOT IN (SELECT value FROM json_each(?)) ORDER BY last_at DESC LIMIT ?",
+            (named, others),
+        ),
+    ]
+
+
+def missing(db: sqlite3.Connection, devices: Sequence[str]) -> dict[str, int]:
+    """How many sequence numbers never arrived from these devices, of the series that run."""
+    rows = db.execute(
+        "SELECT device, max(high) - min(low) + 1 - sum(high - low + 1) FROM sequences "
+        "WHERE device IN (SELECT value FROM json_each(?)) GROUP BY device",
+        (json.dumps(list(devices)),),
+    )
+    return {device: gaps for device, gaps in rows.fetchall() if gaps}
 
 
 def clocks_off(db: sqlite3.Connection, since: datetime, limit: int) -> list[Arrivals]:

@@ -34,6 +34,7 @@ from spool.facts import Arrivals, ClockReading, Flow, Gaps
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 NAMED_BEFORE = 1
 """Minute folders that stay named after the next one was entered."""
 
@@ -166,7 +167,7 @@ class Catalog:
                 if insert(db, name, meta, WAITING, unknown=False):
                     at, count = new.get(name.folder, (name.received_at, Count()))
                     new[name.folder] = at, count + Count(1, meta.size)
-                    arrivals.note(db, name.device, name.received_at, meta, clock)
+                    arrivals.note(db, name, meta, clock)
             for folder, (at, count) in new.items():  # a folder is a minute
                 count_received(db, count, folder)
                 flow.received(db, at, count)
@@ -192,7 +193,7 @@ class Catalog:
                 count_received(db, Count(1, meta.size), name.folder)
             if new:
                 flow.received(db, name.received_at, Count(1, meta.size))
-                arrivals.found(db, name.device, name.received_at, meta)
+                arrivals.found(db, name, meta)
         return new
 
     def repeated(
@@ -213,6 +214,16 @@ class Catalog:
         with self._read:
             found = arrivals.read(self._reader, device)
         return found[0] if found else None
+
+    def arrivals_of_all(self, devices: Sequence[str], others: int) -> list[Arrivals]:
+        """Of these devices, and of so many others at most: those that were seen last."""
+        with self._read:
+            return arrivals.of(self._reader, devices, others)
+
+    def missing(self, devices: Sequence[str]) -> dict[str, int]:
+        """How many sequence numbers never arrived, of the devices where there are any."""
+        with self._read:
+            return arrivals.missing(self._reader, devices)
 
     def clocks_off(self, since: datetime, limit: int) -> list[Arrivals]:
         """Devices seen since then whose clock is off, the worst first."""
@@ -274,6 +285,32 @@ class Catalog:
         """The image that has waited longest, sent again or not."""
         found = self._many(f"state IN ({WAITING}, {RETRY}) ORDER BY arrival LIMIT 1", ())
         return found[0] if found else None
+
+    def oldest_due_at(self, now: datetime) -> datetime | None:
+        """Since when an image could have gone and did not: since it came, or since its next
+        attempt came due. A step in an index for each device that waits."""
+        with self._read:
+            row = self._reader.execute(
+                f"""
+                WITH RECURSIVE found (device) AS (
+                    SELECT (SELECT min(device) FROM images WHERE state = {WAITING})
+                    UNION ALL
+                    SELECT (SELECT min(device) FROM images
+                            WHERE state = {WAITING} AND device > found.device)
+                    FROM found WHERE device IS NOT NULL
+                ) SELECT min((SELECT min(arrival) FROM images
+                              WHERE state = {WAITING} AND device = found.device)) FROM found
+                """
+            ).fetchone()
+            (retry,) = self._reader.execute(
+                f"SELECT min(next_attempt_at) FROM images WHERE state = {RETRY}"
+            ).fetchone()
+        found = []
+        if row[0] is not None and (oldest := self._many("arrival = ?", (row[0],))):
+            found.append(max(oldest[0].name.received_at, oldest[0].next_attempt_at or _LONG_AGO))
+        if retry is not None and retry <= now.timestamp():
+            found.append(datetime.fromtimestamp(retry, UTC))
+        return min(found, default=None)
 
     # -- picking; the cost of each does not grow with the backlog
 

@@ -81,6 +81,8 @@ MIGRATIONS: Sequence[str] = (
     DROP INDEX images_waiting;
     CREATE INDEX images_waiting ON images (device, urgent, arrival) WHERE state = 0;
     """,
+    # Which image of each device came last.
+    arrivals.LAST_IMAGE,
 )
 
 COLUMNS = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from spool.budget import drain_part, other_part
@@ -10,6 +11,10 @@ from spool.item import Count, Receipt
 
 CLOCK_OFF_SECONDS = 60
 """From here on a device's clock is remarked upon."""
+SILENT_TIMES = 10
+SILENT_LEAST_SECONDS = 300
+_USUAL_IMAGES = 10
+"""So many images tell how often a device sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,26 @@ class Run:
     set_aside: int = 0
     deferred: int = 0
     message: str = ""
+    failures: Mapping[str, int] = field(default_factory=dict)  # attempts that failed, by kind
+
+
+FAILURES = ("transient", "permanent", "fatal", "uplink_down")
+"""The kinds of a failed attempt: what a run does about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What all runs together did; never less than before."""
+
+    images: int = 0  # confirmed
+    bytes: int = 0  # of the confirmed images
+    wire_bytes: int = 0  # all that left, failed attempts and headers too
+    set_aside: int = 0
+    deferred: int = 0
+    seconds: float = 0.0  # of runs that ended
+    skipped: int = 0  # runs that found another one at work
+    failures: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +92,38 @@ class Forecast:
     full: Estimate | None = None
     received_per_second: float = 0.0
     carried_per_second: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that was told and is not good again: what, since when, and what mends it."""
+
+    code: str
+    sentence: str
+    command: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device, enrolled or only seen."""
+
+    device: str
+    enrolled: bool
+    last_at: datetime | None = None  # when its last image came; None if none did
+    last_image: str = ""  # the id
+    images: int = 0
+    bytes: int = 0
+    missing: int = 0  # sequence numbers of the series that runs
+    clock_offset_seconds: float | None = None
+    usual_seconds: float | None = None  # between two of its images, on average; None: too few
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether it sent nothing for ten times as long as usual, and five minutes at least."""
+        if self.last_at is None or self.usual_seconds is None:
+            return False
+        silent = (now - self.last_at).total_seconds()
+        return silent > max(SILENT_LEAST_SECONDS, SILENT_TIMES * self.usual_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +194,14 @@ class Facts:
     free_inodes: int
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
     forecast: Forecast = Forecast()
+    oldest_due_at: datetime | None = None  # since when an image could have gone, and did not
+    last_success_at: datetime | None = None  # the end of the last run that was none too bad
+    run_totals: RunTotals = RunTotals()
+    devices: tuple[DeviceFacts, ...] = ()  # enrolled, and others that were seen; by name
+    aside: tuple[Receipt, ...] = ()  # those set aside, the newest
+    asked: tuple[str, ...] = ()  # of which somebody asked for another try
+    flow: tuple[Flow, ...] = ()  # of the last day
+    alerts: tuple[Alert, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +227,14 @@ class Arrivals:
     bytes: int
     clock_offset_seconds: float | None = None
     clock_exact: bool = False
+    last_image: str = ""
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """Between two of its images, on average; None after too few."""
+        if self.images < _USUAL_IMAGES:
+            return None
+        return (self.last_at - self.first_at).total_seconds() / (self.images - 1)
 
     @property
     def clock_is_off(self) -> bool:

@@ -15,11 +15,9 @@ from spool.files import read_sent, write_reason, write_sent
 from spool.item import Item, Receipt, Sent, State
 from spool.locks import Lock
 from spool.names import Name
-from spool.spool import Spool
+from spool.spool import RETRY, Spool
 from spool.units import of_disk
 
-RETRY = "retry"
-"""The request to put an image back that is set aside, or that waits for its next attempt."""
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
 _ALL = 1_000_000

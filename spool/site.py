@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import devices, sqlite
+from spool import devices, sqlite, tally
 from spool.devices import Devices
-from spool.facts import Run
+from spool.facts import Run, RunTotals
 from spool.item import Count
 from spool.sqlite import instant, stamp
 
@@ -54,6 +54,11 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     """,
     devices.TABLES,
+    tally.TABLES,
+)
+_RUN = (
+    "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
+    " set_aside, deferred, message, failures FROM runs "
 )
 KEEP_RUNS = 10_000
 
@@ -94,14 +99,17 @@ class Site:
             run.set_aside,
             run.deferred,
             run.message,
+            json.dumps(dict(run.failures)),
         )
         with self._lock, sqlite.transaction(self._db) as db:
+            before = db.execute(_RUN + "WHERE id = ?", (run.id,)).fetchone()
+            tally.note(db, None if before is None else _run(before), run)
             db.execute(
                 "INSERT INTO runs (id, started_at, ended_at, trigger, outcome, exit_code, images,"
-                " bytes, wire_bytes, set_aside, deferred, message)"
-                " VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12) ON CONFLICT (id) DO UPDATE SET"
+                " bytes, wire_bytes, set_aside, deferred, message, failures) VALUES"
+                " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) ON CONFLICT (id) DO UPDATE SET"
                 " ended_at = ?3, outcome = ?5, exit_code = ?6, images = ?7, bytes = ?8,"
-                " wire_bytes = ?9, set_aside = ?10, deferred = ?11, message = ?12",
+                " wire_bytes = ?9, set_aside = ?10, deferred = ?11, message = ?12, failures = ?13",
                 values,
             )
             db.execute(
@@ -112,24 +120,37 @@ class Site:
     def end_killed_runs(self, now: datetime) -> int:
         """Give an end to runs that never wrote theirs; only under the drain lock."""
         with self._lock, sqlite.transaction(self._db) as db:
-            return db.execute(
+            killed = db.execute(
                 "UPDATE runs SET outcome = 'killed', ended_at = ?, message = 'it ended without a "
                 "word; its images were asked for again' WHERE outcome = ''",
                 (stamp(now),),
             ).rowcount
+            tally.add(db, "outcome", "killed", killed)
+        return killed
+
+    def skip_run(self) -> None:
+        """A run was due and found another one at work."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            tally.skipped(db)
+
+    def run_totals(self) -> RunTotals:
+        """What all runs together did."""
+        with self._lock:
+            return tally.read(self._db)
+
+    def last_success_at(self) -> datetime | None:
+        """When the last run ended that found the bucket or nothing to send; None if none did."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT ended_at FROM runs WHERE exit_code IN (0, 3) ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+        return None if row is None else instant(row[0])
 
     def runs(self, limit: int) -> tuple[Run, ...]:
         """Newest first."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes,"
-                " wire_bytes, set_aside, deferred, message FROM runs ORDER BY number DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        return tuple(
-            Run(row[0], instant(row[1]), None if row[2] is None else instant(row[2]), *row[3:])
-            for row in rows
-        )
+            rows = self._db.execute(_RUN + "ORDER BY number DESC LIMIT ?", (limit,)).fetchall()
+        return tuple(_run(row) for row in rows)
 
     def ask(self, word: str, image: str, now: datetime) -> None:
         with self._lock, sqlite.transaction(self._db) as db:
@@ -178,3 +199,9 @@ class Site:
             rows = self._db.execute("SELECT day, images, bytes FROM forgotten").fetchall()
         gone = [Count(images, size) for day, images, size in rows if not stands(day)]
         return sum(gone, Count())
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    ended_at = None if row[2] is None else instant(row[2])
+    failures: dict[str, int] = json.loads(row[12])
+    return Run(row[0], instant(row[1]), ended_at, *(*row[3:12], failures))

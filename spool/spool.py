@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, flow, locks, names, place, units
+from spool import durable, flow, locks, names, place, units, watched
 from spool import forecast as forecasts
 from spool import recover as recovery
 from spool.catalog import Catalog
@@ -34,6 +34,10 @@ from spool.uplink import Uplink, create_ledgers
 CHECKPOINT_SECONDS = 2.0
 _INTERVALS = 3
 """How many of the last intervals say what comes in and goes out now."""
+
+
+RETRY = "retry"
+"""The request to put an image back that is set aside, or that waits for its next attempt."""
 
 
 def utc_now() -> datetime:
@@ -264,7 +268,9 @@ class Spool:
         return self.uplink.budget()
 
     def facts(self, latest: int = 20, runs: int = 10) -> Facts:
-        """One look at everything; its cost does not grow with the backlog."""
+        """One look at everything; its cost does not grow with the backlog. ``latest`` 0 leaves
+        out what only a page shows: images and the last day's flow."""
+        now = self.now()
         totals = self.catalog.totals()
         local, pruned = self.receipts.totals()
         pruned += self.site.forgotten(self.receipts.stands)
@@ -272,7 +278,7 @@ class Spool:
         oldest = self.catalog.oldest_waiting()
         free, size, inodes = self.free()
         return Facts(
-            at=self.now(),
+            at=now,
             received=totals.received,
             waiting=totals.waiting,
             sending=totals.sending,
@@ -287,7 +293,15 @@ class Spool:
             free_bytes=free,
             disk_bytes=size,
             free_inodes=inodes,
-            clocks_off=tuple(self.catalog.clocks_off(self.now() - timedelta(days=1), 5)),
+            clocks_off=tuple(self.catalog.clocks_off(now - timedelta(days=1), 5)),
+            oldest_due_at=self.catalog.oldest_due_at(now),
+            last_success_at=self.site.last_success_at(),
+            run_totals=self.site.run_totals(),
+            devices=watched.devices(self.catalog, self.site, now),
+            aside=tuple(self.images(State.SET_ASIDE, latest)),
+            asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
+            flow=watched.last_day(self.catalog, now) if latest else (),
+            alerts=watched.alerts(self.site),
             forecast=self.forecast(),
         )
 

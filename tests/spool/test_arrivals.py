@@ -54,7 +54,7 @@ def missing(catalog: Catalog) -> list[int]:
 
 def memory() -> sqlite3.Connection:
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(arrivals.TABLES)
+    db.executescript(arrivals.TABLES + arrivals.LAST_IMAGE)
     return db
 
 

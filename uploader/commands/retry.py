@@ -6,8 +6,8 @@ import click
 
 from spool.errors import LockHeld
 from spool.item import State
-from spool.mover import RETRY, Mover
-from spool.spool import Spool
+from spool.mover import Mover
+from spool.spool import RETRY, Spool
 from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
 from uploader.run.owner import become_owner

@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from spool import logs
@@ -62,6 +62,7 @@ class Progress:
     picked_images: int = 0
     picked_bytes: int = 0
     message: str = ""
+    failures: dict[str, int] = field(default_factory=dict)
 
 
 class Drain:
@@ -290,6 +291,8 @@ class Drain:
 
     def _judge_error(self, item: Item, error: SendError) -> None:
         now = self._spool.now()
+        failures = self.progress.failures
+        failures[error.kind.value] = failures.get(error.kind.value, 0) + 1
         self._log.warning(
             "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
         )
@@ -372,6 +375,7 @@ class Drain:
             set_aside=progress.set_aside,
             deferred=progress.deferred,
             message=progress.message,
+            failures=dict(progress.failures),
         )
         if ended:
             if self._exit is Exit.OK and progress.set_aside:

@@ -60,7 +60,11 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
     except LockHeld:
         if order.trigger == "hand":
             spool.site.ask(YIELD, "", spool.now())
-    return spool.hold_drain_lock(who, LOCK_WAIT_SECONDS)
+    try:
+        return spool.hold_drain_lock(who, LOCK_WAIT_SECONDS)
+    except LockHeld:
+        spool.site.skip_run()
+        raise
 
 
 def run(spool: Spool, order: Order) -> Run:

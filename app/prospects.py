@@ -1,0 +1,52 @@
+"""A forecast in words: when, and how sure. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from spool.facts import Estimate, Facts
+from spool.units import human_duration, human_size
+
+
+def backlog(facts: Facts) -> str:
+    """When no image waits any more; "" where there is nothing to go by."""
+    if not facts.waiting.images and not facts.sending.images:
+        return "Nothing waits."
+    if facts.forecast.empty is not None:
+        return f"Empty {_when(facts.forecast.empty, facts.at)}."
+    if _known(facts):
+        return f"At this rate it is not empty within two weeks: {_rates(facts)}."
+    return ""
+
+
+def disk(facts: Facts) -> str:
+    """When the disk is full; "" where there is nothing to go by."""
+    if facts.forecast.full is not None:
+        return f"Full {_when(facts.forecast.full, facts.at)}."
+    return "At this rate it is not full within two weeks." if _known(facts) else ""
+
+
+def _known(facts: Facts) -> bool:
+    return bool(facts.forecast.received_per_second or facts.forecast.carried_per_second)
+
+
+def _rates(facts: Facts) -> str:
+    came, carried = facts.forecast.received_per_second, facts.forecast.carried_per_second
+    return f"{human_size(round(came))}/s come in, {human_size(round(carried))}/s go out"
+
+
+def _when(estimate: Estimate, now: datetime) -> str:
+    seconds = (estimate.at - now).total_seconds()
+    if seconds < 60:
+        return "within a minute"
+    text = f"in about {human_duration(seconds)}, at {_clock(estimate.at, now)}"
+    if estimate.latest is None:
+        return f"{text}; {_clock(estimate.earliest, now)} at the earliest, and perhaps never"
+    first, last = _clock(estimate.earliest, now), _clock(estimate.latest, now)
+    return text if first == last else f"{text}; between {first} and {last}"
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    at = at.astimezone(UTC)
+    same_day = at.date() == now.astimezone(UTC).date()
+    return f"{at:%H:%M} UTC" if same_day else f"{at:%a %d %b %H:%M} UTC"

@@ -1,0 +1,52 @@
+"""A forecast in words."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from app.prospects import backlog, disk
+from spool.facts import Estimate, Forecast
+from spool.item import Count
+from tests.app.test_page import NONE, NOW, facts
+
+HOUR = timedelta(hours=1)
+
+
+def estimate(at: float, earliest: float, latest: float | None) -> Estimate:
+    return Estimate(
+        NOW + at * HOUR, NOW + earliest * HOUR, None if latest is None else NOW + latest * HOUR
+    )
+
+
+@pytest.mark.parametrize(
+    ("forecast", "words"),
+    [
+        (Forecast(), ""),
+        (Forecast(received_per_second=1e6), "not empty within two weeks: 1.0 MB/s come in"),
+        (
+            Forecast(empty=estimate(2, 1.5, 3)),
+            "Empty in about 2 h, at 18:04 UTC; between 17:34 UTC and 19:04 UTC.",
+        ),
+        (Forecast(empty=estimate(2, 2, 2)), "Empty in about 2 h, at 18:04 UTC."),
+        (Forecast(empty=estimate(2, 1, None)), "17:04 UTC at the earliest, and perhaps never."),
+        (Forecast(empty=estimate(30, 30, 30)), "at Tue 24 Nov 22:04 UTC."),
+        (Forecast(empty=estimate(0.001, 0, 1)), "Empty within a minute."),
+    ],
+)
+def test_the_backlog_says_when_and_how_sure(forecast: Forecast, words: str) -> None:
+    said = backlog(facts(forecast=forecast))
+    assert (words in said) if words else (said == "")
+
+
+def test_without_a_backlog_nothing_is_foretold() -> None:
+    assert backlog(facts(waiting=NONE)) == "Nothing waits."
+    assert backlog(facts(waiting=NONE, sending=Count(1, 1))) == ""
+
+
+def test_the_disk_says_when_and_how_sure() -> None:
+    assert disk(facts()) == ""
+    assert disk(facts(forecast=Forecast(carried_per_second=1.0))).startswith("At this rate it is")
+    said = disk(facts(forecast=Forecast(full=estimate(5, 4, None))))
+    assert said.startswith("Full in about 5 h, at 21:04 UTC; 20:04 UTC at the earliest")
