@@ -1,20 +1,21 @@
 """What Prometheus scrapes: facts from the spool at the time of the scrape, and what requests met.
 
-Names follow Prometheus's rules (base units, ``_total``). Labels are bounded: states, and reasons
-of the table of refusals. Facts of the spool are true whoever restarts; what requests met counts
-since this receiver started, as counters may.
+Facts of the spool are true whoever restarts; what requests met counts since this receiver started,
+as counters may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from app.gate import Gate
 from app.refusals import REFUSALS
-from spool.item import State
+from spool.measures import Measure, gauge, measures, text
 from spool.spool import Spool
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,6 +26,8 @@ class Metrics:
     """One a receiver. Thread-safe."""
 
     def __init__(self, spool: Spool, gate: Gate) -> None:
+        self._spool, self._gate = spool, gate
+        self._version = version("headgate")
         self._registry = CollectorRegistry()
         self._refused = Counter(
             "headgate_refused", "Requests that were refused.", ["reason"], registry=self._registry
@@ -37,7 +40,8 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._registry.register(_Facts(spool, gate))
+        self._received_before = spool.catalog.totals().received.bytes
+        self._written_before = written_bytes() or 0
 
     def refused(self, code: str) -> None:
         """A request was refused for this reason."""
@@ -49,61 +53,42 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus's text format."""
-        return generate_latest(self._registry)
+        facts = self._spool.facts(latest=0, runs=3)
+        told = [*measures(facts, self._version), *self._own(facts.received.bytes)]
+        return text(told).encode() + generate_latest(self._registry)
 
-
-class _Facts:
-    """Asked at each scrape."""
-
-    def __init__(self, spool: Spool, gate: Gate) -> None:
-        self._spool = spool
-        self._gate = gate
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is collected only to learn the names."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        facts = self._spool.facts(latest=0, runs=1)
-        by_state = {
-            (State.WAITING, "true"): facts.waiting,
-            (State.SENDING, "true"): facts.sending,
-            (State.UPLOADED, "true"): facts.uploaded_local,
-            (State.UPLOADED, "false"): facts.uploaded_pruned,
-            (State.SET_ASIDE, "true"): facts.set_aside,
-        }
-        images = GaugeMetricFamily(
-            "headgate_images",
-            "Images by state, and whether a copy is here.",
-            labels=["state", "local"],
+    def _own(self, received_bytes: int) -> Iterator[Measure]:
+        """What only the receiver knows."""
+        yield gauge(
+            "headgate_reserved_bytes",
+            "Disk promised to uploads that arrive now.",
+            self._gate.reservations.size,
         )
-        size = GaugeMetricFamily(
-            "headgate_image_bytes", "Bytes of images by state.", labels=["state", "local"]
+        yield gauge(
+            "headgate_disk_keep_free_bytes",
+            "Below so many free bytes uploads are refused.",
+            self._gate.room().keep_free_bytes,
         )
-        for (state, local), count in by_state.items():
-            images.add_metric([state.value, local], count.images)
-            size.add_metric([state.value, local], count.bytes)
-        yield images
-        yield size
-        yield CounterMetricFamily(
-            "headgate_received_images", "Images received.", value=facts.received.images
+        yield gauge(
+            "headgate_disk_trusted",
+            "0 after the disk failed, until probes have passed: nothing is accepted then.",
+            self._gate.latch.trouble() is None,
         )
-        yield CounterMetricFamily(
-            "headgate_received_bytes", "Bytes of images received.", value=facts.received.bytes
+        written, received = written_bytes(), received_bytes - self._received_before
+        yield gauge(
+            "headgate_disk_written_bytes_per_image_byte",
+            "What the receiver made the disk write for each byte of an image since it started.",
+            None
+            if written is None or received <= 0
+            else (written - self._written_before) / received,
         )
-        reserved = self._gate.reservations
-        for name, what, value in (
-            ("headgate_unaccounted_images", "0, or run headgate verify.", facts.unaccounted),
-            ("headgate_disk_free_bytes", "Free on the spool's disk.", facts.free_bytes),
-            ("headgate_disk_size_bytes", "Size of the spool's disk.", facts.disk_bytes),
-            ("headgate_disk_free_inodes", "Free inodes of the spool's disk.", facts.free_inodes),
-            ("headgate_disk_keep_free_bytes", "The floor.", self._gate.room().keep_free_bytes),
-            ("headgate_reserved_bytes", "Promised to uploads that arrive now.", reserved.size),
-            (
-                "headgate_disk_trusted",
-                "0 after the disk failed, until probes have passed: nothing is accepted then.",
-                self._gate.latch.trouble() is None,
-            ),
-            ("headgate_cap_bytes_per_second", "What may leave in a second.", facts.budget.rate),
-        ):
-            yield GaugeMetricFamily(name, what, value=float(value))
+
+
+def written_bytes() -> int | None:
+    """What this program made the disk write, as the kernel counts it (proc(5), /proc/pid/io:
+    pages that were made dirty); None where it does not say."""
+    try:
+        found = re.search(r"^write_bytes: (\d+)$", Path("/proc/self/io").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else int(found[1])

@@ -21,10 +21,12 @@ from app.refusals import REFUSALS
 from app.upload import Uploads
 from spool import attributes
 from spool.item import METADATA_MAX, State
+from spool.measures import measures
 from spool.names import make
 from spool.settings import SETTINGS, combine
 from spool.units import UnitError, parse_duration
 from spool.verify import Kind as Disagreement
+from spool.watched import OTHERS_MAX
 from tests.spooling import open_spool
 from uploader.cli import COMMANDS, headgate
 from uploader.exits import Exit
@@ -265,6 +267,24 @@ def test_every_address_of_the_receiver_is_documented(tmp_path: Path) -> None:
     assert {name for row in rows for name in code(row[0])} == addresses
     sentence = prose(DESIGN).partition("**The handshake** says ")[2].partition(". ")[0]
     assert set(code(sentence)) == set(handshake)
+
+
+def test_every_metric_is_documented_with_its_labels_and_no_other(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    try:
+        text = create_app(spool).test_client().get("/metrics").text
+        labels = {one.name: set(one.labels) for one in measures(spool.facts(), "1")}
+    finally:
+        spool.close()
+    labels |= {"headgate_refused_total": {"reason"}, "headgate_upload_duration_seconds": {"le"}}
+    told = {re.sub(r"_created$", "", name) for name in re.findall(r"^# TYPE (\S+)", text, re.M)}
+    rows = tables(DESIGN, "metric", "labels", "what it is")
+    documented = {name: set(code(row[1])) for row in rows for name in code(row[0])}
+    assert set(documented) == told - {"headgate_refused"}
+    assert {name: found for name, found in documented.items() if found} == {
+        name: found for name, found in labels.items() if found
+    }
+    assert f"of others the {OTHERS_MAX:,}" in prose(DESIGN)
 
 
 def test_what_a_device_may_say_is_documented() -> None:

@@ -43,7 +43,8 @@ FOREIGN = {
 }
 
 PURE = {
-    "spool/budget.py", "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
+    "spool/measures.py", "spool/budget.py",
+    "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
     "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
     "app/ends.py", "app/fields.py", "app/filenames.py", "app/kinds.py",

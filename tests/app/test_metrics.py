@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.refusals import REFUSALS
+from spool.facts import Run
 from spool.spool import Spool
 from tests.app.test_disk import Failing
 from tests.spooling import open_spool
@@ -74,8 +75,9 @@ def test_it_says_that_the_disk_is_not_trusted(tmp_path: Path, photo: Photo) -> N
         failing.close()
 
 
-def test_labels_are_bounded_whatever_is_sent(spool: Spool) -> None:
+def test_labels_are_bounded_whatever_is_sent(spool: Spool, photo: Photo) -> None:
     client = create_app(spool).test_client()
+    client.post("/images", data=photo(), headers={**RAW, "X-Device": "cam-1"})
     before = set(scraped(client))
     for number in range(30):
         client.post(f"/images/{number}")
@@ -86,7 +88,11 @@ def test_labels_are_bounded_whatever_is_sent(spool: Spool) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-def test_promtool_finds_nothing_to_say(spool: Spool) -> None:
-    text = create_app(spool).test_client().get("/metrics").data
+def test_promtool_finds_nothing_to_say(spool: Spool, photo: Photo) -> None:
+    client = create_app(spool).test_client()
+    assert client.post("/images", data=photo(), headers=RAW).status_code == 201
+    spool.site.save_run(Run("r1", spool.now(), spool.now(), outcome='a "b"\\ \n', exit_code=0))
+    text = client.get("/metrics").data
+    assert b"headgate_runs_total{" in text and b"headgate_disk_written_bytes_per" in text
     ran = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")

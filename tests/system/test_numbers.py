@@ -1,0 +1,141 @@
+"""The numbers are true: a witness counts beside a small campaign, and all that tell must agree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.app.live import PHOTOS, Receiver, running
+from tests.s3_server import Place, strict_place
+from tests.uploader.test_drain import Gateway
+from uploader.exits import Exit
+from uploader.s3_local.faults import Act, Fault
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with strict_place(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+def scraped(receiver: Receiver) -> dict[str, float]:
+    found = {}
+    for family in text_string_to_metric_families(receiver.get("/metrics").body.decode()):
+        for sample in family.samples:
+            key = ",".join(sample.labels[label] for label in sorted(sample.labels))
+            found[f"{sample.name} {key}".strip()] = sample.value
+    return found
+
+
+class Witness:
+    """What was acknowledged, counted by whoever sent it."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.devices: dict[str, int] = {}
+        self.refused = 0
+
+    def posts(self, receiver: Receiver, seed: int) -> None:
+        chance = random.Random(seed)
+        photo = (PHOTOS / "rocket.jpg").read_bytes()
+        for number in range(IMAGES):
+            device = f"cam-{chance.randrange(4)}"
+            image = photo + b"\0" * chance.randrange(1000) + b"%d" % number
+            answer = receiver.post_raw(image, X_Device=device)
+            assert answer.status == 201
+            self.sizes[answer.json["id"]] = len(image)
+            self.devices[device] = self.devices.get(device, 0) + 1
+            if chance.random() < 0.3:
+                assert receiver.post_raw(b"no image", X_Device=device).status == 415
+                self.refused += 1
+            if chance.random() < 0.3:  # its answer was lost, so it comes again
+                assert receiver.post_raw(image, X_Device=device).status == 200
+
+    def of(self, images: set[str]) -> dict[str, int]:
+        return {"images": len(images), "bytes": sum(self.sizes[image] for image in images)}
+
+
+def test_all_that_tell_agree_with_a_witness(tmp_path: Path, place: Place) -> None:
+    gateway = Gateway(tmp_path, place)
+    witness = Witness()
+    try:
+        with running(tmp_path, spool__keep_free="0B", receiver__device_rate="0") as receiver:
+            witness.posts(receiver, seed=20261123)
+            ids = sorted(witness.sizes)
+            bad, late = set(ids[3:5]), {ids[10]}
+            in_key = {image: f"/{image}." for image in ids}
+            gateway.script.replace([
+                Fault(Act.STATUS, status=400, code="InvalidRequest",
+                      when=lambda key: any(in_key[image] in key for image in bad)),
+                Fault(Act.STATUS_LATE, status=500, code="InternalError",
+                      when=lambda key: any(in_key[image] in key for image in late)),
+            ])  # fmt: skip
+            ran = gateway.json("drain", code=Exit.SET_ASIDE)
+            sent = set(ids) - bad - late
+            compare(gateway, receiver, witness, {
+                "received": set(ids), "waiting": late, "sending": set(), "set_aside": bad,
+                "uploaded_local": sent, "uploaded_pruned": set(),
+            })  # fmt: skip
+            assert (ran["images"], ran["set_aside"], ran["deferred"]) == (len(sent), 2, 1)
+
+            found = scraped(receiver)
+            assert found["headgate_attempts_total confirmed"] == len(sent)
+            assert found["headgate_confirmed_bytes_total"] == witness.of(sent)["bytes"]
+            assert found["headgate_sent_bytes_total"] == ran["wire_bytes"]
+            assert found["headgate_failures_total permanent"] == 2
+            assert found["headgate_failures_total transient"] == 1
+            assert found["headgate_runs_total done"] == 1
+            assert found["headgate_refused_total unsupported_image"] == witness.refused
+            assert found["headgate_upload_duration_seconds_count"] >= IMAGES
+
+            gateway.script.replace([])
+            gateway.write(spool={"keep_done": "0s"})
+            gateway.json("retry", *bad, *late)
+            gateway.json("drain")  # prunes what the first one sent
+            compare(gateway, receiver, witness, {
+                "received": set(ids), "waiting": set(), "sending": set(), "set_aside": set(),
+                "uploaded_local": bad | late, "uploaded_pruned": sent,
+            })  # fmt: skip
+            assert scraped(receiver)["headgate_runs_total done"] == 2
+            assert len(gateway.objects()) == IMAGES
+    finally:
+        gateway.spool.close()
+
+
+STATES = {
+    "waiting": "true,waiting", "sending": "true,sending", "set_aside": "true,set_aside",
+    "uploaded_local": "true,uploaded", "uploaded_pruned": "false,uploaded",
+}  # fmt: skip
+
+
+def compare(
+    gateway: Gateway, receiver: Receiver, witness: Witness, states: dict[str, set[str]]
+) -> None:
+    page: dict[str, Any] = receiver.get("/status.json").json
+    status: dict[str, Any] = gateway.json("status")
+    found = scraped(receiver)
+    for state, images in states.items():
+        expected = witness.of(images)
+        assert page[state] == expected, state
+        assert status[state] == expected, state
+        if state in STATES:
+            assert found[f"headgate_images {STATES[state]}"] == expected["images"], state
+            assert found[f"headgate_image_bytes {STATES[state]}"] == expected["bytes"], state
+    received = witness.of(states["received"])
+    assert found["headgate_received_images_total"] == received["images"]
+    assert found["headgate_received_bytes_total"] == received["bytes"]
+    assert page["unaccounted"] == status["unaccounted"] == 0
+    assert found["headgate_unaccounted_images"] == 0
+    for one in (page, status):
+        assert {d["device"]: d["images"] for d in one["devices"]} == witness.devices
+    seen = {name for name in found if name.startswith("headgate_device_last_seen")}
+    assert len(seen) == len(witness.devices)
+    assert page["run_totals"] == status["run_totals"]
+    assert {one["id"] for one in page["aside"]} == states["set_aside"]
