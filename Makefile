@@ -61,7 +61,7 @@ cron-install: ready ## Let cron start a drain every interval (your own crontab)
 cron-remove: ready ## Take that line out of your crontab again
 	@$(BIN)/headgate cron remove
 
-BENCH ?= receive slow parsers send limit pick
+BENCH ?= receive slow parsers send limit pick scrape
 
 .PHONY: bench
 bench: ready bench-ready ## Measure beside the peers, for some minutes each (BENCH="receive pick" for some)

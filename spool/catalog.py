@@ -298,8 +298,9 @@ class Catalog:
                     SELECT (SELECT min(device) FROM images
                             WHERE state = {WAITING} AND device > found.device)
                     FROM found WHERE device IS NOT NULL
-                ) SELECT min((SELECT min(arrival) FROM images
-                              WHERE state = {WAITING} AND device = found.device)) FROM found
+                ) SELECT min((SELECT min(arrival) FROM images WHERE state = {WAITING}
+                              AND device = found.device AND urgent = way.column1))
+                FROM found, (VALUES (0), (1)) AS way
                 """
             ).fetchone()
             (retry,) = self._reader.execute(

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -70,6 +72,19 @@ _SELECT = (
 )
 _OPEN_FILES = 4
 _T = TypeVar("_T")
+_QUIET_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A day's file and its log as they stood: inode, size, and time of the last change."""
+
+    file: tuple[int, int, int]
+    log: tuple[int, int, int]
+
+    @property
+    def newest_ns(self) -> int:
+        return max(self.file[2], self.log[2])
 
 
 def _digest(sha256: str) -> int:
@@ -107,6 +122,7 @@ class Receipts:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: dict[str, tuple[sqlite3.Connection, int]] = {}  # and the file's inode
+        self._known: dict[str, tuple[_Mark, tuple[Count, Count]]] = {}  # totals of quiet days
 
     def close(self) -> None:
         with self._lock:
@@ -222,13 +238,44 @@ class Receipts:
         return [_receipt(row) for row in rows or ()]
 
     def totals(self) -> tuple[Count, Count]:
-        """(local, pruned) over all days, from each day's maintained totals."""
+        """(local, pruned) over all days, from each day's maintained totals.
+
+        Days whose file did not change since they were read last are not opened: there are more
+        days than files are kept open.
+        """
         local, pruned = Count(), Count()
-        for day in self.days():
-            found = self._read(day, self._day_totals(day))
-            if found is not None:
-                local, pruned = local + found[0], pruned + found[1]
+        days = self.days()
+        for day in days:
+            found = self._totals_of(day)
+            local, pruned = local + found[0], pruned + found[1]
+        for day in set(self._known).difference(days):
+            self._known.pop(day, None)
         return local, pruned
+
+    def _totals_of(self, day: str) -> tuple[Count, Count]:
+        mark = self._mark(day)
+        known = self._known.get(day)
+        if known is not None and known[0] == mark:
+            return known[1]
+        found = self._read(day, self._day_totals(day)) or (Count(), Count())
+        # A file that was written within the last moments may be written again in the same tick of
+        # its time stamp, and nobody could tell.
+        if time.time_ns() - mark.newest_ns > _QUIET_NS:
+            self._known[day] = mark, found
+        return found
+
+    def _mark(self, day: str) -> _Mark:
+        """Other than before, if anybody wrote to the day's file. An empty log says nothing."""
+        found = []
+        for suffix in ("", "-wal"):
+            try:
+                stat = os.stat(f"{self._folder}/{day}.sqlite3{suffix}")
+            except FileNotFoundError:
+                found.append((0, 0, 0))
+            else:
+                there = bool(stat.st_size)
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns) if there else (0, 0, 0))
+        return _Mark(*found)
 
     def day_totals(self, day: str) -> Count:
         """All receipts of one day."""

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool import names
+from spool import receipts as receipts_module
 from spool.errors import SpoolUnfit
 from spool.item import Count, Item, Receipt, Sent, State
 from spool.names import Name
@@ -309,3 +311,42 @@ def test_the_totals_are_the_rows_whatever_was_done(
                 entries[number][0].id for number in here - gone
             }
         receipts.close()
+
+
+def test_totals_open_no_file_of_a_day_that_stays_as_it_is(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts_module, "_QUIET_NS", -(10**12))
+    receipts.add([finished(str(n), NOON + timedelta(days=n)) for n in range(12)])
+    with closing(Receipts(tmp_path)) as reader:
+        opened: list[str] = []
+        connection = reader._connection
+
+        def counted(day: str, *, create: bool) -> sqlite3.Connection | None:
+            opened.append(day)
+            return connection(day, create=create)
+
+        monkeypatch.setattr(reader, "_connection", counted)
+        first = reader.totals()
+        assert first[0].images == 12 and len(opened) == 12
+        reader.totals()  # closing a file that nobody else has open empties its log
+        opened.clear()
+        assert reader.totals() == first
+        assert opened == []
+        receipts.add([finished("more", NOON + timedelta(days=3))])  # as another program would
+        entry = finished("5", NOON + timedelta(days=5))
+        receipts.mark_pruned(entry[0].day, [entry[0].id])
+        local, pruned = reader.totals()
+        assert (local.images, pruned.images) == (12, 1)
+        # Those that changed, and two that the writer closed to open these.
+        assert {"2026-11-26", "2026-11-28"} <= set(opened) and len(opened) <= 4
+        receipts.forget("2026-11-24")
+        for path in tmp_path.glob("2026-11-24*"):
+            path.unlink()
+        assert reader.totals()[0].images == 11
+
+
+def test_a_file_that_was_just_written_is_read_again(receipts: Receipts, tmp_path: Path) -> None:
+    receipts.add([finished("a")])
+    assert receipts.totals()[0].images == 1
+    assert receipts._known == {}  # the next write may have the same time stamp
