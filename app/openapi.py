@@ -95,6 +95,14 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 "The receipt of an image", {"200": _json("Receipt")}, (*_WHO, "no_receipt")
             ),
         },
+        "/images/{ref}/thumbnail": {
+            "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
+            "get": _operation(
+                "A small picture of an image",
+                {"200": {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
+                (*_WHO, "no_receipt", "no_thumbnail"),
+            ),
+        },
         "/images/{ref}/retry": {
             "parameters": [_in_path("ref", "The id of an image that is set aside.")],
             "post": _operation(

@@ -15,6 +15,8 @@ from app.answer import Answer
 from app.credentials import may_command
 from app.curves import HEIGHT, WIDTH, curves
 from app.refusals import Refused
+from app.routes import is_ref
+from app.thumbnails import Thumbnails
 from app.upload import Uploads
 from app.verdict import Place, Verdict, verdict
 from spool.facts import DeviceFacts, Facts, Run
@@ -112,6 +114,7 @@ def curl(settings: Settings, host: str) -> str:
 def add_pages(app: Flask, uploads: Uploads) -> None:
     """``/``, ``/status.json`` and what the page's buttons ask for."""
     settings = uploads.spool.settings
+    thumbnails = Thumbnails(uploads.spool)
 
     @app.get("/status.json")
     def status_json() -> Answer:
@@ -123,11 +126,12 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/")
     def status_page() -> Response:
-        uploads.gate.identify(request.environ)
+        sender = uploads.gate.identify(request.environ)
         facts, place = uploads.spool.facts(), _place(uploads)
         text = render_template(
             "status.html",
             facts=facts,
+            sees=lambda device: sender.device in ("", device),
             place=place,
             verdict=verdict(facts, place),
             settings=settings,
@@ -151,6 +155,17 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Cache-Control"] = "no-store"
         response.headers["Content-Security-Policy"] = _POLICY
+        return response
+
+    @app.get("/images/<ref>/thumbnail")
+    def thumbnail(ref: str) -> Answer:
+        sender = uploads.gate.identify(request.environ)
+        held = uploads.spool.receipt(ref) if is_ref(ref) else None
+        if held is None or (sender.device and held.device != sender.device):
+            raise Refused("no_receipt")
+        response = Answer(thumbnails.of(held), 200, "image/jpeg")
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        response.headers["Content-Security-Policy"] = "default-src 'none'"
         return response
 
     @app.post("/images/<ref>/retry", provide_automatic_options=False)

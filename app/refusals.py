@@ -133,6 +133,12 @@ _ROWS = (
         "No image with this id or SHA-256 was received, or its receipt has expired.",
     ),
     Refusal(
+        "no_thumbnail",
+        404,
+        "There is no small picture of it",
+        "No small picture of this image can be shown: {reason}",
+    ),
+    Refusal(
         "no_sequence",
         404,
         "No sequence numbers are known",

@@ -24,6 +24,11 @@ GAPS_MAX = 1000
 _REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
 
 
+def is_ref(ref: str) -> bool:
+    """Whether this may be the id of an image, or the SHA-256 of one."""
+    return _REF.fullmatch(ref) is not None
+
+
 def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
     """Uploads, receipts, the handshake and the two checks."""
 
@@ -46,7 +51,7 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Answer:
         sender = uploads.gate.identify(request.environ)
-        held = uploads.spool.receipt(ref) if _REF.fullmatch(ref) else None
+        held = uploads.spool.receipt(ref) if is_ref(ref) else None
         if held is None or (sender.device and held.device != sender.device):
             raise Refused("no_receipt")
         return answers.receipt(held)

@@ -1,0 +1,78 @@
+"""Small pictures of images, on demand: each made by ``app.decode`` in a program of its own."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from app.refusals import Refused
+from spool.item import Receipt
+from spool.spool import Spool
+
+_PROGRAM = Path(__file__).with_name("decode.py")
+_SECONDS = 10
+_KEPT = 200
+_LARGEST = 256 * 1024
+
+
+class Thumbnails:
+    """One a receiver. Thread-safe; makes one at a time, and keeps the last ones."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._making = threading.Lock()
+        self._kept: OrderedDict[str, bytes] = OrderedDict()  # empty: it cannot be decoded
+
+    def of(self, receipt: Receipt) -> bytes:
+        """A JPEG of at most 320 pixels a side; Refused where there is none."""
+        if not self._making.acquire(timeout=_SECONDS):
+            raise Refused("no_thumbnail", reason="Others are being made; ask again.")
+        try:
+            small = self._kept.get(receipt.id)
+            if small is None:
+                small = self._make(receipt)
+                self._kept[receipt.id] = small
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(receipt.id)
+        finally:
+            self._making.release()
+        if not small:
+            raise Refused("no_thumbnail", reason="The image cannot be decoded here.")
+        return small
+
+    def _make(self, receipt: Receipt) -> bytes:
+        image = self._open(receipt)
+        try:
+            ran = subprocess.run(
+                [sys.executable, "-I", str(_PROGRAM)],
+                stdin=image,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={},
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return b""
+        finally:
+            os.close(image)
+        good = ran.returncode == 0 and len(ran.stdout) <= _LARGEST
+        return ran.stdout if good else b""
+
+    def _open(self, receipt: Receipt) -> int:
+        """The image's file, wherever it lies now."""
+        for path in self._spool.files.places(receipt.name):
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                continue  # a run moved it meanwhile
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                return fd
+            os.close(fd)
+        raise Refused("no_thumbnail", reason="No copy of the image is here any more.")
