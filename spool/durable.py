@@ -310,23 +310,26 @@ def sync_folders(paths: set[Path]) -> None:
                 sync_folder(path)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, readable_by_all: bool = False) -> None:
     """Replace a small file of ours by ``data``, all or nothing, durable when it returns."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with _disk(f"writing {path.name}"):
         fd = os.open(temporary, _NEW_FILE, _FILE_MODE)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
+            try:
+                if readable_by_all:
+                    os.fchmod(fd, 0o644)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
         except BaseException:
-            os.close(fd)
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        os.close(fd)
-        os.rename(temporary, path)
         sync_folder(path.parent)
 
 

@@ -138,7 +138,7 @@ def combine(
     if faults:
         raise SettingsError(faults)
     values["spool.path"] = base / values["spool.path"]
-    for name in ("log.file", "s3.ca_bundle"):
+    for name in ("log.file", "metrics.textfile", "s3.ca_bundle"):
         if values[name]:
             values[name] = str(base / str(values[name]))
     return Settings(

@@ -523,6 +523,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Whether to agree to pay for requests, as a bucket with requester pays wants.",
     ),
     Setting(
+        "metrics",
+        "textfile",
+        "",
+        _matching(r"(.*\.prom)?", "a file that ends in .prom"),
+        "",
+        "Where each run leaves the metrics for node_exporter's textfile collector; empty: nowhere.",
+    ),
+    Setting(
         "log",
         "file",
         "",

@@ -19,6 +19,7 @@ from uploader.cli import Context, fail, print_json
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 from uploader.run.start import Order, run
+from uploader.run.textfile import leave_metrics
 
 _SPENT = ("budget spent", "daily allowance spent", "paused by the timetable")
 _LAST_SAID = "cron.said"
@@ -90,9 +91,11 @@ def command(
             try:
                 report = run(spool, order)
             except LockHeld as error:
+                leave_metrics(spool)
                 if not cron:
                     click.echo(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
+            leave_metrics(spool)
             totals = spool.catalog.totals()
             waiting = totals.waiting + totals.sending  # what a killed run was sending waits as well
             if as_json:
