@@ -13,19 +13,24 @@ _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPSta
 
 
 class Answer:
-    """Headers are set by assignment, as Flask's response has them; each name once."""
+    """Headers are set by assignment, as Flask's response has them; each name once.
 
-    __slots__ = ("_body", "headers", "status_code")
+    ``challenges`` go out in lines of their own: browsers read no second one in a line.
+    """
+
+    __slots__ = ("_body", "challenges", "headers", "status_code")
 
     def __init__(self, body: bytes, status: int, content_type: str) -> None:
         self.status_code = status
         self._body = body
+        self.challenges: tuple[str, ...] = ()
         self.headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        start_response(_STATUS[self.status_code], list(self.headers.items()))
+        challenges = [("WWW-Authenticate", challenge) for challenge in self.challenges]
+        start_response(_STATUS[self.status_code], [*self.headers.items(), *challenges])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._body]
 
 

@@ -14,9 +14,14 @@ def backlog(facts: Facts) -> str:
         return "Nothing waits."
     if facts.forecast.empty is not None:
         return f"Empty {_when(facts.forecast.empty, facts.at)}."
-    if _known(facts):
-        return f"At this rate it is not empty within two weeks: {_rates(facts)}."
-    return ""
+    if not _known(facts):
+        return ""
+    came, carried = facts.forecast.received_per_second, facts.forecast.carried_per_second
+    comes = f"{human_size(round(came))}/s come in"
+    if not carried:
+        return f"Nothing goes out now, and {comes}."
+    goes = f"{human_size(round(carried))}/s go out"
+    return f"At this rate it is not empty within two weeks: {comes}, {goes}."
 
 
 def disk(facts: Facts) -> str:
@@ -28,11 +33,6 @@ def disk(facts: Facts) -> str:
 
 def _known(facts: Facts) -> bool:
     return bool(facts.forecast.received_per_second or facts.forecast.carried_per_second)
-
-
-def _rates(facts: Facts) -> str:
-    came, carried = facts.forecast.received_per_second, facts.forecast.carried_per_second
-    return f"{human_size(round(came))}/s come in, {human_size(round(carried))}/s go out"
 
 
 def _when(estimate: Estimate, now: datetime) -> str:

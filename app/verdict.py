@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from spool.facts import Facts, Run
 from spool.item import Count
 from spool.units import human_duration, human_size
 
+_SOON = timedelta(hours=24)
+_NAMED = 5
 LATE_INTERVALS = 3
 """Intervals without a run, or that an image has waited, before the page remarks on it."""
 
@@ -43,7 +45,16 @@ class Place:
 
 def verdict(facts: Facts, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
-    found = [*_disk(facts, place), *_images(facts), *_runs(facts), *_open(place), *_clocks(facts)]
+    found = [
+        *_disk(facts, place),
+        *_images(facts),
+        *_runs(facts),
+        *_open(place),
+        *_silent(facts),
+        *_clocks(facts),
+    ]
+    if all(level is Level.NOTE for level, _ in found):  # else what alerts tell of is said already
+        found += [(Level.WARN, alert.sentence) for alert in facts.alerts]
     found.sort(key=lambda finding: -list(Level).index(finding[0]))  # stable: order of the rules
     if found and found[0][0] is not Level.NOTE:
         return Verdict(found[0][0], found[0][1], tuple(text for _, text in found[1:]))
@@ -80,6 +91,15 @@ def _disk(facts: Facts, place: Place) -> list[tuple[Level, str]]:
             (
                 Level.WARN,
                 f"The disk is nearly full: {free} are free, and below {floor} uploads are refused.",
+            )
+        ]
+    if facts.forecast.full is not None and facts.forecast.full.at - facts.at < _SOON:
+        left = max(60.0, (facts.forecast.full.at - facts.at).total_seconds())
+        return [
+            (
+                Level.WARN,
+                f"At this rate the disk is full in about {human_duration(left)}: free some space, "
+                "or let more out (headgate limit).",
             )
         ]
     return []
@@ -166,6 +186,17 @@ def _open(place: Place) -> list[tuple[Level, str]]:
             "receiver.allow names no network.",
         )
     ]
+
+
+def _silent(facts: Facts) -> list[tuple[Level, str]]:
+    silent = [one.device for one in facts.devices if one.is_silent(facts.at)]
+    if not silent:
+        return []
+    named = ", ".join(silent[:_NAMED]) + (
+        f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
+    )
+    how_many = "1 device is silent" if len(silent) == 1 else f"{len(silent)} devices are silent"
+    return [(Level.NOTE, f"{how_many}: {named}.")]
 
 
 def _clocks(facts: Facts) -> list[tuple[Level, str]]:

@@ -24,7 +24,11 @@ def estimate(at: float, earliest: float, latest: float | None) -> Estimate:
     ("forecast", "words"),
     [
         (Forecast(), ""),
-        (Forecast(received_per_second=1e6), "not empty within two weeks: 1.0 MB/s come in"),
+        (Forecast(received_per_second=1e6), "Nothing goes out now, and 1.0 MB/s come in."),
+        (
+            Forecast(received_per_second=2e6, carried_per_second=1e6),
+            "not empty within two weeks: 2.0 MB/s come in, 1.0 MB/s go out.",
+        ),
         (
             Forecast(empty=estimate(2, 1.5, 3)),
             "Empty in about 2 h, at 18:04 UTC; between 17:34 UTC and 19:04 UTC.",

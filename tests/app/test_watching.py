@@ -13,11 +13,12 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from app.pages import by_need
-from spool.facts import Alert, DeviceFacts, Flow
+from app.verdict import Level, verdict
+from spool.facts import Alert, DeviceFacts, Estimate, Flow, Forecast
 from spool.item import Count, State
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
-from tests.app.test_page import NOW, Page, Told, facts, receipt
+from tests.app.test_page import NOW, PLACE, Page, Told, facts, receipt
 from tests.spooling import open_spool, put, settings_for
 
 ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
@@ -56,6 +57,28 @@ def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -
     assert "1,234 1 min 30 s behind" in page.text
     assert ("a", {"href": "/devices/cam-x/gaps"}) in page.tags
     assert ("a", {"href": "/images/id-b/thumbnail"}) in page.tags
+
+
+def test_the_verdict_names_the_silent() -> None:
+    silent = [replace(SEEN, device=f"cam-{n}", last_at=NOW - timedelta(hours=2)) for n in range(7)]
+    said = verdict(facts(devices=(SEEN, silent[0])), PLACE)
+    assert (said.level, said.remarks) == (Level.OK, ("1 device is silent: cam-0.",))
+    said = verdict(facts(devices=tuple(silent)), PLACE)
+    assert said.remarks == ("7 devices are silent: cam-0, cam-1, cam-2, cam-3, cam-4 and 2 more.",)
+
+
+def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
+    alert = Alert("gaps", "Images of cam-7 never arrived.", "headgate device list", NOW)
+    said = verdict(facts(alerts=(alert,)), PLACE)
+    assert (said.level, said.sentence) == (Level.WARN, alert.sentence)
+    worse = verdict(facts(alerts=(alert,), unaccounted=1), PLACE)
+    assert worse.level is Level.BAD and alert.sentence not in worse.remarks
+    at = NOW + timedelta(hours=5)
+    full = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
+    assert full.level is Level.WARN and "full in about 5 h" in full.sentence
+    at = NOW + timedelta(hours=25)
+    later = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
+    assert later.level is Level.OK
 
 
 def test_many_devices_are_cut_and_counted(told: tuple[Told, FlaskClient]) -> None:
