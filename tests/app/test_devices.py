@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -311,9 +310,9 @@ def test_a_clock_that_is_off_is_told_once_and_orders_nothing(
     send(hours=2)
     send(hours=2)
     assert told("device.clock_off") == 1
-    remarks = receiver.get("/status.json").json["verdict"]
-    assert "The clock of cam-clock seems" in json.dumps(remarks)
-    assert "ahead" in json.dumps(remarks)
+    # Other tests' devices have clocks as well, so not all are named in the verdict.
+    seen = {one["device"]: one for one in receiver.get("/status.json").json["devices"]}
+    assert 7000 < seen["cam-clock"]["clock_offset_seconds"] < 7400
     send()
     assert told("device.clock_right") == 1
     names = [path.name for path in receiver.images() if "_cam-clock_" in path.name]

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.pages import by_need
 from app.verdict import Level, verdict
-from spool.facts import Alert, DeviceFacts, Estimate, Flow, Forecast
+from spool.facts import Alert, Arrivals, DeviceFacts, Estimate, Flow, Forecast
 from spool.item import Count, State
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
@@ -65,6 +65,15 @@ def test_the_verdict_names_the_silent() -> None:
     assert (said.level, said.remarks) == (Level.OK, ("1 device is silent: cam-0.",))
     said = verdict(facts(devices=tuple(silent)), PLACE)
     assert said.remarks == ("7 devices are silent: cam-0, cam-1, cam-2, cam-3, cam-4 and 2 more.",)
+
+
+def test_the_verdict_remarks_on_clocks_the_worst_first() -> None:
+    worst = Arrivals("cam-1", NOW, NOW, 1, 1, clock_offset_seconds=7200.0)
+    other = Arrivals("cam-2", NOW, NOW, 1, 1, clock_offset_seconds=-90.0)
+    (remark,) = verdict(facts(clocks_off=(worst, other)), PLACE).remarks
+    assert remark.startswith("The clock of cam-1 seems 2 h ahead, and others are off, too (cam-2):")
+    (remark,) = verdict(facts(clocks_off=(other,)), PLACE).remarks
+    assert remark.startswith("The clock of cam-2 seems 1 min 30 s behind:")
 
 
 def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:

@@ -117,9 +117,9 @@ class Machine(RuleBasedStateMachine):
             assert conflict.held.sha256 != hashlib.sha256(data).hexdigest()
         else:
             if accepted.duplicate:
-                held = self.acked.setdefault(
-                    accepted.receipt.id, Held(device, data, key, accepted.receipt.id)
-                )
+                # It may be one that was linked and never acknowledged: then its own key counts.
+                own_key, image = accepted.receipt.key_given, accepted.receipt.id
+                held = self.acked.setdefault(image, Held(device, data, own_key, image))
                 assert (held.device, held.data) == (device, data)
                 assert not key or held.key == key
             else:
