@@ -161,6 +161,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
     if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
         faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
+    if values.get("alerts.mail_to") and not values.get("alerts.smtp_url"):
+        faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
         faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")

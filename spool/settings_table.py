@@ -190,7 +190,38 @@ def _prefix(value: Any) -> str:
     return text
 
 
+def _silent(text: str) -> int | str:
+    if text in ("auto", "never"):
+        return text if text == "auto" else 0
+    seconds = _span(text)
+    if seconds < 60:
+        raise UnitError(f"{text!r} is too short; at least 1min, or auto, or never")
+    return seconds
+
+
+_ADDRESS = r"[^\s@<>,;\"]+@[^\s@<>,;\"]+"
+
+
+def _addresses(value: Any) -> tuple[str, ...]:
+    for part in (parts := _list(value)):
+        if not re.fullmatch(_ADDRESS, part, re.ASCII):
+            raise UnitError(f'{part!r} is not an address like "ops@example.net"')
+    return parts
+
+
+def _secret(pattern: str, what: str) -> Callable[[Any], str]:
+    """Like ``_matching``, but the sentence never shows the value."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+            raise UnitError(f"it is not {what} (the value is a secret, and not shown)")
+        return value
+
+    return read
+
+
 _URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
+_SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -529,6 +560,57 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"(.*\.prom)?", "a file that ends in .prom"),
         "",
         "Where each run leaves the metrics for node_exporter's textfile collector; empty: nowhere.",
+    ),
+    Setting(
+        "alerts",
+        "slack_webhook",
+        "",
+        _secret(_URL, "an URL like https://hooks.slack.com/services/..."),
+        "",
+        "An incoming webhook of Slack's that alerts are posted to; empty for none.",
+        secret=True,
+    ),
+    Setting(
+        "alerts",
+        "mail_to",
+        [],
+        _addresses,
+        "",
+        "Who gets alerts by mail; empty for nobody.",
+    ),
+    Setting(
+        "alerts",
+        "mail_from",
+        "",
+        _matching(rf"({_ADDRESS})?", 'an address like "headgate@example.net"'),
+        "",
+        "Who the mail is from; empty: headgate at this machine's name.",
+    ),
+    Setting(
+        "alerts",
+        "smtp_url",
+        "",
+        _secret(_SMTP_URL, "an URL like smtp://user:password@mail.example.net:587, or smtps://"),
+        "",
+        "The mail server; smtp:// turns to TLS where it is offered, smtps:// begins with it.",
+        secret=True,
+    ),
+    Setting(
+        "alerts",
+        "heartbeat_url",
+        "",
+        _secret(_URL, "an URL like https://hc-ping.com/..."),
+        "",
+        "Pinged at /start when a run starts and at /<exit code> when it ends; empty for none.",
+        secret=True,
+    ),
+    Setting(
+        "alerts",
+        "device_silent",
+        "auto",
+        _of(_silent),
+        "seconds; auto: learnt from each device",
+        "After how long a device that sends nothing is told of; or auto, or never.",
     ),
     Setting(
         "log",

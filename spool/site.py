@@ -1,4 +1,5 @@
-"""What no file stands behind: devices, runs, requests, a limit in force, what was learnt.
+"""What no file stands behind: devices, runs, requests, a limit in force, what was learnt,
+alerts.
 
 Commits are FULL. This is the owner's own data, and belongs in a backup; the catalog does not.
 """
@@ -13,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import devices, sqlite, tally
+from spool import alerts, devices, sqlite, tally
+from spool.alerts import Alerts
 from spool.devices import Devices
 from spool.facts import Run, RunTotals
 from spool.item import Count
@@ -55,12 +57,15 @@ MIGRATIONS: Sequence[str] = (
     """,
     devices.TABLES,
     tally.TABLES,
+    alerts.TABLES,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
     " set_aside, deferred, message, failures FROM runs "
 )
 KEEP_RUNS = 10_000
+S3_CLOCK = "s3.clock_offset"
+"""The memory of the seconds by which S3's clock was ahead of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Site:
         self._db = sqlite.connect(path, MIGRATIONS, full=True)
         self._lock = threading.Lock()
         self.devices = Devices(self._db, self._lock)
+        self.alerts = Alerts(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

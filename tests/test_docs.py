@@ -24,10 +24,11 @@ from spool.item import METADATA_MAX, State
 from spool.measures import measures
 from spool.names import make
 from spool.settings import SETTINGS, combine
-from spool.units import UnitError, parse_duration
+from spool.units import UnitError, format_duration, parse_duration
 from spool.verify import Kind as Disagreement
 from spool.watched import OTHERS_MAX
 from tests.spooling import open_spool
+from uploader.alerts.rules import RULES as RULES_ALERT
 from uploader.cli import COMMANDS, headgate
 from uploader.exits import Exit
 from uploader.s3.errors import RULES
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DESIGN = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")
+OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONTEXT = click.Context(headgate, info_name="headgate")
@@ -125,6 +127,7 @@ def test_every_variable_of_the_tests_is_documented_and_no_other() -> None:
 def test_no_page_names_a_variable_that_is_not_there(path: Path) -> None:
     named = re.findall(r"\bHEADGATE_[A-Z0-9_]*[A-Z0-9]", path.read_text(encoding="utf-8"))
     known = {setting.variable for setting in SETTINGS} | {"HEADGATE_CONFIG"}
+    known |= {f"{setting.variable}_FILE" for setting in SETTINGS if setting.secret}
     assert {name for name in named if not name.startswith("HEADGATE_TEST")} <= known
 
 
@@ -377,6 +380,28 @@ def test_every_error_of_our_own_is_documented_with_its_kind_and_no_other() -> No
 def test_every_kind_of_error_says_what_the_run_does() -> None:
     rows = tables(DESIGN, "kind", "what the run does")
     assert [row[0] for row in rows] == [kind.value for kind in type(RULES[0].kind)]
+
+
+# -- alerts
+
+
+def test_every_alert_is_documented_with_its_times_and_its_causes_and_no_other() -> None:
+    def span(seconds: int) -> str:
+        return format_duration(seconds) if seconds else "at once"
+
+    rows = tables(DESIGN, "alert", "title", "told after", "good after", "not told during")
+    assert [(*code(row[0]), *row[1:4], code(row[4])) for row in rows] == [
+        (r.code, r.title, span(r.wait_seconds), span(r.calm_seconds), r.causes) for r in RULES_ALERT
+    ]
+
+
+def test_every_alert_says_what_to_type() -> None:
+    parts = re.split(r"^### ([a-z0-9-]+)$", OPERATING, flags=re.MULTILINE)
+    documented = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert list(documented) == [rule.code for rule in RULES_ALERT]
+    for rule in RULES_ALERT:
+        typed = re.findall(r"^\$ (.*)$", documented[rule.code], re.MULTILINE)
+        assert any(line.startswith(rule.mend) for line in typed), rule.code
 
 
 # -- links

@@ -53,6 +53,8 @@ PURE = {
     "uploader/cron/line.py", "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
     "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",
     "uploader/s3/options.py", "uploader/s3/sender.py",
+    "spool/alert.py", "uploader/alerts/rules.py", "uploader/alerts/states.py",
+    "uploader/alerts/compose.py", "uploader/alerts/cadence.py",
 }  # fmt: skip
 """These take now, sleep and chance as arguments, and do no I/O."""
 

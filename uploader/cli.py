@@ -26,6 +26,7 @@ from spool.spool import Spool
 from uploader.exits import Exit
 
 COMMANDS: Mapping[str, str] = {
+    "alert": "uploader.commands.alert",
     "config": "uploader.commands.config",
     "cron": "uploader.commands.cron",
     "device": "uploader.commands.device",
@@ -36,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "s3-local": "uploader.commands.s3_local",
     "status": "uploader.commands.status",
     "verify": "uploader.commands.verify",
+    "watch": "uploader.commands.watch",
 }
 """Each module has one click command or group called ``command``."""
 

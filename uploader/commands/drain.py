@@ -77,7 +77,7 @@ def command(
         return
     log_file = Path(str(settings["log.file"])) if cron and settings["log.file"] else None
     # Opened anew by each run, so that logrotate needs no signal.
-    with _log_to(log_file) as stream:
+    with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
         logs.configure(stream, level=logging.WARNING if by_hand else logging.INFO)
         order = Order(
@@ -108,7 +108,8 @@ def command(
     raise SystemExit(code)
 
 
-def _log_to(path: Path | None) -> AbstractContextManager[TextIO]:
+def log_to(path: Path | None) -> AbstractContextManager[TextIO]:
+    """The log of a run started by cron, or stderr; a path that cannot be written ends it."""
     if path is None:
         return nullcontext(sys.stderr)
     try:

@@ -18,8 +18,11 @@ from spool.errors import LockHeld
 from spool.facts import Run
 from spool.locks import Lock
 from spool.mover import Mover
+from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.uplink import Part
+from uploader.alerts.heartbeat import Heartbeat
+from uploader.alerts.tell import after_run
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.crew import Crew, Keys
@@ -68,9 +71,19 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
 
 
 def run(spool: Spool, order: Order) -> Run:
-    """One run from start to end; LockHeld if another one is at it."""
+    """One run from start to end, and what is to be said of it; LockHeld if another one is at it."""
+    heartbeat = Heartbeat(spool)
+    with drain_lock(spool, order) as lock:
+        heartbeat.start()
+        report = _run(spool, order, lock)
+    heartbeat.end(report.exit_code or 0)
+    after_run(spool)
+    return report
+
+
+def _run(spool: Spool, order: Order, lock: Lock) -> Run:
     log = logs.get()
-    with drain_lock(spool, order) as lock, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         for request in spool.site.requests():
             if request.word == YIELD:
                 spool.site.answered(request)
@@ -163,6 +176,8 @@ def _sender(spool: Spool, pacer: Pacer, stack: contextlib.ExitStack) -> S3Sender
 
     def close() -> None:
         sender.close()
+        if sender.clock_offset is not None:
+            spool.site.remember(S3_CLOCK, sender.clock_offset)
         if sender.echoes_sha256 is not None and sender.echoes_sha256 != known:
             spool.site.remember(ECHOES, {server: sender.echoes_sha256})
 

@@ -153,6 +153,17 @@ class Wire:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
+    def secured(self, tls: ssl.SSLContext, server_name: str) -> Wire:
+        """The same connection from now on in TLS (STARTTLS); this wire is not used any more."""
+        return Wire(
+            self._sock,
+            self._pacer,
+            stall=self._stall,
+            tls=tls,
+            server_name=server_name,
+            clock=self._clock,
+        )
+
     def idle(self) -> bool:
         """Whether nothing came since the last answer; otherwise the server has hung up."""
         self._absorb()

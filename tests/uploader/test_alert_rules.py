@@ -1,0 +1,204 @@
+"""What is called wrong: each rule by a table of what is seen, with the two sides of its limits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from spool.facts import Arrivals, BudgetUse, Estimate, Facts, Flow, Forecast, Run
+from spool.item import Count
+from uploader.alerts import cadence
+from uploader.alerts.rules import BY_CODE, RULES, DeviceSigns, Signs, find
+
+AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
+MB = 1_000_000
+NOTHING = Count(0, 0)
+
+
+def ago(**how: float) -> datetime:
+    return AT - timedelta(**how)
+
+
+def run(outcome: str = "done", code: int = 0, **more: Any) -> Run:
+    fields: dict[str, Any] = {"started_at": ago(minutes=4), "ended_at": ago(minutes=3), **more}
+    return Run("run", outcome=outcome, exit_code=code, **fields)
+
+
+def facts(**more: Any) -> Facts:
+    fields: dict[str, Any] = {
+        "at": AT, "received": Count(1000, 250 * MB), "waiting": Count(10, MB), "sending": NOTHING,
+        "set_aside": NOTHING, "uploaded_local": Count(990, 249 * MB), "uploaded_pruned": NOTHING,
+        "unaccounted": 0, "oldest_waiting_at": ago(minutes=2), "latest": (), "runs": (run(),),
+        "budget": BudgetUse(rate=MB, budget=300 * MB, interval=300, used=0, full_rate=MB),
+        "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6, **more,
+    }  # fmt: skip
+    return Facts(**fields)
+
+
+def signs(*, flows: Any = (), devices: Any = (), more: Any = None, **of: Any) -> Signs:
+    return Signs(facts(**of), 100 * MB, minutes=flows, devices=devices, **(more or {}))
+
+
+def flow(came: int, went: int, sent: int = 0, minutes: int = 75) -> tuple[Flow, ...]:
+    """As much each minute, up to now."""
+    return tuple(
+        Flow(ago(minutes=back), 1, Count(1, came), Count(1, went), sent)
+        for back in range(minutes, 0, -1)
+    )
+
+
+def codes(seen: Signs, *before: tuple[str, str]) -> list[str]:
+    return [finding.code for finding in find(seen, set(before))]
+
+
+def test_nothing_is_wrong_on_an_ordinary_day() -> None:
+    assert codes(signs()) == []
+    assert codes(signs(received=NOTHING, waiting=NOTHING, runs=(), oldest_waiting_at=None)) == []
+
+
+BIG = Count(4000, 1000 * MB)
+WRONG: list[tuple[str, Signs]] = [
+    ("uplink-down", signs(runs=(run("uplink down", 5),))),
+    ("uplink-down", signs(runs=(run("nothing to do"), run("uplink down", 5)))),
+    ("runs-fail", signs(runs=(run("failed", 1, message="no such bucket"),))),
+    ("no-run", signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=12)),))),
+    ("no-run", signs(runs=(), oldest_waiting_at=ago(minutes=12))),
+    ("no-run", signs(runs=(run("", 0, started_at=ago(minutes=20), ended_at=None),))),
+    ("backlog-old", signs(oldest_waiting_at=ago(minutes=16), flows=flow(100, 90))),
+    ("backlog-grows", signs(waiting=BIG, flows=flow(100, 90, MB * 60))),
+    ("cap-unused", signs(waiting=BIG, flows=flow(90, 100, MB * 29))),
+    ("disk-full", signs(free_bytes=99 * MB)),
+    ("disk-soon", signs(more={"forecast": Forecast(full=Estimate(ago(hours=-11), AT, None))})),
+    ("inodes-soon", signs(free_inodes=900)),
+    ("disk-refuses", signs(more={"disk_trouble": "EIO."})),
+    ("set-aside", signs(set_aside=Count(2, MB))),
+    ("unaccounted", signs(unaccounted=-1)),
+    ("receiver-silent", signs(more={"receiver": "It does not run."})),
+    ("open-network", signs(more={"open_to_all": True})),
+    ("s3-clock", signs(more={"s3_clock_offset_seconds": -121.0})),
+    ("channel-fails", signs(more={"channels": {"slack": "404"}})),
+    ("device-silent", signs(devices=[DeviceSigns("cam-7", ago(minutes=16), 900.0)])),
+    ("device-gaps", signs(devices=[DeviceSigns("cam-7", AT, missing=3)])),
+    ("device-clock", signs(devices=[DeviceSigns("cam-7", AT, clock_offset_seconds=-61.0)])),
+]
+
+
+@pytest.mark.parametrize(("code", "seen"), WRONG)
+def test_each_is_found_and_nothing_else_with_it(code: str, seen: Signs) -> None:
+    assert codes(seen) == [code]
+    (found,) = find(seen, set())
+    assert found.sentence
+
+
+def test_every_rule_is_shown_a_case() -> None:
+    assert {code for code, _ in WRONG} == set(BY_CODE)
+    assert {cause for rule in RULES for cause in rule.causes} <= set(BY_CODE)
+    assert len(BY_CODE) == len(RULES)
+
+
+RIGHT: list[tuple[str, Signs]] = [
+    ("a run that tells nothing of the uplink does not hide one that was fine",
+     signs(runs=(run("nothing to do"), run("done"), run("uplink down", 5)))),
+    ("a long run is at work", signs(runs=(), more={"at_work": True})),
+    ("eleven minutes are two intervals and a minute",
+     signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=11)),))),
+    ("an old backlog that shrinks", signs(oldest_waiting_at=ago(hours=2), flows=flow(90, 100))),
+    ("nobody expects anything to leave at 0 %",
+     signs(waiting=BIG, oldest_waiting_at=ago(hours=5),
+           budget=BudgetUse(rate=0, budget=0, interval=300, used=0, full_rate=0))),
+    ("one quarter of the hour in which it shrank",
+     signs(waiting=BIG, flows=flow(100, 90, MB * 60)[:50] + flow(90, 100, MB * 60)[50:])),
+    ("a device of which nothing is known", signs(devices=[DeviceSigns("cam", ago(days=2))])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "seen"), RIGHT, ids=[why for why, _ in RIGHT])
+def test_what_is_not_wrong(why: str, seen: Signs) -> None:
+    assert codes(seen) == []
+
+
+BETWEEN: list[tuple[str, str, Signs]] = [
+    ("disk-full", "", signs(free_bytes=105 * MB)),
+    ("disk-soon", "",
+     signs(more={"forecast": Forecast(full=Estimate(ago(hours=-20), AT, None))})),
+    ("inodes-soon", "", signs(free_inodes=1500)),
+    ("backlog-old", "", signs(oldest_waiting_at=ago(minutes=12), flows=flow(100, 90))),
+    ("cap-unused", "", signs(waiting=BIG, flows=flow(90, 100, MB * 35))),
+    ("backlog-grows", "",
+     signs(waiting=BIG, flows=flow(90, 100, MB * 60)[:50] + flow(100, 90, MB * 60)[50:])),
+    ("device-clock", "cam",
+     signs(devices=[DeviceSigns("cam", AT, clock_offset_seconds=45.0)])),
+    ("s3-clock", "", signs(more={"s3_clock_offset_seconds": 90.0})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "subject", "seen"), BETWEEN)
+def test_between_the_two_limits_it_stays_what_it_was(code: str, subject: str, seen: Signs) -> None:
+    assert codes(seen) == []
+    assert codes(seen, (code, subject)) == [code]
+
+
+# -- how long a device may be quiet
+
+
+def seen(last: datetime, images: int, first: datetime | None = None) -> Arrivals:
+    return Arrivals("cam", first or ago(days=3), last, images, images)
+
+
+def sends(every: float, hours: float) -> tuple[cadence.Rhythm, datetime]:
+    """Looks each minute at a device that sends every so many seconds, and when that ended."""
+    rhythm: cadence.Rhythm | None = None
+    for minute in range(int(hours * 60)):
+        now = AT + timedelta(minutes=minute)
+        sent = int(minute * 60 / every)
+        last = AT + timedelta(seconds=sent * every)
+        rhythm = cadence.learn(rhythm, seen(last, 100 + sent, AT - 100 * (now - AT)), now)
+    assert rhythm is not None
+    return rhythm, AT + timedelta(hours=hours)
+
+
+def test_a_camera_that_sends_each_minute_is_missed_after_a_quarter_of_an_hour() -> None:
+    rhythm, _ = sends(60, 2)
+    assert cadence.quiet_seconds(rhythm, "auto") == 900
+    assert cadence.quiet_seconds(rhythm, 120) == 120
+    assert cadence.quiet_seconds(rhythm, 0) == 0  # never
+
+
+def test_a_camera_that_sends_each_hour_is_missed_before_the_second() -> None:
+    rhythm, _ = sends(3600, 30)
+    assert 3600 < cadence.quiet_seconds(rhythm, "auto") < 2 * 3600
+
+
+def test_a_night_is_learnt_once() -> None:
+    rhythm, evening = sends(60, 10)
+    night = rhythm
+    for minute in range(12 * 60):
+        night = cadence.learn(night, seen(rhythm.last_at, rhythm.images), evening +
+                              timedelta(minutes=minute))  # fmt: skip
+    morning = evening + timedelta(hours=12)
+    awake = cadence.learn(night, seen(morning, rhythm.images + 1), morning)
+    assert cadence.quiet_seconds(awake, "auto") > 12 * 3600
+    assert awake.usual == rhythm.usual
+
+
+def test_of_a_device_that_hardly_sent_nothing_is_known() -> None:
+    rhythm = cadence.learn(None, seen(AT, 9), AT)
+    assert cadence.quiet_seconds(rhythm, "auto") == 0
+
+
+def test_a_silence_while_nobody_could_take_images_is_not_the_devices_own() -> None:
+    rhythm, now = sends(60, 2)
+    dark = rhythm
+    for minute in range(300):
+        dark = cadence.learn(dark, seen(rhythm.last_at, rhythm.images), now +
+                             timedelta(minutes=minute), lit=False)  # fmt: skip
+    later = now + timedelta(hours=5)
+    assert cadence.learn(dark, seen(later, rhythm.images + 1), later).longest == 0
+
+
+def test_what_is_learnt_is_remembered_as_it_is() -> None:
+    rhythm, _ = sends(60, 1)
+    assert cadence.read(cadence.dump({"cam": rhythm})) == {"cam": rhythm}
+    assert cadence.read(None) == {}

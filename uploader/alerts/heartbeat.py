@@ -1,0 +1,61 @@
+"""Telling a monitor elsewhere that a run started, and how it ended, as healthchecks.io has it: the
+URL with /start, and with /<exit code> (https://healthchecks.io/docs/http_api/).
+
+It goes out beside the run and never holds one up or fails one; a ping that did not get out is not
+tried again, because the next run's says more.
+"""
+
+from __future__ import annotations
+
+import threading
+from urllib.parse import urlsplit, urlunsplit
+
+from spool import logs
+from spool.errors import DiskTrouble, LockHeld
+from spool.spool import Spool
+from uploader.alerts import web
+from uploader.run.pacer import Closed
+from uploader.run.rest import way_out
+from uploader.s3.errors import SendError
+from uploader.s3.exchange import Timeouts
+
+PATIENCE = Timeouts(connect=5.0, stall=5.0, answer=10.0)
+_LOCK_SECONDS = 2.0
+
+
+def address(url: str, word: str) -> str:
+    """Where the ping for ``word`` goes."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
+
+
+class Heartbeat:
+    """The pings of one run."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._url = str(spool.settings["alerts.heartbeat_url"])
+        self._first: threading.Thread | None = None
+
+    def start(self) -> None:
+        """The run starts; returns at once."""
+        if self._url:
+            self._first = threading.Thread(
+                target=self._ping, args=("start",), name="heartbeat", daemon=True
+            )
+            self._first.start()
+
+    def end(self, exit_code: int) -> None:
+        """The run ended; after the ping of its start, so that they arrive in order."""
+        if self._first is not None:
+            self._first.join()
+            self._ping(str(exit_code))
+
+    def _ping(self, word: str) -> None:
+        try:
+            with way_out(self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS) as pacer:
+                answer = web.ask("GET", address(self._url, word), pacer, patience=PATIENCE)
+            if not 200 <= answer.status < 300:
+                logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
+        except (SendError, LockHeld, Closed, DiskTrouble, OSError) as error:
+            logs.get().warning("heartbeat.failed", ping=word, why=str(error))

@@ -1,0 +1,178 @@
+"""One look at everything that the rules judge, and the step that follows from it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from spool import budget, logs
+from spool.alert import Alert, Message, Silence
+from spool.errors import LockHeld
+from spool.facts import Arrivals, Facts, Forecast
+from spool.forecast import Outlook, forecast
+from spool.site import S3_CLOCK
+from spool.spool import Spool
+from spool.units import of_disk
+from uploader.alerts import cadence, outbox
+from uploader.alerts.channels import Sends
+from uploader.alerts.compose import Scene, messages
+from uploader.alerts.rules import DeviceSigns, Signs, find
+from uploader.alerts.states import Counts, step
+
+RHYTHMS = "devices.rhythm"
+"""The site's memory of how each device sends."""
+_ANSWER_SECONDS = 5.0
+_FORGOTTEN = timedelta(days=14)
+"""A device that nobody enrolled is not missed any more after so long."""
+_RUNS = 50
+
+
+def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None) -> None:
+    """Look, judge, and put what is to be said into the outbox. ``at_work``: the caller is a run."""
+    working = _at_work(spool) if at_work is None else at_work
+    signs = look(spool, ways, at_work=working)
+    facts = signs.facts
+    counts = Counts(facts.received.images, facts.set_aside.images)
+    scene = Scene(str(spool.settings["site.name"]), signs.now, counts, facts.unaccounted)
+
+    def take(
+        before: tuple[Alert, ...], silences: tuple[Silence, ...]
+    ) -> tuple[list[Alert], list[Message]]:
+        wrong = {(alert.code, alert.subject) for alert in before if alert.bad or alert.told}
+        after, events = step(before, find(signs, wrong), signs.now, silences, counts)
+        return after, messages(events, scene)
+
+    for said in spool.site.alerts.change(take, [way.name for way in ways]):
+        logs.get().warning(f"alert.{said.kind}", code=said.about, title=said.title, text=said.text)
+
+
+def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> Signs:
+    """Everything at this moment. What was learnt of the devices is remembered on the way."""
+    settings = spool.settings
+    facts = spool.facts(latest=0, runs=_RUNS)
+    now = facts.at
+    silent, trouble = _receiver(spool)
+    floor = of_disk(settings["spool.keep_free"], facts.disk_bytes)
+    bind = str(settings["receiver.bind"])
+    to_all = settings["receiver.auth"] == "open" and not settings["receiver.allow"]
+    return Signs(
+        facts=facts,
+        keep_free_bytes=floor,
+        minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
+        forecast=_forecast(spool, facts, floor),
+        devices=_devices(spool, facts, lit=not silent and not trouble),
+        receiver=silent,
+        disk_trouble=trouble,
+        at_work=at_work,
+        open_to_all=to_all and not _is_loopback(bind),
+        s3_clock_offset_seconds=spool.site.recall(S3_CLOCK),
+        channels=outbox.failing(spool.site.alerts, ways, now),
+    )
+
+
+def _forecast(spool: Spool, facts: Facts, floor: int) -> Forecast:
+    now = facts.at
+    past = timedelta(seconds=6 * facts.budget.interval)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    minute = now.replace(second=0, microsecond=0)
+    return forecast(
+        Outlook(
+            now=now,
+            waiting_bytes=facts.waiting.bytes + facts.sending.bytes,
+            room_bytes=facts.free_bytes - floor + facts.uploaded_local.bytes,
+            rate_at=lambda at: budget.drain_part(spool.uplink.rate_at(at)),
+            minutes=[f for f in spool.catalog.flow(now - past, 1) if f.at < minute],
+            hours=[f for f in spool.catalog.flow(hour - timedelta(days=8), 60) if f.at < hour],
+            uplink_down=bool(facts.runs) and facts.runs[0].outcome == "uplink down",
+        )
+    )
+
+
+def _devices(spool: Spool, facts: Facts, *, lit: bool) -> list[DeviceSigns]:
+    now, site = facts.at, spool.site
+    enrolled = {device.name: device.revoked_at for device in site.devices.all(now)}
+    before = cadence.read(site.recall(RHYTHMS))
+    learnt: dict[str, cadence.Rhythm] = {}
+    found = []
+    for seen in spool.catalog.arrivals():
+        if not _is_missed(seen, enrolled, facts):
+            continue
+        rhythm = learnt[seen.device] = cadence.learn(before.get(seen.device), seen, now, lit)
+        gaps = spool.catalog.gaps(seen.device, 0)
+        fresh = now - seen.last_at < timedelta(days=1)
+        found.append(
+            DeviceSigns(
+                seen.device,
+                seen.last_at,
+                cadence.quiet_seconds(rhythm, spool.settings["alerts.device_silent"]),
+                gaps.missing if gaps is not None else 0,
+                seen.clock_offset_seconds if fresh else None,
+            )
+        )
+    if learnt != before:
+        site.remember(RHYTHMS, cadence.dump(learnt))
+    return found
+
+
+def _is_missed(seen: Arrivals, enrolled: dict[str, Any], facts: Facts) -> bool:
+    if seen.device.startswith("_"):  # an address, and nobody's camera in particular
+        return False
+    if seen.device in enrolled:
+        return enrolled[seen.device] is None
+    return facts.at - seen.last_at < _FORGOTTEN
+
+
+def _at_work(spool: Spool) -> bool:
+    try:
+        spool.hold_drain_lock("headgate watch", 0).release()
+    except LockHeld:
+        return True
+    return False
+
+
+def _receiver(spool: Spool) -> tuple[str, str]:
+    """(why it seems silent, why its disk takes nothing); both empty if all is well.
+
+    It is asked on this machine: nothing of that leaves it, so no rate is charged.
+    """
+    host, _, port = str(spool.settings["receiver.bind"]).rpartition(":")
+    host = host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    try:
+        if _status(host, int(port), "/healthz")[0] != 200:
+            return f"The receiver at {host}:{port} says that it is not well.", ""
+        status, said = _status(host, int(port), "/readyz")
+    except (OSError, http.client.HTTPException) as error:
+        try:
+            spool.hold_receiver_lock(wait_seconds=0).release()
+        except LockHeld:
+            if int(port) == 0:
+                return "", ""  # it runs, at a port that nobody wrote down
+            why = str(error) or "it hung up"
+            return f"It runs, but does not answer at {host}:{port} ({why}).", ""
+        return "It does not run, so no image can be received.", ""
+    trouble = str(said.get("detail", "")) if said.get("code") == "disk_trouble" else ""
+    return "", trouble if status != 200 else ""
+
+
+def _status(host: str, port: int, path: str) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(64 * 1024)
+    finally:
+        connection.close()
+    try:
+        said = json.loads(body)
+    except ValueError:
+        said = {}
+    return answer.status, said if isinstance(said, dict) else {}
+
+
+def _is_loopback(bind: str) -> bool:
+    host = bind.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,119 @@
+"""Letting out what waits: in order, at most one a second through a channel, again after failures.
+
+Messages are queued through the outage that they report. A channel that fails is left alone for a
+while that doubles, from half a minute up to two; one whose server said that it is no use, for a
+quarter of an hour, and one that named a time, until then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from spool import logs
+from spool.alert import Channel
+from spool.alerts import Alerts
+from spool.settings import Settings
+from uploader.alerts.channels import Sends, Undelivered
+from uploader.s3.sender import Pacer
+
+MOST_AT_ONCE = 20
+"""Letters of one channel in one go: the way out is also others'."""
+APART = timedelta(seconds=1)
+FAILING_AFTER = timedelta(minutes=15)
+"""Then, or at once if it is dead, a channel counts as failing, and the others say so."""
+_WAITS = (30.0, 60.0, 120.0)
+_DEAD_WAIT = 900.0
+
+
+def channels(settings: Settings) -> list[Sends]:
+    """Those that are set; none is a fine number."""
+    found: list[Sends] = []
+    if settings["alerts.slack_webhook"]:
+        from uploader.alerts.slack import Slack  # a run without channels does not pay for them
+
+        found.append(Slack(str(settings["alerts.slack_webhook"])))
+    if settings["alerts.mail_to"]:
+        from uploader.alerts.mail import Mail
+
+        found.append(
+            Mail(
+                str(settings["alerts.smtp_url"]),
+                tuple(settings["alerts.mail_to"]),
+                str(settings["alerts.mail_from"]),
+                str(settings["site.name"]),
+            )
+        )
+    return found
+
+
+def due(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> bool:
+    """Whether there is anything to send now; so that nobody connects for nothing."""
+    for way in ways:
+        state = alerts.channel(way.name)
+        if alerts.letters(way.name, 1) and (state.next_at is None or state.next_at <= now):
+            return True
+    return False
+
+
+def send(
+    alerts: Alerts,
+    ways: Sequence[Sends],
+    pacer: Pacer,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Let out what may go; how many letters were taken. What the pacer raises ends it."""
+    log, taken = logs.get(), 0
+    alerts.forget([way.name for way in ways], now())
+    for way in ways:
+        state = alerts.channel(way.name)
+        if state.next_at is not None and now() < state.next_at <= now() + timedelta(hours=1):
+            continue
+        for letter in alerts.letters(way.name, MOST_AT_ONCE):
+            if state.last_at is not None and now() - state.last_at < APART:
+                sleep(min(APART, APART - (now() - state.last_at)).total_seconds())
+            try:
+                way.send(letter.message, pacer)
+            except Undelivered as trouble:
+                log.warning("alert.undelivered", channel=way.name, why=str(trouble))
+                if trouble.unfit:
+                    alerts.drop(letter)
+                    continue
+                alerts.save_channel(after_failure(state, trouble, now()))
+                break
+            state = Channel(way.name, last_at=now())
+            alerts.save_channel(state)
+            alerts.drop(letter)
+            taken += 1
+            log.info("alert.sent", channel=way.name, title=letter.message.title)
+    return taken
+
+
+def after_failure(state: Channel, trouble: Undelivered, now: datetime) -> Channel:
+    """How it goes with a channel after one more failure."""
+    wait = _WAITS[min(state.attempts, len(_WAITS) - 1)]
+    if trouble.dead:
+        wait = _DEAD_WAIT
+    wait = trouble.wait_seconds or wait
+    return replace(
+        state,
+        failing_since=state.failing_since or now,
+        why=str(trouble),
+        dead=trouble.dead,
+        attempts=state.attempts + 1,
+        next_at=now + timedelta(seconds=wait),
+        last_at=now,
+    )
+
+
+def failing(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> dict[str, str]:
+    """The channels that are dead or have failed for long, and why."""
+    states = [alerts.channel(way.name) for way in ways]
+    return {
+        state.name: state.why
+        for state in states
+        if state.failing_since and (state.dead or now - state.failing_since >= FAILING_AFTER)
+    }

@@ -1,0 +1,53 @@
+"""Slack, by an incoming webhook: one POST of JSON; its errors as Slack documents them
+(https://api.slack.com/messaging/webhooks#handling_errors)."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from spool.alert import Message
+from uploader.alerts import web
+from uploader.alerts.channels import Undelivered
+from uploader.alerts.compose import slack_text
+from uploader.s3.errors import SendError
+from uploader.s3.sender import Pacer
+
+_WAIT_AT_MOST = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """One webhook. Its URL is a secret, so no sentence names it."""
+
+    webhook: str
+    name: str = "slack"
+
+    def send(self, message: Message, pacer: Pacer) -> None:
+        """One attempt. Undelivered."""
+        body = json.dumps({"text": slack_text(message)}).encode("ascii")
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        try:
+            answer = web.ask("POST", self.webhook, pacer, body, headers)
+        except SendError as error:
+            raise Undelivered(error.message) from error
+        if answer.status == 200:
+            return
+        said = re.sub(r"[^a-z_]+", " ", answer.body[:60].decode("ascii", "replace")).strip()
+        what = f"Slack answers {answer.status}{f' ({said})' if said else ''}"
+        if answer.status == 429:
+            wait = answer.headers.get("retry-after", "")
+            seconds = float(wait) if wait.isdecimal() else 30.0
+            raise Undelivered(
+                f"{what}: too many messages; it said when to come back",
+                wait_seconds=min(_WAIT_AT_MOST, max(1.0, seconds)),
+            )
+        if answer.status in (403, 404, 410):
+            raise Undelivered(
+                f"{what}: this webhook is dead; make a new one and set alerts.slack_webhook",
+                dead=True,
+            )
+        if answer.status in (400, 413):
+            raise Undelivered(f"{what}: it does not take this message", unfit=True)
+        raise Undelivered(f"{what}; it is tried again")

@@ -1,0 +1,36 @@
+"""One small HTTP request over the metered wire: for webhooks and heartbeats."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from contextlib import closing
+from urllib.parse import urlsplit
+
+from uploader.s3.exchange import Answer, Exchange, Request, Target, Timeouts
+from uploader.s3.sender import Pacer
+
+PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
+
+
+def ask(
+    method: str,
+    url: str,
+    pacer: Pacer,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    patience: Timeouts = PATIENCE,
+) -> Answer:
+    """Send it once; SendError when no whole answer came back."""
+    parts = urlsplit(url)
+    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    target = Target(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    own = {
+        "Host": parts.netloc.rpartition("@")[2],
+        "User-Agent": "headgate",
+        "Connection": "close",
+        "Content-Length": str(len(body)),
+    }
+    with closing(Exchange(target, pacer, patience)) as exchange:
+        return exchange.ask(Request(method, path, {**own, **(headers or {})}, body))

@@ -1,0 +1,153 @@
+"""``headgate alert``: what stands, a test of the channels, and silences with an end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+
+from spool.alert import EVERYTHING, Channel, Silence
+from spool.errors import DiskTrouble, LockHeld
+from spool.units import UnitError, human_duration, parse_duration
+from uploader.alerts import outbox
+from uploader.alerts.channels import Undelivered
+from uploader.alerts.compose import test_message
+from uploader.alerts.rules import BY_CODE
+from uploader.cli import Context, fail, print_json
+from uploader.commands.watch import fields, line
+from uploader.exits import Exit
+from uploader.run.owner import become_owner
+from uploader.run.pacer import Closed
+from uploader.run.rest import way_out
+
+_LOCK_SECONDS = 15.0
+_LONGEST = 30 * 86400
+
+
+@click.group()
+def command() -> None:
+    """Show what is wrong, try the channels, or be told nothing of something for a while."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(context: Context, as_json: bool) -> None:
+    """What stands, which silences hold, and how it goes with the channels."""
+    with context.spool() as spool:
+        alerts, now = spool.site.alerts, spool.now()
+        standing = [alert for alert in alerts.all() if alert.bad or alert.told]
+        silences = alerts.silences(now)
+        states = [alerts.channel(way.name) for way in outbox.channels(context.settings)]
+        waiting = len(alerts.letters())
+    if as_json:
+        print_json(
+            {
+                "alerts": [fields(alert) for alert in standing],
+                "silences": [asdict(silence) for silence in silences],
+                "channels": [asdict(state) for state in states],
+                "waiting": waiting,
+            }
+        )
+        return
+    for alert in standing:
+        click.echo(line(alert))
+    if not standing:
+        click.echo("nothing is wrong")
+    for silence in silences:
+        click.echo(
+            f"silent     {silence.what} until {silence.until:%Y-%m-%d %H:%M} UTC: {silence.reason}"
+        )
+    for state in states:
+        why = "well" if state.failing_since is None else f"failing: {state.why}"
+        click.echo(f"channel    {state.name}: {why}")
+    if not states:
+        click.echo("channel    none is set: write slack_webhook or mail_to under [alerts]")
+    if waiting:
+        click.echo(f"outbox     {waiting} on their way")
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def test(context: Context, dry_run: bool, as_json: bool) -> None:
+    """Send a message through each channel now, past whatever waits. Exit code 1 if one fails."""
+    become_owner(context.settings.spool)
+    ways = outbox.channels(context.settings)
+    if not ways:
+        fail("no channel is set; write slack_webhook or mail_to under [alerts]", Exit.USAGE)
+    said: dict[str, str] = {}
+    with context.spool() as spool:
+        message = test_message(str(context.settings["site.name"]), spool.now())
+        try:
+            for way in ways:
+                if dry_run:
+                    said[way.name] = f"would get: {message.title}"
+                    continue
+                with way_out(spool, "headgate alert test", _LOCK_SECONDS) as pacer:
+                    try:
+                        way.send(message, pacer)
+                    except Undelivered as refused:
+                        state = spool.site.alerts.channel(way.name)
+                        state = outbox.after_failure(state, refused, spool.now())
+                        spool.site.alerts.save_channel(state)
+                        said[way.name] = str(refused)
+                    else:
+                        spool.site.alerts.save_channel(Channel(way.name, last_at=spool.now()))
+                        said[way.name] = ""
+        except (Closed, LockHeld, DiskTrouble) as error:
+            fail(f"nothing may leave now: {error}")
+    if as_json:
+        print_json({"message": message.title, "trouble": said})
+    else:
+        for name, trouble in said.items():
+            click.echo(f"{name:<10} {trouble or 'it was taken'}")
+    if any(said.values()) and not dry_run:
+        raise SystemExit(Exit.ERROR)
+
+
+@command.command()
+@click.argument("what")
+@click.option("--for", "duration", metavar="2h", help="How long; then it ends by itself.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; it is shown while it lasts.")
+@click.option("--off", is_flag=True, help="End it now.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def silence(
+    context: Context, what: str, duration: str | None, reason: str, off: bool, as_json: bool
+) -> None:
+    """Say nothing of WHAT for a while: a code, CODE:DEVICE, or all. What is still wrong at its end
+    is told then."""
+    become_owner(context.settings.spool)
+    code = what.partition(":")[0]
+    if what != EVERYTHING and code not in BY_CODE:
+        fail(f"there is no alert {code}; there are {', '.join(BY_CODE)}, and all", Exit.USAGE)
+    with context.spool() as spool:
+        if off:
+            if not spool.site.alerts.end_silence(what):
+                fail(f"{what} was not silent")
+            until = spool.now()
+        else:
+            until = spool.now() + timedelta(seconds=_seconds(duration))
+            spool.site.alerts.silence(Silence(what, until, reason))
+    if as_json:
+        print_json({"what": what, "until": until, "reason": reason})
+    elif off:
+        click.echo(f"{what} is told of again")
+    else:
+        lasts = human_duration(_seconds(duration))
+        click.echo(f"nothing is said of {what} until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
+
+
+def _seconds(duration: str | None) -> int:
+    if duration is None:
+        fail("a silence needs an end: --for 2h", Exit.USAGE)
+    try:
+        seconds = parse_duration(duration)
+    except UnitError as error:
+        fail(str(error), Exit.USAGE)
+    if not 0 < seconds <= _LONGEST:
+        fail("--for is at most 30d", Exit.USAGE)
+    return seconds

@@ -1,0 +1,86 @@
+"""``headgate watch``: look without a run, and let out what waits to be said."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from spool import logs
+from spool.alert import Alert
+from uploader.alerts import outbox
+from uploader.alerts.look import evaluate
+from uploader.alerts.rules import BY_CODE
+from uploader.alerts.tell import tell
+from uploader.cli import Context, print_json
+from uploader.commands.drain import log_to
+from uploader.exits import Exit
+from uploader.run.owner import become_owner
+
+
+@click.command()
+@click.option("--cron", is_flag=True, help="Print nothing: what is wrong is told by the channels.")
+@click.option("--dry-run", is_flag=True, help="Look and remember, but send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
+    """Notice a silent receiver, silent runs and silent cameras, and send what waits to be said.
+
+    Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
+    nothing else; with --cron 0, as long as it could look.
+    """
+    become_owner(context.settings.spool)
+    log_file = (
+        Path(str(context.settings["log.file"])) if cron and context.settings["log.file"] else None
+    )
+    with context.spool() as spool:
+        with log_to(log_file) as stream:
+            logs.configure(stream, level=logging.INFO if cron else logging.ERROR)
+            if dry_run:
+                evaluate(spool, outbox.channels(context.settings))
+                sent = 0
+            else:
+                sent = tell(spool, "headgate watch")
+        wrong = [alert for alert in spool.site.alerts.all() if alert.bad]
+        waiting = len(spool.site.alerts.letters())
+    if as_json:
+        print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
+    elif not cron:
+        for alert in wrong:
+            click.echo(line(alert))
+        if not wrong:
+            click.echo("nothing is wrong")
+    if not cron:
+        raise SystemExit(_exit(wrong))
+
+
+def _exit(wrong: list[Alert]) -> Exit:
+    codes = {alert.code for alert in wrong}
+    if "uplink-down" in codes:
+        return Exit.UPLINK_DOWN
+    if codes - {"set-aside"}:
+        return Exit.ERROR
+    return Exit.SET_ASIDE if codes else Exit.OK
+
+
+def line(alert: Alert) -> str:
+    """One alert for people: since when, what, and what to type."""
+    told = "" if alert.told else " (not told yet)"
+    return (
+        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} "
+        f"[{BY_CODE[alert.code].mend if alert.code in BY_CODE else ''}]"
+    )
+
+
+def fields(alert: Alert) -> dict[str, object]:
+    """One alert for programs."""
+    return {
+        "code": alert.code,
+        "subject": alert.subject,
+        "sentence": alert.sentence,
+        "since": alert.began_at,
+        "bad": alert.bad,
+        "told": alert.told,
+        "mend": BY_CODE[alert.code].mend if alert.code in BY_CODE else "",
+    }
