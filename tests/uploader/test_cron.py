@@ -279,7 +279,8 @@ def cron_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lines(settings: Settings, user: str | None) -> bytes:
-    return crontab_line.make(cron.line_for(settings, user=user)).encode() + b"\n"
+    both = cron.lines_for(settings, user=user)
+    return "".join(f"{crontab_line.make(line)}\n" for line in both).encode()
 
 
 def test_a_machine_whose_cron_starts_nothing_is_said(

@@ -60,10 +60,13 @@ def test_crontab_txt_is_what_show_prints_for_the_documented_paths() -> None:
 
 def test_show_prints_the_line_of_these_settings(config: Path) -> None:
     line = Line(900, cron.own_command(), str(config))
-    assert call("cron", "show").stdout.splitlines()[-1] == crontab_line.make(line)
+    watch = Line(60, line.headgate, line.config, task="watch")
+    shown = call("cron", "show").stdout.splitlines()
+    assert shown[1::2] == [crontab_line.make(line), crontab_line.make(watch)]
     assert json.loads(call("cron", "show", "--json").stdout) == {
         "line": crontab_line.make(line),
         "interval_seconds": 900,
+        "watch_line": crontab_line.make(watch),
     }
 
 
@@ -94,19 +97,20 @@ def test_in_and_out_of_a_file_leaves_it_as_it_was(
     assert rehearsed[-1].environment["MAILTO"] == "ops@example.net"
 
     again = call("cron", "install", *where)
-    assert "has this line already" in again.stdout
+    assert "has these lines already" in again.stdout
     assert file.read_bytes() == inside
 
     config.write_text('[uplink]\ninterval = "1h"\n')
     replaced = call("cron", "install", *where)
     assert "replaces:\n*/15 * * * * root " in replaced.stdout
     assert b"\n@hourly root " in file.read_bytes()
-    assert file.read_bytes().count(b"headgate.toml") == 1
+    assert file.read_bytes().count(b"headgate.toml") == 2
+    assert b"\n* * * * * root " in file.read_bytes()
 
     call("cron", "remove", *where, "--dry-run")
     assert file.read_bytes() != FOREIGN
     gone = json.loads(call("cron", "remove", *where, "--json").stdout)
-    assert len(gone["removed"]) == 1
+    assert len(gone["removed"]) == 2
     assert file.read_bytes() == FOREIGN
     assert "no line of Headgate" in call("cron", "remove", *where).stdout
 

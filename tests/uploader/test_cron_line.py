@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from uploader.cron.line import (
     JOINED,
     LONGEST,
-    MARK,
+    MARKS,
     CronError,
     Line,
     command,
@@ -35,7 +35,7 @@ parts = st.text(
 )
 paths = st.lists(parts, min_size=1, max_size=4).map(lambda found: "/" + "/".join(found))
 users = st.none() | st.from_regex(r"[a-z_][a-z0-9_-]{0,30}", fullmatch=True)
-lines = st.builds(Line, st.sampled_from(EVEN), paths, paths, users)
+lines = st.builds(Line, st.sampled_from(EVEN), paths, paths, users, st.sampled_from([*MARKS]))
 
 UGLY = (
     b"",
@@ -49,7 +49,9 @@ UGLY = (
     b'* * * * * echo "\xff\xfe latin \xe9" # headgate drain, not\n',
     b"* * * * * /x % stdin % more\n\n\n",
 )
+MARK = MARKS["drain"]
 LINE = Line(300, "/opt/headgate/bin/headgate", "/etc/headgate/headgate.toml")
+WATCH = Line(60, LINE.headgate, LINE.config, task="watch")
 
 
 def test_the_documented_line() -> None:
@@ -84,7 +86,7 @@ def test_the_shell_gets_the_paths_as_they_are(line: Line) -> None:
     made = make(line)
     fields = (1 if made.startswith("@") else 5) + (line.user is not None)
     arguments = shlex.split(as_cron_reads(made.split(" ", fields)[fields]), comments=True)
-    assert arguments == [line.headgate, "--config", line.config, "drain", "--cron"]
+    assert arguments == [line.headgate, "--config", line.config, line.task, "--cron"]
     assert shlex.split(command(line)) == arguments
 
 
@@ -157,6 +159,10 @@ def test_out_again_restores_every_byte(tab: bytes) -> None:
     assert inside.endswith(b"\n")
     assert len(find(inside)) == 1
     assert take_out(inside) == tab
+    both = put(inside, make(WATCH))
+    assert len(find(both)) == 2
+    assert put(put(both, make(LINE)), make(WATCH)) == both
+    assert take_out(both) == take_out(put(put(tab, make(WATCH)), make(LINE))) == tab
 
 
 @given(tabs)
@@ -195,7 +201,21 @@ def test_the_tab_s_own_variables_reach_our_line_and_later_ones_do_not() -> None:
 
 
 def test_a_tab_as_the_settings_want_it_has_no_faults() -> None:
-    assert compare(put(b"", make(LINE)), LINE) == []
+    tab = put(put(b"", make(LINE)), make(WATCH))
+    assert compare(tab, LINE) == compare(tab, WATCH) == []
+
+
+@pytest.mark.parametrize(
+    ("tab", "fault"),
+    [
+        (make(LINE).encode(), "nobody watches between runs"),
+        (2 * (make(WATCH).encode() + b"\n"), "so watches start twice"),
+        (make(Line(300, LINE.headgate, LINE.config, task="watch")).encode(), "every 5min, not"),
+    ],
+)
+def test_a_watch_that_is_missing_or_late_is_said(tab: bytes, fault: str) -> None:
+    (said,) = compare(tab, WATCH)
+    assert re.search(fault, said) and said.endswith("headgate cron install")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""``headgate cron``: the line that starts the runs, shown, installed, removed."""
+"""``headgate cron``: the lines that start the runs and the watch, shown, installed, removed."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from uploader.cron.rehearsal import Rehearsal, bare_environment, reach
 
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "
-    "`headgate cron install` puts this line into a tab."
+    "`headgate cron install` puts both lines into a tab."
 )
+WATCH_COMMENT = "# And a look at everything each minute, which tells what is wrong."
 
 
 @click.group()
 def command() -> None:
-    """Let cron start a run every interval: show, install or remove its line."""
+    """Let cron start a run every interval, and a watch each minute: show, install or remove their
+    lines."""
 
 
 def _where(function: Any) -> Any:
@@ -43,10 +45,10 @@ def _tab(path: Path | None, user: str | None) -> cron.Tab:
     return cron.FileTab(path.absolute()) if path is not None else cron.UserTab(user)
 
 
-def _line(context: Context, path: Path | None, user: str | None) -> Line:
+def _lines(context: Context, path: Path | None, user: str | None) -> tuple[Line, Line]:
     if path is not None and user is None:
         raise CronError("a file of /etc/cron.d names a user in each line: add --user NAME")
-    return cron.line_for(context.settings, user=user if path is not None else None)
+    return cron.lines_for(context.settings, user=user if path is not None else None)
 
 
 @command.command()
@@ -58,7 +60,7 @@ def _line(context: Context, path: Path | None, user: str | None) -> Line:
 def show(
     context: Context, headgate: str | None, config: str | None, user: str | None, as_document: bool
 ) -> None:
-    """Print the line, and change nothing."""
+    """Print the lines, and change nothing."""
     try:
         if headgate is not None and config is not None:
             interval = int(context.settings["uplink.interval"])
@@ -67,12 +69,13 @@ def show(
             own = cron.line_for(context.settings, user=user)
             line = Line(own.interval_seconds, headgate or own.headgate, config or own.config, user)
         made = crontab_line.make(line)
+        watch = crontab_line.make(replace(line, interval_seconds=cron.WATCH_SECONDS, task="watch"))
     except CronError as error:
         fail(str(error))
     if as_document:
-        print_json({"line": made, "interval_seconds": line.interval_seconds})
+        print_json({"line": made, "interval_seconds": line.interval_seconds, "watch_line": watch})
     else:
-        click.echo(f"{COMMENT}\n{made}")
+        click.echo(f"{COMMENT}\n{made}\n{WATCH_COMMENT}\n{watch}")
 
 
 @command.command()
@@ -83,31 +86,32 @@ def show(
 def install(
     context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Put the line into a tab, after trying it in cron's own bare environment.
+    """Put the lines into a tab, after trying them in cron's own bare environment.
 
     Every other line of the tab stays as it is, to the byte.
     """
     try:
-        line = _line(context, path, user)
-        made = crontab_line.make(line)
+        line, watch = _lines(context, path, user)
+        made, watched = crontab_line.make(line), crontab_line.make(watch)
         tab = _tab(path, user)
         before = tab.read()
         account = cron.account(user)
         environment = bare_environment(account, crontab_line.variables(before))
         run = crontab_line.command(line)
         Rehearsal(run, line.headgate, line.config, account, environment).check(context.settings)
-        after = crontab_line.put(before, made)
+        after = crontab_line.put(crontab_line.put(before, made), watched)
         if after != before and not dry_run:
             tab.write(after)
     except CronError as error:
         fail(str(error))
-    replaced = [old for old in crontab_line.find(before) if old != made]
+    replaced = [old for old in crontab_line.find(before) if old not in (made, watched)]
     if as_document:
         changed = after != before
         print_json(
             {
                 "tab": tab.name,
                 "line": made,
+                "watch_line": watched,
                 "changed": changed and not dry_run,
                 "would_change": changed,
                 "replaced": replaced,
@@ -115,11 +119,11 @@ def install(
         )
         return
     if after == before:
-        click.echo(f"{tab.name} has this line already:\n{made}")
+        click.echo(f"{tab.name} has these lines already:\n{made}\n{watched}")
         return
     for old in replaced:
         click.echo(f"replaces:\n{old}")
-    click.echo(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}")
+    click.echo(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}\n{watched}")
     if not cron.is_running():
         click.echo("note: no cron is running on this machine (service cron start)", err=True)
 
@@ -132,7 +136,7 @@ def install(
 def remove(
     _context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Take the line out of a tab; every other line stays as it is, to the byte."""
+    """Take the lines out of a tab; every other line stays as it is, to the byte."""
     try:
         tab = _tab(path, user)
         before = tab.read()

@@ -1,8 +1,9 @@
-"""The line that cron runs, and how it goes into a tab and out again. Pure.
+"""The lines that cron runs, and how they go into a tab and out again. Pure.
 
-Foreign lines are never parsed: a tab is bytes, ours is the line that ends in ``MARK``, and every
-other byte stays what it is. python-crontab renders our line and checks it; its own rendering of a
-whole tab would change foreign ones (it strips blanks and moves variables).
+There are two: the run every interval, and the watch every minute. Foreign lines are never parsed: a
+tab is bytes, ours are the lines that end in a mark, and every other byte stays what it is.
+python-crontab renders our line and checks it; its own rendering of a whole tab would change foreign
+ones (it strips blanks and moves variables).
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from crontab import CronTab
 
 from spool.units import format_duration
 
-MARK = "# headgate drain"
-"""Ends our line. For cron it is part of the command, and a comment to the shell that runs it."""
-JOINED = f"{MARK} (the line before had no end)"
-"""Ends our line where a newline was added before it, so that taking it out restores the bytes."""
+MARKS: Mapping[str, str] = {"drain": "# headgate drain", "watch": "# headgate watch"}
+"""End our lines, by their task. For cron they are part of the command, for the shell a comment."""
+JOINED = " (the line before had no end)"
+"""Ends our line, after its mark, where a newline was added before it, so that taking it out
+restores the bytes."""
 LONGEST = 998
 """Bytes of a command that cron takes (MAX_COMMAND, cron.h); it ignores a longer one in silence."""
 
@@ -33,7 +35,10 @@ _SCHEDULES: Mapping[int, str] = {
     86400: "0 0 * * *",
 }
 _SHORTHANDS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *"}  # as python-crontab renders them
-_OURS = re.compile(rb"[^#\n][^\n]*" + re.escape(MARK.encode()) + rb"( \([a-z ]+\))?")
+_OURS = {
+    task: re.compile(rb"[^#\n][^\n]*" + re.escape(mark.encode()) + rb"( \([a-z ]+\))?")
+    for task, mark in MARKS.items()
+}
 _VARIABLE = re.compile(r"""\s*("[^"]*"|'[^']*'|[A-Za-z_][^\s=]*)\s*=\s*(.*?)\s*""")
 
 
@@ -43,12 +48,13 @@ class CronError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A run every ``interval_seconds``; ``user`` only in a file of /etc/cron.d."""
+    """One task every ``interval_seconds``; ``user`` only in a file of /etc/cron.d."""
 
     interval_seconds: int
     headgate: str
     config: str
     user: str | None = None
+    task: str = "drain"  # or "watch"
 
 
 def schedule(interval_seconds: int) -> str:
@@ -80,7 +86,8 @@ def _argument(text: str, what: str) -> str:
 def command(line: Line) -> str:
     """What the shell gets when cron runs the line."""
     headgate = _argument(line.headgate, "the command's path")
-    return f"{headgate} --config {_argument(line.config, 'the settings file')} drain --cron"
+    config = _argument(line.config, "the settings file")
+    return f"{headgate} --config {config} {line.task} --cron"
 
 
 def make(line: Line) -> str:
@@ -89,7 +96,7 @@ def make(line: Line) -> str:
     if line.user is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", line.user):
         raise CronError(f"{line.user!r} is not a user's name")
     tab = CronTab(tab="", user=False if line.user is not None else None)
-    job = tab.new(command=run, comment=MARK.removeprefix("# "), user=line.user)
+    job = tab.new(command=run, comment=MARKS[line.task].removeprefix("# "), user=line.user)
     job.setall(schedule(line.interval_seconds))
     made = str(job.render())
     if len(made.encode("utf-8", "surrogateescape")) > LONGEST:
@@ -100,7 +107,9 @@ def make(line: Line) -> str:
 def parse(text: str, *, with_user: bool) -> Line | None:
     """The line that ``make`` made this of; None if it did not, or somebody changed it since."""
     fields = 2 if text.startswith("@") else 6
-    words = text.removesuffix(JOINED.removeprefix(MARK)).removesuffix(MARK).split(" ", fields)
+    text = text.removesuffix(JOINED)
+    task = next((task for task, mark in MARKS.items() if text.endswith(mark)), "drain")
+    words = text.removesuffix(MARKS[task]).split(" ", fields)
     if len(words) <= fields and with_user:
         return None
     head = " ".join(words[: fields - 1])
@@ -113,31 +122,37 @@ def parse(text: str, *, with_user: bool) -> Line | None:
     seconds = {fields: seconds for seconds, fields in _SCHEDULES.items()}.get(
         _SHORTHANDS.get(head, head)
     )
-    if seconds is None or len(arguments) != 5 or arguments[1::2] != ["--config", "drain"]:
+    if seconds is None or len(arguments) != 5 or arguments[1::2] != ["--config", task]:
         return None
     if arguments[4] != "--cron":
         return None
-    return Line(seconds, arguments[0], arguments[2], user)
+    return Line(seconds, arguments[0], arguments[2], user, task)
 
 
-def find(tab: bytes) -> tuple[str, ...]:
-    """Our lines in a tab, without their newlines."""
-    lines = (line for line in tab.split(b"\n") if _OURS.fullmatch(line))
+def _is_ours(line: bytes) -> bool:
+    return any(pattern.fullmatch(line) for pattern in _OURS.values())
+
+
+def find(tab: bytes, task: str = "") -> tuple[str, ...]:
+    """Our lines in a tab, or those of one task, without their newlines."""
+    ours = _OURS[task].fullmatch if task else _is_ours
+    lines = (line for line in tab.split(b"\n") if ours(line))
     return tuple(line.decode("utf-8", "surrogateescape") for line in lines)
 
 
 def put(tab: bytes, made: str) -> bytes:
-    """The tab with this as its only line of ours: where ours was, or at the end."""
+    """The tab with this as its only line of ours for its task: where it was, or at the end."""
     text = made.encode("utf-8", "surrogateescape")
+    ours = next(pattern for pattern in _OURS.values() if pattern.fullmatch(text))
     lines = tab.split(b"\n")
-    places = [place for place, line in enumerate(lines) if _OURS.fullmatch(line)]
+    places = [place for place, line in enumerate(lines) if ours.fullmatch(line)]
     if not places:
         if tab and not tab.endswith(b"\n"):
-            return tab + b"\n" + text.removesuffix(MARK.encode()) + JOINED.encode() + b"\n"
+            return tab + b"\n" + text + JOINED.encode() + b"\n"
         return tab + text + b"\n"
     first = places[0]
     if lines[first].endswith(JOINED.encode()):
-        text = text.removesuffix(MARK.encode()) + JOINED.encode()
+        text += JOINED.encode()
     lines[first] = text
     for place in reversed(places[1:]):
         del lines[place]
@@ -150,10 +165,10 @@ def take_out(tab: bytes) -> bytes:
     joined = False
     lines = tab.split(b"\n")
     for place, line in enumerate(lines):
-        if not _OURS.fullmatch(line):
+        if not _is_ours(line):
             kept.append(line)
-        elif line.endswith(JOINED.encode()) and place == len(lines) - 2 and not lines[-1]:
-            joined = True
+        elif line.endswith(JOINED.encode()) and not lines[-1]:
+            joined = all(_is_ours(after) for after in lines[place:-1])
     restored = b"\n".join(kept)
     return restored[:-1] if joined else restored
 
@@ -162,7 +177,7 @@ def variables(tab: bytes) -> dict[str, str]:
     """The environment that the tab's own lines give our line (crontab(5)); later ones win."""
     found: dict[str, str] = {}
     for line in tab.split(b"\n"):
-        if _OURS.fullmatch(line):
+        if _is_ours(line):
             break
         match = _VARIABLE.fullmatch(line.decode("utf-8", "surrogateescape"))
         if match and not line.lstrip().startswith(b"#"):
@@ -178,24 +193,29 @@ def _unquoted(text: str) -> str:
 def compare(tab: bytes, wanted: Line) -> list[str]:
     """How the tab differs from the settings; empty when it says what they say."""
     mend = "headgate cron install"
-    ours = find(tab)
+    ours, what = find(tab, wanted.task), "runs" if wanted.task == "drain" else "watches"
+    if not ours and wanted.task == "watch":
+        return [f"nobody watches between runs: headgate watch is not in the tab; {mend}"]
     if not ours:
         return [f"cron starts no run: there is no line of Headgate in the tab; {mend}"]
     if len(ours) > 1:
-        return [f"cron has {len(ours)} lines of Headgate, so runs start twice; {mend}"]
+        return [f"cron has {len(ours)} lines of Headgate, so {what} start twice; {mend}"]
     line = parse(ours[0], with_user=wanted.user is not None)
     if line is None:
         return [f"the line of Headgate in the tab was changed by hand: {ours[0]}; {mend}"]
     faults = []
-    if line.interval_seconds != wanted.interval_seconds:
+    if line.interval_seconds != wanted.interval_seconds and wanted.task == "watch":
+        every = format_duration(line.interval_seconds)
+        faults.append(f"cron watches every {every}, not every minute; {mend}")
+    elif line.interval_seconds != wanted.interval_seconds:
         faults.append(
             f"cron starts a run every {format_duration(line.interval_seconds)}, but "
             f"uplink.interval is {format_duration(wanted.interval_seconds)}; {mend}"
         )
     if line.config != wanted.config:
-        faults.append(f"cron's runs read {line.config}, not {wanted.config}; {mend}")
+        faults.append(f"cron's {what} read {line.config}, not {wanted.config}; {mend}")
     if line.headgate != wanted.headgate:
         faults.append(f"cron runs {line.headgate}, not {wanted.headgate}; {mend}")
     if line.user != wanted.user:
-        faults.append(f"cron's runs are {line.user}'s, not {wanted.user}'s; {mend}")
+        faults.append(f"cron's {what} are {line.user}'s, not {wanted.user}'s; {mend}")
     return faults

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -146,8 +146,18 @@ def is_running() -> bool:
     return False
 
 
+WATCH_SECONDS = 60
+"""How often cron starts ``headgate watch``."""
+
+
+def lines_for(settings: Settings, *, user: str | None) -> tuple[Line, Line]:
+    """The run's line and the watch's; CronError as below."""
+    run = line_for(settings, user=user)
+    return run, replace(run, interval_seconds=WATCH_SECONDS, task="watch")
+
+
 def line_for(settings: Settings, *, user: str | None) -> Line:
-    """The line that these settings want; CronError where they give cron no file to read."""
+    """The line of the runs; CronError where the settings give cron no file to read."""
     if settings.file is None:
         raise CronError(
             "there is no settings file, and cron sees no other settings: "
@@ -163,7 +173,8 @@ def check(settings: Settings) -> list[str]:
         tabs: list[Tab] = [UserTab()]
         names = sorted(CRON_D.iterdir()) if CRON_D.is_dir() else []
         tabs += [FileTab(path) for path in names if re.fullmatch(r"[A-Za-z0-9_-]+", path.name)]
-        held = [(tab, content) for tab in tabs if crontab_line.find(content := _readable(tab))]
+        read = [(tab, _readable(tab)) for tab in tabs]
+        held = [(tab, found) for tab, found in read if crontab_line.find(found, "drain")]
         if not held:
             return crontab_line.compare(b"", line_for(settings, user=None))
         if len(held) > 1:
@@ -172,9 +183,13 @@ def check(settings: Settings) -> list[str]:
         tab, content = held[0]
         user = None
         if tab.with_user:
-            line = crontab_line.parse(crontab_line.find(content)[0], with_user=True)
+            line = crontab_line.parse(crontab_line.find(content, "drain")[0], with_user=True)
             user = line.user if line and line.user else account(None).pw_name
-        return crontab_line.compare(content, line_for(settings, user=user))
+        return [
+            fault
+            for wanted in lines_for(settings, user=user)
+            for fault in crontab_line.compare(content, wanted)
+        ]
     except CronError as error:
         return [str(error)]
 

@@ -76,8 +76,9 @@ def run(spool: Spool, order: Order) -> Run:
     with drain_lock(spool, order) as lock:
         heartbeat.start()
         report = _run(spool, order, lock)
-    heartbeat.end(report.exit_code or 0)
-    after_run(spool)
+    with structlog.contextvars.bound_contextvars(run=report.id):
+        heartbeat.end(report.exit_code or 0)
+        after_run(spool)
     return report
 
 
