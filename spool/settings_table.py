@@ -613,6 +613,14 @@ SETTINGS: tuple[Setting, ...] = (
         "After how long a device that sends nothing is told of; or auto, or never.",
     ),
     Setting(
+        "alerts",
+        "cloudwatch",
+        "off",
+        _choice("off", "on"),
+        "",
+        "Whether each run puts its numbers into Amazon CloudWatch, in s3.region.",
+    ),
+    Setting(
         "log",
         "file",
         "",

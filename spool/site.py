@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import alerts, devices, sqlite, tally
+from spool import alerts, devices, points, sqlite, tally
 from spool.alerts import Alerts
 from spool.devices import Devices
 from spool.facts import Run, RunTotals
 from spool.item import Count
+from spool.points import Points
 from spool.sqlite import instant, stamp
 
 MIGRATIONS: Sequence[str] = (
@@ -58,6 +59,7 @@ MIGRATIONS: Sequence[str] = (
     devices.TABLES,
     tally.TABLES,
     alerts.TABLES,
+    points.TABLES,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
@@ -85,6 +87,7 @@ class Site:
         self._lock = threading.Lock()
         self.devices = Devices(self._db, self._lock)
         self.alerts = Alerts(self._db, self._lock)
+        self.points = Points(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

@@ -30,6 +30,7 @@ from spool.watched import OTHERS_MAX
 from tests.spooling import open_spool
 from uploader.alerts.rules import RULES as RULES_ALERT
 from uploader.cli import COMMANDS, headgate
+from uploader.cloudwatch.numbers import NUMBERS
 from uploader.exits import Exit
 from uploader.s3.errors import RULES
 from uploader.s3.keys import DROP_ORDER, LAYOUTS, object_key
@@ -402,6 +403,13 @@ def test_every_alert_says_what_to_type() -> None:
     for rule in RULES_ALERT:
         typed = re.findall(r"^\$ (.*)$", documented[rule.code], re.MULTILINE)
         assert any(line.startswith(rule.mend) for line in typed), rule.code
+
+
+def test_every_number_for_cloudwatch_is_documented_and_no_other() -> None:
+    rows = tables(DESIGN, "number", "unit", "what it says")
+    assert [(*code(row[0]), *row[1:]) for row in rows] == [
+        (number.name, number.unit, number.what) for number in NUMBERS
+    ]
 
 
 # -- links

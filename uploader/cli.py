@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "alert": "uploader.commands.alert",
     "config": "uploader.commands.config",
     "cron": "uploader.commands.cron",
+    "dashboard": "uploader.commands.dashboard",
     "device": "uploader.commands.device",
     "drain": "uploader.commands.drain",
     "limit": "uploader.commands.limit",

@@ -159,7 +159,7 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
         target=Target(
             host,
             parts.port or _PORTS[parts.scheme],
-            _tls(verify) if parts.scheme == "https" else None,
+            trusted(verify) if parts.scheme == "https" else None,
             proxy_from(get_environ_proxies(url), parts.scheme),
         ),
         credentials=credentials,
@@ -175,7 +175,7 @@ def _host(url: str) -> str:
     return f"{host}:{parts.port}"
 
 
-def _tls(verify: str | None) -> ssl.SSLContext:
+def trusted(verify: str | None) -> ssl.SSLContext:
     """Trust as boto3 has it: ca_bundle or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, its own bundle."""
     bundle = verify or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))
     try:

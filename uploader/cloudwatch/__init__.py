@@ -1,0 +1,1 @@
+"""Amazon CloudWatch: the numbers of each run, a dashboard and alarms."""
