@@ -70,7 +70,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("backlog-grows", signs(waiting=BIG, flows=flow(100, 90, MB * 60))),
     ("cap-unused", signs(waiting=BIG, flows=flow(90, 100, MB * 29))),
     ("disk-full", signs(free_bytes=99 * MB)),
-    ("disk-soon", signs(more={"forecast": Forecast(full=Estimate(ago(hours=-11), AT, None))})),
+    ("disk-soon", signs(forecast=Forecast(full=Estimate(ago(hours=-11), AT, None)))),
     ("inodes-soon", signs(free_inodes=900)),
     ("disk-refuses", signs(more={"disk_trouble": "EIO."})),
     ("set-aside", signs(set_aside=Count(2, MB))),
@@ -122,7 +122,7 @@ def test_what_is_not_wrong(why: str, seen: Signs) -> None:
 BETWEEN: list[tuple[str, str, Signs]] = [
     ("disk-full", "", signs(free_bytes=105 * MB)),
     ("disk-soon", "",
-     signs(more={"forecast": Forecast(full=Estimate(ago(hours=-20), AT, None))})),
+     signs(forecast=Forecast(full=Estimate(ago(hours=-20), AT, None)))),
     ("inodes-soon", "", signs(free_inodes=1500)),
     ("backlog-old", "", signs(oldest_waiting_at=ago(minutes=12), flows=flow(100, 90))),
     ("cap-unused", "", signs(waiting=BIG, flows=flow(90, 100, MB * 35))),

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from spool import budget, logs
+from spool import logs
 from spool.alert import Alert, Message, Silence
 from spool.errors import LockHeld
-from spool.facts import Arrivals, Facts, Forecast
-from spool.forecast import Outlook, forecast
+from spool.facts import Arrivals, Facts
 from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.units import of_disk
@@ -62,7 +61,6 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
         facts=facts,
         keep_free_bytes=floor,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
-        forecast=_forecast(spool, facts, floor),
         devices=_devices(spool, facts, lit=not silent and not trouble),
         receiver=silent,
         disk_trouble=trouble,
@@ -70,24 +68,6 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
         open_to_all=to_all and not _is_loopback(bind),
         s3_clock_offset_seconds=spool.site.recall(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
-    )
-
-
-def _forecast(spool: Spool, facts: Facts, floor: int) -> Forecast:
-    now = facts.at
-    past = timedelta(seconds=6 * facts.budget.interval)
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    minute = now.replace(second=0, microsecond=0)
-    return forecast(
-        Outlook(
-            now=now,
-            waiting_bytes=facts.waiting.bytes + facts.sending.bytes,
-            room_bytes=facts.free_bytes - floor + facts.uploaded_local.bytes,
-            rate_at=lambda at: budget.drain_part(spool.uplink.rate_at(at)),
-            minutes=[f for f in spool.catalog.flow(now - past, 1) if f.at < minute],
-            hours=[f for f in spool.catalog.flow(hour - timedelta(days=8), 60) if f.at < hour],
-            uplink_down=bool(facts.runs) and facts.runs[0].outcome == "uplink down",
-        )
     )
 
 

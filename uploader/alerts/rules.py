@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spool.facts import Facts, Flow, Forecast, Run
+from spool.facts import Facts, Flow, Run
 from spool.units import human_duration, human_size
 
 _MINUTE = 60
@@ -43,7 +43,6 @@ class Signs:
     facts: Facts
     keep_free_bytes: int
     minutes: Sequence[Flow] = ()  # of the last hour and a quarter
-    forecast: Forecast = field(default_factory=Forecast)
     devices: Sequence[DeviceSigns] = ()
     receiver: str = ""  # why it seems silent
     disk_trouble: str = ""  # why it takes nothing
@@ -231,7 +230,7 @@ def _disk_full(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, st
 
 
 def _disk_soon(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    full = signs.forecast.full
+    full = signs.facts.forecast.full
     hours = _FORECAST_HOURS[1 if before else 0]
     if full is not None and full.at - signs.now < timedelta(hours=hours):
         left = human_duration(max(0.0, (full.at - signs.now).total_seconds()))

@@ -6,8 +6,10 @@ import ssl
 from collections.abc import Mapping
 from contextlib import closing
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from uploader.s3.exchange import Answer, Exchange, Request, Target, Timeouts
+from uploader.s3.proxy import proxy_from
 from uploader.s3.sender import Pacer
 
 PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -21,10 +23,14 @@ def ask(
     headers: Mapping[str, str] | None = None,
     patience: Timeouts = PATIENCE,
 ) -> Answer:
-    """Send it once; SendError when no whole answer came back."""
+    """Send it once, through the proxy that the environment names; SendError when no whole answer
+    came back."""
     parts = urlsplit(url)
     tls = ssl.create_default_context() if parts.scheme == "https" else None
-    target = Target(parts.hostname or "", parts.port or (443 if tls else 80), tls)
+    host = parts.hostname or ""
+    proxies = {} if proxy_bypass(host) else getproxies()
+    proxy = proxy_from(proxies, parts.scheme)
+    target = Target(host, parts.port or (443 if tls else 80), tls, proxy)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     own = {
         "Host": parts.netloc.rpartition("@")[2],

@@ -17,11 +17,13 @@ from botocore import exceptions as botocore_exceptions
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
+from botocore.utils import get_environ_proxies
 
 from spool.settings import Settings
 from uploader.s3.access import trusted
 from uploader.s3.errors import SendError
 from uploader.s3.exchange import Exchange, Request, Target, Timeouts
+from uploader.s3.proxy import proxy_from
 from uploader.s3.sender import Pacer
 
 _PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -55,7 +57,7 @@ def client(settings: Settings, pacer: Pacer) -> Iterator[Any]:
             region_name=settings["s3.region"] or None,
         )
         made = session.client("cloudwatch", config=Config(retries={"total_max_attempts": 1}))
-        bundle = session._session.get_config_variable("ca_bundle")
+        bundle = settings["s3.ca_bundle"] or session._session.get_config_variable("ca_bundle")
     except (botocore_exceptions.BotoCoreError, ValueError) as error:
         raise CloudWatchTrouble(str(error)) from error
 
@@ -84,6 +86,7 @@ def _over_the_wire(request: Any, pacer: Pacer, bundle: str | None) -> AWSRespons
         parts.hostname or "",
         parts.port or (443 if is_tls else 80),
         trusted(bundle) if is_tls else None,
+        proxy_from(get_environ_proxies(str(request.url)), parts.scheme),
     )
     headers = {name: _text(value) for name, value in request.headers.items()}
     headers.setdefault("Host", parts.netloc)
