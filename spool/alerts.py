@@ -93,6 +93,8 @@ class Alerts:
                 [_row(alert) for alert in alerts],
             )
             self._put(messages, channels)
+        with self._lock:
+            sqlite.checkpoint(self._db)  # nobody else may, where no run starts any more
         return tuple(messages)
 
     def silence(self, silence: Silence) -> None:

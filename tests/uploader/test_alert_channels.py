@@ -27,7 +27,7 @@ from spool.alert import Message
 from spool.spool import Spool
 from spool.uplink import Part
 from tests.s3_server import CountingPacer
-from tests.spooling import Clock, open_spool
+from tests.spooling import Clock, Crash, open_spool
 from uploader.alerts import outbox
 from uploader.alerts.channels import Undelivered
 from uploader.alerts.compose import Scene, messages
@@ -358,6 +358,16 @@ def test_slacks_own_word_on_when_to_come_back_is_kept(spool: Spool, clock: Clock
     assert outbox.due(spool.site.alerts, [way], clock.at) and go(spool, clock, way) == 1
 
 
+def test_a_clock_that_was_set_back_holds_nothing_up(spool: Spool, clock: Clock) -> None:
+    way = Way(clock)
+    way.trouble = Undelivered("no route")
+    spool.site.alerts.post([message(at=clock())], ["slack"])
+    go(spool, clock, way)
+    way.trouble = None
+    clock.advance(days=-400)
+    assert outbox.due(spool.site.alerts, [way], clock.at) and go(spool, clock, way) == 1
+
+
 def test_a_message_that_is_refused_does_not_hold_up_the_next(spool: Spool, clock: Clock) -> None:
     way = Way(clock)
     spool.site.alerts.post([message(1, at=clock()), message(2, at=clock())], ["slack"])
@@ -402,6 +412,23 @@ def test_a_kill_between_deciding_and_queueing_loses_nothing(spool: Spool, clock:
     with pytest.raises(Exception, match=r"dataclass|attribute"):
         spool.site.alerts.change(look, ["slack"])
     assert spool.site.alerts.all() == () and spool.site.alerts.letters() == []
+
+
+def test_a_kill_before_a_message_is_crossed_out_says_it_once_more(
+    spool: Spool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least once: nobody can tell whether what was sent was read."""
+    way, alerts = Way(clock), spool.site.alerts
+    alerts.post([message(1, at=clock()), message(2, at=clock())], ["slack"])
+
+    def killed(_letter: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(alerts, "drop", killed)
+        go(spool, clock, way)
+    assert go(spool, clock, way) == 2
+    assert [title[-1] for _, title in way.got] == ["1", "1", "2"]
 
 
 def test_messages_leave_on_the_small_part_of_the_rate(

@@ -62,6 +62,7 @@ BIG = Count(4000, 1000 * MB)
 WRONG: list[tuple[str, Signs]] = [
     ("uplink-down", signs(runs=(run("uplink down", 5),))),
     ("uplink-down", signs(runs=(run("nothing to do"), run("uplink down", 5)))),
+    ("uplink-down", signs(runs=(run("paused by the timetable"), run("uplink down", 5)))),
     ("runs-fail", signs(runs=(run("failed", 1, message="no such bucket"),))),
     ("no-run", signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=12)),))),
     ("no-run", signs(runs=(), oldest_waiting_at=ago(minutes=12))),
@@ -100,7 +101,7 @@ def test_every_rule_is_shown_a_case() -> None:
 
 RIGHT: list[tuple[str, Signs]] = [
     ("a run that tells nothing of the uplink does not hide one that was fine",
-     signs(runs=(run("nothing to do"), run("done"), run("uplink down", 5)))),
+     signs(runs=(run("nothing to do"), run("done", images=5), run("uplink down", 5)))),
     ("a long run is at work", signs(runs=(), more={"at_work": True})),
     ("eleven minutes are two intervals and a minute",
      signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=11)),))),

@@ -190,7 +190,7 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
             "/ping/0a1b/start?rid=7", "/ping/0a1b/5?rid=7",
         ]  # fmt: skip
         (said,) = ear.said
-        assert said.startswith("*north: The uplink is down*\n") and "1 images" in said
+        assert said.startswith("*north: The uplink is down*\n") and "safe: 1 image (5 B)." in said
         ear.status = 500  # neither the monitor's nor Slack's trouble is the run's
         assert run(site, Order(trigger="cron")).outcome == "uplink down"
         use = site.budget()

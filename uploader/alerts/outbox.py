@@ -53,9 +53,14 @@ def due(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> bool:
     """Whether there is anything to send now; so that nobody connects for nothing."""
     for way in ways:
         state = alerts.channel(way.name)
-        if alerts.letters(way.name, 1) and (state.next_at is None or state.next_at <= now):
+        if alerts.letters(way.name, 1) and not _rests(state, now):
             return True
     return False
+
+
+def _rests(state: Channel, now: datetime) -> bool:
+    """Whether it is left alone for now; a time far ahead was another clock's."""
+    return state.next_at is not None and now < state.next_at <= now + timedelta(hours=1)
 
 
 def send(
@@ -70,7 +75,7 @@ def send(
     alerts.forget([way.name for way in ways], now())
     for way in ways:
         state = alerts.channel(way.name)
-        if state.next_at is not None and now() < state.next_at <= now() + timedelta(hours=1):
+        if _rests(state, now()):
             continue
         for letter in alerts.letters(way.name, MOST_AT_ONCE):
             if state.last_at is not None and now() - state.last_at < APART:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from spool.facts import Facts, Flow, Run
+from spool.item import Count
 from spool.units import human_duration, human_size
 
 _MINUTE = 60
@@ -21,8 +22,6 @@ _INODES = (1_000, 2_000)
 _CLOCK_SECONDS = (60, 30)
 _S3_CLOCK_SECONDS = (120, 60)  # S3 refuses everything from 15 minutes on
 _UNUSED = (0.5, 0.7)  # of the cap
-_NO_WORD_OF_IT = ("nothing to do", "killed", "made way for a run started by hand")
-"""Outcomes that say nothing of whether images can be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +101,24 @@ def find(signs: Signs, before: AbstractSet[tuple[str, str]]) -> list[Finding]:
 # -- the rules
 
 
+def _images(count: Count) -> str:
+    word = "image" if count.images == 1 else "images"
+    return f"{count.images} {word} ({human_size(count.bytes)})"
+
+
 def _one(sentence: str) -> Iterator[tuple[str, str]]:
     if sentence:
         yield "", sentence
 
 
 def _ended(signs: Signs) -> Run | None:
-    """The last run that tells whether images can be sent."""
+    """The last run that tells whether images can be sent: it failed, or came to an image. One that
+    had nothing to do, or was paused by the timetable, does not."""
     return next(
         (
             run
             for run in signs.facts.runs
-            if run.ended_at is not None and run.outcome not in _NO_WORD_OF_IT
+            if run.ended_at and (run.exit_code or run.images or run.set_aside or run.deferred)
         ),
         None,
     )
@@ -126,8 +131,7 @@ def _uplink_down(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str,
     if down and run is not None:
         yield (
             "",
-            f"{run.message or 'Nothing was reached.'} {waiting.images} images "
-            f"({human_size(waiting.bytes)}) wait and are safe.",
+            f"{run.message or 'Nothing was reached.'} What waits is safe: {_images(waiting)}.",
         )
 
 
@@ -170,7 +174,7 @@ def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, 
         yield (
             "",
             f"The oldest image has waited for {human_duration(age)}, and the backlog of "
-            f"{waiting.images} images ({human_size(waiting.bytes)}) does not shrink.",
+            f"{_images(waiting)} does not shrink.",
         )
 
 
@@ -262,8 +266,7 @@ def _disk_refuses(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str
 def _set_aside(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     count = signs.facts.set_aside
     if count.images:
-        verb = "image was" if count.images == 1 else "images were"
-        yield "", f"{count.images} {verb} set aside and will not be sent until a person looks."
+        yield "", f"Set aside, and not sent until a person looks: {_images(count)}."
 
 
 def _unaccounted(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
