@@ -13,13 +13,10 @@ from urllib.parse import urlsplit, urlunsplit
 from spool import logs
 from spool.errors import DiskTrouble, LockHeld
 from spool.spool import Spool
-from uploader.alerts import web
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
 from uploader.s3.errors import SendError
-from uploader.s3.exchange import Timeouts
 
-PATIENCE = Timeouts(connect=5.0, stall=5.0, answer=10.0)
 _LOCK_SECONDS = 2.0
 
 
@@ -52,9 +49,11 @@ class Heartbeat:
             self._ping(str(exit_code))
 
     def _ping(self, word: str) -> None:
+        from uploader.alerts import web  # a run without a heartbeat does not pay for it
+
         try:
             with way_out(self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS) as pacer:
-                answer = web.ask("GET", address(self._url, word), pacer, patience=PATIENCE)
+                answer = web.ask("GET", address(self._url, word), pacer, patience=web.HASTE)
             if not 200 <= answer.status < 300:
                 logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
         except (SendError, LockHeld, Closed, DiskTrouble, OSError) as error:

@@ -13,6 +13,7 @@ from uploader.s3.proxy import proxy_from
 from uploader.s3.sender import Pacer
 
 PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
+HASTE = Timeouts(connect=5.0, stall=5.0, answer=10.0)
 
 
 def ask(

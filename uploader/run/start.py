@@ -23,7 +23,6 @@ from spool.spool import Spool
 from spool.uplink import Part
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.tell import after_run
-from uploader.cloudwatch import send as cloudwatch
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.crew import Crew, Keys
@@ -80,7 +79,10 @@ def run(spool: Spool, order: Order) -> Run:
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(report.exit_code or 0)
         after_run(spool)
-        cloudwatch.after_run(spool, report)
+        if spool.settings["alerts.cloudwatch"] == "on":
+            from uploader.cloudwatch import send  # others do not pay for it
+
+            send.after_run(spool, report)
     return report
 
 
