@@ -473,3 +473,26 @@ def test_a_recovery_says_what_was_lost() -> None:
     assert "3 images are unaccounted for: headgate verify" in said.text
     assert re.search(r"It lasted 30 min\.", said.text)
     assert isinstance(events[0], Event)
+
+
+def test_an_answer_of_a_server_that_closes_is_read_to_its_end() -> None:
+    """Its head may come alone, and its body after it said that it will hang up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asked = threading.Event()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                head = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 10\r\n\r\n"
+                connection.sendall(head)
+                asked.wait(0.2)  # so that the head is read before the body is there
+                connection.sendall(b"no_service")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(Undelivered, match=r"404 \(no_service\)"):
+            Slack(f"http://127.0.0.1:{listening.getsockname()[1]}/x").send(
+                message(), CountingPacer()
+            )
+        thread.join()
