@@ -96,11 +96,11 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that was told and is not good again: what, since when, and what mends it."""
+    """Something that was told and is not good again: what, of whom, and since when."""
 
     code: str
+    subject: str  # a device, a channel; empty where there is but one
     sentence: str
-    command: str
     since: datetime
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from spool.catalog import Catalog
 from spool.facts import Alert, Arrivals, DeviceFacts, Flow
@@ -17,8 +16,6 @@ OTHERS_MAX = 1000
 """Devices that are not enrolled, those that were seen last."""
 STEP_MINUTES = 10
 _DAY = timedelta(hours=24)
-ALERTS = "alerts"
-"""The site's memory of what was told and is not good again."""
 
 
 def devices(catalog: Catalog, site: Site, now: datetime) -> tuple[DeviceFacts, ...]:
@@ -57,14 +54,9 @@ def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:
 
 
 def alerts(site: Site) -> tuple[Alert, ...]:
-    """What is remembered as told and not good again; nothing that cannot be read."""
-    known = site.recall(ALERTS)
-    return tuple(found for one in known or () if (found := _alert(one)) is not None)
-
-
-def _alert(one: Any) -> Alert | None:
-    try:
-        since = datetime.fromisoformat(one["since"])
-        return Alert(str(one["code"]), str(one["sentence"]), str(one["command"]), since)
-    except (KeyError, TypeError, ValueError):
-        return None
+    """What was told and is not good again."""
+    return tuple(
+        Alert(one.code, one.subject, one.sentence, one.began_at)
+        for one in site.alerts.all()
+        if one.told and one.bad
+    )

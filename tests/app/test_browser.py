@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spool.facts import Alert
+from spool.alert import Alert
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
-from spool.watched import ALERTS
 from tests.app.live import PHOTOS, Receiver, running
 from tests.spooling import settings_for
 
@@ -36,11 +35,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
             for number in range(5):
                 bearer = f"Bearer {token.secret}"
                 assert receiver.post_raw(image + b"%d" % number, Authorization=bearer).status == 201
-            alert = Alert("uplink_down", "x" * 200, "headgate config check", spool.now())
-            spool.site.remember(ALERTS, [
-                {"code": alert.code, "sentence": alert.sentence, "command": alert.command,
-                 "since": alert.since.isoformat()}
-            ])  # fmt: skip
+            alert = Alert("uplink_down", "", "x" * 200, spool.now(), told=True)
+            spool.site.alerts.change(lambda _alerts, _silences: ((alert,), ()), ())
             (item, *_) = spool.catalog.after(0, 1)
             with spool.hold_drain_lock("a test", 0) as lock:
                 Mover(spool, lock).set_aside(item, "arn:" + "y" * 300, spool.now())

@@ -77,7 +77,7 @@ def test_the_verdict_remarks_on_clocks_the_worst_first() -> None:
 
 
 def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
-    alert = Alert("gaps", "Images of cam-7 never arrived.", "headgate device list", NOW)
+    alert = Alert("gaps", "cam-7", "Images of cam-7 never arrived.", NOW)
     said = verdict(facts(alerts=(alert,)), PLACE)
     assert (said.level, said.sentence) == (Level.WARN, alert.sentence)
     worse = verdict(facts(alerts=(alert,), unaccounted=1), PLACE)
@@ -112,14 +112,14 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
                 0,
             ),
         ),
-        alerts=(Alert("uplink_down", "It is down.", "headgate config check", NOW),),
+        alerts=(Alert("uplink_down", "", "It is down.", NOW),),
         set_aside=Count(30, 1),
         aside=(aside, other),
         asked=(other.id,),
     )
     page = Page(client.get("/").text)
     for words in (
-        "uplink down It is down. since just now; headgate config check",
+        "uplink down It is down. since just now",
         "In: 5.0 GB, at most 500 MB/min Out: 4.0 GB, at most 400 MB/min Cap: 2.4 GB/min",
         "AccessDenied: <b>no</b> Retry",
         "asked for; the next run puts it back",
