@@ -51,13 +51,11 @@ class Uploads:
         try:
             sender = self.gate.identify(environ)
             admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
-            length = admission.framing(
-                environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
-            )
+            length = _framing(environ)
             body = self._body(environ, length)
             device = _device_before_body(environ, sender)
             with self.gate.of_device(device):
-                return self._receive(environ, sender, body, length, raw_allowed)
+                return self._receive(environ, sender, device, body, length, raw_allowed)
         except Refused:
             body = body or self._unread(environ)
             # A client that waits for 100 Continue has sent nothing: reading would make it send.
@@ -68,9 +66,7 @@ class Uploads:
     def _unread(self, environ: Environ) -> Body | None:
         """The body of a request that was refused before it; None if its length is of no use."""
         try:
-            length = admission.framing(
-                environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
-            )
+            length = _framing(environ)
         except Refused:
             return None
         return self._body({**environ, "HTTP_CONTENT_DIGEST": ""}, length)
@@ -89,7 +85,13 @@ class Uploads:
         )
 
     def _receive(
-        self, environ: Environ, sender: Sender, body: Body, length: int | None, raw_allowed: bool
+        self,
+        environ: Environ,
+        sender: Sender,
+        counted: str,
+        body: Body,
+        length: int | None,
+        raw_allowed: bool,
     ) -> Answer:
         self.gate.check_running()
         media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
@@ -104,7 +106,7 @@ class Uploads:
                     taken = self._take(
                         environ, body, incoming, reserved, boundary if multipart else ""
                     )
-                    accepted = self._accept(environ, sender, incoming, taken)
+                    accepted = self._accept(environ, sender, counted, incoming, taken)
             except DiskTrouble as trouble:
                 self.gate.latch.trip(trouble)
                 self._log.error("disk.trouble", doing=trouble.doing, reason=str(trouble))
@@ -134,7 +136,12 @@ class Uploads:
         return intake.take_raw(body, landing, str(environ.get("HTTP_CONTENT_DISPOSITION", "")))
 
     def _accept(
-        self, environ: Environ, sender: Sender, incoming: Incoming, taken: intake.Taken
+        self,
+        environ: Environ,
+        sender: Sender,
+        counted: str,
+        incoming: Incoming,
+        taken: intake.Taken,
     ) -> Accepted:
         said = fields.read(taken.form, _field_headers(environ))
         device = _device(sender, said.device)
@@ -162,8 +169,7 @@ class Uploads:
             str(environ.get("HTTP_DATE", "")), said.captured_at, self.spool.now()
         )
         # A device that is only named in the form could not be counted before.
-        known_before = _device_before_body(environ, sender)
-        with self.gate.of_device("" if known_before else device):
+        with self.gate.of_device("" if counted else device):
             try:
                 accepted = self.spool.accept(
                     incoming,
@@ -193,6 +199,12 @@ class Uploads:
         else:
             self._clocks_off.discard(device)
             self._log.info("device.clock_right", device=device)
+
+
+def _framing(environ: Environ) -> int | None:
+    return admission.framing(
+        environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
+    )
 
 
 def _device(sender: Sender, named: str) -> str:

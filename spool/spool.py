@@ -21,7 +21,7 @@ from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast
 from spool.files import FOLDERS, Files
 from spool.forecast import Outlook
 from spool.identity import Held, Turns, identities
-from spool.item import Item, Metadata, Receipt, State
+from spool.item import Count, Item, Metadata, Receipt, State, Totals
 from spool.locks import Lock
 from spool.names import EXTENSIONS, Name
 from spool.receipts import Receipts
@@ -302,14 +302,18 @@ class Spool:
             asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
             flow=watched.last_day(self.catalog, now) if latest else (),
             alerts=watched.alerts(self.site),
-            forecast=self.forecast(),
+            forecast=self._forecast(now, totals, local, free, size),
         )
 
     def forecast(self) -> Forecast:
         """When no image waits any more, and when the disk is full: what all that ask are told."""
-        now, totals = self.now(), self.catalog.totals()
         free, size, _ = self.free()
         local, _ = self.receipts.totals()
+        return self._forecast(self.now(), self.catalog.totals(), local, free, size)
+
+    def _forecast(
+        self, now: datetime, totals: Totals, local: Count, free: int, size: int
+    ) -> Forecast:
         floor = units.of_disk(self.settings["spool.keep_free"], size)
         minute = now.replace(second=0, microsecond=0)
         lately = timedelta(seconds=_INTERVALS * int(self.settings["uplink.interval"]))
