@@ -19,15 +19,11 @@ from app.latch import Latch
 from app.rates import Intake, Rates
 from app.refusals import Refused
 from app.reservations import Reservation, Reservations
-from spool import forecast
 from spool.logs import get as get_log
 from spool.spool import Spool
 from spool.units import of_disk
 
 Environ = Mapping[str, Any]
-
-_RUNS = 20
-"""The latest runs: what a forecast goes by."""
 
 
 class Gate:
@@ -103,13 +99,8 @@ class Gate:
 
     def _when_there_is_room(self, refused: Refused) -> Refused:
         """The same with the time at which runs will have made room, where that can be told."""
-        wait = forecast.wait_for_room(
-            int(refused.facts.get("missing", 0)),
-            self._spool.site.runs(_RUNS),
-            self._spool.now(),
-            int(self._spool.settings["uplink.interval"]),
-            self._chance(),
-        )
+        missing = int(refused.facts.get("missing", 0))
+        wait = self._spool.prospects.wait_for_room(self._spool.now(), missing, self._chance())
         return refused if wait is None else Refused("disk_full", **refused.facts, retry_after=wait)
 
     @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 
-from app import answers, prospects
+from app import answers
 from app.answer import Answer
 from app.credentials import may_command
 from app.curves import HEIGHT, WIDTH, curves
@@ -19,6 +19,7 @@ from app.routes import is_ref
 from app.thumbnails import Thumbnails
 from app.upload import Uploads
 from app.verdict import Place, Verdict, verdict
+from spool import foretold
 from spool.facts import DeviceFacts, Facts, Run
 from spool.settings import Settings
 from spool.spool import RETRY
@@ -141,8 +142,8 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
             refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
             curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),
             chart=(WIDTH, HEIGHT),
-            backlog=prospects.backlog(facts),
-            disk_full=prospects.disk(facts),
+            backlog=foretold.backlog(facts),
+            disk_full=foretold.disk(facts),
             devices=by_need(facts.devices, facts.at)[:DEVICES_SHOWN],
             curl=curl(settings, request.host),
             size=human_size,

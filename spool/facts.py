@@ -85,11 +85,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """When no image waits any more and when the disk is full; None: not within two weeks, or not
-    while the uplink is down. Rates are bytes of images."""
+    """When no image waits any more, and when the disk's bytes and its inodes run out; None: not
+    within two weeks, or not while nothing is sent. Rates are bytes of images a second."""
 
     empty: Estimate | None = None
     full: Estimate | None = None
+    inodes: Estimate | None = None
     received_per_second: float = 0.0
     carried_per_second: float = 0.0
 

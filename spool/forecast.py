@@ -2,7 +2,7 @@
 
 Pure, and the one place for it: the page, ``headgate status``, metrics, ``make drain`` and the
 receiver's Retry-After all ask here. The backlog is moved on minute by minute: by what comes in at
-that hour of the day, less what may go out then.
+that hour of the day, less what may go out then. Images are moved like bytes: each takes an inode.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spool.facts import Estimate, Flow, Forecast, Run
+from spool.facts import Estimate, Flow, Forecast
+from spool.item import Count
 
-_INTERVALS = 6
-"""How far back runs still say something about the next ones."""
 _BUSY_MINUTES = 3
 """So many minutes with a backlog from start to end tell what the network carries."""
 _STEP = timedelta(minutes=1)
@@ -25,6 +24,7 @@ _MINUTES_BY_ONE = 240
 _HORIZON = timedelta(days=14)
 _DOUBT_LEAST, _DOUBT_MOST = 0.02, 0.5
 _HISTORY = timedelta(hours=24)
+_WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,47 +32,69 @@ class Outlook:
     """What a forecast goes by."""
 
     now: datetime
-    waiting_bytes: int
-    room_bytes: int  # above the floor, with the copies that may be pruned
+    waiting: Count
+    room: Count  # above the floor, with the copies that may be pruned; images: inodes
     rate_at: Callable[[datetime], int]  # bytes a second that images may use at an instant
     minutes: Sequence[Flow]  # the last intervals, minute by minute, the present one left out
     hours: Sequence[Flow]  # the last days, hour by hour, the present one left out
-    uplink_down: bool = False
+    stopped: bool = False  # the uplink is down, or no run starts any more
+    measured: float | None = None  # bytes a second that a run sees go out now
 
 
 def forecast(outlook: Outlook) -> Forecast:
-    """When the backlog is gone and when the disk is full, each with how early and how late."""
-    came, doubt = _arrivals(outlook)
+    """When the backlog is gone and when bytes or inodes run out, each with how early and how
+    late."""
     carried = _carried(outlook)
-    steps = [
-        _Step(at, seconds, came(at), 0.0 if outlook.uplink_down else carried(at))
-        for at, seconds in _ahead(outlook.now)
-    ]
-
-    def at(change: float) -> tuple[datetime | None, datetime | None]:
-        return _walk(outlook, steps, 1 + change)
-
-    empty, full = at(0.0)
-    calm, _ = at(-doubt)
-    late, soon = at(doubt)
-    _, never = at(-doubt)
+    backlog, room = outlook.waiting, outlook.room
+    steps, doubt = _steps(outlook, carried, lambda count: count.bytes)
+    empty, full = _walks(outlook.now, backlog.bytes, room.bytes, steps, doubt)
+    each = _mean_size(outlook)
+    in_images, doubt = _steps(outlook, lambda at: carried(at) / each, lambda count: count.images)
+    _, inodes = _walks(outlook.now, backlog.images, room.images, in_images, doubt)
     return Forecast(
-        empty=None
-        if outlook.uplink_down or empty is None
-        else Estimate(empty, calm or empty, late),
-        full=None if full is None else Estimate(full, soon or full, never),
+        empty=None if outlook.stopped else empty,
+        full=full,
+        inodes=inodes,
         received_per_second=steps[0].came,
         carried_per_second=steps[0].carried,
     )
 
 
-def _arrivals(outlook: Outlook) -> tuple[Callable[[datetime], float], float]:
-    """Bytes a second that will come in at an instant, and the part of it that is in doubt.
+def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | None:
+    """Seconds after which so many more bytes will have gone out; None if nothing goes out now.
+
+    From 5 s to an hour, a quarter more or less by ``chance`` (0 to 1), so that all who were
+    refused at once do not come back at once.
+    """
+    carried, left, seconds = _carried(outlook), float(missing_bytes), 0.0
+    for at, step in _ahead(outlook.now):
+        gone = carried(at) * step
+        if seconds == 0 and not gone:
+            return None
+        if gone >= left or seconds >= _WAIT_MOST:
+            seconds += step * min(1.0, left / gone) if gone else step
+            break
+        left -= gone
+        seconds += step
+    return math.ceil(min(_WAIT_MOST, max(_WAIT_LEAST, seconds)) * (0.75 + chance / 2))
+
+
+def _mean_size(outlook: Outlook) -> float:
+    """Of an image that waits, or else of those that came lately; 1 B where there are none."""
+    came = sum((flow.received for flow in outlook.minutes), Count())
+    known = outlook.waiting if outlook.waiting.images else came
+    return max(1.0, known.bytes / known.images) if known.images else 1.0
+
+
+def _arrivals(
+    outlook: Outlook, measure: Callable[[Count], int]
+) -> tuple[Callable[[datetime], float], float]:
+    """What will come in a second at an instant, and the part of it that is in doubt.
 
     Lately's rate; once there is a day of history, each hour of the day has its own, scaled by how
     lately compares with that hour's.
     """
-    lately = [flow.received.bytes / (60 * flow.minutes) for flow in _filled(outlook)]
+    lately = [measure(flow.received) / (60 * flow.minutes) for flow in _filled(outlook)]
     if not lately:
         return (lambda _when: 0.0), _DOUBT_MOST
     mean = statistics.fmean(lately)
@@ -80,7 +102,7 @@ def _arrivals(outlook: Outlook) -> tuple[Callable[[datetime], float], float]:
     doubt = min(_DOUBT_MOST, max(_DOUBT_LEAST, 2 * spread))
     by_hour: dict[int, list[float]] = {}
     for flow in outlook.hours:
-        by_hour.setdefault(flow.at.hour, []).append(flow.received.bytes / (60 * flow.minutes))
+        by_hour.setdefault(flow.at.hour, []).append(measure(flow.received) / (60 * flow.minutes))
     if not outlook.hours or outlook.now - outlook.hours[0].at < _HISTORY or len(by_hour) < 24:
         return (lambda _when: mean), doubt
     usual = {hour: statistics.fmean(found) for hour, found in by_hour.items()}
@@ -106,8 +128,14 @@ def _filled(outlook: Outlook) -> list[Flow]:
 def _carried(outlook: Outlook) -> Callable[[datetime], float]:
     """Bytes of images a second that go out at an instant while there are any: what the cap allows,
     or what the network was seen to carry in minutes that began and ended with a backlog, in the
-    middle of a run: something went in the minutes before and after as well."""
-    backlog = outlook.waiting_bytes
+    middle of a run: something went in the minutes before and after as well. What a run measures
+    now counts instead."""
+    if outlook.stopped:
+        return lambda _when: 0.0
+    if outlook.measured is not None and (allowed := outlook.rate_at(outlook.now)):
+        part = min(1.0, outlook.measured / allowed)
+        return lambda when: outlook.rate_at(when) * part
+    backlog = outlook.waiting.bytes
     seen: list[float] = []
     minutes = _filled(outlook)
     for number in range(len(minutes) - 1, 0, -1):
@@ -124,7 +152,7 @@ def _carried(outlook: Outlook) -> Callable[[datetime], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """From ``at`` on for so many seconds, in bytes a second."""
+    """From ``at`` on for so many seconds, in bytes or images a second."""
 
     at: datetime
     seconds: float
@@ -142,15 +170,33 @@ def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
         at += step
 
 
+def _steps(
+    outlook: Outlook, carried: Callable[[datetime], float], measure: Callable[[Count], int]
+) -> tuple[list[_Step], float]:
+    came, doubt = _arrivals(outlook, measure)
+    return [_Step(at, s, came(at), carried(at)) for at, s in _ahead(outlook.now)], doubt
+
+
+def _walks(
+    now: datetime, backlog: float, room: float, steps: Sequence[_Step], doubt: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """When the backlog is gone, and when there is no room any more."""
+    empty, full = _walk(now, backlog, room, steps, 1.0)
+    calm, never = _walk(now, backlog, room, steps, 1 - doubt)
+    late, soon = _walk(now, backlog, room, steps, 1 + doubt)
+    return (
+        None if empty is None else Estimate(empty, calm or empty, late),
+        None if full is None else Estimate(full, soon or full, never),
+    )
+
+
 def _walk(
-    outlook: Outlook, steps: Sequence[_Step], more: float
+    now: datetime, backlog: float, room: float, steps: Sequence[_Step], more: float
 ) -> tuple[datetime | None, datetime | None]:
-    """When the backlog is gone, and when the disk is full, if ``more`` times as much comes in; each
-    None if not within the horizon."""
-    backlog = float(outlook.waiting_bytes)
-    full_at_backlog = backlog + outlook.room_bytes
-    empty_at = outlook.now if backlog <= 0 else None
-    full_at = outlook.now if outlook.room_bytes <= 0 else None
+    """The same if ``more`` times as much comes in; each None if not within the horizon."""
+    full_at_backlog = backlog + room
+    empty_at = now if backlog <= 0 else None
+    full_at = now if room <= 0 else None
     for step in steps:
         if empty_at is not None and full_at is not None:
             break
@@ -163,35 +209,3 @@ def _walk(
             full_at = step.at + timedelta(seconds=step.seconds * part)
         backlog = max(0.0, after)
     return empty_at, full_at
-
-
-def drained_per_second(runs: Sequence[Run], now: datetime, interval_seconds: int) -> float:
-    """Bytes of images that runs carried away a second, lately; 0.0 if there is nothing to go by.
-
-    Over the time since the first of these runs began, pauses between them included.
-    """
-    since = now - timedelta(seconds=_INTERVALS * interval_seconds)
-    recent = [run for run in runs if run.started_at >= since]
-    if not recent:
-        return 0.0
-    seconds = max(1.0, (now - min(run.started_at for run in recent)).total_seconds())
-    return sum(run.bytes for run in recent) / seconds
-
-
-def wait_for_room(
-    missing_bytes: int,
-    runs: Sequence[Run],
-    now: datetime,
-    interval_seconds: int,
-    chance: float,
-) -> int | None:
-    """Seconds after which so many more bytes may be free; None if nothing tells.
-
-    From 5 s to an hour, a quarter more or less by ``chance`` (0 to 1), so that all who were
-    refused at once do not come back at once.
-    """
-    rate = drained_per_second(runs, now, interval_seconds)
-    if rate <= 0:
-        return None
-    seconds = min(3600.0, max(5.0, missing_bytes / rate))
-    return math.ceil(seconds * (0.75 + chance / 2))

@@ -99,6 +99,11 @@ def _images(facts: Facts) -> Iterator[Measure]:
         "Until the disk is full; +Inf: not within two weeks.",
         _until(full, facts.at),
     )
+    yield gauge(
+        "headgate_forecast_inodes_seconds",
+        "Until the disk has no inode left; +Inf: not within two weeks.",
+        _until(None if forecast.inodes is None else forecast.inodes.at, facts.at),
+    )
 
 
 def _sending(facts: Facts) -> Iterator[Measure]:

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, flow, locks, names, place, units, watched
-from spool import forecast as forecasts
+from spool import durable, locks, names, place, units, watched
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
 from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast
 from spool.files import FOLDERS, Files
-from spool.forecast import Outlook
 from spool.identity import Held, Turns, identities
-from spool.item import Count, Item, Metadata, Receipt, State, Totals
+from spool.item import Count, Item, Metadata, Receipt, State
 from spool.locks import Lock
 from spool.names import EXTENSIONS, Name
+from spool.prospects import Prospects
 from spool.receipts import Receipts
 from spool.recover import Recovered
 from spool.settings import Settings
@@ -32,10 +31,6 @@ from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
 CHECKPOINT_SECONDS = 2.0
-_INTERVALS = 3
-"""How many of the last intervals say what comes in and goes out now."""
-
-
 RETRY = "retry"
 """The request to put an image back that is set aside, or that waits for its next attempt."""
 
@@ -78,6 +73,7 @@ class Spool:
             self.catalog.close()
             raise
         self.uplink = Uplink(settings, self.site, state, lambda: self.now())
+        self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
         self.receipts = Receipts(state / "receipts")
         kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
         self._held = Held(self.files, self.catalog, self.receipts, kept)
@@ -302,37 +298,23 @@ class Spool:
             asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
             flow=watched.last_day(self.catalog, now) if latest else (),
             alerts=watched.alerts(self.site),
-            forecast=self._forecast(now, totals, local, free, size),
+            forecast=self.prospects.forecast(
+                now, totals.waiting + totals.sending, self._room(local)
+            ),
         )
 
-    def forecast(self) -> Forecast:
-        """When no image waits any more, and when the disk is full: what all that ask are told."""
-        free, size, _ = self.free()
+    def forecast(self, measured: float | None = None) -> Forecast:
+        """When no image waits any more, and when the disk is full: what all that ask are told.
+        ``measured``: bytes a second that the run that asks sees go out."""
+        totals = self.catalog.totals()
         local, _ = self.receipts.totals()
-        return self._forecast(self.now(), self.catalog.totals(), local, free, size)
+        backlog = totals.waiting + totals.sending
+        return self.prospects.forecast(self.now(), backlog, self._room(local), measured)
 
-    def _forecast(
-        self, now: datetime, totals: Totals, local: Count, free: int, size: int
-    ) -> Forecast:
-        floor = units.of_disk(self.settings["spool.keep_free"], size)
-        minute = now.replace(second=0, microsecond=0)
-        lately = timedelta(seconds=_INTERVALS * int(self.settings["uplink.interval"]))
-        ended = next((run for run in self.site.runs(2) if run.ended_at is not None), None)
-        return forecasts.forecast(
-            Outlook(
-                now=now,
-                waiting_bytes=totals.waiting.bytes + totals.sending.bytes,
-                room_bytes=free - floor + local.bytes,  # copies go before anything is refused
-                rate_at=self.uplink.rates(),
-                minutes=[one for one in self.catalog.flow(minute - lately, 1) if one.at < minute],
-                hours=[
-                    one
-                    for one in self.catalog.flow(now - flow.KEEP, 60)
-                    if one.at < minute.replace(minute=0)
-                ],
-                uplink_down=ended is not None and ended.outcome == "uplink down",
-            )
-        )
+    def _room(self, local: Count) -> Count:
+        """Bytes and files that still fit; copies go before anything is refused."""
+        free, size, inodes = self.free()
+        return Count(inodes, free - units.of_disk(self.settings["spool.keep_free"], size)) + local
 
 
 def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:

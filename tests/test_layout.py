@@ -48,7 +48,7 @@ PURE = {
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
     "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
     "app/ends.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
-    "app/refusals.py", "app/verdict.py", "app/curves.py", "app/prospects.py", "spool/forecast.py",
+    "app/refusals.py", "app/verdict.py", "app/curves.py", "spool/foretold.py", "spool/forecast.py",
     "spool/allowance.py", "spool/timetable.py",
     "uploader/cron/line.py", "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
     "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",

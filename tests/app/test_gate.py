@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import threading
 import time
@@ -266,7 +267,12 @@ def test_two_are_never_promised_the_same_bytes() -> None:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, Clock(), spool__keep_free="100%", uplink__interval="5min")
+    disk = os.statvfs(tmp_path)
+    missing = (disk.f_blocks - disk.f_bavail) * disk.f_frsize
+    link = f"{missing // 100}B/s"  # about a hundred seconds for all that is used
+    opened = open_spool(
+        tmp_path, Clock(), spool__keep_free="100%", uplink__link=link, uplink__share="100%"
+    )
     yield opened
     opened.close()
 
@@ -276,14 +282,13 @@ def test_no_room_says_when_runs_will_have_made_some(spool: Spool) -> None:
     why = refused(lambda: gate.check_open(1000))
     assert why is not None
     assert (why.refusal.code, why.retry_after) == ("disk_full", 30)  # no run: nothing to go by
-    began = spool.now()
-    missing = int(why.facts["missing"])
-    spool.site.save_run(Run("r1", began, bytes=missing))
     assert isinstance(spool.now, Clock)
-    spool.now.advance(seconds=100)
+    spool.site.save_run(Run("r1", spool.now.at, ended_at=spool.now.at, outcome="done"))
     why = refused(lambda: gate.check_open(1000))
     assert why is not None
-    assert 99 <= (why.retry_after or 0) <= 102
+    seconds = int(why.facts["missing"]) / spool.cap().for_images
+    assert 10 < seconds < 3600
+    assert why.retry_after == math.ceil(seconds)
     assert gate.reservations.size == 0
 
 

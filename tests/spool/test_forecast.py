@@ -1,4 +1,4 @@
-"""When there will be room, by what runs did lately."""
+"""What will be, on simulated sites of which everything is known."""
 
 from __future__ import annotations
 
@@ -6,46 +6,16 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spool.facts import Flow, Run
-from spool.forecast import Outlook, drained_per_second, forecast, wait_for_room
+from spool.forecast import Outlook, forecast, wait_for_room
 from spool.item import Count
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
-
-
-def run(minutes_ago: float, size: int) -> Run:
-    return Run(f"{minutes_ago}", NOW - timedelta(minutes=minutes_ago), bytes=size)
-
-
-def test_pauses_between_runs_count() -> None:
-    assert drained_per_second([run(5, 3000), run(10, 3000)], NOW, 300) == 10.0
-
-
-def test_what_was_long_ago_says_nothing() -> None:
-    assert drained_per_second([run(31, 10**9)], NOW, 300) == 0.0
-    assert drained_per_second([], NOW, 300) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("missing", "chance", "expected"),
-    [
-        (1000, 0.5, 100),
-        (1000, 0.0, 75),
-        (1000, 1.0, 125),
-        (0, 0.5, 5),  # soon, and not at once
-        (10**9, 0.5, 3600),  # nobody waits for days on a guess
-    ],
-)
-def test_the_wait_is_bounded_and_spread(missing: int, chance: float, expected: int) -> None:
-    assert wait_for_room(missing, [run(10, 6000)], NOW, 300, chance) == expected
-
-
-def test_nothing_to_go_by() -> None:
-    assert wait_for_room(1000, [run(10, 0)], NOW, 300, 0.5) is None
 
 
 # -- empty and full, on simulated sites
@@ -65,7 +35,9 @@ class World:
         carries: Callable[[datetime], float],
         waiting: float = 0.0,
         cap: Callable[[datetime], int] = lambda _at: 40 * MB,
+        size: int = MB // 4,
     ) -> None:
+        self.size = size
         self.came, self.carries, self.cap = came, carries, cap
         self.now, self.waiting = NOW, waiting
         self.flows: list[Flow] = []
@@ -75,7 +47,7 @@ class World:
         goes = min(self.waiting + came, min(self.carries(self.now), self.cap(self.now)) * 60)
         self.waiting += came - goes
         if came or goes:
-            counts = (Count(1, round(came)), Count(1, round(goes)))
+            counts = [Count(round(size / self.size), round(size)) for size in (came, goes)]
             self.flows.append(Flow(self.now, 1, *counts, round(goes)))
         self.now += MINUTE
 
@@ -85,14 +57,16 @@ class World:
             self.minute()
         return self
 
-    def outlook(self, *, room: int = 10**15, down: bool = False) -> Outlook:
+    def outlook(
+        self, *, room: int = 10**15, inodes: int = 10**9, down: bool = False, **more: Any
+    ) -> Outlook:
         hours: dict[datetime, list[Flow]] = {}
         for flow in self.flows:
             hours.setdefault(flow.at.replace(minute=0), []).append(flow)
         return Outlook(
             now=self.now,
-            waiting_bytes=round(self.waiting),
-            room_bytes=room,
+            waiting=Count(round(self.waiting / self.size), round(self.waiting)),
+            room=Count(inodes, room),
             rate_at=self.cap,
             minutes=[flow for flow in self.flows if flow.at >= self.now - 15 * MINUTE],
             hours=[
@@ -100,7 +74,8 @@ class World:
                      sum((f.uploaded for f in inner), Count()), 0)
                 for at, inner in hours.items()
             ],
-            uplink_down=down,
+            stopped=down,
+            **more,
         )  # fmt: skip
 
     def empty_at(self) -> datetime:
@@ -209,12 +184,96 @@ def test_a_timetable_counts_hour_by_hour() -> None:
 
 
 def test_nothing_to_go_by_is_no_reason_to_fail() -> None:
-    quiet = Outlook(NOW, 100 * MB, 10**12, lambda _at: 10 * MB, (), ())
+    quiet = Outlook(NOW, Count(100, 100 * MB), Count(10**9, 10**12), lambda _at: 10 * MB, (), ())
     found = forecast(quiet)
     assert found.empty is not None
     assert found.empty.at == NOW + timedelta(seconds=10)
-    paused = Outlook(NOW, 100 * MB, 10**12, lambda _at: 0, (), ())
+    paused = Outlook(NOW, Count(100, 100 * MB), Count(10**9, 10**12), lambda _at: 0, (), ())
     assert forecast(paused).empty is None
+
+
+def test_inodes_run_out_by_the_images_that_come_whatever_their_size() -> None:
+    """10 a second of 1 kB come and none goes: 36,000 inodes are an hour."""
+    world = World(constant(0.01), constant(0), waiting=0, size=1000)
+    world.run(minutes=15)
+    found = forecast(world.outlook(inodes=36_000, down=True))
+    assert found.full is None
+    assert found.inodes is not None
+    assert (found.inodes.at - world.now).total_seconds() == pytest.approx(3600, rel=0.01)
+    sent = World(constant(0.01), constant(1), waiting=0, size=1000).run(minutes=15)
+    assert forecast(sent.outlook(inodes=36_000)).inodes is None  # they go as fast as they come
+
+
+def test_what_a_run_measures_counts_instead_of_what_was() -> None:
+    """The timetable still holds: half of what may go now, and half of what may go later."""
+
+    def cap(at: datetime) -> int:
+        return 10 * MB if at.hour < 17 else 40 * MB
+
+    world = World(constant(0), constant(1000), waiting=34_000 * MB, cap=cap)
+    found = forecast(world.outlook(measured=5.0 * MB))
+    hour = NOW.replace(hour=17, minute=0)
+    left = 34_000 * MB - (hour - NOW).total_seconds() * 5 * MB
+    assert found.empty is not None
+    expected = hour + timedelta(seconds=left / (20 * MB))
+    assert abs((found.empty.at - expected).total_seconds()) < 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "chance", "expected"),
+    [
+        (4000 * MB, 0.5, 100),
+        (4000 * MB, 0.0, 75),
+        (4000 * MB, 1.0, 125),
+        (0, 0.5, 5),  # soon, and not at once
+        (10**18, 0.5, 3600),  # nobody waits for days on a guess
+    ],
+)
+def test_the_wait_for_room_is_bounded_and_spread(
+    missing: int, chance: float, expected: int
+) -> None:
+    assert wait_for_room(World(constant(1), constant(100)).outlook(), missing, chance) == expected
+
+
+def test_a_wait_for_room_that_nobody_knows() -> None:
+    world = World(constant(1), constant(100))
+    assert wait_for_room(world.outlook(down=True), 1000, 0.5) is None
+    paused = World(constant(1), constant(100), cap=lambda at: 0 if at.hour < 17 else 40 * MB)
+    assert wait_for_room(paused.outlook(), 1000, 0.5) is None
+
+
+def test_a_pause_on_the_way_is_waited_for() -> None:
+    """Ten minutes at 1 MB/s, then a pause of half an hour."""
+
+    def cap(at: datetime) -> int:
+        return 0 if timedelta(minutes=10) <= at - NOW < timedelta(minutes=40) else MB
+
+    world = World(constant(1), constant(100), cap=cap)
+    assert wait_for_room(world.outlook(), 660 * MB, 0.5) == 41 * 60
+
+
+def test_where_no_run_starts_any_more_nothing_is_promised(tmp_path: Path) -> None:
+    clock = Clock()
+    spool = open_spool(tmp_path, clock, uplink__link="1kB/s", uplink__share="100%")
+    try:
+        put(spool, b"1" * 1000)
+        assert spool.forecast().empty is not None  # a new site: its first run is to come
+        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is None
+        spool.site.save_run(Run("one", clock.at, ended_at=clock.at, outcome="done", exit_code=0))
+        clock.advance(minutes=10, seconds=50)
+        assert spool.forecast().empty is not None
+        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is not None
+        clock.advance(seconds=20)
+        assert spool.forecast().empty is None
+        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is None
+        spool.site.save_run(Run("two", clock.at, ended_at=clock.at, outcome="uplink down"))
+        assert spool.forecast().empty is None
+        spool.site.save_run(Run("three", clock.at + timedelta(seconds=1)))
+        clock.advance(hours=2)  # a long run, and it sends
+        assert spool.forecast().empty is None
+        assert spool.forecast(measured=10.0).empty is not None
+    finally:
+        spool.close()
 
 
 def test_a_spool_forecasts_by_its_own_flow(tmp_path: Path) -> None:

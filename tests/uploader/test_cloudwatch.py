@@ -236,7 +236,7 @@ def test_without_the_setting_nothing_is_kept(tmp_path: Path) -> None:
 def test_the_numbers_of_an_empty_site_are_numbers() -> None:
     from tests.uploader.test_alert_rules import facts  # the facts of an ordinary day
 
-    empty = facts(received=Count(0, 0), oldest_waiting_at=None, disk_bytes=0, free_bytes=0)
+    empty = facts(received=Count(0, 0), oldest_due_at=None, disk_bytes=0, free_bytes=0)
     said = numbers.numbers(empty, Run("run", AT))
     assert set(said) == {number.name for number in numbers.NUMBERS}
     assert all(isinstance(value, float) for value in said.values())

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spool import ledger
+from spool.item import Count
 from spool.ledger import Ledger
 from spool.spool import Spool
 from tests.spooling import open_spool, put
@@ -23,26 +24,27 @@ MIDWAY = Progress(images=1200, bytes=300_000_000)
 
 
 def test_it_says_what_went_what_is_left_how_fast_and_how_long() -> None:
-    text = line(MIDWAY, 2400, 600_000_000, 20_000_000, 40_000_000, 200)
+    text = line(MIDWAY, Count(2400, 600_000_000), 20_000_000, 40_000_000, 31.0, 200)
     assert "1200 uploaded, 2400 wait" in text
     assert "300 MB of 900 MB" in text
     assert "20.0 MB/s of 40.0 MB/s" in text
-    assert "empty in 30 s" in text
+    assert "empty in 31 s" in text
     assert "[#######             ]" in text
     assert "set aside" not in text
 
 
 def test_it_says_when_images_were_set_aside() -> None:
     progress = Progress(images=1, bytes=10, set_aside=3)
-    assert "3 set aside" in line(progress, 1, 10, 5, 10, 200)
+    assert "3 set aside" in line(progress, Count(1, 10), 5, 10, 2.0, 200)
 
 
 def test_it_promises_no_end_while_nothing_moves() -> None:
-    assert "nothing is moving" in line(MIDWAY, 5, 1000, 0.0, 40_000_000, 200)
+    assert "nothing is moving" in line(MIDWAY, Count(5, 1000), 0.0, 40_000_000, 9.0, 200)
+    assert "more comes in than goes out" in line(MIDWAY, Count(5, 1000), 9.0, 40, None, 200)
 
 
 def test_it_says_when_nothing_waits() -> None:
-    text = line(Progress(), 0, 0, 0.0, 40_000_000, 200)
+    text = line(Progress(), Count(), 0.0, 40_000_000, None, 200)
     assert "empty" in text and f"[{'#' * 20}]" in text
 
 
@@ -58,12 +60,19 @@ def test_it_says_when_nothing_waits() -> None:
     st.integers(0, 10**13),
     st.floats(0, 10**10),
     st.integers(0, 10**10),
+    st.none() | st.floats(-10, 10**9),
     st.integers(1, 250),
 )
 def test_it_fits_on_one_line_of_any_width(
-    progress: Progress, images: int, size: int, rate: float, cap: int, width: int
+    progress: Progress,
+    images: int,
+    size: int,
+    rate: float,
+    cap: int,
+    seconds: float | None,
+    width: int,
 ) -> None:
-    text = line(progress, images, size, rate, cap, width)
+    text = line(progress, Count(images, size), rate, cap, seconds, width)
     assert 0 < len(text) <= width and text.isprintable()
     if width >= 140:
         bar = re.search(r"\[(#*) *\]", text)
@@ -128,6 +137,19 @@ def test_elsewhere_than_on_a_terminal_it_says_a_line_every_ten_seconds(
     assert "500 B/s of 1.0 MB/s" in lines[0]  # over the last ten seconds
     assert "0 B/s" in lines[2] and "nothing is moving" in lines[2]
     assert "\r" not in out.getvalue() and "\x1b" not in out.getvalue()
+
+
+def test_the_time_to_empty_is_the_forecast_that_all_are_told(spool: Spool, pacer: Pacer) -> None:
+    """Of 3 kB, 500 B/s: less what comes in, of which the page and the metrics know as well."""
+    out, watch = io.StringIO(), Stopwatch()
+    watcher = Watcher(spool, pacer, out, watch)
+    watch.at += 10
+    leaves(pacer, 5000)
+    watcher(Progress(images=1))
+    empty = spool.forecast(measured=500.0).empty
+    assert empty is not None
+    seconds = (empty.at - spool.now()).total_seconds()
+    assert re.search(rf"empty in ({round(seconds)}|{round(seconds) + 1}) s", out.getvalue())
 
 
 def test_on_a_terminal_it_rewrites_one_line_and_clears_it(spool: Spool, pacer: Pacer) -> None:

@@ -163,7 +163,7 @@ def _no_run(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]
 
 def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     """Older than three intervals, and the backlog does not shrink either."""
-    oldest = signs.facts.oldest_waiting_at
+    oldest = signs.facts.oldest_due_at  # one that waits for its next attempt is not late
     if oldest is None or not signs.facts.budget.rate:
         return
     age = (signs.now - oldest).total_seconds()
@@ -173,7 +173,7 @@ def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, 
         waiting = signs.facts.waiting
         yield (
             "",
-            f"The oldest image has waited for {human_duration(age)}, and the backlog of "
+            f"The oldest image could have gone {human_duration(age)} ago, and the backlog of "
             f"{_images(waiting)} does not shrink.",
         )
 
@@ -242,16 +242,16 @@ def _disk_soon(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, st
 
 
 def _inodes(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    """Fewer than what came in the last hour would use in half a day."""
-    since = signs.now - timedelta(hours=1)
-    hour = sum(flow.received.images for flow in signs.minutes if flow.at >= since)
+    free, soon = signs.facts.free_inodes, signs.facts.forecast.inodes
     hours = _FORECAST_HOURS[1 if before else 0]
-    if signs.facts.free_inodes < max(_INODES[1 if before else 0], hour * hours):
-        yield (
-            "",
-            f"The disk has {signs.facts.free_inodes} inodes left; each image takes one, and "
-            "without one uploads are refused.",
-        )
+    if soon is not None and soon.at - signs.now < timedelta(hours=hours):
+        left = human_duration(max(0.0, (soon.at - signs.now).total_seconds()))
+        pace = f"and at this pace the last is gone in {left}"
+    elif free < _INODES[1 if before else 0]:
+        pace = "and each image takes one"
+    else:
+        return
+    yield "", f"The disk has {free} inodes left, {pace}; without one uploads are refused."
 
 
 def _disk_refuses(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ _PANELS: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("Runs", ("Heartbeat", "RunErrors"), "Sum"),
     ("Waiting images", ("WaitingImages",), "Maximum"),
     ("Waiting bytes", ("WaitingBytes",), "Maximum"),
-    ("The oldest has waited", ("OldestWaiting",), "Maximum"),
+    ("The oldest could have gone", ("OldestDue",), "Maximum"),
     ("Bytes that left", ("SentBytes",), "Sum"),
     ("Images uploaded", ("UploadedImages",), "Sum"),
     ("Free disk", ("DiskFreePercent",), "Minimum"),
@@ -93,7 +93,7 @@ def alarms(plan: Plan) -> list[dict[str, Any]]:
     return [
         alarm("heartbeat", "Heartbeat", "Sum", below, 1,
               "No run for two intervals: headgate cron install", periods=2, missing="breaching"),
-        alarm("oldest", "OldestWaiting", "Maximum", above, late,
+        alarm("oldest", "OldestDue", "Maximum", above, late,
               "Images wait too long: headgate status", periods=3),
         alarm("disk", "DiskFreePercent", "Minimum", below, round(1.5 * plan.keep_free_percent, 2),
               "The disk is nearly full: headgate limit", periods=2),

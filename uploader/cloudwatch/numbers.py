@@ -23,9 +23,9 @@ class Number:
 
 
 def _oldest(facts: Facts, _run: Run) -> float:
-    if facts.oldest_waiting_at is None:
+    if facts.oldest_due_at is None:
         return 0.0
-    return max(0.0, (facts.at - facts.oldest_waiting_at).total_seconds())
+    return max(0.0, (facts.at - facts.oldest_due_at).total_seconds())
 
 
 def _seconds(_facts: Facts, run: Run) -> float:
@@ -43,7 +43,7 @@ NUMBERS: Sequence[Number] = (
     Number("ReceivedImages", "Count", lambda f, _r: f.received.images, "images received so far"),
     Number("WaitingImages", "Count", lambda f, _r: f.waiting.images, "images that wait"),
     Number("WaitingBytes", "Bytes", lambda f, _r: f.waiting.bytes, "bytes that wait"),
-    Number("OldestWaiting", "Seconds", _oldest, "how long the oldest image has waited"),
+    Number("OldestDue", "Seconds", _oldest, "how long the oldest image could have gone"),
     Number("SetAsideImages", "Count", lambda f, _r: f.set_aside.images,
            "images that need a person"),
     Number("UnaccountedImages", "Count", lambda f, _r: abs(f.unaccounted), "0, or an alarm"),

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import click
 
-from spool.facts import Estimate, Facts
+from spool import foretold
+from spool.facts import Facts
 from spool.item import Count
 from spool.units import human_duration, human_size
 from uploader.cli import Context, print_json
@@ -39,25 +40,6 @@ def _count(count: Count) -> str:
     return f"{count.images} images ({human_size(count.bytes)})"
 
 
-def _empty(facts: Facts) -> str:
-    found = facts.forecast.empty
-    if not (facts.waiting + facts.sending).images:
-        return "no image waits"
-    if found is None:
-        return "the backlog is not gone within two weeks"
-    return f"the backlog is gone {_at(found)}"
-
-
-def _full(facts: Facts) -> str:
-    found = facts.forecast.full
-    return f"the disk is full {_at(found)}" if found else "the disk is not full within two weeks"
-
-
-def _at(found: Estimate) -> str:
-    latest = f"{found.latest:%d %b %H:%M}" if found.latest else "never"
-    return f"at {found.at:%d %b %H:%M} UTC ({found.earliest:%d %b %H:%M} to {latest})"
-
-
 def _lines(facts: Facts) -> list[str]:
     oldest = ""
     if facts.oldest_waiting_at is not None:
@@ -86,7 +68,10 @@ def _lines(facts: Facts) -> list[str]:
         )
     if budget.limit_until is not None:
         lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
-    lines.append(f"forecast   {_empty(facts)}; {_full(facts)}")
+    if backlog := foretold.backlog(facts):
+        lines.append(f"backlog    {backlog}")
+    if disk := foretold.disk(facts):
+        lines.append(f"disk       {disk}")
     if facts.runs:
         run = facts.runs[0]
         ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"

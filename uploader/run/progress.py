@@ -7,8 +7,10 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import TextIO
 
+from spool.item import Count
 from spool.spool import Spool
 from spool.units import human_duration, human_size
 from uploader.run.drain import Progress
@@ -16,23 +18,27 @@ from uploader.run.pacer import Pacer
 
 _WINDOW_SECONDS = 10.0
 _QUIET_SECONDS = 10.0
+_FORECAST_SECONDS = 5.0
 _BAR = 20
 
 
 def line(
-    progress: Progress, waiting_images: int, waiting_bytes: int, rate: float, cap: int, width: int
+    progress: Progress, waiting: Count, rate: float, cap: int, seconds: float | None, width: int
 ) -> str:
-    """What is shown: images, bytes, rate against the cap, time to empty. Pure."""
-    total = progress.bytes + waiting_bytes
+    """What is shown: images, bytes, rate against the cap, ``seconds`` until it is empty (None: not
+    at this rate). Pure."""
+    total = progress.bytes + waiting.bytes
     done = progress.bytes / total if total else 1.0
-    if not waiting_images:
+    if not waiting.images:
         left = "empty"
     elif rate < 1:
         left = "nothing is moving"
+    elif seconds is None:
+        left = "more comes in than goes out"
     else:
-        left = f"empty in {human_duration(waiting_bytes / rate)}"
+        left = f"empty in {human_duration(max(0.0, seconds))}"
     parts = [
-        f"{progress.images} uploaded, {waiting_images} wait",
+        f"{progress.images} uploaded, {waiting.images} wait",
         f"{human_size(progress.bytes)} of {human_size(total)}",
         f"{human_size(rate)}/s of {human_size(cap)}/s",
         left,
@@ -62,6 +68,8 @@ class Watcher:
         self._monotonic = monotonic
         self._seen: deque[tuple[float, int]] = deque([(monotonic(), 0)])
         self._said = monotonic()
+        self._foreseen = monotonic() - _FORECAST_SECONDS
+        self._empty: datetime | None = None
 
     def __call__(self, progress: Progress) -> None:
         now = self._monotonic()
@@ -76,7 +84,12 @@ class Watcher:
         totals = self._spool.catalog.totals()
         left = totals.waiting + totals.sending
         width = shutil.get_terminal_size().columns if self._live else 120
-        text = line(progress, left.images, left.bytes, rate, self._pacer.rate, width)
+        if now - self._foreseen >= _FORECAST_SECONDS:
+            self._foreseen = now
+            empty = self._spool.forecast(rate).empty
+            self._empty = None if empty is None else empty.at
+        seconds = None if self._empty is None else (self._empty - self._spool.now()).total_seconds()
+        text = line(progress, left, rate, self._pacer.rate, seconds, width)
         self._out.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
         self._out.flush()
 

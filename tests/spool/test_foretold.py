@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from app.prospects import backlog, disk
 from spool.facts import Estimate, Forecast
+from spool.foretold import backlog, disk
 from spool.item import Count
 from tests.app.test_page import NONE, NOW, facts
 
@@ -54,3 +54,7 @@ def test_the_disk_says_when_and_how_sure() -> None:
     assert disk(facts(forecast=Forecast(carried_per_second=1.0))).startswith("At this rate it is")
     said = disk(facts(forecast=Forecast(full=estimate(5, 4, None))))
     assert said.startswith("Full in about 5 h, at 21:04 UTC; 20:04 UTC at the earliest")
+    both = Forecast(full=estimate(5, 4, None), inodes=estimate(2, 2, 2))
+    assert disk(facts(forecast=both)).startswith("Out of inodes in about 2 h, at 18:04 UTC; each")
+    later = Forecast(full=estimate(1, 1, 1), inodes=estimate(2, 2, 2))
+    assert disk(facts(forecast=later)).startswith("Full in about 1 h")

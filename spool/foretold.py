@@ -26,8 +26,11 @@ def backlog(facts: Facts) -> str:
 
 def disk(facts: Facts) -> str:
     """When the disk is full; "" where there is nothing to go by."""
-    if facts.forecast.full is not None:
-        return f"Full {_when(facts.forecast.full, facts.at)}."
+    full, inodes = facts.forecast.full, facts.forecast.inodes
+    if inodes is not None and (full is None or inodes.at < full.at):
+        return f"Out of inodes {_when(inodes, facts.at)}; each image takes one."
+    if full is not None:
+        return f"Full {_when(full, facts.at)}."
     return "At this rate it is not full within two weeks." if _known(facts) else ""
 
 

@@ -1,0 +1,84 @@
+"""What a forecast goes by, read from the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from spool import flow, forecast
+from spool.catalog import Catalog
+from spool.facts import Flow, Forecast, Run
+from spool.forecast import Outlook
+from spool.item import Count
+from spool.settings import Settings
+from spool.site import Site
+from spool.uplink import Uplink
+
+_INTERVALS = 3
+"""How many of the last intervals say what comes in and goes out now."""
+_OVERDUE_INTERVALS = 2
+_START = timedelta(minutes=1)
+"""What cron and a run's own start may take."""
+
+
+class Prospects:
+    """One a spool; all who ask are told the same."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, site: Site, uplink: Uplink) -> None:
+        self._interval = timedelta(seconds=int(settings["uplink.interval"]))
+        self._catalog, self._site, self._uplink = catalog, site, uplink
+
+    def forecast(
+        self, now: datetime, backlog: Count, room: Count, measured: float | None = None
+    ) -> Forecast:
+        """``room``: bytes and files above what is kept free, copies that may go included;
+        ``measured``: bytes a second that the run that asks sees go out."""
+        hours = self._catalog.flow(now - flow.KEEP, 60)
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        ended = [one for one in hours if one.at < hour]
+        return forecast.forecast(self._outlook(now, backlog, room, ended, measured))
+
+    def wait_for_room(self, now: datetime, missing_bytes: int, chance: float) -> int | None:
+        """Seconds after which so many bytes will have gone out; None if nothing tells: before the
+        first run, or while nothing goes out."""
+        if not self._site.runs(1):
+            return None
+        backlog = self._catalog.totals().waiting
+        return forecast.wait_for_room(
+            self._outlook(now, backlog, Count(), (), None), missing_bytes, chance
+        )
+
+    def _outlook(
+        self,
+        now: datetime,
+        backlog: Count,
+        room: Count,
+        hours: Sequence[Flow],
+        measured: float | None,
+    ) -> Outlook:
+        minute = now.replace(second=0, microsecond=0)
+        minutes = self._catalog.flow(minute - _INTERVALS * self._interval, 1)
+        return Outlook(
+            now=now,
+            waiting=backlog,
+            room=room,
+            rate_at=self._uplink.rates(),
+            minutes=[one for one in minutes if one.at < minute],
+            hours=hours,
+            stopped=measured is None and self._stopped(self._site.runs(2), now),
+            measured=measured,
+        )
+
+    def _stopped(self, runs: Sequence[Run], now: datetime) -> bool:
+        """Whether the uplink was down for the last run that ended, or the next one is overdue. One
+        under way is at work, unless nothing was heard of it for as long."""
+        ended = next((run for run in runs if run.ended_at is not None), None)
+        if ended is not None and ended.outcome == "uplink down":
+            return True
+        heard = max((run.ended_at or run.started_at for run in runs), default=None)
+        late = heard is not None and now - heard > _OVERDUE_INTERVALS * self._interval + _START
+        return late and not (runs and runs[0].ended_at is None and self._goes_out(now))
+
+    def _goes_out(self, now: datetime) -> bool:
+        since = now - self._interval
+        return any(one.sent_bytes for one in self._catalog.flow(since, 1))
