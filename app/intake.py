@@ -92,23 +92,25 @@ class _Image:
             raise DiskTrouble(error, "reading an image back") from error
 
 
-def take_raw(body: Body, landing: Landing, disposition: str) -> Taken:
+def take_raw(body: Body, landing: Landing, disposition: str, taken: Taken) -> None:
     """The body is the image."""
     image = _Image(landing)
+    taken.file_name = file_name(disposition)
     while piece := body.read():
         image.write(piece)
-    return Taken(image.finish(), file_name(disposition))
+    taken.media_type = image.finish()
 
 
-def take_form(body: Body, landing: Landing, boundary: str, field_name: str) -> Taken:
-    """One image in the field ``field_name``, among text fields of which we need not know all."""
+def take_form(body: Body, landing: Landing, boundary: str, field_name: str, taken: Taken) -> None:
+    """One image in the field ``field_name``, among text fields of which we need not know all. Of a
+    form that is refused ``taken`` holds what came before that."""
     parser = PushMultipartParser(
         boundary.encode("latin-1"),
         max_header_count=PART_HEADERS_MAX,
         max_segment_count=PARTS_MAX,
         header_charset="latin-1",  # any byte; file names are decoded by their own rules
     )
-    form = _Form(landing, field_name)
+    form = _Form(landing, field_name, taken)
     try:
         while piece := body.read():
             for event in parser.parse(piece):
@@ -123,13 +125,13 @@ def take_form(body: Body, landing: Landing, boundary: str, field_name: str) -> T
         raise Refused("form_too_large", parts=PARTS_MAX, field_bytes=FIELD_BYTES_MAX) from error
     except MultipartError as error:
         raise Refused("bad_multipart", reason=str(error.args[0])) from error
-    return form.finish()
+    form.finish()
 
 
 class _Form:
     """The parts as they come."""
 
-    def __init__(self, landing: Landing, field_name: str) -> None:
+    def __init__(self, landing: Landing, field_name: str, taken: Taken) -> None:
         self._landing = landing
         self._field = field_name
         self._image: _Image | None = None
@@ -138,7 +140,7 @@ class _Form:
         self._text = b""
         self._field_bytes = 0
         self._came: list[str] = []
-        self._taken = Taken()
+        self._taken = taken
 
     def begin_part(self, part: MultipartSegment) -> None:
         self._name = (part.name or "").encode("latin-1", "replace").decode("utf-8", "replace")
@@ -176,9 +178,8 @@ class _Form:
         if self._taken.form.setdefault(self._name, text) != text:
             raise Refused("bad_field", reason=f"The field {self._name[:64]} came twice.")
 
-    def finish(self) -> Taken:
+    def finish(self) -> None:
         if self._image is None:
             came = ", ".join(name for name in self._came if name) or "no named field"
             raise Refused("no_image", field=self._field, came=came)
         self._taken.media_type = self._image.finish()
-        return self._taken

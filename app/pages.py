@@ -87,13 +87,14 @@ def _ago(now: datetime) -> Callable[[datetime], str]:
 
 
 def by_need(devices: tuple[DeviceFacts, ...], now: datetime) -> list[DeviceFacts]:
-    """Those first that somebody has to look at: silent, never seen, with gaps; then by name."""
+    """Those first that somebody has to look at: silent, never seen, with gaps or images that are of
+    no use; then by name."""
     return sorted(
         devices,
         key=lambda one: (
             not one.is_silent(now),
             one.last_at is not None,
-            not one.missing,
+            not one.missing and not one.unusable.lately,
             one.device,
         ),
     )

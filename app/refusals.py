@@ -22,6 +22,7 @@ class Refusal:
     title: str
     sentence: str
     retry_seconds: int | None = None
+    of_image: bool = False  # the image itself is to blame, so it counts against its device
 
     @property
     def retry(self) -> bool:
@@ -80,7 +81,11 @@ _ROWS = (
         "Send one image a request; nothing of this one was stored.",
     ),
     Refusal(
-        "empty_image", 400, "The image is empty", "The image has no bytes; nothing was stored."
+        "empty_image",
+        400,
+        "The image is empty",
+        "The image has no bytes; nothing was stored.",
+        of_image=True,
     ),
     Refusal(
         "bad_field",
@@ -177,6 +182,7 @@ _ROWS = (
         413,
         "The image is too large",
         "An image may have {limit} bytes here (receiver.max_image); this one has more.",
+        of_image=True,
     ),
     Refusal(
         "content_encoding",
@@ -195,6 +201,7 @@ _ROWS = (
         415,
         "This is not an image that is taken",
         "The content is none of {types}, whatever its name says; nothing was stored.",
+        of_image=True,
     ),
     Refusal(
         "truncated_image",
@@ -203,6 +210,7 @@ _ROWS = (
         "The bytes begin like {type} but their end is missing; nothing was stored. "
         "Send the whole file.",
         0,
+        of_image=True,
     ),
     Refusal(
         "digest_mismatch",
@@ -211,6 +219,7 @@ _ROWS = (
         "Their {algorithm} is {found}, and {promised} was promised: they changed on the way. "
         "Nothing was stored; send the image again.",
         0,
+        of_image=True,
     ),
     Refusal(
         "too_many_pixels",
@@ -218,6 +227,7 @@ _ROWS = (
         "The image declares too many pixels",
         "It declares {pixels} pixels, and {limit} are taken here (receiver.max_pixels); nothing "
         "was stored.",
+        of_image=True,
     ),
     Refusal(
         "too_many_requests",

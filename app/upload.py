@@ -13,7 +13,7 @@ from app.body import Body
 from app.credentials import Sender
 from app.digests import ContentDigest
 from app.gate import Environ, Gate
-from app.intake import Landing
+from app.intake import Landing, Taken
 from app.refusals import Refused
 from app.reservations import Reservation
 from app.stalls import Stalls
@@ -48,6 +48,7 @@ class Uploads:
     def receive(self, environ: Environ, raw_allowed: bool) -> Answer:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
         body: Body | None = None
+        device, taken = "", Taken()
         try:
             sender = self.gate.identify(environ)
             admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
@@ -55,8 +56,10 @@ class Uploads:
             body = self._body(environ, length)
             device = _device_before_body(environ, sender)
             with self.gate.of_device(device):
-                return self._receive(environ, sender, device, body, length, raw_allowed)
-        except Refused:
+                return self._receive(environ, sender, device, body, length, raw_allowed, taken)
+        except Refused as refused:
+            if refused.refusal.of_image:
+                self._note_unusable(environ, sender, device or taken.form.get("device", ""))
             body = body or self._unread(environ)
             # A client that waits for 100 Continue has sent nothing: reading would make it send.
             if body is not None and (body.received or "HTTP_EXPECT" not in environ):
@@ -92,6 +95,7 @@ class Uploads:
         body: Body,
         length: int | None,
         raw_allowed: bool,
+        taken: Taken,
     ) -> Answer:
         self.gate.check_running()
         media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
@@ -103,8 +107,8 @@ class Uploads:
             try:
                 with self.spool.incoming() as incoming:
                     reserved.made()
-                    taken = self._take(
-                        environ, body, incoming, reserved, boundary if multipart else ""
+                    self._take(
+                        environ, body, incoming, reserved, boundary if multipart else "", taken
                     )
                     accepted = self._accept(environ, sender, counted, incoming, taken)
             except DiskTrouble as trouble:
@@ -126,14 +130,22 @@ class Uploads:
         incoming: Incoming,
         reserved: Reservation,
         boundary: str,
-    ) -> intake.Taken:
+        taken: Taken,
+    ) -> None:
         max_pixels = int(self.spool.settings["receiver.max_pixels"])
         landing = Landing(incoming, self.max_image, max_pixels, reserved.writing)
         if boundary:
-            return intake.take_form(
-                body, landing, boundary, str(self.spool.settings["receiver.field"])
-            )
-        return intake.take_raw(body, landing, str(environ.get("HTTP_CONTENT_DISPOSITION", "")))
+            field = str(self.spool.settings["receiver.field"])
+            intake.take_form(body, landing, boundary, field, taken)
+        else:
+            disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))
+            intake.take_raw(body, landing, disposition, taken)
+
+    def _note_unusable(self, environ: Environ, sender: Sender, device: str) -> None:
+        """Count the image against its device."""
+        known = names.DEVICE.fullmatch(device)
+        who = device if known else names.address_device(str(environ.get("REMOTE_ADDR", "")))
+        self.spool.note_unusable(who, enrolled=bool(sender.device))
 
     def _accept(
         self,
@@ -141,7 +153,7 @@ class Uploads:
         sender: Sender,
         counted: str,
         incoming: Incoming,
-        taken: intake.Taken,
+        taken: Taken,
     ) -> Accepted:
         said = fields.read(taken.form, _field_headers(environ))
         device = _device(sender, said.device)

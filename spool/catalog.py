@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spool import arrivals, flow, sqlite
+from spool import arrivals, flow, sqlite, unusable
 from spool.catalog_schema import (
     ASIDE,
     COLUMNS,
@@ -30,7 +30,7 @@ from spool.catalog_schema import (
     item_of,
     read_totals,
 )
-from spool.facts import Arrivals, ClockReading, Flow, Gaps
+from spool.facts import Arrivals, ClockReading, Flow, Gaps, Unusable
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -224,6 +224,16 @@ class Catalog:
         """How many sequence numbers never arrived, of the devices where there are any."""
         with self._read:
             return arrivals.missing(self._reader, devices)
+
+    def unusable(self, device: str, at: datetime, *, enrolled: bool) -> None:
+        """An image of this device came and could not be taken for what it is."""
+        with self._write, sqlite.transaction(self._writer) as db:
+            unusable.note(db, device, at, enrolled=enrolled)
+
+    def unusable_of(self, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
+        """Of those of the devices that ever sent one."""
+        with self._read:
+            return unusable.read(self._reader, devices, now)
 
     def clocks_off(self, since: datetime, limit: int) -> list[Arrivals]:
         """Devices seen since then whose clock is off, the worst first."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import arrivals, flow, names
+from spool import arrivals, flow, names, unusable
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -83,6 +83,8 @@ MIGRATIONS: Sequence[str] = (
     """,
     # Which image of each device came last.
     arrivals.LAST_IMAGE,
+    # How many images of each device could not be taken.
+    unusable.TABLES,
 )
 
 COLUMNS = (

@@ -11,10 +11,6 @@ from spool.item import Count, Receipt
 
 CLOCK_OFF_SECONDS = 60
 """From here on a device's clock is remarked upon."""
-SILENT_TIMES = 10
-SILENT_LEAST_SECONDS = 300
-_USUAL_IMAGES = 10
-"""So many images tell how often a device sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +102,25 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Unusable:
+    """Images of one device that could not be taken for what they are. ``lately``: of the hour that
+    the first of them began, beside as many ``good`` ones."""
+
+    images: int = 0
+    last_at: datetime | None = None
+    lately: int = 0
+    good: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of all that came lately, from 0 to 1."""
+        return self.lately / (self.lately + self.good) if self.lately else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One device, enrolled or only seen."""
+    """One device, enrolled or only seen. ``missed``: people are told if something is amiss with it;
+    not so of mere addresses, of revoked ones, and of strangers that are long gone."""
 
     device: str
     enrolled: bool
@@ -117,14 +130,16 @@ class DeviceFacts:
     bytes: int = 0
     missing: int = 0  # sequence numbers of the series that runs
     clock_offset_seconds: float | None = None
-    usual_seconds: float | None = None  # between two of its images, on average; None: too few
+    usual_seconds: float | None = None  # between two of its images, lately; None: too few
+    quiet_seconds: float = 0.0  # after so long it counts as silent; 0: never, or nothing is known
+    unusable: Unusable = Unusable()
+    missed: bool = True
 
     def is_silent(self, now: datetime) -> bool:
-        """Whether it sent nothing for ten times as long as usual, and five minutes at least."""
-        if self.last_at is None or self.usual_seconds is None:
+        """Whether it has sent nothing for longer than it does (``spool.cadence``)."""
+        if self.last_at is None or not self.quiet_seconds:
             return False
-        silent = (now - self.last_at).total_seconds()
-        return silent > max(SILENT_LEAST_SECONDS, SILENT_TIMES * self.usual_seconds)
+        return (now - self.last_at).total_seconds() > self.quiet_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +244,6 @@ class Arrivals:
     clock_offset_seconds: float | None = None
     clock_exact: bool = False
     last_image: str = ""
-
-    @property
-    def usual_seconds(self) -> float | None:
-        """Between two of its images, on average; None after too few."""
-        if self.images < _USUAL_IMAGES:
-            return None
-        return (self.last_at - self.first_at).total_seconds() / (self.images - 1)
 
     @property
     def clock_is_off(self) -> bool:

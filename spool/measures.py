@@ -192,6 +192,11 @@ def _devices(facts: Facts) -> Iterator[Measure]:
         "Sequence numbers that never arrived.",
         ((one.device, float(one.missing)) for one in known),
     )
+    yield Measure(
+        "headgate_device_unusable_images_total", "counter",
+        "Images that could not be taken: cut off, changed on the way, or no images.", ("device",),
+        tuple(((one.device,), float(one.unusable.images)) for one in known),
+    )  # fmt: skip
     yield of(
         "headgate_device_clock_offset_seconds",
         "How far the device's clock is ahead; negative: behind.",
@@ -199,7 +204,7 @@ def _devices(facts: Facts) -> Iterator[Measure]:
     )
     yield of(
         "headgate_device_silent",
-        "1 if it sent nothing for ten times as long as usual, and five minutes at least.",
+        "1 if it has sent nothing for longer than it does.",
         ((one.device, float(one.is_silent(facts.at))) for one in known),
     )
 

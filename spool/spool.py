@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, names, place, units, watched
+from spool import durable, locks, logs, names, place, units, watched
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
@@ -177,6 +177,14 @@ class Spool:
             code = errno.ENOSPC if full else errno.EIO
             raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
 
+    def note_unusable(self, device: str, *, enrolled: bool) -> None:
+        """Count an image that could not be taken against its device; nobody is told otherwise for
+        want of a row."""
+        try:
+            self.catalog.unusable(device, self.now(), enrolled=enrolled)
+        except sqlite3.Error as error:
+            logs.get().warning("image.unusable_not_counted", device=device, why=str(error))
+
     def _publish(
         self,
         incoming: Incoming,
@@ -293,7 +301,9 @@ class Spool:
             oldest_due_at=self.catalog.oldest_due_at(now),
             last_success_at=self.site.last_success_at(),
             run_totals=self.site.run_totals(),
-            devices=watched.devices(self.catalog, self.site, now),
+            devices=watched.devices(
+                self.catalog, self.site, now, self.settings["alerts.device_silent"]
+            ),
             aside=tuple(self.images(State.SET_ASIDE, latest)),
             asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
             flow=watched.last_day(self.catalog, now) if latest else (),

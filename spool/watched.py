@@ -5,9 +5,11 @@ Read by ``Spool.facts``. Bounded, whatever is sent: devices that are enrolled, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from spool import cadence
 from spool.catalog import Catalog
 from spool.facts import Alert, Arrivals, DeviceFacts, Flow
 from spool.site import Site
@@ -16,35 +18,64 @@ OTHERS_MAX = 1000
 """Devices that are not enrolled, those that were seen last."""
 STEP_MINUTES = 10
 _DAY = timedelta(hours=24)
+_FORGOTTEN = timedelta(days=14)
+"""A device that nobody enrolled is not missed any more after so long."""
 
 
-def devices(catalog: Catalog, site: Site, now: datetime) -> tuple[DeviceFacts, ...]:
-    """All that are enrolled, sent or not, and the others that were seen last; by name."""
-    enrolled = [one.name for one in site.devices.all(now) if one.revoked_at is None]
-    seen = catalog.arrivals_of_all(enrolled, OTHERS_MAX)
-    missing = catalog.missing([one.device for one in seen])
-    return merged(enrolled, seen, missing)
-
-
-def merged(
-    enrolled: Iterable[str], seen: Iterable[Arrivals], missing: Mapping[str, int]
+def devices(
+    catalog: Catalog, site: Site, now: datetime, quiet: int | str
 ) -> tuple[DeviceFacts, ...]:
-    """The same of what is known already."""
-    names = set(enrolled)
-    found = {name: DeviceFacts(name, enrolled=True) for name in names}
+    """All that are enrolled, sent or not, and the others that were seen last; by name. ``quiet``
+    is alerts.device_silent."""
+    known = {one.name: one.revoked_at is None for one in site.devices.all(now)}
+    enrolled = [name for name, valid in known.items() if valid]
+    seen = catalog.arrivals_of_all(enrolled, OTHERS_MAX)
+    names = {*enrolled, *(one.device for one in seen)}
+    missing = catalog.missing([one.device for one in seen])
+    unusable = catalog.unusable_of(sorted(names), now)
+    rhythms = cadence.read(site.recall(cadence.RHYTHMS))
+    found = {name: DeviceFacts(name, enrolled=True) for name in enrolled}
     for one in seen:
+        rhythm = rhythms.get(one.device) or cadence.learn(None, one, now)
+        missed = is_missed(one, known, now)
         found[one.device] = DeviceFacts(
             device=one.device,
-            enrolled=one.device in names,
+            enrolled=known.get(one.device, False),
+            missed=missed,
             last_at=one.last_at,
             last_image=one.last_image,
             images=one.images,
             bytes=one.bytes,
             missing=missing.get(one.device, 0),
             clock_offset_seconds=one.clock_offset_seconds,
-            usual_seconds=one.usual_seconds,
+            usual_seconds=rhythm.usual if one.images >= cadence.LEAST_IMAGES else None,
+            quiet_seconds=cadence.quiet_seconds(rhythm, quiet) if missed else 0.0,
         )
+    for name, told in unusable.items():
+        found[name] = replace(found[name], unusable=told)
     return tuple(found[name] for name in sorted(found))
+
+
+def is_missed(seen: Arrivals, known: Mapping[str, bool], now: datetime) -> bool:
+    """Whether people are told if something is amiss with it. ``known``: devices that were enrolled,
+    and whether they still are."""
+    if seen.device.startswith("_"):  # an address, and nobody's camera in particular
+        return False
+    return known.get(seen.device, now - seen.last_at < _FORGOTTEN)
+
+
+def learn(catalog: Catalog, site: Site, now: datetime, *, lit: bool) -> None:
+    """Remember how each device sends, after one more look. ``lit``: the receiver was there to be
+    sent to."""
+    known = {one.name: one.revoked_at is None for one in site.devices.all(now)}
+    before = cadence.read(site.recall(cadence.RHYTHMS))
+    learnt = {
+        seen.device: cadence.learn(before.get(seen.device), seen, now, lit)
+        for seen in catalog.arrivals()
+        if is_missed(seen, known, now)
+    }
+    if learnt != before:
+        site.remember(cadence.RHYTHMS, cadence.dump(learnt))
 
 
 def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:

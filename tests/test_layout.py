@@ -54,7 +54,7 @@ PURE = {
     "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",
     "uploader/s3/options.py", "uploader/s3/sender.py",
     "spool/alert.py", "uploader/alerts/rules.py", "uploader/alerts/states.py",
-    "uploader/alerts/compose.py", "uploader/alerts/cadence.py",
+    "uploader/alerts/compose.py", "spool/cadence.py",
     "uploader/cloudwatch/numbers.py", "uploader/cloudwatch/board.py",
 }  # fmt: skip
 """These take now, sleep and chance as arguments, and do no I/O."""

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.pages import by_need
 from app.verdict import Level, verdict
-from spool.facts import Alert, Arrivals, DeviceFacts, Estimate, Flow, Forecast
+from spool.facts import Alert, Arrivals, DeviceFacts, Estimate, Flow, Forecast, Unusable
 from spool.item import Count, State
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
@@ -22,7 +22,8 @@ from tests.app.test_page import NOW, PLACE, Page, Told, facts, receipt
 from tests.spooling import open_spool, put, settings_for
 
 ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
-SEEN = DeviceFacts("cam-b", True, NOW - timedelta(minutes=1), "id-b", 90, 9000, usual_seconds=60)
+SEEN = DeviceFacts("cam-b", True, NOW - timedelta(minutes=1), "id-b", 90, 9000, usual_seconds=60,
+                   quiet_seconds=600)  # fmt: skip
 
 
 @pytest.fixture
@@ -33,26 +34,25 @@ def told(tmp_path: Path) -> Iterator[tuple[Told, FlaskClient]]:
     spool.close()
 
 
-def test_a_device_is_silent_after_ten_times_as_long_as_usual() -> None:
-    assert not replace(SEEN, usual_seconds=None).is_silent(NOW + timedelta(days=1))
+def test_a_device_is_silent_after_as_long_as_is_known_of_it() -> None:
+    assert not replace(SEEN, quiet_seconds=0.0).is_silent(NOW + timedelta(days=1))
     assert not SEEN.is_silent(NOW + timedelta(minutes=9))
     assert SEEN.is_silent(NOW + timedelta(minutes=9, seconds=1))
-    quick = replace(SEEN, usual_seconds=1)
-    assert not quick.is_silent(NOW + timedelta(minutes=4))
-    assert quick.is_silent(NOW + timedelta(minutes=4, seconds=1))
 
 
 def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -> None:
     silent = replace(SEEN, device="cam-z", last_at=NOW - timedelta(hours=1))
     never = DeviceFacts("cam-y", True)
     gaps = replace(SEEN, device="cam-x", missing=1234, enrolled=False, clock_offset_seconds=-90.0)
-    devices = (SEEN, gaps, never, silent)
-    assert [one.device for one in by_need(devices, NOW)] == ["cam-z", "cam-y", "cam-x", "cam-b"]
+    bad = replace(SEEN, device="cam-w", unusable=Unusable(7, NOW, lately=2, good=8))
+    devices = (SEEN, bad, gaps, never, silent)
+    assert [one.device[-1] for one in by_need(devices, NOW)] == ["z", "y", "w", "x", "b"]
     spool, client = told
     spool.said = facts(devices=devices)
     page = Page(client.get("/").text)
     assert "cam-z 1 h ago from cam-z, as a small picture silent usually every 1 min" in page.text
     assert "cam-y never" in page.text
+    assert "90 2 of the last 10 unusable" in page.text
     assert "cam-x not enrolled" in page.text
     assert "1,234 1 min 30 s behind" in page.text
     assert ("a", {"href": "/devices/cam-x/gaps"}) in page.tags

@@ -40,7 +40,7 @@ class Witness:
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.devices: dict[str, int] = {}
-        self.refused = 0
+        self.refused: dict[str, int] = {}
 
     def posts(self, receiver: Receiver, seed: int) -> None:
         chance = random.Random(seed)
@@ -54,7 +54,7 @@ class Witness:
             self.devices[device] = self.devices.get(device, 0) + 1
             if chance.random() < 0.3:
                 assert receiver.post_raw(b"no image", X_Device=device).status == 415
-                self.refused += 1
+                self.refused[device] = self.refused.get(device, 0) + 1
             if chance.random() < 0.3:  # its answer was lost, so it comes again
                 assert receiver.post_raw(image, X_Device=device).status == 200
 
@@ -92,7 +92,9 @@ def test_all_that_tell_agree_with_a_witness(tmp_path: Path, place: Place) -> Non
             assert found["headgate_failures_total permanent"] == 2
             assert found["headgate_failures_total transient"] == 1
             assert found["headgate_runs_total done"] == 1
-            assert found["headgate_refused_total unsupported_image"] == witness.refused
+            assert found["headgate_refused_total unsupported_image"] == sum(
+                witness.refused.values()
+            )
             assert found["headgate_upload_duration_seconds_count"] >= IMAGES
 
             gateway.script.replace([])
@@ -135,6 +137,10 @@ def compare(
     assert found["headgate_unaccounted_images"] == 0
     for one in (page, status):
         assert {d["device"]: d["images"] for d in one["devices"]} == witness.devices
+        told = {d["device"]: d["unusable"]["images"] for d in one["devices"]}
+        assert {device: images for device, images in told.items() if images} == witness.refused
+    for device, images in witness.refused.items():
+        assert found[f"headgate_device_unusable_images_total {device}"] == images
     seen = {name for name in found if name.startswith("headgate_device_last_seen")}
     assert len(seen) == len(witness.devices)
     assert page["run_totals"] == status["run_totals"]

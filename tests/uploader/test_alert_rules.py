@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from spool.facts import Arrivals, BudgetUse, Estimate, Facts, Flow, Forecast, Run
+from spool import cadence
+from spool.facts import (
+    Arrivals,
+    BudgetUse,
+    DeviceFacts,
+    Estimate,
+    Facts,
+    Flow,
+    Forecast,
+    Run,
+    Unusable,
+)
 from spool.item import Count
-from uploader.alerts import cadence
-from uploader.alerts.rules import BY_CODE, RULES, DeviceSigns, Signs, find
+from uploader.alerts.rules import BY_CODE, RULES, Signs, find
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000
@@ -37,8 +47,12 @@ def facts(**more: Any) -> Facts:
     return Facts(**fields)
 
 
-def signs(*, flows: Any = (), devices: Any = (), more: Any = None, **of: Any) -> Signs:
-    return Signs(facts(**of), 100 * MB, minutes=flows, devices=devices, **(more or {}))
+def signs(*, flows: Any = (), more: Any = None, **of: Any) -> Signs:
+    return Signs(facts(**of), 100 * MB, minutes=flows, **(more or {}))
+
+
+def cam(last_at: datetime = AT, **more: Any) -> tuple[DeviceFacts, ...]:
+    return (DeviceFacts("cam-7", True, last_at=last_at, **more),)
 
 
 def flow(came: int, went: int, sent: int = 0, minutes: int = 75) -> tuple[Flow, ...]:
@@ -81,9 +95,10 @@ WRONG: list[tuple[str, Signs]] = [
     ("open-network", signs(more={"open_to_all": True})),
     ("s3-clock", signs(more={"s3_clock_offset_seconds": -121.0})),
     ("channel-fails", signs(more={"channels": {"slack": "404"}})),
-    ("device-silent", signs(devices=[DeviceSigns("cam-7", ago(minutes=16), 900.0)])),
-    ("device-gaps", signs(devices=[DeviceSigns("cam-7", AT, missing=3)])),
-    ("device-clock", signs(devices=[DeviceSigns("cam-7", AT, clock_offset_seconds=-61.0)])),
+    ("device-silent", signs(devices=cam(ago(minutes=16), quiet_seconds=900.0))),
+    ("device-gaps", signs(devices=cam(missing=3))),
+    ("device-clock", signs(devices=cam(clock_offset_seconds=-61.0))),
+    ("device-unusable", signs(devices=cam(unusable=Unusable(9, AT, lately=5, good=20)))),
 ]
 
 
@@ -114,7 +129,14 @@ RIGHT: list[tuple[str, Signs]] = [
      signs(waiting=BIG, flows=flow(100, 90, MB * 60)[:50] + flow(90, 100, MB * 60)[50:])),
     ("an image that waits for its next attempt, and backlog beside it that is fresh",
      signs(oldest_waiting_at=ago(hours=9), oldest_due_at=ago(minutes=1), flows=flow(100, 90))),
-    ("a device of which nothing is known", signs(devices=[DeviceSigns("cam", ago(days=2))])),
+    ("a device of which nothing is known", signs(devices=cam(ago(days=2)))),
+    ("one that is nobody's",
+     signs(devices=cam(ago(days=2), missed=False, quiet_seconds=1, missing=1,
+                       clock_offset_seconds=99.0, unusable=Unusable(9, AT, 9, 0)))),
+    ("a clock that was off the day before",
+     signs(devices=cam(ago(hours=25), clock_offset_seconds=99.0))),
+    ("four unusable images, and one in six",
+     signs(devices=cam(unusable=Unusable(4, AT, 4, 0)) + cam(unusable=Unusable(9, AT, 5, 25)))),
 ]  # fmt: skip
 
 
@@ -134,8 +156,8 @@ BETWEEN: list[tuple[str, str, Signs]] = [
     ("cap-unused", "", signs(waiting=BIG, flows=flow(90, 100, MB * 35))),
     ("backlog-grows", "",
      signs(waiting=BIG, flows=flow(90, 100, MB * 60)[:50] + flow(100, 90, MB * 60)[50:])),
-    ("device-clock", "cam",
-     signs(devices=[DeviceSigns("cam", AT, clock_offset_seconds=45.0)])),
+    ("device-clock", "cam-7", signs(devices=cam(clock_offset_seconds=45.0))),
+    ("device-unusable", "cam-7", signs(devices=cam(unusable=Unusable(1, AT, 1, 9)))),
     ("s3-clock", "", signs(more={"s3_clock_offset_seconds": 90.0})),
 ]  # fmt: skip
 

@@ -8,24 +8,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from spool import logs
+from spool import logs, watched
 from spool.alert import Alert, Message, Silence
 from spool.errors import LockHeld
-from spool.facts import Arrivals, Facts
 from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.units import of_disk
-from uploader.alerts import cadence, outbox
+from uploader.alerts import outbox
 from uploader.alerts.channels import Sends
 from uploader.alerts.compose import Scene, messages
-from uploader.alerts.rules import DeviceSigns, Signs, find
+from uploader.alerts.rules import Signs, find
 from uploader.alerts.states import Counts, step
 
-RHYTHMS = "devices.rhythm"
-"""The site's memory of how each device sends."""
 _ANSWER_SECONDS = 5.0
-_FORGOTTEN = timedelta(days=14)
-"""A device that nobody enrolled is not missed any more after so long."""
 _RUNS = 50
 
 
@@ -51,9 +46,11 @@ def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None
 def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> Signs:
     """Everything at this moment. What was learnt of the devices is remembered on the way."""
     settings = spool.settings
+    silent, trouble = _receiver(spool)
+    lit = not silent and not trouble
+    watched.learn(spool.catalog, spool.site, spool.now(), lit=lit)
     facts = spool.facts(latest=0, runs=_RUNS)
     now = facts.at
-    silent, trouble = _receiver(spool)
     floor = of_disk(settings["spool.keep_free"], facts.disk_bytes)
     bind = str(settings["receiver.bind"])
     to_all = settings["receiver.auth"] == "open" and not settings["receiver.allow"]
@@ -61,7 +58,6 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
         facts=facts,
         keep_free_bytes=floor,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
-        devices=_devices(spool, facts, lit=not silent and not trouble),
         receiver=silent,
         disk_trouble=trouble,
         at_work=at_work,
@@ -69,40 +65,6 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
         s3_clock_offset_seconds=spool.site.recall(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
     )
-
-
-def _devices(spool: Spool, facts: Facts, *, lit: bool) -> list[DeviceSigns]:
-    now, site = facts.at, spool.site
-    enrolled = {device.name: device.revoked_at for device in site.devices.all(now)}
-    before = cadence.read(site.recall(RHYTHMS))
-    learnt: dict[str, cadence.Rhythm] = {}
-    found = []
-    for seen in spool.catalog.arrivals():
-        if not _is_missed(seen, enrolled, facts):
-            continue
-        rhythm = learnt[seen.device] = cadence.learn(before.get(seen.device), seen, now, lit)
-        gaps = spool.catalog.gaps(seen.device, 0)
-        fresh = now - seen.last_at < timedelta(days=1)
-        found.append(
-            DeviceSigns(
-                seen.device,
-                seen.last_at,
-                cadence.quiet_seconds(rhythm, spool.settings["alerts.device_silent"]),
-                gaps.missing if gaps is not None else 0,
-                seen.clock_offset_seconds if fresh else None,
-            )
-        )
-    if learnt != before:
-        site.remember(RHYTHMS, cadence.dump(learnt))
-    return found
-
-
-def _is_missed(seen: Arrivals, enrolled: dict[str, Any], facts: Facts) -> bool:
-    if seen.device.startswith("_"):  # an address, and nobody's camera in particular
-        return False
-    if seen.device in enrolled:
-        return enrolled[seen.device] is None
-    return facts.at - seen.last_at < _FORGOTTEN
 
 
 def _at_work(spool: Spool) -> bool:

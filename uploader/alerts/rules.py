@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from spool.facts import Facts, Flow, Run
+from spool.facts import DeviceFacts, Facts, Flow, Run
 from spool.item import Count
 from spool.units import human_duration, human_size
 
@@ -21,18 +21,8 @@ _FORECAST_HOURS = (12, 24)  # wrong from, and until
 _INODES = (1_000, 2_000)
 _CLOCK_SECONDS = (60, 30)
 _S3_CLOCK_SECONDS = (120, 60)  # S3 refuses everything from 15 minutes on
+_UNUSABLE = ((5, 0.2), (1, 0.1))  # images of the last hour, and their share
 _UNUSED = (0.5, 0.7)  # of the cap
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceSigns:
-    """One device: ``quiet_seconds`` after which it counts as silent, 0 if nothing is known."""
-
-    name: str
-    last_at: datetime
-    quiet_seconds: float = 0.0
-    missing: int = 0  # sequence numbers that never came
-    clock_offset_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,6 @@ class Signs:
     facts: Facts
     keep_free_bytes: int
     minutes: Sequence[Flow] = ()  # of the last hour and a quarter
-    devices: Sequence[DeviceSigns] = ()
     receiver: str = ""  # why it seems silent
     disk_trouble: str = ""  # why it takes nothing
     at_work: bool = False  # a run holds the drain lock
@@ -278,30 +267,48 @@ def _unaccounted(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str,
             yield "", f"{-count} more images are known than were counted as received."
 
 
+def _devices(signs: Signs) -> Iterator[DeviceFacts]:
+    return (one for one in signs.facts.devices if one.missed)
+
+
 def _silent(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    for device in signs.devices:
-        quiet = (signs.now - device.last_at).total_seconds()
-        if device.quiet_seconds and quiet > device.quiet_seconds:
-            yield device.name, f"{device.name} has sent nothing for {human_duration(quiet)}."
+    for one in _devices(signs):
+        if one.last_at is not None and one.is_silent(signs.now):
+            quiet = human_duration((signs.now - one.last_at).total_seconds())
+            yield one.device, f"{one.device} has sent nothing for {quiet}."
 
 
 def _gaps(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    for device in signs.devices:
-        if device.missing:
-            were = "image never came" if device.missing == 1 else "images never came"
+    for one in _devices(signs):
+        if one.missing:
+            were = "image never came" if one.missing == 1 else "images never came"
             yield (
-                device.name,
-                f"{device.missing} {were} from {device.name}, by its sequence numbers.",
+                one.device,
+                f"{one.missing} {were} from {one.device}, by its sequence numbers.",
+            )
+
+
+def _unusable(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    for one in _devices(signs):
+        told = one.unusable
+        least, share = _UNUSABLE[1 if one.device in before else 0]
+        if told.lately >= least and told.share >= share:
+            yield (
+                one.device,
+                f"{told.lately} of the last {told.lately + told.good} images of {one.device} could "
+                "not be taken: cut off, changed on the way, or no images. Nothing of them is "
+                "stored.",
             )
 
 
 def _clocks(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    for device in signs.devices:
-        off = device.clock_offset_seconds
-        limit = _CLOCK_SECONDS[1 if device.name in before else 0]
-        if off is not None and abs(off) >= limit:
+    for one in _devices(signs):
+        off = one.clock_offset_seconds
+        limit = _CLOCK_SECONDS[1 if one.device in before else 0]
+        fresh = one.last_at is not None and signs.now - one.last_at < timedelta(days=1)
+        if fresh and off is not None and abs(off) >= limit:
             way = "ahead" if off > 0 else "behind"
-            yield device.name, f"The clock of {device.name} is {human_duration(abs(off))} {way}."
+            yield one.device, f"The clock of {one.device} is {human_duration(abs(off))} {way}."
 
 
 def _s3_clock(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
@@ -356,6 +363,8 @@ RULES: tuple[Rule, ...] = (
          calm_seconds=0, causes=("receiver-silent", "disk-refuses", "disk-full", "uplink-down")),
     Rule("device-gaps", "Images never came", _gaps, "headgate device list",
          wait_seconds=10 * _MINUTE, causes=("receiver-silent", "disk-refuses", "disk-full")),
+    Rule("device-unusable", "A device sends unusable images", _unusable, "headgate device list",
+         calm_seconds=10 * _MINUTE),
     Rule("device-clock", "A device's clock is off", _clocks, "headgate device list",
          wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE),
     Rule("s3-clock", "This machine's clock is off", _s3_clock, "timedatectl"),

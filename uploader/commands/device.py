@@ -15,7 +15,7 @@ import click
 
 from spool import logs
 from spool.devices import DeviceTrouble
-from spool.facts import Arrivals, Device, Gaps, Token
+from spool.facts import Arrivals, Device, Gaps, Token, Unusable
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration
 from uploader.cli import Context, fail, print_json
@@ -96,7 +96,8 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
     """List devices: enrolled or not, when each was last seen, how much it sent, how far its clock
-    is off, and how many of its sequence numbers are missing."""
+    is off, how many of its sequence numbers are missing, and how many of its images could not
+    be taken."""
     with context.spool() as spool:
         rows = _rows(spool)
         now = spool.now()
@@ -192,6 +193,7 @@ class _Row:
     enrolled: Device | None
     seen: Arrivals | None
     missing: int | None
+    unusable: Unusable
 
 
 def _rows(spool: Spool) -> list[_Row]:
@@ -201,13 +203,21 @@ def _rows(spool: Spool) -> list[_Row]:
     def missing(gaps: Gaps | None) -> int | None:
         return None if gaps is None else gaps.missing
 
+    names = sorted(enrolled.keys() | seen.keys())
+    unusable = spool.catalog.unusable_of(names, spool.now())
     return [
-        _Row(name, enrolled.get(name), seen.get(name), missing(spool.catalog.gaps(name, 0)))
-        for name in sorted(enrolled.keys() | seen.keys())
+        _Row(
+            name,
+            enrolled.get(name),
+            seen.get(name),
+            missing(spool.catalog.gaps(name, 0)),
+            unusable.get(name, Unusable()),
+        )
+        for name in names
     ]
 
 
-_HEAD = ("DEVICE", "TOKEN", "LAST SEEN", "IMAGES", "BYTES", "CLOCK", "MISSING")
+_HEAD = ("DEVICE", "TOKEN", "LAST SEEN", "IMAGES", "BYTES", "CLOCK", "MISSING", "UNUSABLE")
 
 
 def _cells(row: _Row, now: datetime) -> tuple[str, ...]:
@@ -220,6 +230,7 @@ def _cells(row: _Row, now: datetime) -> tuple[str, ...]:
         "0" if seen is None else human_size(seen.bytes),
         "" if seen is None else _clock(seen),
         "" if row.missing is None else f"{row.missing:,}",
+        f"{row.unusable.images:,}" if row.unusable.images else "",
     )
 
 

@@ -1,5 +1,8 @@
 """How long a device may be quiet before it counts as silent, learnt from how it sends. Pure.
 
+The page, the metrics and the alerts go by it. It is learnt at each look of ``headgate watch``;
+before the first, from what the device sent so far.
+
 What is remembered of a device: when it last sent, how many images it had sent, and the longest
 silence from which it came back lately. So a camera that sleeps at night is missed in its first
 night at most, and one that sends each minute is missed after a quarter of an hour.
@@ -13,6 +16,8 @@ from datetime import UTC, datetime
 
 from spool.facts import Arrivals
 
+RHYTHMS = "devices.rhythm"
+"""The site's memory of how each device sends."""
 LEAST_SECONDS = 15 * 60
 LEAST_IMAGES = 10
 """Before that nothing is known of how a device sends."""
@@ -46,11 +51,14 @@ def learn(before: Rhythm | None, seen: Arrivals, now: datetime, lit: bool = True
         return Rhythm(before.last_at, before.images, before.usual, before.longest, longer)
     between = max(0.0, (seen.last_at - before.last_at).total_seconds())
     longest = before.longest * 0.5 ** (between / _HALVED_EVERY)
-    if before.quiet > LEAST_SECONDS / 3:
+    paused = before.quiet > LEAST_SECONDS / 3
+    if paused:
         longest = max(longest, before.quiet)
-        usual = before.usual  # the pause between is no rhythm
-    else:
-        usual = 0.8 * before.usual + 0.2 * between / came if before.usual else between / came
+    usual = before.usual
+    if not usual and not paused:
+        usual = between / came
+    elif not paused and between <= LEAST_SECONDS:  # else nobody looked, or took its images
+        usual = 0.8 * usual + 0.2 * between / came
     return Rhythm(seen.last_at, seen.images, usual, longest, quiet)
 
 
