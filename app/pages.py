@@ -27,9 +27,12 @@ from spool.units import human_duration, human_size
 
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
+RENEW_SECONDS = 5
+"""With a script, which asks for what changed and loads nothing else anew."""
 DEVICES_SHOWN = 50
 _POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
 
@@ -141,6 +144,7 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
             disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
             floor_percent=_percent(place.keep_free_bytes, facts.disk_bytes),
             refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
+            renew_seconds=RENEW_SECONDS,
             curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),
             chart=(WIDTH, HEIGHT),
             backlog=foretold.backlog(facts),

@@ -65,6 +65,8 @@ TABLES = """
     ) STRICT;
     """
 
+MEND = "ALTER TABLE alerts ADD COLUMN mend TEXT NOT NULL DEFAULT '';"
+
 
 class Alerts:
     """Belongs to ``Site``, whose connection and lock it shares."""
@@ -89,7 +91,7 @@ class Alerts:
             alerts, messages = step(self._alerts(), self._silences())
             db.execute("DELETE FROM alerts")
             db.executemany(
-                "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(alert) for alert in alerts],
             )
             self._put(messages, channels)
@@ -196,10 +198,11 @@ class Alerts:
                 thread=thread,
                 received=received,
                 set_aside=aside,
+                mend=mend,
             )
             for (
                 code, subject, sentence, began, good, told, told_at, reminders, thread, received,
-                aside,
+                aside, mend,
             ) in rows
         )  # fmt: skip
 
@@ -241,6 +244,7 @@ def _row(alert: Alert) -> tuple[object, ...]:
         alert.thread,
         alert.received,
         alert.set_aside,
+        alert.mend,
     )
 
 

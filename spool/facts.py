@@ -99,6 +99,7 @@ class Alert:
     subject: str  # a device, a channel; empty where there is but one
     sentence: str
     since: datetime
+    mend: str = ""  # what to type
 
 
 @dataclass(frozen=True, slots=True)

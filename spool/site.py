@@ -60,6 +60,7 @@ MIGRATIONS: Sequence[str] = (
     tally.TABLES,
     alerts.TABLES,
     points.TABLES,
+    alerts.MEND,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"

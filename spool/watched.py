@@ -87,7 +87,7 @@ def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:
 def alerts(site: Site) -> tuple[Alert, ...]:
     """What was told and is not good again."""
     return tuple(
-        Alert(one.code, one.subject, one.sentence, one.began_at)
+        Alert(one.code, one.subject, one.sentence, one.began_at, one.mend)
         for one in site.alerts.all()
         if one.told and one.bad
     )

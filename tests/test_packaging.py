@@ -1,6 +1,7 @@
 """What setup.cfg, the locks and the Makefile say agrees, and every dependency has its reason."""
 
 import configparser
+import hashlib
 import re
 import subprocess
 from pathlib import Path
@@ -72,3 +73,13 @@ def test_make_alone_lists_every_target() -> None:
     targets = set(re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE))
     quiet = {"ready", "bench-ready"}  # what the others begin with
     assert set(re.findall(r"^  make (\S+)  ", listed, re.MULTILINE)) == targets - quiet
+
+
+def test_what_others_wrote_is_as_they_published_it() -> None:
+    vendor = ROOT / "app" / "static" / "vendor"
+    said = (vendor / "README.md").read_text()
+    scripts = sorted(vendor.glob("*.js"))
+    assert scripts
+    for script in scripts:
+        assert hashlib.sha256(script.read_bytes()).hexdigest() in said
+        assert (vendor / f"{script.stem}.LICENSE").read_text().strip()

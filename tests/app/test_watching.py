@@ -52,7 +52,7 @@ def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -
     page = Page(client.get("/").text)
     assert "cam-z 1 h ago from cam-z, as a small picture silent usually every 1 min" in page.text
     assert "cam-y never" in page.text
-    assert "90 2 of the last 10 unusable" in page.text
+    assert "cam-w 2 of the last 10 unusable" in page.text
     assert "cam-x not enrolled" in page.text
     assert "1,234 1 min 30 s behind" in page.text
     assert ("a", {"href": "/devices/cam-x/gaps"}) in page.tags

@@ -11,7 +11,6 @@ from spool import logs
 from spool.alert import Alert
 from uploader.alerts import outbox
 from uploader.alerts.look import evaluate
-from uploader.alerts.rules import BY_CODE
 from uploader.alerts.tell import tell
 from uploader.cli import Context, print_json
 from uploader.commands.drain import log_to
@@ -68,8 +67,7 @@ def line(alert: Alert) -> str:
     """One alert for people: since when, what, and what to type."""
     told = "" if alert.told else " (not told yet)"
     return (
-        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} "
-        f"[{BY_CODE[alert.code].mend if alert.code in BY_CODE else ''}]"
+        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.mend}]"
     )
 
 
@@ -82,5 +80,5 @@ def fields(alert: Alert) -> dict[str, object]:
         "since": alert.began_at,
         "bad": alert.bad,
         "told": alert.told,
-        "mend": BY_CODE[alert.code].mend if alert.code in BY_CODE else "",
+        "mend": alert.mend,
     }
