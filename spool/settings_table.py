@@ -220,6 +220,17 @@ def _secret(pattern: str, what: str) -> Callable[[Any], str]:
     return read
 
 
+def _services(value: Any) -> tuple[str, ...]:
+    """Addresses as Apprise has them; never shown, for they hold tokens."""
+    parts = tuple(value.split()) if isinstance(value, str) else tuple(_list(value))
+    if not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s]+", part) for part in parts):
+        raise UnitError(
+            'they are not all addresses like "tgram://token/chat" (the value is a secret, and not '
+            "shown)"
+        )
+    return parts
+
+
 _URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
 _SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"
 
@@ -593,6 +604,16 @@ SETTINGS: tuple[Setting, ...] = (
         _secret(_SMTP_URL, "an URL like smtp://user:password@mail.example.net:587, or smtps://"),
         "",
         "The mail server; smtp:// turns to TLS where it is offered, smtps:// begins with it.",
+        secret=True,
+    ),
+    Setting(
+        "alerts",
+        "apprise",
+        [],
+        _services,
+        "",
+        "Other services that get alerts, as addresses of Apprise (headgate[apprise]); with spaces "
+        "between them in a variable.",
         secret=True,
     ),
     Setting(

@@ -40,6 +40,7 @@ FOREIGN = {
     "crontab": {"uploader"},
     "sqlite3": {"spool"},
     "trustme": {"bench"},
+    "apprise": {"uploader/alerts/others.py"},
 }
 
 PURE = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.app.live import PHOTOS, Receiver, running
 from tests.s3_server import Place, strict_place
 from tests.uploader.test_drain import Gateway
+from tests.witness import assert_agree, samples
 from uploader.exits import Exit
 from uploader.s3_local.faults import Act, Fault
 
@@ -26,12 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def scraped(receiver: Receiver) -> dict[str, float]:
-    found = {}
-    for family in text_string_to_metric_families(receiver.get("/metrics").body.decode()):
-        for sample in family.samples:
-            key = ",".join(sample.labels[label] for label in sorted(sample.labels))
-            found[f"{sample.name} {key}".strip()] = sample.value
-    return found
+    return samples(receiver.get("/metrics").body.decode())
 
 
 class Witness:
@@ -111,30 +105,12 @@ def test_all_that_tell_agree_with_a_witness(tmp_path: Path, place: Place) -> Non
         gateway.spool.close()
 
 
-STATES = {
-    "waiting": "true,waiting", "sending": "true,sending", "set_aside": "true,set_aside",
-    "uploaded_local": "true,uploaded", "uploaded_pruned": "false,uploaded",
-}  # fmt: skip
-
-
 def compare(
     gateway: Gateway, receiver: Receiver, witness: Witness, states: dict[str, set[str]]
 ) -> None:
-    page: dict[str, Any] = receiver.get("/status.json").json
-    status: dict[str, Any] = gateway.json("status")
-    found = scraped(receiver)
-    for state, images in states.items():
-        expected = witness.of(images)
-        assert page[state] == expected, state
-        assert status[state] == expected, state
-        if state in STATES:
-            assert found[f"headgate_images {STATES[state]}"] == expected["images"], state
-            assert found[f"headgate_image_bytes {STATES[state]}"] == expected["bytes"], state
-    received = witness.of(states["received"])
-    assert found["headgate_received_images_total"] == received["images"]
-    assert found["headgate_received_bytes_total"] == received["bytes"]
-    assert page["unaccounted"] == status["unaccounted"] == 0
-    assert found["headgate_unaccounted_images"] == 0
+    page, status, found = assert_agree(
+        gateway.config, lambda path: receiver.get(path).body.decode(), witness.sizes, states
+    )
     for one in (page, status):
         assert {d["device"]: d["images"] for d in one["devices"]} == witness.devices
         told = {d["device"]: d["unusable"]["images"] for d in one["devices"]}
@@ -143,5 +119,4 @@ def compare(
         assert found[f"headgate_device_unusable_images_total {device}"] == images
     seen = {name for name in found if name.startswith("headgate_device_last_seen")}
     assert len(seen) == len(witness.devices)
-    assert page["run_totals"] == status["run_totals"]
     assert {one["id"] for one in page["aside"]} == states["set_aside"]

@@ -25,6 +25,7 @@ from spool.spool import Spool
 from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below, put
+from tests.witness import assert_true
 from uploader.exits import Exit
 from uploader.s3.keys import described
 from uploader.s3.wire import SEND_BUFFER
@@ -123,6 +124,7 @@ class Gateway:
         assert images_below(self.spool.path) == {image: ["done"] for image in images}
         assert verify.disagreements(self.spool, deep=True, sleep=lambda _: None) == []
         assert all(self.spool.receipt(image).safe_to_erase for image in images)  # type: ignore[union-attr]
+        assert_true(self.spool, self.config, images)
 
 
 @pytest.fixture
@@ -251,6 +253,7 @@ def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault:
         assert receipt is not None
         assert places == (["done"] if receipt.safe_to_erase else ["new"])
         assert image in there or not receipt.safe_to_erase  # none is called uploaded that is not
+    assert_true(gateway.spool, gateway.config, images)
     for item in gateway.spool.catalog.after(0, 10 * IMAGES):
         gateway.spool.catalog.put_back(item.id)  # do not wait for the backoff
     gateway.script.replace(())

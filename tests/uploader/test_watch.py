@@ -23,6 +23,7 @@ from spool.spool import Spool, utc_now
 from spool.uplink import Part
 from tests.s3_server import environment
 from tests.spooling import put
+from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
 from uploader.cli import headgate
 from uploader.run.start import Order, run
@@ -34,6 +35,7 @@ class Ear:
 
     url: str = ""
     status: int = 200
+    statuses: list[int] = field(default_factory=list)  # before that
     heard: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     code: str = ""  # of /readyz
@@ -47,7 +49,7 @@ def ear() -> Iterator[Ear]:
         def do_GET(self) -> None:
             at.heard.append(self.path)
             body = b"{}"
-            status = at.status
+            status = at.statuses.pop(0) if at.statuses else at.status
             if at.code and self.path == "/readyz":
                 status = 503
                 body = json.dumps({"code": at.code, "detail": "The disk says EIO."}).encode()
@@ -198,6 +200,19 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
     call("watch", code=5)
 
 
+@pytest.mark.parametrize(("failures", "pings"), [(0, 1), (1, 2), (9, 3)])
+def test_the_ping_at_the_end_is_tried_again(
+    site: Spool, ear: Ear, monkeypatch: pytest.MonkeyPatch, failures: int, pings: int
+) -> None:
+    monkeypatch.setattr(heartbeat, "_AGAIN_AFTER", (0.0, 0.0))
+    ear.statuses = [200, *[500] * failures]  # the first is for the start
+    with closing(site):
+        beat = heartbeat.Heartbeat(site)
+        beat.start()
+        beat.end(0)
+    assert ear.heard == ["/ping/0a1b/start?rid=7", *["/ping/0a1b/0?rid=7"] * pings]
+
+
 @pytest.mark.parametrize(
     ("url", "there"),
     [
@@ -229,7 +244,7 @@ def test_a_test_message_goes_through_each_channel(site: Spool, ear: Ear) -> None
 def test_without_a_channel_a_test_says_what_to_write(site: Spool) -> None:
     site.close()
     refused = call("--set", "alerts.slack_webhook=", "alert", "test", code=2)
-    assert "write slack_webhook or mail_to under [alerts]" in refused.stderr
+    assert "write slack_webhook, mail_to or apprise under [alerts]" in refused.stderr
 
 
 def test_a_silence_has_an_end_and_can_be_ended(site: Spool, ear: Ear) -> None:

@@ -1,8 +1,8 @@
 """The ways in which a message reaches people; each makes one attempt, and says what came of it.
 
-Slack's webhook and mail are spoken with the standard library over the metered wire. A library for
-many services (Apprise) opens its own connections, past the pacer, so it could break the cap; and
-what these two need is one POST and one ``smtplib`` session.
+Slack's webhook and mail are spoken with the standard library over the metered wire: what these two
+need is one POST and one ``smtplib`` session. Other services are spoken by a library that opens its
+own connections, past the pacer, and are charged beforehand (``others``).
 """
 
 from __future__ import annotations

@@ -1,23 +1,27 @@
 """Telling a monitor elsewhere that a run started, and how it ended, as healthchecks.io has it: the
 URL with /start, and with /<exit code> (https://healthchecks.io/docs/http_api/).
 
-It goes out beside the run and never holds one up or fails one; a ping that did not get out is not
-tried again, because the next run's says more.
+It goes out beside the run and never holds one up or fails one. The ping at the end is tried three
+times, as healthchecks.io asks for, unless the run has just found the uplink down; after that the
+next run's says more.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from urllib.parse import urlsplit, urlunsplit
 
 from spool import logs
 from spool.errors import DiskTrouble, LockHeld
 from spool.spool import Spool
+from uploader.exits import Exit
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
 from uploader.s3.errors import SendError
 
 _LOCK_SECONDS = 2.0
+_AGAIN_AFTER = (1.0, 3.0)
 
 
 def address(url: str, word: str) -> str:
@@ -46,15 +50,22 @@ class Heartbeat:
         """The run ended; after the ping of its start, so that they arrive in order."""
         if self._first is not None:
             self._first.join()
-            self._ping(str(exit_code))
+            waits = () if exit_code == Exit.UPLINK_DOWN else _AGAIN_AFTER
+            for wait in (0.0, *waits):
+                time.sleep(wait)
+                if self._ping(str(exit_code)):
+                    break
 
-    def _ping(self, word: str) -> None:
+    def _ping(self, word: str) -> bool:
+        """Whether it arrived."""
         from uploader.alerts import web  # a run without a heartbeat does not pay for it
 
         try:
             with way_out(self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS) as pacer:
                 answer = web.ask("GET", address(self._url, word), pacer, patience=web.HASTE)
-            if not 200 <= answer.status < 300:
-                logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
+            if 200 <= answer.status < 300:
+                return True
+            logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
         except (SendError, LockHeld, Closed, DiskTrouble, OSError) as error:
             logs.get().warning("heartbeat.failed", ping=word, why=str(error))
+        return False

@@ -46,6 +46,10 @@ def channels(settings: Settings) -> list[Sends]:
                 str(settings["site.name"]),
             )
         )
+    if settings["alerts.apprise"]:
+        from uploader.alerts.others import Other
+
+        found += [Other(url) for url in dict.fromkeys(settings["alerts.apprise"])]
     return found
 
 

@@ -63,7 +63,7 @@ def show(context: Context, as_json: bool) -> None:
         why = "well" if state.failing_since is None else f"failing: {state.why}"
         click.echo(f"channel    {state.name}: {why}")
     if not states:
-        click.echo("channel    none is set: write slack_webhook or mail_to under [alerts]")
+        click.echo("channel    none is set: write slack_webhook, mail_to or apprise under [alerts]")
     if waiting:
         click.echo(f"outbox     {waiting} on their way")
 
@@ -77,7 +77,9 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
     become_owner(context.settings.spool)
     ways = outbox.channels(context.settings)
     if not ways:
-        fail("no channel is set; write slack_webhook or mail_to under [alerts]", Exit.USAGE)
+        fail(
+            "no channel is set; write slack_webhook, mail_to or apprise under [alerts]", Exit.USAGE
+        )
     said: dict[str, str] = {}
     with context.spool() as spool:
         message = test_message(str(context.settings["site.name"]), spool.now())
