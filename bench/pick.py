@@ -45,7 +45,7 @@ def picks(catalog: Catalog, order: str) -> Callable[[], Figures]:
         seconds, cpu = 0.0, 0.0
         for _ in range(_TIMES):
             began, used = time.perf_counter(), time.process_time()
-            picker = Picker(catalog, catalog.served(), order)
+            picker = Picker(catalog.backlog, catalog.backlog.served(), order)
             claimed: list[Item] = []
             for _ in range(_PICKS):
                 claimed += picker.pick(_BATCH, 2**62, look=not claimed)

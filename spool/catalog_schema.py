@@ -113,6 +113,12 @@ def item_of(row: tuple[object, ...]) -> Item:
     )
 
 
+def items(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Item]:
+    """The images of a condition, in its order."""
+    rows = db.execute(f"SELECT {COLUMNS} FROM images WHERE {where}", values).fetchall()
+    return [item_of(row) for row in rows]
+
+
 def insert(
     db: sqlite3.Connection,
     name: Name,

@@ -32,7 +32,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
     """
     restored = 0
     aside = files.names_in(files.aside)
-    for folder in catalog.named():
+    for folder in catalog.minutes.named():
         arrived: dict[str, int] = {}
         # On disk before it is known: the receiver may have died between its link and its fsync.
         durable.sync_folders({files.new / folder})
@@ -65,7 +65,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
                 size = item.size if item is not None else _size(files.in_done(name))
                 if size is not None:
                     arrived[name.id] = size
-        catalog.recount(folder, _count(arrived.values()))
+        catalog.minutes.recount(folder, _count(arrived.values()))
     return restored
 
 

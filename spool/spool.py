@@ -200,7 +200,7 @@ class Spool:
         def committed(opened: int, named: Name) -> None:
             nonlocal folder
             if named.folder != folder:  # bumped into the next minute
-                self.catalog.leave(folder)
+                self.catalog.minutes.leave(folder)
                 folder = named.folder
                 self._enter(folder)
             self._commits.add(_Linked(opened, named, meta, clock))
@@ -210,9 +210,9 @@ class Spool:
         except BaseException:
             # Linked and not acknowledged: the folder stays named, so that the next start finds it.
             if not incoming.published:
-                self.catalog.leave(folder)
+                self.catalog.minutes.leave(folder)
             raise
-        self.catalog.leave(folder)
+        self.catalog.minutes.leave(folder)
         # Not read back from the catalog: a run may have uploaded it by now.
         item = Item(
             name, meta.sha256, meta.size, State.WAITING, key=meta.key, sequence=meta.sequence
@@ -226,7 +226,7 @@ class Spool:
         self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
 
     def _enter(self, folder: str) -> None:
-        self.catalog.enter(folder, lambda: self.receipts.in_folder(folder))
+        self.catalog.minutes.enter(folder, lambda: self.receipts.in_folder(folder))
 
     def probe(self) -> None:
         """Write a probe the way an image is written; DiskTrouble names the step that failed."""
@@ -279,7 +279,7 @@ class Spool:
         local, pruned = self.receipts.totals()
         pruned += self.site.forgotten(self.receipts.stands)
         known = totals.waiting + totals.sending + totals.set_aside + local + pruned
-        oldest = self.catalog.oldest_waiting()
+        oldest = self.catalog.backlog.oldest_waiting()
         free, size, inodes = self.free()
         return Facts(
             at=now,
@@ -298,7 +298,7 @@ class Spool:
             disk_bytes=size,
             free_inodes=inodes,
             clocks_off=tuple(self.catalog.clocks_off(now - timedelta(days=1), 5)),
-            oldest_due_at=self.catalog.oldest_due_at(now),
+            oldest_due_at=self.catalog.backlog.oldest_due_at(now),
             last_success_at=self.site.last_success_at(),
             run_totals=self.site.run_totals(),
             devices=watched.devices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -52,6 +53,21 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+class Pair:
+    """One connection that writes and one that reads a file, each under its lock."""
+
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+        self.writer = connect(path, migrations, full=False)
+        self.reader = connect(path, migrations, full=False, read_only=True)
+        self.write = threading.Lock()
+        self.read = threading.Lock()
+
+    def close(self) -> None:
+        with self.write, self.read:
+            self.writer.close()
+            self.reader.close()
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

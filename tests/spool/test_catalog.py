@@ -102,10 +102,10 @@ class Model:
             self.received += 1
             self.received_bytes += meta.size
             if not received:  # it was counted when its row was lost; the model was not
-                self.catalog.enter(name.folder)
-                self.catalog.leave(name.folder)
-                known = self.catalog.named()[name.folder]
-                self.catalog.recount(name.folder, known + Count(1, meta.size))
+                self.catalog.minutes.enter(name.folder)
+                self.catalog.minutes.leave(name.folder)
+                known = self.catalog.minutes.named()[name.folder]
+                self.catalog.minutes.recount(name.folder, known + Count(1, meta.size))
 
     def claim(self, which: int) -> None:
         if (ident := self.chosen(which)) is not None:
@@ -198,15 +198,15 @@ class Model:
             assert item.unknown == row.unknown
         ready = [item for item in items if self.rows[item.id].state == "waiting"]
         devices = sorted({item.name.device for item in ready})
-        assert self.catalog.waiting_devices() == devices
+        assert self.catalog.backlog.waiting_devices() == devices
         for device in devices:
             own = [item for item in ready if item.name.device == device]
-            assert self.catalog.oldest_of(device, 0, 3) == own[:3]
-            assert self.catalog.oldest_of(device, own[0].arrival, 99) == own[1:]
-            assert self.catalog.newest_of(device, None, 3) == own[::-1][:3]
-            assert self.catalog.newest_of(device, own[-1].arrival, 99) == own[-2::-1]
+            assert self.catalog.backlog.oldest_of(device, 0, 3) == own[:3]
+            assert self.catalog.backlog.oldest_of(device, own[0].arrival, 99) == own[1:]
+            assert self.catalog.backlog.newest_of(device, None, 3) == own[::-1][:3]
+            assert self.catalog.backlog.newest_of(device, own[-1].arrival, 99) == own[-2::-1]
         waiting = [item for item in items if item.state is State.WAITING]
-        assert self.catalog.oldest_waiting() == (waiting[0] if waiting else None)
+        assert self.catalog.backlog.oldest_waiting() == (waiting[0] if waiting else None)
         due = [row.due for row in self.rows.values() if row.state == "retry"]
         first = AT + timedelta(seconds=min(due)) if due else None
         assert self.catalog.next_due() == first
@@ -251,14 +251,14 @@ def test_rows_states_and_totals_are_what_was_done(operations: list[tuple[object,
 def test_urgent_images_can_be_picked_by_themselves(catalog: Catalog) -> None:
     for number in range(6):
         catalog.add(*image(number, "ab"[number % 2], urgent=number in (1, 2, 3)))
-    assert catalog.waiting_devices() == ["a", "b"]
-    assert catalog.waiting_devices(urgent=True) == ["a", "b"]
-    first, last = catalog.oldest_of("b", 0, 9, urgent=True)
+    assert catalog.backlog.waiting_devices() == ["a", "b"]
+    assert catalog.backlog.waiting_devices(urgent=True) == ["a", "b"]
+    first, last = catalog.backlog.oldest_of("b", 0, 9, urgent=True)
     assert (first.urgent, last.urgent, first.arrival < last.arrival) == (True, True, True)
-    assert catalog.newest_of("b", None, 9, urgent=True) == [last, first]
-    assert len(catalog.oldest_of("b", 0, 9)) == 3
-    catalog.claim(catalog.oldest_of("a", 0, 9, urgent=True))
-    assert catalog.waiting_devices(urgent=True) == ["b"]
+    assert catalog.backlog.newest_of("b", None, 9, urgent=True) == [last, first]
+    assert len(catalog.backlog.oldest_of("b", 0, 9)) == 3
+    catalog.claim(catalog.backlog.oldest_of("a", 0, 9, urgent=True))
+    assert catalog.backlog.waiting_devices(urgent=True) == ["b"]
 
 
 # -- identity
@@ -307,10 +307,10 @@ def test_arrivals_are_never_numbered_twice(catalog: Catalog) -> None:
 
 
 def test_what_was_served_is_remembered(catalog: Catalog, path: Path) -> None:
-    catalog.credit({"a": 5, "b": 7})
-    catalog.credit({"a": 2**40})
+    catalog.backlog.credit({"a": 5, "b": 7})
+    catalog.backlog.credit({"a": 2**40})
     other = Catalog(path)
-    assert other.served() == {"a": 2**40, "b": 7}
+    assert other.backlog.served() == {"a": 2**40, "b": 7}
     other.close()
 
 
@@ -323,43 +323,43 @@ def folder(minute: int) -> str:
 
 def test_the_folder_being_filled_and_the_one_before_are_named(catalog: Catalog) -> None:
     for minute in (1, 2, 3, 4):
-        catalog.enter(folder(minute))
-        catalog.leave(folder(minute))
-    assert set(catalog.named()) == {folder(3), folder(4)}
+        catalog.minutes.enter(folder(minute))
+        catalog.minutes.leave(folder(minute))
+    assert set(catalog.minutes.named()) == {folder(3), folder(4)}
 
 
 def test_a_folder_stays_named_while_an_accept_in_it_is_under_way(catalog: Catalog) -> None:
-    catalog.enter(folder(1))
-    catalog.enter(folder(1))
+    catalog.minutes.enter(folder(1))
+    catalog.minutes.enter(folder(1))
     for minute in (2, 3, 4):
-        catalog.enter(folder(minute))
-        catalog.leave(folder(minute))
-    assert folder(1) in catalog.named()
-    catalog.leave(folder(1))
-    catalog.enter(folder(5))
-    assert set(catalog.named()) == {folder(1), folder(4), folder(5)}
-    catalog.leave(folder(1))
-    catalog.enter(folder(6))
-    assert set(catalog.named()) == {folder(5), folder(6)}
+        catalog.minutes.enter(folder(minute))
+        catalog.minutes.leave(folder(minute))
+    assert folder(1) in catalog.minutes.named()
+    catalog.minutes.leave(folder(1))
+    catalog.minutes.enter(folder(5))
+    assert set(catalog.minutes.named()) == {folder(1), folder(4), folder(5)}
+    catalog.minutes.leave(folder(1))
+    catalog.minutes.enter(folder(6))
+    assert set(catalog.minutes.named()) == {folder(5), folder(6)}
 
 
 def test_a_folder_that_is_no_longer_named_is_named_again_before_it_is_used(
     catalog: Catalog,
 ) -> None:
     for minute in (1, 2, 3, 1):
-        catalog.enter(folder(minute))
-        catalog.leave(folder(minute))
-    assert set(catalog.named()) == {folder(3), folder(1)}
+        catalog.minutes.enter(folder(minute))
+        catalog.minutes.leave(folder(minute))
+    assert set(catalog.minutes.named()) == {folder(3), folder(1)}
 
 
 def test_names_survive_the_loss_of_everything_after_them(path: Path, tmp_path: Path) -> None:
     """A FULL commit flushes the log, and with it all that was committed before."""
     catalog = Catalog(path)
     seen: list[str] = []
-    catalog._writer.set_trace_callback(seen.append)
-    catalog.enter(folder(1))
-    catalog.enter(folder(1))
-    catalog._writer.set_trace_callback(None)
+    catalog._on.writer.set_trace_callback(seen.append)
+    catalog.minutes.enter(folder(1))
+    catalog.minutes.enter(folder(1))
+    catalog._on.writer.set_trace_callback(None)
     full = seen.index("PRAGMA synchronous = FULL")
     assert full < seen.index("COMMIT") < seen.index("PRAGMA synchronous = NORMAL")
     assert seen.count("COMMIT") == 1  # once a minute, not once an image
@@ -369,36 +369,36 @@ def test_names_survive_the_loss_of_everything_after_them(path: Path, tmp_path: P
 def test_a_folder_that_cannot_be_named_is_not_taken_for_named(catalog: Catalog, path: Path) -> None:
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    catalog._writer.execute("PRAGMA busy_timeout = 1")
+    catalog._on.writer.execute("PRAGMA busy_timeout = 1")
     with pytest.raises(sqlite3.OperationalError):
-        catalog.enter(folder(1))
+        catalog.minutes.enter(folder(1))
     blocker.execute("ROLLBACK")
     blocker.close()
-    assert catalog.named() == {}
-    assert catalog._writer.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL again
-    catalog.enter(folder(1))
-    catalog.leave(folder(1))
-    assert set(catalog.named()) == {folder(1)}
+    assert catalog.minutes.named() == {}
+    assert catalog._on.writer.execute("PRAGMA synchronous").fetchone() == (1,)  # NORMAL again
+    catalog.minutes.enter(folder(1))
+    catalog.minutes.leave(folder(1))
+    assert set(catalog.minutes.named()) == {folder(1)}
 
 
 def test_a_named_folder_counts_its_arrivals_and_a_recount_mends_the_sum(catalog: Catalog) -> None:
     name, meta = image(0)
-    catalog.enter(name.folder)
+    catalog.minutes.enter(name.folder)
     catalog.add(name, meta)
-    catalog.leave(name.folder)
-    assert catalog.named() == {name.folder: Count(1, 10)}
+    catalog.minutes.leave(name.folder)
+    assert catalog.minutes.named() == {name.folder: Count(1, 10)}
     for _ in range(2):
-        catalog.recount(name.folder, Count(3, 50))
+        catalog.minutes.recount(name.folder, Count(3, 50))
         assert catalog.totals().received == Count(3, 50)
-    catalog.recount("2026-11-23/2359", Count(9, 9))  # not named: not its business
+    catalog.minutes.recount("2026-11-23/2359", Count(9, 9))  # not named: not its business
     assert catalog.totals().received == Count(3, 50)
 
 
 def test_a_folder_entered_again_knows_what_arrived_in_it_before(catalog: Catalog) -> None:
     (alive, meta), (gone, _) = image(0), image(1)
     catalog.add(alive, meta)
-    catalog.enter(alive.folder, lambda: {gone.id: 500, alive.id: meta.size})
-    assert catalog.named() == {alive.folder: Count(2, 500 + meta.size)}
+    catalog.minutes.enter(alive.folder, lambda: {gone.id: 500, alive.id: meta.size})
+    assert catalog.minutes.named() == {alive.folder: Count(2, 500 + meta.size)}
 
 
 # -- the file
@@ -508,9 +508,9 @@ def test_a_retry_is_due_at_its_time_and_not_before(catalog: Catalog) -> None:
     at = AT + timedelta(seconds=10)
     catalog.defer(item, at, "it failed", unknown=True)
     assert catalog.due(at - timedelta(seconds=1)) == 0
-    assert catalog.waiting_devices() == []
+    assert catalog.backlog.waiting_devices() == []
     assert catalog.due(at) == 1
-    assert catalog.waiting_devices() == ["a"]
+    assert catalog.backlog.waiting_devices() == ["a"]
 
 
 FIRST = """

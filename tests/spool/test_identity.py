@@ -118,15 +118,15 @@ def test_of_many_at_once_one_is_new_and_the_others_wait_for_it(
 
 def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
     began, go_on = threading.Event(), threading.Event()
-    real = spool.catalog.enter
+    real = spool.catalog.minutes.enter
 
     def enter(*_args: object) -> None:
-        spool.catalog.enter = real  # type: ignore[method-assign]
+        spool.catalog.minutes.enter = real  # type: ignore[method-assign]
         began.set()
         go_on.wait(30)
         raise RuntimeError("the first one fails")
 
-    spool.catalog.enter = enter  # type: ignore[method-assign]
+    spool.catalog.minutes.enter = enter  # type: ignore[method-assign]
     outcome: list[object] = []
 
     def first() -> None:

@@ -151,8 +151,8 @@ class Machine(RuleBasedStateMachine):
         self.spool.catalog.due(self.clock())
         items = [
             item
-            for device in self.spool.catalog.waiting_devices()
-            for item in self.spool.catalog.oldest_of(device, 0, count)
+            for device in self.spool.catalog.backlog.waiting_devices()
+            for item in self.spool.catalog.backlog.oldest_of(device, 0, count)
         ]
         try:
             with self.broken(fault)():
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
             source.backup(target)
         source.close()
         target.close()
-        self.stale_named = set(self.spool.catalog.named())
+        self.stale_named = set(self.spool.catalog.minutes.named())
 
     @precondition(lambda self: self.stale is not None)
     @rule()

@@ -65,8 +65,8 @@ def act(word: str, root: Path, seed: int, seconds: float) -> None:
 def _drain(mover: Mover, dice: random.Random) -> None:
     spool = mover._spool
     mover.reconcile(spool.now())
-    for device in spool.catalog.waiting_devices():
-        items = spool.catalog.oldest_of(device, 0, 20)
+    for device in spool.catalog.backlog.waiting_devices():
+        items = spool.catalog.backlog.oldest_of(device, 0, 20)
         spool.catalog.claim(items)
         aside = [item for item in items if dice.random() < 0.1]
         there = [i for i in items if i not in aside and spool.files.in_new(i.name).exists()]

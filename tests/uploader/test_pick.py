@@ -330,16 +330,16 @@ def test_the_catalog_answers_from_an_index_whatever_is_urgent(tmp_path: Path) ->
     steps = []
     for number, count in enumerate((300, 6000)):
         with closing(Catalog(tmp_path / f"{number}.sqlite3")) as catalog:
-            with sqlite.transaction(catalog._writer) as db:
+            with sqlite.transaction(catalog._on.writer) as db:
                 for at in range(count):
                     name = Name(AT, "ab"[at % 2], f"{at:016x}", "jpg")
                     meta = Metadata(f"{at:064x}", 10, "image/jpeg", urgent=at % 2 == 0)
                     insert(db, name, meta, WAITING, unknown=False)
             ticks: list[int] = []
-            catalog._reader.set_progress_handler(lambda t=ticks: t.append(1), 10)  # type: ignore[misc]
-            picker = Picker(catalog, {}, "mixed")
+            catalog._on.reader.set_progress_handler(lambda t=ticks: t.append(1), 10)  # type: ignore[misc]
+            picker = Picker(catalog.backlog, {}, "mixed")
             assert [item.urgent for item in picker.pick(40, 10**6)] == [True, False] * 20
-            catalog._reader.set_progress_handler(None, 0)
+            catalog._on.reader.set_progress_handler(None, 0)
             steps.append(len(ticks))
     assert steps[1] <= 1.2 * steps[0]
 

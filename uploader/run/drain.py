@@ -90,7 +90,9 @@ class Drain:
         self._watch, self._log = watch, logs.get()
         self._monotonic, self._chance = monotonic, chance
         self._picker = Picker(
-            spool.catalog, spool.catalog.served(), str(spool.settings["uplink.order"])
+            spool.catalog.backlog,
+            spool.catalog.backlog.served(),
+            str(spool.settings["uplink.order"]),
         )
         self.progress = Progress()
         self._proved: list[tuple[Item, Sent]] = []
@@ -247,7 +249,7 @@ class Drain:
         """Whether there is something to stay for although nothing is being sent."""
         if self._monotonic() < self._calm_at:
             return True
-        if self._catalog.waiting_devices():
+        if self._catalog.backlog.waiting_devices():
             return True
         due = self._catalog.next_due()
         return (
@@ -359,7 +361,7 @@ class Drain:
             self._finish(all_of_them=True)
         except DiskTrouble as error:
             self._fail(f"the disk refused: {error}")
-        self._catalog.credit(self._picker.served)
+        self._catalog.backlog.credit(self._picker.served)
         self._catalog.checkpoint()
 
     def _report(self, *, ended: bool) -> Run:
