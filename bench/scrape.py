@@ -24,7 +24,7 @@ from bench.rounds import Failed, Figures, family, interleaved, machine, table, u
 from spool import sqlite
 from spool.catalog_schema import MIGRATIONS, WAITING, count_received, insert
 from spool.item import Count, Item, Sent, State
-from spool.receipts import MIGRATIONS as RECEIPTS
+from spool.receipts_schema import MIGRATIONS as RECEIPTS
 from spool.settings import combine
 from spool.spool import Spool
 

@@ -11,65 +11,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from spool import names, sqlite
-from spool.item import Count, Item, Receipt, Sent, State
-from spool.names import MEDIA_TYPES, Name
+from spool.item import Count, Item, Receipt, Sent
+from spool.names import Name
+from spool.receipts_schema import MIGRATIONS, SELECT, Places, digest, insert, receipt
 
-MIGRATIONS: Sequence[str] = (
-    """
-    CREATE TABLE images (
-        number INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE,
-        ext TEXT NOT NULL,
-        device TEXT NOT NULL,
-        sha256 BLOB NOT NULL,
-        digest INTEGER NOT NULL,
-        size INTEGER NOT NULL,
-        idem TEXT,
-        sequence INTEGER,
-        local INTEGER NOT NULL,
-        uploaded_at INTEGER NOT NULL,
-        place INTEGER NOT NULL REFERENCES places (place),
-        rest TEXT NOT NULL,
-        etag TEXT NOT NULL,
-        version_id TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX images_by_digest ON images (digest);
-    CREATE INDEX images_by_key ON images (device, idem) WHERE idem IS NOT NULL;
-    CREATE TABLE places (
-        place INTEGER PRIMARY KEY,
-        bucket TEXT NOT NULL,
-        folder TEXT NOT NULL,
-        UNIQUE (bucket, folder)
-    ) STRICT;
-    CREATE TABLE totals (
-        local INTEGER PRIMARY KEY,
-        images INTEGER NOT NULL DEFAULT 0,
-        bytes INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
-    INSERT INTO totals (local) VALUES (0), (1);
-    CREATE TRIGGER images_added AFTER INSERT ON images BEGIN
-        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE local = new.local;
-    END;
-    CREATE TRIGGER images_pruned AFTER UPDATE OF local ON images WHEN new.local <> old.local BEGIN
-        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE local = old.local;
-        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE local = new.local;
-    END;
-    """,
-    # Pruning asks for the oldest copies that are still here, and for nothing else.
-    "CREATE INDEX images_local ON images (uploaded_at) WHERE local = 1;",
-)
-
-_SELECT = (
-    "SELECT id, ext, device, sha256, size, idem, sequence, local, uploaded_at, bucket, "
-    "folder || rest, etag, version_id FROM images JOIN places USING (place) "
-)
 _OPEN_FILES = 4
 _T = TypeVar("_T")
 _QUIET_NS = 2_000_000_000
@@ -85,34 +37,6 @@ class _Mark:
     @property
     def newest_ns(self) -> int:
         return max(self.file[2], self.log[2])
-
-
-def _digest(sha256: str) -> int:
-    """The first 8 bytes as SQLite's signed integer: an index of 8 bytes a row."""
-    return int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
-
-
-def _receipt(row: tuple[object, ...]) -> Receipt:
-    ident, ext, device, sha256, size, idem, sequence, local, uploaded_at = row[:9]
-    bucket, key, etag, version_id = row[9:]
-    assert isinstance(sha256, bytes) and isinstance(uploaded_at, int)
-    return Receipt(
-        id=str(ident),
-        sha256=sha256.hex(),
-        size=int(str(size)),
-        device=str(device),
-        received_at=names.parse(f"{ident}.{ext}").received_at,
-        state=State.UPLOADED,
-        local=bool(local),
-        media_type=MEDIA_TYPES[str(ext)],
-        key_given=str(idem or ""),
-        sequence=None if sequence is None else int(str(sequence)),
-        bucket=str(bucket),
-        key=str(key),
-        etag=str(etag),
-        version_id=str(version_id),
-        uploaded_at=datetime.fromtimestamp(uploaded_at, UTC),
-    )
 
 
 class Receipts:
@@ -168,8 +92,8 @@ class Receipts:
             return None if connection is None else read(connection)
 
     def _first(self, day: str, where: str, values: tuple[object, ...]) -> Receipt | None:
-        row = self._read(day, lambda db: db.execute(_SELECT + where, values).fetchone())
-        return None if row is None else _receipt(row)
+        row = self._read(day, lambda db: db.execute(SELECT + where, values).fetchone())
+        return None if row is None else receipt(row)
 
     # -- reading
 
@@ -182,7 +106,7 @@ class Receipts:
         return self._any(
             days,
             "WHERE digest = ? AND sha256 = ? ORDER BY number DESC LIMIT 1",
-            (_digest(sha256), bytes.fromhex(sha256)),
+            (digest(sha256), bytes.fromhex(sha256)),
         )
 
     def by_digest(
@@ -192,7 +116,7 @@ class Receipts:
             days,
             "WHERE digest = ? AND sha256 = ? AND device = ? AND sequence IS ? "
             "ORDER BY number LIMIT 1",
-            (_digest(sha256), bytes.fromhex(sha256), device, sequence),
+            (digest(sha256), bytes.fromhex(sha256), device, sequence),
         )
 
     def by_key(self, device: str, key: str, days: Iterable[str]) -> Receipt | None:
@@ -211,9 +135,9 @@ class Receipts:
         """The newest arrivals among the uploaded."""
         found: list[Receipt] = []
         for day in reversed(self.days()):
-            query = _SELECT + "ORDER BY id DESC LIMIT ?"
+            query = SELECT + "ORDER BY id DESC LIMIT ?"
             rows = self._read(day, lambda db, q=query: db.execute(q, (limit,)).fetchall())  # type: ignore[misc]
-            found += [_receipt(row) for row in rows or ()]
+            found += [receipt(row) for row in rows or ()]
             if len(found) >= limit:
                 break
         return found[:limit]
@@ -221,21 +145,21 @@ class Receipts:
     def local(self, day: str) -> Iterator[Receipt]:
         """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
         last = ""
-        query = _SELECT + "WHERE local = 1 AND id > ? ORDER BY id LIMIT 1000"
+        query = SELECT + "WHERE local = 1 AND id > ? ORDER BY id LIMIT 1000"
         while True:
             rows = self._read(day, lambda db, after=last: db.execute(query, (after,)).fetchall())  # type: ignore[misc]
             if not rows:
                 return
             for row in rows:
-                yield _receipt(row)
+                yield receipt(row)
             last = rows[-1][0]
 
     def oldest_local(self, day: str, limit: int, before: datetime | None = None) -> list[Receipt]:
         """The first uploaded of those whose file is still in done/; none after ``before``."""
         until = 2**62 if before is None else int(before.timestamp())
         where = "WHERE local = 1 AND uploaded_at <= ? ORDER BY uploaded_at, number LIMIT ?"
-        rows = self._read(day, lambda db: db.execute(_SELECT + where, (until, limit)).fetchall())
-        return [_receipt(row) for row in rows or ()]
+        rows = self._read(day, lambda db: db.execute(SELECT + where, (until, limit)).fetchall())
+        return [receipt(row) for row in rows or ()]
 
     def totals(self) -> tuple[Count, Count]:
         """(local, pruned) over all days, from each day's maintained totals.
@@ -348,9 +272,9 @@ class Receipts:
                 connection = self._connection(day, create=True)
                 assert connection is not None
                 with sqlite.transaction(connection) as db:
-                    places = _Places(db)
+                    places = Places(db)
                     for name, known, sent, uploaded_at in entries:
-                        _add(db, places, name, known, sent, uploaded_at)
+                        insert(db, places, name, known, sent, uploaded_at)
                 sqlite.checkpoint(connection)
 
     def mark_pruned(self, day: str, ids: Iterable[str]) -> None:
@@ -389,49 +313,3 @@ def _is_day(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-class _Places(dict[tuple[str, str], int]):
-    """The numbers of buckets and folders within one transaction, entered where they are new."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __missing__(self, place: tuple[str, str]) -> int:
-        self._db.execute("INSERT OR IGNORE INTO places (bucket, folder) VALUES (?, ?)", place)
-        query = "SELECT place FROM places WHERE bucket = ? AND folder = ?"
-        self[place] = int(self._db.execute(query, place).fetchone()[0])
-        return self[place]
-
-
-def _add(
-    db: sqlite3.Connection,
-    places: _Places,
-    name: Name,
-    known: Item | Receipt,
-    sent: Sent,
-    uploaded_at: datetime,
-) -> None:
-    # Keys mostly end in the file's name, and what stands before it repeats: kept once.
-    cut = sent.key.rfind("/") + 1
-    place = places[sent.bucket, sent.key[:cut]]
-    key = known.key if isinstance(known, Item) else known.key_given
-    db.execute(
-        "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
-        " local, uploaded_at, place, rest, etag, version_id) VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?)",
-        (
-            name.id,
-            name.ext,
-            name.device,
-            bytes.fromhex(known.sha256),
-            _digest(known.sha256),
-            known.size,
-            key or None,
-            known.sequence,
-            int(uploaded_at.timestamp()),
-            place,
-            sent.key[cut:],
-            sent.etag,
-            sent.version_id,
-        ),
-    )
