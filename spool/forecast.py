@@ -28,6 +28,18 @@ _WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
+class Daily:
+    """What may leave on one day; ``day`` numbers them, by the site's own clock."""
+
+    allowance: float
+    used: float  # of it, today
+    day: Callable[[datetime], int]
+
+    def __truediv__(self, size: float) -> Daily:
+        return Daily(self.allowance / size, self.used / size, self.day)
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """What a forecast goes by."""
 
@@ -39,6 +51,7 @@ class Outlook:
     hours: Sequence[Flow]  # the last days, hour by hour, the present one left out
     stopped: bool = False  # the uplink is down, or no run starts any more
     measured: float | None = None  # bytes a second that a run sees go out now
+    daily: Daily | None = None
 
 
 def forecast(outlook: Outlook) -> Forecast:
@@ -47,16 +60,20 @@ def forecast(outlook: Outlook) -> Forecast:
     carried = _carried(outlook)
     backlog, room = outlook.waiting, outlook.room
     steps, doubt = _steps(outlook, carried, lambda count: count.bytes)
-    empty, full = _walks(outlook.now, backlog.bytes, room.bytes, steps, doubt)
+    empty, full = _walks(
+        _Scene(outlook.now, backlog.bytes, room.bytes, outlook.daily), steps, doubt
+    )
     each = _mean_size(outlook)
+    daily = None if outlook.daily is None else outlook.daily / each
     in_images, doubt = _steps(outlook, lambda at: carried(at) / each, lambda count: count.images)
-    _, inodes = _walks(outlook.now, backlog.images, room.images, in_images, doubt)
+    scene = _Scene(outlook.now, backlog.images, room.images, daily)
+    _, inodes = _walks(scene, in_images, doubt)
     return Forecast(
         empty=None if outlook.stopped else empty,
         full=full,
         inodes=inodes,
         received_per_second=steps[0].came,
-        carried_per_second=steps[0].carried,
+        carried_per_second=0.0 if _spent(outlook.daily) else steps[0].carried,
     )
 
 
@@ -66,6 +83,8 @@ def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | 
     From 5 s to an hour, a quarter more or less by ``chance`` (0 to 1), so that all who were
     refused at once do not come back at once.
     """
+    if _spent(outlook.daily):
+        return None
     carried, left, seconds = _carried(outlook), float(missing_bytes), 0.0
     for at, step in _ahead(outlook.now):
         gone = carried(at) * step
@@ -77,6 +96,10 @@ def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | 
         left -= gone
         seconds += step
     return math.ceil(min(_WAIT_MOST, max(_WAIT_LEAST, seconds)) * (0.75 + chance / 2))
+
+
+def _spent(daily: Daily | None) -> bool:
+    return daily is not None and daily.used >= daily.allowance
 
 
 def _mean_size(outlook: Outlook) -> float:
@@ -158,12 +181,25 @@ class _Step:
     seconds: float
     came: float
     carried: float
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Where a walk begins, in bytes or images."""
+
+    now: datetime
+    backlog: float
+    room: float
+    daily: Daily | None
 
 
 def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
     at = now
     for number in range(10**6):
-        step = _STEP if number < _MINUTES_BY_ONE else _LONG_STEP
+        step = _STEP
+        if number >= _MINUTES_BY_ONE:  # to the full hour, where days and timetables change
+            step = _LONG_STEP - (at - at.replace(minute=0, second=0, microsecond=0))
         if at - now >= _HORIZON:
             return
         yield at, step.total_seconds()
@@ -174,16 +210,17 @@ def _steps(
     outlook: Outlook, carried: Callable[[datetime], float], measure: Callable[[Count], int]
 ) -> tuple[list[_Step], float]:
     came, doubt = _arrivals(outlook, measure)
-    return [_Step(at, s, came(at), carried(at)) for at, s in _ahead(outlook.now)], doubt
+    day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
+    return [_Step(at, s, came(at), carried(at), day(at)) for at, s in _ahead(outlook.now)], doubt
 
 
 def _walks(
-    now: datetime, backlog: float, room: float, steps: Sequence[_Step], doubt: float
+    scene: _Scene, steps: Sequence[_Step], doubt: float
 ) -> tuple[Estimate | None, Estimate | None]:
     """When the backlog is gone, and when there is no room any more."""
-    empty, full = _walk(now, backlog, room, steps, 1.0)
-    calm, never = _walk(now, backlog, room, steps, 1 - doubt)
-    late, soon = _walk(now, backlog, room, steps, 1 + doubt)
+    empty, full = _walk(scene, steps, 1.0)
+    calm, never = _walk(scene, steps, 1 - doubt)
+    late, soon = _walk(scene, steps, 1 + doubt)
     return (
         None if empty is None else Estimate(empty, calm or empty, late),
         None if full is None else Estimate(full, soon or full, never),
@@ -191,19 +228,27 @@ def _walks(
 
 
 def _walk(
-    now: datetime, backlog: float, room: float, steps: Sequence[_Step], more: float
+    scene: _Scene, steps: Sequence[_Step], more: float
 ) -> tuple[datetime | None, datetime | None]:
     """The same if ``more`` times as much comes in; each None if not within the horizon."""
-    full_at_backlog = backlog + room
-    empty_at = now if backlog <= 0 else None
-    full_at = now if room <= 0 else None
+    backlog, daily = scene.backlog, scene.daily
+    full_at_backlog = backlog + scene.room
+    empty_at = scene.now if backlog <= 0 else None
+    full_at = scene.now if scene.room <= 0 else None
+    left = {} if daily is None else {steps[0].day: daily.allowance - daily.used}
     for step in steps:
         if empty_at is not None and full_at is not None:
             break
-        change = (step.came * more - step.carried) * step.seconds
+        came, goes = step.came * more * step.seconds, step.carried * step.seconds
+        if daily is not None:
+            goes = max(0.0, min(goes, left.setdefault(step.day, daily.allowance)))
+            left[step.day] -= min(goes, backlog + came)
+        change = came - goes
         after = backlog + change
         if empty_at is None and after <= 0:
-            empty_at = step.at + timedelta(seconds=step.seconds * backlog / -change)
+            # At its own rate, which a day's allowance does not slow before it is spent.
+            pace = step.carried - step.came * more
+            empty_at = step.at + timedelta(seconds=min(step.seconds, backlog / pace))
         if full_at is None and after >= full_at_backlog:
             part = (full_at_backlog - backlog) / change
             full_at = step.at + timedelta(seconds=step.seconds * part)

@@ -67,6 +67,7 @@ class Prospects:
             hours=hours,
             stopped=measured is None and self._stopped(self._site.runs(2), now),
             measured=measured,
+            daily=self._uplink.daily(),
         )
 
     def _stopped(self, runs: Sequence[Run], now: datetime) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from spool import budget, ledger, locks, timetable, units
 from spool.facts import BudgetUse, Cap
+from spool.forecast import Daily
 from spool.ledger import Ledger
 from spool.locks import Lock
 from spool.settings import Settings
@@ -95,6 +96,16 @@ class Uplink:
         """Bytes of one local day for this part; 0: no bound."""
         daily = int(self.settings["uplink.daily"])
         return budget.drain_part(daily) if part is Part.DRAIN else budget.other_part(daily)
+
+    def daily(self) -> Daily | None:
+        """The images' part of the allowance of a day, and what of it is used; None: no bound."""
+        allowance = self.allowance(Part.DRAIN)
+        if not allowance:
+            return None
+        interval = int(self.settings["uplink.interval"])
+        use = ledger.read_use(self.state / Part.DRAIN, interval, today=self.today)
+        used = allowance if use.day_spent else use.day
+        return Daily(allowance, used, lambda at: self.local(at).toordinal())
 
     def today(self) -> int:
         """Which local day it is, as ``date.toordinal`` counts them."""

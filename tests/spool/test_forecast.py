@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from spool.facts import Flow, Run
-from spool.forecast import Outlook, forecast, wait_for_room
+from spool.forecast import Daily, Outlook, forecast, wait_for_room
 from spool.item import Count
+from spool.uplink import Part
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
@@ -217,6 +219,49 @@ def test_what_a_run_measures_counts_instead_of_what_was() -> None:
     assert found.empty is not None
     expected = hour + timedelta(seconds=left / (20 * MB))
     assert abs((found.empty.at - expected).total_seconds()) < 1
+
+
+def test_a_daily_allowance_spreads_the_backlog_over_days() -> None:
+    """Of 2.5 GB 0.6 may still leave today and 1.0 tomorrow: the rest takes 90 s after midnight."""
+    world = World(constant(0), constant(1000), waiting=2500 * MB, cap=lambda _at: 10 * MB)
+    daily = Daily(1000 * MB, 400 * MB, lambda at: at.toordinal())
+    found = forecast(world.outlook(daily=daily))
+    midnight = NOW.replace(hour=0, minute=0) + timedelta(days=2)
+    assert found.empty is not None
+    assert found.empty.at == midnight + timedelta(seconds=90)
+    assert found.carried_per_second == 10 * MB
+
+
+def test_a_day_whose_allowance_is_spent_lets_nothing_out_until_midnight() -> None:
+    world = World(constant(1), constant(1000), waiting=100 * MB, cap=lambda _at: 10 * MB)
+    world.run(minutes=15)
+    outlook = world.outlook(daily=Daily(10**12, 10**12, lambda at: at.toordinal()), room=3600 * MB,
+                            inodes=4 * 1800)  # fmt: skip
+    found = forecast(outlook)
+    assert found.full is not None and found.inodes is not None
+    assert found.full.at - world.now == timedelta(seconds=3600)
+    assert found.inodes.at - world.now == timedelta(seconds=1800)
+    assert found.carried_per_second == 0
+    assert wait_for_room(outlook, 1000, 0.5) is None
+
+
+def test_a_spool_knows_what_of_its_day_is_left(tmp_path: Path) -> None:
+    clock = Clock()
+    with closing(open_spool(tmp_path, clock, uplink__daily="1GB")) as spool:
+        put(spool, b"1" * 1000)
+        assert spool.forecast().empty is not None
+        daily = spool.uplink.daily()
+        assert daily is not None
+        assert (daily.allowance, daily.used) == (spool.uplink.allowance(Part.DRAIN), 0)
+        with (
+            spool.hold_drain_lock("a test", 0),
+            closing(spool.uplink.open_ledger(Part.DRAIN)) as book,
+        ):
+            while book.charge(10**9, 10**9) is not None:
+                pass
+        assert spool.forecast().carried_per_second == 0
+    with closing(open_spool(tmp_path / "2", clock)) as other:
+        assert other.uplink.daily() is None
 
 
 @pytest.mark.parametrize(
