@@ -61,6 +61,12 @@ cron-install: ready ## Let cron start a drain every interval (your own crontab)
 cron-remove: ready ## Take that line out of your crontab again
 	@$(BIN)/headgate cron remove
 
+DOCS ?=
+
+.PHONY: docs
+docs: ready ## Make anew what is made by a program in the docs (DOCS="settings" for some of it)
+	@$(BIN)/python -m dev.docs $(DOCS)
+
 BENCH ?= receive slow parsers send limit pick scrape
 
 .PHONY: bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,25 @@ Value = str | int | bool | Path | Percent | tuple[str, ...] | tuple[timetable.En
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads a value as it was written (UnitError if it cannot be used); ``takes`` says to people
+    what it takes."""
+
+    read: Callable[[Any], Value]
+    takes: str
+
+    def __call__(self, value: Any) -> Value:
+        return self.read(value)
+
+
+def _taking(takes: str) -> Callable[[Callable[[Any], Value]], Reader]:
+    return lambda read: Reader(read, takes)
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. ``unit`` is what the parsed value is counted in."""
+    """One row of the table. ``unit`` is what the parsed value is counted in; ``example`` is shown
+    where the default says little."""
 
     section: str
     key: str
@@ -26,6 +43,12 @@ class Setting:
     unit: str
     help: str
     secret: bool = False
+    example: Any = None
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words."""
+        return getattr(self.parse, "takes", "")
 
     @property
     def name(self) -> str:
@@ -44,13 +67,25 @@ def _text(value: Any) -> str:
     return value
 
 
+_TEXT = Reader(_text, "text")
+
+
+@_taking("a folder")
 def _folder(value: Any) -> Path:
     if not (text := _text(value)):
         raise UnitError("name a folder")  # the working folder, said by nobody, is no place for it
     return Path(text)
 
 
-def _of(parse: Callable[[str], Value], empty: Value | None = None) -> Callable[[Any], Value]:
+_FORMS: Mapping[Callable[[str], Value], str] = {
+    units.parse_size: "a size, as `500MB` or `20MiB`",
+    units.parse_rate: "a rate, as `40MB/s`, `12000MB/min` or `100Mbit/s`",
+    units.parse_percent: "a share, 0% to 100%",
+    units.parse_room: "a size, or a share of the disk",
+}
+
+
+def _of(parse: Callable[[str], Value], empty: Value | None = None) -> Reader:
     def read(value: Any) -> Value:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)  # the unit parsers say what is missing from a bare number
@@ -59,30 +94,30 @@ def _of(parse: Callable[[str], Value], empty: Value | None = None) -> Callable[[
             return empty
         return parse(text)
 
-    return read
+    return Reader(read, parse.takes if isinstance(parse, Reader) else _FORMS[parse])
 
 
-def _matching(pattern: str, what: str) -> Callable[[Any], str]:
+def _matching(pattern: str, what: str) -> Reader:
     def read(value: Any) -> str:
         text = _text(value)
         if not re.fullmatch(pattern, text, re.ASCII):
             raise UnitError(f"{text!r} is not {what}")
         return text
 
-    return read
+    return Reader(read, what)
 
 
-def _choice(*words: str) -> Callable[[Any], str]:
+def _choice(*words: str) -> Reader:
     def read(value: Any) -> str:
         text = _text(value)
         if text not in words:
             raise UnitError(f"{text!r} is not one of {', '.join(words)}")
         return text
 
-    return read
+    return Reader(read, ", ".join(f"`{word}`" if word else "empty" for word in words))
 
 
-def _number(low: int, high: int) -> Callable[[Any], int]:
+def _number(low: int, high: int) -> Reader:
     def read(value: Any) -> int:
         try:
             number = int(value) if not isinstance(value, bool | float) else None
@@ -92,10 +127,11 @@ def _number(low: int, high: int) -> Callable[[Any], int]:
             raise UnitError(f"{value!r} is not a whole number from {low} to {high}")
         return number
 
-    return read
+    return Reader(read, f"a whole number from {low:,} to {high:,}")
 
 
-def _auto_or_number(value: Any) -> int | str:
+@_taking("`auto`, or a whole number from 1 to 256")
+def _auto_or_number(value: Any) -> Value:
     return "auto" if value == "auto" else _number(1, 256)(value)
 
 
@@ -107,12 +143,14 @@ def _list(value: Any) -> tuple[str, ...]:
     return tuple(_text(part) for part in value)
 
 
+@_taking('a list of "days hours share"; `;` between them in a variable')
 def _timetable(value: Any) -> tuple[timetable.Entry, ...]:
     if isinstance(value, str):  # a variable or a flag: a comma belongs to the days
         value = [part.strip() for part in value.split(";") if part.strip()]
     return timetable.parse(_list(value))
 
 
+@_taking("a list of networks")
 def _networks(value: Any) -> tuple[str, ...]:
     for part in (parts := _list(value)):
         try:
@@ -122,6 +160,7 @@ def _networks(value: Any) -> tuple[str, ...]:
     return parts
 
 
+@_taking("an address and a port")
 def _bind(value: Any) -> str:
     text = _text(value)
     host, _, port = text.rpartition(":")
@@ -130,16 +169,18 @@ def _bind(value: Any) -> str:
     return text
 
 
-def _positive(parse: Callable[[str], int], low: int, shown: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
+def _positive(parse: Callable[[str], Value], low: int, shown: str) -> Reader:
+    def read(text: str) -> Value:
         value = parse(text)
-        if value < low:
+        if isinstance(value, int) and value < low:
             raise UnitError(f"{text!r} is too small; at least {shown}")
         return value
 
-    return read
+    takes = parse.takes if isinstance(parse, Reader) else _FORMS[parse]
+    return Reader(read, f"{takes}, at least {shown}")
 
 
+@_taking("a duration, as `90s`, `5min`, `36h` or `2d`; at most 3650d")
 def _span(text: str) -> int:
     seconds = units.parse_duration(text)
     if seconds > 3650 * 86400:
@@ -147,6 +188,7 @@ def _span(text: str) -> int:
     return seconds
 
 
+@_taking("whole minutes, from `1min` to `1d`")
 def _interval(text: str) -> int:
     seconds = units.parse_duration(text)
     if not 60 <= seconds <= 86400 or seconds % 60:
@@ -154,6 +196,7 @@ def _interval(text: str) -> int:
     return seconds
 
 
+@_taking("a rate, as `12000MB/min` or `100Mbit/s`, from 1kB/s to 1TB/s")
 def _link(text: str) -> int:
     rate = units.parse_rate(text)
     if rate < 1000:
@@ -163,6 +206,7 @@ def _link(text: str) -> int:
     return rate
 
 
+@_taking("`true` or `false`")
 def _true_or_false(value: Any) -> bool:
     word = str(value).lower()
     if word in ("true", "false"):
@@ -170,6 +214,7 @@ def _true_or_false(value: Any) -> bool:
     raise UnitError(f"{value!r} is neither true nor false")
 
 
+@_taking('a list of "name=value", ten at most')
 def _tags(value: Any) -> tuple[str, ...]:
     """As S3 takes them: ten at most, each name once (Amazon S3 User Guide, "Object tags")."""
     tags = _list(value)
@@ -181,6 +226,7 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tags
 
 
+@_taking("at most 256 bytes, no leading slash, no spaces")
 def _prefix(value: Any) -> str:
     text = _text(value)
     if text.startswith("/") or any(part.isspace() for part in text):
@@ -190,11 +236,12 @@ def _prefix(value: Any) -> str:
     return text
 
 
-def _silent(text: str) -> int | str:
+@_taking("`auto`, `never`, or a duration of at least 1min")
+def _silent(text: str) -> Value:
     if text in ("auto", "never"):
         return text if text == "auto" else 0
     seconds = _span(text)
-    if seconds < 60:
+    if isinstance(seconds, int) and seconds < 60:
         raise UnitError(f"{text!r} is too short; at least 1min, or auto, or never")
     return seconds
 
@@ -202,6 +249,7 @@ def _silent(text: str) -> int | str:
 _ADDRESS = r"[^\s@<>,;\"]+@[^\s@<>,;\"]+"
 
 
+@_taking("a list of mail addresses")
 def _addresses(value: Any) -> tuple[str, ...]:
     for part in (parts := _list(value)):
         if not re.fullmatch(_ADDRESS, part, re.ASCII):
@@ -209,7 +257,7 @@ def _addresses(value: Any) -> tuple[str, ...]:
     return parts
 
 
-def _secret(pattern: str, what: str) -> Callable[[Any], str]:
+def _secret(pattern: str, what: str) -> Reader:
     """Like ``_matching``, but the sentence never shows the value."""
 
     def read(value: Any) -> str:
@@ -217,7 +265,7 @@ def _secret(pattern: str, what: str) -> Callable[[Any], str]:
             raise UnitError(f"it is not {what} (the value is a secret, and not shown)")
         return value
 
-    return read
+    return Reader(read, what)
 
 
 def _services(value: Any) -> tuple[str, ...]:
@@ -242,6 +290,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, . _ and -"),
         "",
         "The site's name: in every key.",
+        example="north",
     ),
     Setting(
         "spool",
@@ -250,6 +299,7 @@ SETTINGS: tuple[Setting, ...] = (
         _folder,
         "",
         "The folder that holds every image until it is proved to be in the bucket.",
+        example="/var/lib/headgate/spool",
     ),
     Setting(
         "spool",
@@ -298,6 +348,7 @@ SETTINGS: tuple[Setting, ...] = (
         _bind,
         "",
         "Address and port to listen on.",
+        example="0.0.0.0:8080",
     ),
     Setting(
         "receiver",
@@ -339,6 +390,7 @@ SETTINGS: tuple[Setting, ...] = (
         _networks,
         "",
         'Networks that may send when auth is "open"; empty means any network.',
+        example=["192.168.10.0/24"],
     ),
     Setting(
         "receiver",
@@ -363,6 +415,7 @@ SETTINGS: tuple[Setting, ...] = (
         _of(units.parse_rate, empty=0),
         "bytes a second; empty for no bound",
         "What all devices together may send; more is refused with 503.",
+        example="20MB/s",
     ),
     Setting(
         "receiver",
@@ -403,6 +456,7 @@ SETTINGS: tuple[Setting, ...] = (
         _timetable,
         "",
         'Other shares at certain hours, local time: ["Mon-Fri 08:00-18:00 10%", "Sat,Sun 100%"].',
+        example=["Mon-Fri 08:00-18:00 10%", "Sat,Sun 100%"],
     ),
     Setting(
         "uplink",
@@ -411,6 +465,7 @@ SETTINGS: tuple[Setting, ...] = (
         _of(_positive(units.parse_size, 1, "1B"), empty=0),
         "bytes; empty for no bound",
         "The most bytes that leave on one local day of the wall clock.",
+        example="500GB",
     ),
     Setting(
         "uplink",
@@ -443,6 +498,7 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0, 10**9),
         "images; 0 for no bound",
         "The most images that one run sends.",
+        example=10000,
     ),
     Setting(
         "uplink",
@@ -451,6 +507,7 @@ SETTINGS: tuple[Setting, ...] = (
         _of(units.parse_size, empty=0),
         "bytes; empty for no bound",
         "The most bytes of images that one run sends.",
+        example="2GB",
     ),
     Setting(
         "s3",
@@ -459,6 +516,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name"),
         "",
         "Where the images go.",
+        example="north-pictures",
     ),
     Setting(
         "s3",
@@ -467,6 +525,7 @@ SETTINGS: tuple[Setting, ...] = (
         _prefix,
         "",
         "What every key begins with; end it with a slash for a folder.",
+        example="cameras/",
     ),
     Setting(
         "s3",
@@ -483,6 +542,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(_URL, "a URL like https://s3.example.net"),
         "",
         "An S3-compatible server; empty for AWS.",
+        example="https://s3.example.net",
     ),
     Setting(
         "s3",
@@ -491,14 +551,16 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"([a-z0-9-]{1,32})?", "a region like eu-central-1"),
         "",
         "The bucket's region; empty: as boto3 finds it.",
+        example="eu-central-1",
     ),
     Setting(
         "s3",
         "profile",
         "",
-        _text,
+        _TEXT,
         "",
         "A profile of the AWS configuration; empty: as boto3 finds its credentials.",
+        example="headgate",
     ),
     Setting(
         "s3",
@@ -512,9 +574,10 @@ SETTINGS: tuple[Setting, ...] = (
         "s3",
         "ca_bundle",
         "",
-        _text,
+        _TEXT,
         "",
         "A file of certificates to trust for the server; empty: as boto3 has it.",
+        example="/etc/ssl/certs/site-ca.pem",
     ),
     Setting(
         "s3",
@@ -523,6 +586,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"[A-Z_]{0,32}", "a storage class like STANDARD_IA"),
         "",
         "The storage class of each object; empty: the bucket's own.",
+        example="STANDARD_IA",
     ),
     Setting(
         "s3",
@@ -531,6 +595,7 @@ SETTINGS: tuple[Setting, ...] = (
         _choice("", "AES256", "aws:kms", "aws:kms:dsse"),
         "",
         "Encryption by the server: AES256, aws:kms or aws:kms:dsse; empty: the bucket's own.",
+        example="aws:kms",
     ),
     Setting(
         "s3",
@@ -539,6 +604,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"[!-~]{0,2048}", "a KMS key's id or ARN"),
         "",
         "The KMS key; empty: the bucket's own, or the account's.",
+        example="alias/pictures",
     ),
     Setting(
         "s3",
@@ -547,6 +613,7 @@ SETTINGS: tuple[Setting, ...] = (
         _true_or_false,
         "",
         "Whether KMS is asked through an S3 Bucket Key, at fewer requests.",
+        example=True,
     ),
     Setting(
         "s3",
@@ -555,6 +622,7 @@ SETTINGS: tuple[Setting, ...] = (
         _tags,
         "",
         'Tags of each object, as "team=traffic"; needs s3:PutObjectTagging.',
+        example=["team=traffic"],
     ),
     Setting(
         "s3",
@@ -571,6 +639,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(r"(.*\.prom)?", "a file that ends in .prom"),
         "",
         "Where each run leaves the metrics for node_exporter's textfile collector; empty: nowhere.",
+        example="/var/lib/node_exporter/headgate.prom",
     ),
     Setting(
         "alerts",
@@ -580,6 +649,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "An incoming webhook of Slack's that alerts are posted to; empty for none.",
         secret=True,
+        example="https://hooks.slack.com/services/...",
     ),
     Setting(
         "alerts",
@@ -588,6 +658,7 @@ SETTINGS: tuple[Setting, ...] = (
         _addresses,
         "",
         "Who gets alerts by mail; empty for nobody.",
+        example=["ops@example.net"],
     ),
     Setting(
         "alerts",
@@ -596,6 +667,7 @@ SETTINGS: tuple[Setting, ...] = (
         _matching(rf"({_ADDRESS})?", 'an address like "headgate@example.net"'),
         "",
         "Who the mail is from; empty: headgate at this machine's name.",
+        example="headgate@example.net",
     ),
     Setting(
         "alerts",
@@ -605,6 +677,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "The mail server; smtp:// turns to TLS where it is offered, smtps:// begins with it.",
         secret=True,
+        example="smtp://user:password@mail.example.net:587",
     ),
     Setting(
         "alerts",
@@ -624,6 +697,7 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Pinged at /start when a run starts and at /<exit code> when it ends; empty for none.",
         secret=True,
+        example="https://hc-ping.com/...",
     ),
     Setting(
         "alerts",
@@ -632,6 +706,7 @@ SETTINGS: tuple[Setting, ...] = (
         _of(_silent),
         "seconds; auto: learnt from each device",
         "After how long a device that sends nothing is told of; or auto, or never.",
+        example="6h",
     ),
     Setting(
         "alerts",
@@ -640,13 +715,15 @@ SETTINGS: tuple[Setting, ...] = (
         _choice("off", "on"),
         "",
         "Whether each run puts its numbers into Amazon CloudWatch, in s3.region.",
+        example="on",
     ),
     Setting(
         "log",
         "file",
         "",
-        _text,
+        _TEXT,
         "",
         "Where runs started by cron write their log, a JSON object a line; empty for stderr.",
+        example="/var/log/headgate/drain.log",
     ),
 )

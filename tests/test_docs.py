@@ -19,12 +19,22 @@ from app.credentials import Sender
 from app.handshake import limits
 from app.refusals import REFUSALS
 from app.upload import Uploads
+from dev.docs import settings_page
+from dev.docs.__main__ import MAKERS, SLOW
+from dev.docs.blocks import blocks
 from spool import attributes
 from spool.item import METADATA_MAX, State
 from spool.measures import measures
 from spool.names import make
 from spool.settings import SETTINGS, combine
-from spool.units import UnitError, format_duration, parse_duration
+from spool.units import (
+    UnitError,
+    format_duration,
+    parse_duration,
+    parse_percent,
+    parse_rate,
+    parse_size,
+)
 from spool.verify import Kind as Disagreement
 from spool.watched import OTHERS_MAX
 from tests.spooling import open_spool
@@ -39,6 +49,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DESIGN = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
 RELIABILITY = (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")
+SETTINGS_PAGE = (ROOT / "docs" / "SETTINGS.md").read_text(encoding="utf-8")
 OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -87,11 +98,50 @@ def sources(folder: str) -> Iterator[str]:
 # -- settings and variables
 
 
-def test_every_setting_is_in_the_table_with_its_default_and_no_other_is() -> None:
-    rows = tables(DESIGN, "setting", "default", "unit", "what it is")
-    documented = [(*code(name), *code(default), unit) for name, default, unit, _ in rows]
+@pytest.mark.parametrize("path", PAGES, ids=place)
+def test_what_is_made_in_a_page_is_what_would_be_made_now(path: Path) -> None:
+    """What a program that runs for a while says is looked at apart, below."""
+    for block in blocks(path.read_text(encoding="utf-8")):
+        if block.maker not in SLOW:
+            assert block.body == f"{MAKERS[block.maker](block.argument)}\n", block.what
+
+
+def test_every_setting_stands_in_its_table_once() -> None:
+    rows = tables(SETTINGS_PAGE, *settings_page.HEAD)
+    documented = [(*code(name), *code(default), unit) for name, default, _, unit, _ in rows]
     assert documented == [(s.name, json.dumps(s.default), s.unit) for s in SETTINGS]
-    assert all(row[3] for row in rows)
+    assert all(row[2] and row[4] for row in rows)
+    variables = tables(SETTINGS_PAGE, "variable", "setting")
+    assert [code(row[0])[0] for row in variables] == [setting.variable for setting in SETTINGS]
+
+
+def test_what_a_setting_is_said_to_take_is_what_it_takes() -> None:
+    for setting in SETTINGS:
+        setting.parse(setting.default)
+        setting.parse(settings_page.shown(setting))
+        assert settings_page.shown(setting) not in ("", [], None), f"{setting.name}: no example"
+        if found := re.search(r"a whole number from ([\d,]+) to ([\d,]+)", setting.takes):
+            low, high = (int(number.replace(",", "")) for number in found.groups())
+            assert (setting.parse(low), setting.parse(high)) == (low, high)
+            for wrong in (low - 1, high + 1):
+                with pytest.raises(UnitError):
+                    setting.parse(wrong)
+        quoted = [word for word in code(setting.takes) if word.isalpha() and word != "true"]
+        for word in quoted:
+            setting.parse(word)
+
+
+def test_what_the_page_of_settings_says_of_units_holds() -> None:
+    readers = {
+        "a size": parse_size, "a rate": parse_rate, "a duration": parse_duration,
+        "a share": parse_percent,
+    }  # fmt: skip
+    for what, right, wrong in tables(SETTINGS_PAGE, "what", "write", "refused"):
+        for text in code(right):
+            readers[what](text)
+        for text in code(wrong):
+            with pytest.raises(UnitError):
+                readers[what](text)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=place)
@@ -103,18 +153,21 @@ def test_no_page_names_a_setting_that_is_not_there(path: Path) -> None:
     assert names <= {setting.name for setting in SETTINGS} | modules
 
 
-def test_the_settings_in_the_readme_are_accepted() -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    combine(tomllib.loads(example), ROOT / "headgate.toml", {}, {}, ROOT)
+@pytest.mark.parametrize("path", PAGES, ids=place)
+def test_settings_that_a_page_shows_are_accepted(path: Path) -> None:
+    for example in re.findall(r"```toml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+        document = tomllib.loads(example)
+        if "mail_to" in document.get("alerts", {}):
+            assert "smtp_url" in document["alerts"]
+        combine(document, ROOT / "headgate.toml", {}, {}, ROOT)
 
 
 def test_every_form_of_variable_is_documented() -> None:
-    paragraph = DESIGN[DESIGN.index("\n## Settings\n") : DESIGN.index("| setting |")]
-    forms = set(code(paragraph))
+    forms = set(code(SETTINGS_PAGE))
     assert {"HEADGATE_CONFIG", "HEADGATE_<SECTION>_<KEY>", "HEADGATE_TEST_...", "_FILE"} <= forms
-    assert {setting.variable for setting in SETTINGS} & forms  # one as an example
-    is_secret = any(setting.secret for setting in SETTINGS)
-    assert ("no setting is a secret" in prose(paragraph)) == (not is_secret)
+    secrets = {setting.name for setting in SETTINGS if setting.secret}
+    sentence = prose(SETTINGS_PAGE).partition("**Secrets** (")[2].partition(")")[0]
+    assert set(code(sentence)) == secrets
 
 
 def test_every_variable_of_the_tests_is_documented_and_no_other() -> None:

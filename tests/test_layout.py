@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "spool": {"spool"},
     "app": {"app", "spool"},
     "uploader": {"uploader", "spool"},
-    "dev": {"dev", "spool"},
+    "dev": {"app", "dev", "spool", "uploader"},
     "bench": {"bench", "dev", "spool", "uploader"},
 }
 """Imports between rooms run one way: app -> spool <- uploader."""
