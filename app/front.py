@@ -16,6 +16,7 @@ from app.metrics import Metrics
 from app.troubles import Troubles
 from app.upload import Uploads
 from spool.lane import computing
+from spool.logs import get as get_log
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
 """The addresses of uploads, and whether the body may be the image itself."""
@@ -31,6 +32,7 @@ class Front:
         self._uploads = uploads
         self._metrics = metrics
         self._troubles = troubles
+        self._log = get_log().bind()  # bound once: a line that is not wanted costs nothing
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -50,4 +52,10 @@ class Front:
             path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
             answer = self._troubles.answer(error, path, peer)
         mark(answer.headers)
+        self._log.debug(
+            "upload.answered",
+            status=answer.status_code,
+            seconds=round(time.monotonic() - began, 4),
+            peer=environ.get("REMOTE_ADDR", ""),
+        )
         return answer

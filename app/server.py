@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import logging
 import os
 import signal
 import socket
@@ -43,6 +44,19 @@ CONNECTIONS_PER_THREAD = 4
 """Connections let in for each thread; those that are idle or still send headers hold no thread."""
 
 _PR_SET_PDEATHSIG = 1
+
+_ENDING = """\b
+Examples:
+  headgate-receiver
+  headgate-receiver --set receiver.bind=0.0.0.0:8080
+  headgate-receiver --config /etc/headgate/headgate.toml
+
+\b
+Exit codes:
+  0   told to stop, and stopped
+  1   it cannot start, or its disk cannot be used; the sentence says what to do
+  2   wrong flags or settings
+"""
 
 
 def fail(sentence: str) -> None:
@@ -96,11 +110,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def serving_application(settings: Settings, parent: int, address: Address) -> Any:
+def serving_application(settings: Settings, parent: int, address: Address, level: int) -> Any:
     """Called in the process that serves, after any fork and before it listens."""
     _die_with(parent)
     signals.take_signals()
-    logs.configure()
+    logs.configure(level=level)
     log = logs.get()
     try:
         spool = Spool.open(settings)
@@ -129,7 +143,7 @@ def serving_application(settings: Settings, parent: int, address: Address) -> An
     return app
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, level: int = logging.INFO) -> None:
     """Listen until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished."""
     bind = str(settings["receiver.bind"])
     try:
@@ -159,7 +173,7 @@ def serve(settings: Settings) -> None:
     )
     server.main_loop_interrupt = signals.PatientEvent()
     server.signal_handler_interrupt = signals.once(server.signal_handler_interrupt)  # type: ignore[method-assign]
-    target = partial(serving_application, settings, os.getpid(), address)
+    target = partial(serving_application, settings, os.getpid(), address, level)
     try:
         server.serve(target_loader=target, wrap_loader=False)
     except SystemExit:
@@ -197,8 +211,13 @@ def _raise_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", metavar="FILE", help="The settings file (default: headgate.toml here).")
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
+)
 @click.option(
     "--set",
     "flags",
@@ -206,17 +225,25 @@ def _raise_open_files(wanted: int) -> None:
     metavar="SECTION.KEY=VALUE",
     help="One setting for this start only; may be given more than once.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors, and no image.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every upload's answer as well.")
 @click.version_option(package_name="headgate")
-def receiver(config: str | None, flags: tuple[str, ...]) -> None:
-    """Receive a site's images and make each one safe on disk before it is answered."""
+def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: bool) -> None:
+    """Receive a site's images and make each one safe on disk before it is answered.
+
+    Told to stop (SIGTERM, Ctrl-C), it finishes the uploads that are arriving.
+    """
+    if quiet and verbose:
+        raise click.UsageError("give --quiet or --verbose, not both")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     try:
         settings = load(config, split_flags(flags))
     except SettingsError as error:
         for fault in error.faults:
             click.echo(f"headgate-receiver: {fault}", err=True)
         raise SystemExit(2) from error
-    logs.configure()
-    serve(settings)
+    logs.configure(level=level)
+    serve(settings, level)
 
 
 def main() -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import json as jsons
 import logging
+import os
 import sys
 from typing import TextIO, cast
 
 import structlog
+
+from spool import terminal
 
 
 def _escape(
@@ -67,7 +70,9 @@ def configure(
     else:
         processors += [
             _escape,
-            structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="at"),
+            structlog.dev.ConsoleRenderer(
+                colors=terminal.shows_colour(out, os.environ), timestamp_key="at"
+            ),
         ]
     structlog.configure(
         processors=processors,

@@ -6,6 +6,8 @@ import ast
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from app.handshake import limits
 from app.refusals import REFUSALS
 from app.upload import Uploads
 from dev.docs import settings_page
-from dev.docs.__main__ import MAKERS, SLOW
+from dev.docs.__main__ import MAKERS, SLOW, manuals
 from dev.docs.blocks import blocks
 from spool import attributes
 from spool.item import METADATA_MAX, State
@@ -104,6 +106,34 @@ def test_what_is_made_in_a_page_is_what_would_be_made_now(path: Path) -> None:
     for block in blocks(path.read_text(encoding="utf-8")):
         if block.maker not in SLOW:
             assert block.body == f"{MAKERS[block.maker](block.argument)}\n", block.what
+
+
+def test_the_manual_pages_are_those_that_would_be_made_now() -> None:
+    for path, made in manuals().items():
+        assert path.read_text(encoding="utf-8") == made, f"{place(path)}: run make docs"
+
+
+def test_the_manual_pages_name_every_command_flag_and_exit_code() -> None:
+    text = (ROOT / "deploy" / "man" / "headgate.1").read_text(encoding="utf-8")
+    plain = re.sub(r"\\f[BR]|\\&", "", text).replace("\\-", "-")
+    for name, command in commands().items():
+        part = plain.partition(f'.SS "{name} ')[2].partition("\n.S")[0]
+        assert part, name
+        for flag in flags(command):
+            assert re.search(rf"^(-\w, )?{flag}\b", part, re.MULTILINE), f"{name} {flag}"
+    assert {int(n) for n in re.findall(r"^\.TP\n(\d+)$", plain, re.MULTILINE)} == set(Exit)
+
+
+@pytest.mark.parametrize("checker", ["mandoc", "man"])
+def test_the_manual_pages_are_in_order(checker: str) -> None:
+    found = shutil.which(checker)
+    if found is None:
+        pytest.skip(f"{checker} is not installed (.ci/run installs it)")
+    how = {"mandoc": ["-Tlint", "-Wwarning"], "man": ["--warnings", "-l", "-Tutf8"]}[checker]
+    for path in manuals():
+        said = subprocess.run([found, *how, str(path)], capture_output=True, text=True, timeout=60)
+        assert said.returncode == 0 and said.stderr == "", said.stderr
+        assert checker == "man" or said.stdout == ""
 
 
 def test_every_setting_stands_in_its_table_once() -> None:
@@ -215,7 +245,7 @@ def test_every_command_is_documented_with_each_of_its_flags_and_no_other() -> No
 def test_the_flags_before_the_command_are_documented() -> None:
     for command, prefix in ((headgate, "`headgate ["), (server.receiver, "`headgate-receiver [")):
         (line,) = re.findall(rf"{re.escape(prefix)}[^`]*`", prose(DESIGN))
-        assert set(re.findall(r"--[a-z]+", line)) == flags(command)
+        assert set(re.findall(r"-[qv]\b|--[a-z]+", line)) == flags(command)
 
 
 def shell_lines(page: str) -> Iterator[str]:

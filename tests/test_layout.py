@@ -47,6 +47,7 @@ PURE = {
     "spool/measures.py", "spool/budget.py",
     "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
+    "spool/terminal.py", "uploader/ending.py",
     "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
     "app/ends.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
     "app/refusals.py", "app/verdict.py", "app/curves.py", "spool/foretold.py", "spool/forecast.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,14 +20,19 @@ from typing import Any, NoReturn
 
 import click
 
+from spool import logs, terminal
 from spool.config import load, split_flags
 from spool.errors import DiskTrouble, SpoolUnfit
 from spool.settings import Settings, SettingsError
 from spool.spool import Spool
-from uploader.exits import Exit
+from uploader import completions, verbosity
+from uploader.ending import ending
+from uploader.exits import MEANING, Exit
+from uploader.verbosity import Verbosity
 
 COMMANDS: Mapping[str, str] = {
     "alert": "uploader.commands.alert",
+    "completion": "uploader.commands.completion",
     "config": "uploader.commands.config",
     "cron": "uploader.commands.cron",
     "dashboard": "uploader.commands.dashboard",
@@ -45,15 +51,32 @@ COMMANDS: Mapping[str, str] = {
 
 @dataclass
 class Context:
-    """What every command gets: the settings, read on first use."""
+    """What every command gets: the settings, read on first use, and how much to say."""
 
     config: str | None = None
     flags: tuple[str, ...] = ()  # section.key=value, each
+    verbosity: Verbosity = Verbosity.NORMAL
+
+    def speak(self, verbosity: Verbosity) -> None:
+        """Say as much from now on, and log to stderr."""
+        self.verbosity = verbosity
+        logs.configure(level=self.level(logging.WARNING))
+
+    def level(self, usual: int) -> int:
+        """The least level to log, for a command that usually logs from ``usual`` on."""
+        return self.verbosity.level(usual)
+
+    def say(self, text: str, *, err: bool = False) -> None:
+        """What was done, for people; what was asked for is printed with click.echo."""
+        if self.verbosity is not Verbosity.QUIET:
+            click.echo(text, err=err)
 
     @cached_property
     def settings(self) -> Settings:
         try:
-            return load(self.config, split_flags(self.flags))
+            settings = load(self.config, split_flags(self.flags))
+            logs.get().debug("settings.read", file=str(settings.file or "none"))
+            return settings
         except SettingsError as error:
             for fault in error.faults:
                 click.echo(f"headgate: {fault}", err=True)
@@ -89,26 +112,54 @@ class _Lazy(click.Group):
             return None
         command = importlib.import_module(COMMANDS[cmd_name]).command
         assert isinstance(command, click.Command)
-        return command
+        return verbosity.also_after(command)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", metavar="FILE", help="The settings file (default: headgate.toml here).")
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=ending(
+        "headgate status",
+        "headgate drain --until-empty  # by hand, within the budget",
+        "headgate cron install  # let cron start the runs",
+        "headgate --config /etc/headgate/headgate.toml config check",
+        exits=tuple(MEANING),
+    ),
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
+)
 @click.option(
     "--set",
     "flags",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
+    shell_complete=completions.settings,
     help="One setting for this call only; may be given more than once.",
 )
+@verbosity.options
 @click.option("--traceback", is_flag=True, help="Show where in the code an unexpected error arose.")
 @click.version_option(package_name="headgate")
 @click.pass_context
 def headgate(
-    ctx: click.Context, config: str | None, flags: tuple[str, ...], traceback: bool
+    ctx: click.Context,
+    config: str | None,
+    flags: tuple[str, ...],
+    quiet: bool,
+    verbose: bool,
+    traceback: bool,
 ) -> None:
-    """Get a site's images safely into S3, through a gate that never opens too wide."""
+    """Get a site's images safely into S3, through a gate that never opens too wide.
+
+    -q and -v may stand after the command as well.
+    """
+    if not terminal.may_colour(os.environ):
+        ctx.color = False
     ctx.obj = Context(config, flags)
+    ctx.obj.speak(verbosity.chosen(Verbosity.NORMAL, quiet, verbose))
 
 
 def main() -> None:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 
 class Exit(IntEnum):
     """Every exit code of every command."""
 
-    OK = 0  # done, nothing to do, or the budget or time is spent with images still waiting
+    OK = 0
     ERROR = 1
     USAGE = 2
-    SET_ASIDE = 3  # some images were set aside
+    SET_ASIDE = 3
     UPLINK_DOWN = 5
-    STILL_WAITING = 8  # --strict: the time is spent with images still waiting
-    BUDGET_SPENT = 10  # --strict: the budget is spent with images still waiting
-    LOCKED = 75  # another run holds the lock (EX_TEMPFAIL of sysexits.h)
+    STILL_WAITING = 8
+    BUDGET_SPENT = 10
+    LOCKED = 75  # EX_TEMPFAIL of sysexits.h
+
+
+MEANING: Mapping[Exit, str] = {
+    Exit.OK: "done, or nothing to do",
+    Exit.ERROR: "something failed; the sentence says what to do",
+    Exit.USAGE: "wrong flags or settings",
+    Exit.SET_ASIDE: "some images were set aside in this run",
+    Exit.UPLINK_DOWN: "the uplink is down",
+    Exit.STILL_WAITING: "--strict: the time is spent and images still wait",
+    Exit.BUDGET_SPENT: "--strict: budget, allowance or timetable let no more out",
+    Exit.LOCKED: "another run holds the lock",
+}
+"""What each means, for help and docs."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-from dev.docs import settings_page
+from dev.docs import manual, settings_page
 from dev.docs.blocks import Block, blocks, filled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,10 +27,21 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def manuals() -> dict[Path, str]:
+    """The manual pages as they would be made now."""
+    made = {}
+    for name in manual.NAMES:
+        path = ROOT / manual.FOLDER / f"{name}.1"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        made[path] = manual.page(name, before, f"{datetime.now(UTC):%Y-%m-%d}")
+    return made
+
+
 def main(words: list[str]) -> int:
-    """Make the blocks of these makers, or all; says which pages changed."""
-    if unknown := set(words) - set(MAKERS):
-        print(f"headgate: nobody makes {', '.join(sorted(unknown))}; {', '.join(MAKERS)} are made")
+    """Make the blocks of these makers and the manual pages, or all; says what changed."""
+    if unknown := set(words) - {*MAKERS, "manual"}:
+        known = ", ".join([*MAKERS, "manual"])
+        print(f"headgate: nobody makes {', '.join(sorted(unknown))}; there are {known}")
         return 2
 
     def make(block: Block) -> str:
@@ -37,12 +49,16 @@ def main(words: list[str]) -> int:
             return block.body
         return MAKERS[block.maker](block.argument)
 
+    made = {}
     for path in pages():
-        before = path.read_text(encoding="utf-8")
-        if not list(blocks(before)):
-            continue
-        after = filled(before, make)
-        if after != before:
+        text = path.read_text(encoding="utf-8")
+        if list(blocks(text)):
+            made[path] = filled(text, make)
+    if not words or "manual" in words:
+        made |= manuals()
+    for path, after in made.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != after:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(after, encoding="utf-8")
             print(f"made anew: {path.relative_to(ROOT)}")
     return 0

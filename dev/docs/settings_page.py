@@ -1,4 +1,4 @@
-"""The tables of docs/SETTINGS.md, one for each section, out of the one that the program reads by."""
+"""The tables of docs/SETTINGS.md, one a section, out of the one that the program reads by."""
 
 from __future__ import annotations
 

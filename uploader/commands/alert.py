@@ -10,12 +10,14 @@ import click
 from spool.alert import EVERYTHING, Channel, Silence
 from spool.errors import DiskTrouble, LockHeld
 from spool.units import UnitError, human_duration, parse_duration
+from uploader import completions
 from uploader.alerts import outbox
 from uploader.alerts.channels import Undelivered
 from uploader.alerts.compose import test_message
 from uploader.alerts.rules import BY_CODE
 from uploader.cli import Context, fail, print_json
 from uploader.commands.watch import fields, line
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 from uploader.run.pacer import Closed
@@ -25,16 +27,16 @@ _LOCK_SECONDS = 15.0
 _LONGEST = 30 * 86400
 
 
-@click.group()
+@click.group(epilog=ending("headgate alert list", "headgate alert test"))
 def command() -> None:
-    """Show what is wrong, try the channels, or be told nothing of something for a while."""
+    """Show what is wrong, try the channels, silence an alert."""
 
 
-@command.command("list")
+@command.command("list", epilog=ending("headgate alert list", "headgate alert list --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
-    """What stands, which silences hold, and how it goes with the channels."""
+    """Show what is wrong, what is silenced, and the channels."""
     with context.spool() as spool:
         alerts, now = spool.site.alerts, spool.now()
         standing = [alert for alert in alerts.all() if alert.bad or alert.told]
@@ -52,7 +54,7 @@ def show(context: Context, as_json: bool) -> None:
         )
         return
     for alert in standing:
-        click.echo(line(alert))
+        click.echo(click.style(line(alert), fg="red" if alert.bad else None))
     if not standing:
         click.echo("nothing is wrong")
     for silence in silences:
@@ -68,7 +70,13 @@ def show(context: Context, as_json: bool) -> None:
         click.echo(f"outbox     {waiting} on their way")
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate alert test",
+        "headgate alert test --dry-run",
+        meaning={Exit.ERROR: "a channel did not take it, or something failed"},
+    )
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -105,13 +113,22 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
         print_json({"message": message.title, "trouble": said})
     else:
         for name, trouble in said.items():
-            click.echo(f"{name:<10} {trouble or 'it was taken'}")
+            if trouble:
+                click.echo(f"{name:<10} {trouble}")
+            else:
+                context.say(f"{name:<10} it was taken")
     if any(said.values()) and not dry_run:
         raise SystemExit(Exit.ERROR)
 
 
-@command.command()
-@click.argument("what")
+@command.command(
+    epilog=ending(
+        'headgate alert silence device-silent:cam-07 --for 2h --reason "new lens"',
+        'headgate alert silence all --for 1h --reason "the switch is replaced"',
+        "headgate alert silence all --off",
+    )
+)
+@click.argument("what", shell_complete=completions.alerts)
 @click.option("--for", "duration", metavar="2h", help="How long; then it ends by itself.")
 @click.option("--reason", metavar="TEXT", default="", help="Why; it is shown while it lasts.")
 @click.option("--off", is_flag=True, help="End it now.")
@@ -120,8 +137,10 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
 def silence(
     context: Context, what: str, duration: str | None, reason: str, off: bool, as_json: bool
 ) -> None:
-    """Say nothing of WHAT for a while: a code, CODE:DEVICE, or all. What is still wrong at its end
-    is told then."""
+    """Say nothing of WHAT for a while: a code, CODE:DEVICE, or all.
+
+    What is still wrong at its end is told then.
+    """
     become_owner(context.settings.spool)
     code = what.partition(":")[0]
     if what != EVERYTHING and code not in BY_CODE:
@@ -137,10 +156,10 @@ def silence(
     if as_json:
         print_json({"what": what, "until": until, "reason": reason})
     elif off:
-        click.echo(f"{what} is told of again")
+        context.say(f"{what} is told of again")
     else:
         lasts = human_duration(_seconds(duration))
-        click.echo(f"nothing is said of {what} until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
+        context.say(f"nothing is said of {what} until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
 
 
 def _seconds(duration: str | None) -> int:

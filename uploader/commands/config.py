@@ -14,6 +14,7 @@ from spool.spool import Spool
 from spool.units import Percent, format_duration, human_size
 from uploader.cli import Context, print_json
 from uploader.cron import tabs as cron
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 from uploader.run.pacer import Closed
@@ -23,7 +24,7 @@ from uploader.s3.errors import SendError
 from uploader.s3.sender import Capability
 
 
-@click.group()
+@click.group(epilog=ending("headgate config show", "headgate config check"))
 def command() -> None:
     """Show the settings in force, or check that they can work."""
 
@@ -32,7 +33,13 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Percent | Path) else value
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate config show",
+        "headgate --set uplink.share=10% config show  # what a flag would change",
+        "headgate config show --json | jq '.\"uplink.share\"'",
+    )
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with parsed values.")
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
@@ -61,13 +68,21 @@ def show(context: Context, as_json: bool) -> None:
     )
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate config check",
+        "headgate --config /etc/headgate/headgate.toml config check",
+        meaning={Exit.OK: "runs can work", Exit.ERROR: "runs cannot work; each fault says why"},
+    )
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(context: Context, as_json: bool) -> None:
-    """Check the spool, the crontab and the bucket: what can its server confirm, which right is
-    missing? Sends a small object beside the images, under the cap. Exit code 1 if runs cannot
-    work."""
+    """Check the spool, cron's tab and the bucket.
+
+    What can the bucket's server confirm, and which right is missing? Sends a small object beside
+    the images, under the cap.
+    """
     settings = context.settings
     become_owner(settings.spool)
     said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
@@ -85,7 +100,11 @@ def check(context: Context, as_json: bool) -> None:
     else:
         for word, sentences in said.items():
             for sentence in sentences:
-                click.echo(f"{word[:-1]:<8} {sentence}")
+                text = f"{word[:-1]:<8} {sentence}"
+                if word == "faults":
+                    click.echo(click.style(text, fg="red"))
+                else:
+                    context.say(text)
     if said["faults"]:
         raise SystemExit(Exit.ERROR)
 

@@ -13,6 +13,8 @@ from uploader.cron import line as crontab_line
 from uploader.cron import tabs as cron
 from uploader.cron.line import CronError, Line
 from uploader.cron.rehearsal import Rehearsal, bare_environment, reach
+from uploader.ending import ending
+from uploader.exits import Exit
 
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "
@@ -21,10 +23,13 @@ COMMENT = (
 WATCH_COMMENT = "# And a look at everything each minute, which tells what is wrong."
 
 
-@click.group()
+@click.group(epilog=ending("headgate cron install", "headgate cron remove"))
 def command() -> None:
-    """Let cron start a run every interval, and a watch each minute: show, install or remove their
-    lines."""
+    """Let cron start the runs: show, put in or take out its lines.
+
+    One starts a run every interval (uplink.interval), the other looks each minute whether anything
+    is wrong.
+    """
 
 
 def _where(function: Any) -> Any:
@@ -51,7 +56,12 @@ def _lines(context: Context, path: Path | None, user: str | None) -> tuple[Line,
     return cron.lines_for(context.settings, user=user if path is not None else None)
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate cron show",
+        "headgate cron show --user headgate  # as a file in /etc/cron.d has it",
+    )
+)
 @click.option("--command", "headgate", metavar="PATH", help="Another path of the command.")
 @click.option("--settings", "config", metavar="PATH", help="Another settings file's path.")
 @click.option("--user", metavar="NAME", help="With a user column, as in /etc/cron.d.")
@@ -78,7 +88,14 @@ def show(
         click.echo(f"{COMMENT}\n{made}\n{WATCH_COMMENT}\n{watch}")
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate cron install",
+        "headgate cron install --dry-run",
+        "headgate cron install --file /etc/cron.d/headgate --user headgate",
+        meaning={Exit.ERROR: "the line could not work in cron, and nothing was changed"},
+    )
+)
 @_where
 @click.option("--dry-run", is_flag=True, help="Check everything, install nothing.")
 @click.option("--json", "as_document", is_flag=True, help="Print JSON.")
@@ -86,8 +103,9 @@ def show(
 def install(
     context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Put the lines into a tab, after trying them in cron's own bare environment.
+    """Try the run's line as cron would, then put both in.
 
+    It is tried in cron's own bare environment, and nothing is installed that could not work there.
     Every other line of the tab stays as it is, to the byte.
     """
     try:
@@ -119,24 +137,29 @@ def install(
         )
         return
     if after == before:
-        click.echo(f"{tab.name} has these lines already:\n{made}\n{watched}")
+        context.say(f"{tab.name} has these lines already:\n{made}\n{watched}")
         return
     for old in replaced:
-        click.echo(f"replaces:\n{old}")
-    click.echo(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}\n{watched}")
+        context.say(f"replaces:\n{old}")
+    context.say(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}\n{watched}")
     if not cron.is_running():
-        click.echo("note: no cron is running on this machine (service cron start)", err=True)
+        context.say("note: no cron is running on this machine (service cron start)", err=True)
 
 
-@command.command()
+@command.command(
+    epilog=ending("headgate cron remove", "headgate cron remove --file /etc/cron.d/headgate")
+)
 @_where
 @click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
 @click.option("--json", "as_document", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def remove(
-    _context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
+    context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Take the lines out of a tab; every other line stays as it is, to the byte."""
+    """Take the lines out of a tab.
+
+    Every other line stays as it is, to the byte.
+    """
     try:
         tab = _tab(path, user)
         before = tab.read()
@@ -148,10 +171,10 @@ def remove(
     if as_document:
         print_json({"tab": tab.name, "removed": [] if dry_run else removed, "found": removed})
     elif not removed:
-        click.echo(f"{tab.name} has no line of Headgate")
+        context.say(f"{tab.name} has no line of Headgate")
     else:
-        click.echo(f"{'would go' if dry_run else 'gone'} from {tab.name}:")
-        click.echo("\n".join(removed))
+        context.say(f"{'would go' if dry_run else 'gone'} from {tab.name}:")
+        context.say("\n".join(removed))
 
 
 @command.command("reach", hidden=True)

@@ -13,6 +13,7 @@ from spool.spool import Spool
 from spool.units import of_disk
 from uploader.cli import Context, fail, print_json
 from uploader.cloudwatch.board import Plan, alarms, dashboard
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 from uploader.run.pacer import Closed
@@ -22,12 +23,17 @@ _ARN = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}"
 _LOCK_SECONDS = 15.0
 
 
-@click.group()
+@click.group(epilog=ending("headgate dashboard cloudwatch"))
 def command() -> None:
     """Make dashboards and alarms of what runs report."""
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate dashboard cloudwatch  # what would be put there",
+        "headgate dashboard cloudwatch --apply --sns arn:aws:sns:eu-central-1:123456789012:ops",
+    )
+)
 @click.option("--apply", "is_meant", is_flag=True, help="Put them into the account.")
 @click.option("--dry-run", is_flag=True, help="Print them, and change nothing (the default).")
 @click.option("--sns", multiple=True, metavar="ARN", help="A topic to alarm; more than one goes.")
@@ -54,11 +60,12 @@ def cloudwatch(
                     "applied": is_meant})  # fmt: skip
         return
     word = "applied" if is_meant else "would apply"
-    click.echo(f"{word}   dashboard {plan.name} ({len(body['widgets'])} panels)")
+    say = context.say if is_meant else click.echo
+    say(f"{word}   dashboard {plan.name} ({len(body['widgets'])} panels)")
     for alarm in made:
-        click.echo(f"{word}   alarm {alarm['AlarmName']}: {alarm['AlarmDescription']}")
+        say(f"{word}   alarm {alarm['AlarmName']}: {alarm['AlarmDescription']}")
     if settings["alerts.cloudwatch"] != "on":
-        click.echo('note: no run reports numbers; set cloudwatch = "on" under [alerts]', err=True)
+        context.say('note: no run reports numbers; set cloudwatch = "on" under [alerts]', err=True)
 
 
 def _plan(settings: Settings, spool: Spool, sns: tuple[str, ...]) -> Plan:

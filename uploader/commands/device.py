@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from spool.devices import DeviceTrouble
 from spool.facts import Arrivals, Device, Gaps, Token, Unusable
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration
+from uploader import completions
 from uploader.cli import Context, fail, print_json
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 
@@ -26,12 +29,18 @@ _MOST = 10_000
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-@click.group()
+@click.group(epilog=ending("headgate device add cam-07", "headgate device list"))
 def command() -> None:
     """Enrol devices, and give each a token of its own."""
 
 
-@command.command()
+@command.command(
+    epilog=ending(
+        "headgate device add cam-07",
+        'headgate device add "cam-{001..200}" --out tokens.csv  # a whole fleet',
+        "headgate device add gate-01 --urgent",
+    )
+)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--urgent", is_flag=True, help="These may mark images as urgent.")
 @click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
@@ -40,16 +49,26 @@ def command() -> None:
 def add(
     context: Context, names: tuple[str, ...], urgent: bool, out: str | None, as_json: bool
 ) -> None:
-    """Enrol devices, all or none, and print a token for each: nobody can read it later. A whole
-    fleet in one command: device add "cam-{001..200}" --out tokens.csv"""
+    """Enrol devices, and print a token for each.
+
+    All are enrolled, or none. A token can be read now and never again: the spool holds its SHA-256
+    alone. A device that was revoked and is added again gets a new one.
+    """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
         tokens.made = spool.site.devices.add(wanted, spool.now(), urgent=urgent)
         logs.get().info("device.added", devices=len(wanted), urgent=urgent)
 
 
-@command.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@command.command(
+    epilog=ending(
+        "headgate device rotate cam-07  # the old token is good for one more day",
+        "headgate device rotate cam-07 --overlap 0s  # the old one was stolen",
+    )
+)
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completions.devices
+)
 @click.option(
     "--overlap", metavar="1d", default="1d", show_default=True, help="How long the old one is good."
 )
@@ -59,7 +78,10 @@ def add(
 def rotate(
     context: Context, names: tuple[str, ...], overlap: str, out: str | None, as_json: bool
 ) -> None:
-    """Give devices new tokens, all or none; the old ones stay good for a while."""
+    """Give devices new tokens; the old ones stay good for a while.
+
+    All of them get one, or none.
+    """
     try:
         span = timedelta(seconds=parse_duration(overlap))
     except UnitError as error:
@@ -70,14 +92,19 @@ def rotate(
         logs.get().info("device.rotated", devices=len(wanted), overlap=overlap)
 
 
-@command.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@command.command(epilog=ending("headgate device revoke cam-07"))
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completions.devices
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
-    """End all tokens of devices at once: their next request is refused. Their images stay."""
+    """End all tokens of devices at once.
+
+    Their next request is refused; their images stay.
+    """
     become_owner(context.settings.spool)
-    logs.configure()
+    logs.configure(level=context.level(logging.INFO))
     wanted = expanded(names)
     with context.spool() as spool:
         try:
@@ -88,16 +115,18 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"revoked": wanted})
     else:
-        click.echo(f"revoked: {', '.join(wanted)}")
+        context.say(f"revoked: {', '.join(wanted)}")
 
 
-@command.command("list")
+@command.command("list", epilog=ending("headgate device list", "headgate device list --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_(context: Context, as_json: bool) -> None:
-    """List devices: enrolled or not, when each was last seen, how much it sent, how far its clock
-    is off, how many of its sequence numbers are missing, and how many of its images could not
-    be taken."""
+    """List devices, enrolled or not.
+
+    When each was last seen, how much it sent, how far its clock is off, how many of its sequence
+    numbers are missing, and how many of its images could not be taken.
+    """
     with context.spool() as spool:
         rows = _rows(spool)
         now = spool.now()
@@ -140,10 +169,10 @@ class _Tokens:
 
     def __init__(self, context: Context, out: str | None, as_json: bool) -> None:
         self.made: list[Token] = []
-        self._out, self._as_json = out, as_json
+        self._out, self._as_json, self._context = out, as_json, context
         self._fd = _new_file(out) if out else -1
         become_owner(context.settings.spool)
-        logs.configure()
+        logs.configure(level=context.level(logging.INFO))
 
     def __enter__(self) -> _Tokens:
         return self
@@ -157,7 +186,8 @@ class _Tokens:
         if self._out:
             with os.fdopen(self._fd, "w", encoding="utf-8") as file:
                 file.write(self._text())
-            click.echo(f"{len(self.made)} tokens are in {self._out}; keep it secret", err=True)
+            said = f"{len(self.made)} tokens are in {self._out}; keep it secret"
+            self._context.say(said, err=True)
         else:
             click.echo(self._text(), nl=False)
 

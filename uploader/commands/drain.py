@@ -16,10 +16,12 @@ from spool.facts import Run
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
 from uploader.cli import Context, fail, print_json
-from uploader.exits import Exit
+from uploader.ending import ending
+from uploader.exits import MEANING, Exit
 from uploader.run.owner import become_owner
 from uploader.run.start import Order, run
 from uploader.run.textfile import leave_metrics
+from uploader.verbosity import Verbosity
 
 _SPENT = ("budget spent", "daily allowance spent", "paused by the timetable")
 _LAST_SAID = "cron.said"
@@ -40,7 +42,16 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
         raise click.BadParameter(str(error)) from error
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate drain",
+        "headgate drain --until-empty",
+        "headgate drain --max-time 10min --max-bytes 5GB",
+        "headgate drain --dry-run  # what waits, and whether a run could work",
+        exits=tuple(MEANING),
+        meaning={Exit.OK: "nothing waits, or time or budget is spent with images still waiting"},
+    )
+)
 @click.option("--until-empty", is_flag=True, help="Go on until nothing waits, within the budget.")
 @click.option("--max-time", callback=_duration, metavar="5min", help="Stop picking after so long.")
 @click.option("--max-bytes", callback=_size, metavar="500MB", help="Pick no more than so much.")
@@ -79,13 +90,17 @@ def command(
     # Opened anew by each run, so that logrotate needs no signal.
     with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
-        logs.configure(stream, level=logging.WARNING if by_hand else logging.INFO)
+        usual = logging.WARNING if by_hand else logging.INFO
+        level = context.level(usual)  # the log of a run that nobody watches is not made quiet
+        logs.configure(stream, level=min(level, usual) if log_file else level)
         order = Order(
             trigger="cron" if cron else trigger,
             until_empty=until_empty,
             max_seconds=max_time,
             max_bytes=max_bytes,
-            show_progress=by_hand and not as_json,
+            show_progress=by_hand
+            and not as_json
+            and context.verbosity is Verbosity.NORMAL,  # a log would tear its line
         )
         with context.spool(probe=True) as spool:
             try:
@@ -101,11 +116,19 @@ def command(
             if as_json:
                 print_json({name: getattr(report, name) for name in Run.__slots__})
             elif not cron or _is_news(spool, report):
-                click.echo(_summary(report, waiting.images))
+                _tell(context, report, waiting.images)
     code = report.exit_code or 0
     if strict and code == Exit.OK and waiting.images:
         code = Exit.BUDGET_SPENT if report.outcome in _SPENT else Exit.STILL_WAITING
     raise SystemExit(code)
+
+
+def _tell(context: Context, report: Run, waiting: int) -> None:
+    """What came of the run; what failed also where little is said."""
+    if report.exit_code:
+        click.echo(_summary(report, waiting))
+    else:
+        context.say(_summary(report, waiting))
 
 
 def log_to(path: Path | None) -> AbstractContextManager[TextIO]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 
 import click
@@ -11,11 +12,19 @@ from spool.spool import Spool
 from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
 from spool.uplink import LIMIT
 from uploader.cli import Context, fail, print_json
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
+from uploader.verbosity import Verbosity
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate limit  # what is in force, why, and what changes next",
+        'headgate limit 60% --for 30min --reason "catch up"',
+        "headgate limit --off",
+    )
+)
 @click.argument("share", required=False)
 @click.option("--for", "duration", metavar="30min", help="How long; then the settings hold again.")
 @click.option("--reason", metavar="TEXT", help="Why; it is logged and shown while it lasts.")
@@ -30,10 +39,12 @@ def command(
     off: bool,
     as_json: bool,
 ) -> None:
-    """Give images another share of the link for a while, as in: limit 60% --for 30min --reason
-    "catch up". Without a share, say what is in force. A running drain follows at once."""
+    """Give images another SHARE of the link for a while. Without one, say what is in force.
+
+    A running drain follows at once.
+    """
     become_owner(context.settings.spool)
-    logs.configure()
+    logs.configure(level=context.level(logging.INFO))
     if off and share:
         fail("give a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:
@@ -42,7 +53,8 @@ def command(
             logs.get().info("limit.ended")
         elif share:
             _set(spool, *_checked(share, duration, reason))
-        _show(spool, as_json)
+        if as_json or context.verbosity is not Verbosity.QUIET or not (off or share):
+            _show(spool, as_json)
 
 
 def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Percent, int, str]:

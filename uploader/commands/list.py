@@ -9,15 +9,31 @@ import click
 from spool.item import Receipt, State
 from spool.units import human_size
 from uploader.cli import Context, print_json
+from uploader.ending import ending
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate list --limit 5",
+        "headgate list --state set_aside  # with the reason of each",
+        "headgate list --state uploaded --json",
+    )
+)
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only these.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
-    """List images: the newest first; those set aside with their reason."""
+    """List images, the newest first.
+
+    Those set aside come with their reason, those uploaded with their key.
+    """
     with context.spool() as spool:
         found = spool.images(None if state is None else State(state), limit)
     if as_json:

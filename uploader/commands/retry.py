@@ -8,20 +8,28 @@ from spool.errors import LockHeld
 from spool.item import State
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
+from uploader import completions
 from uploader.cli import Context, fail, print_json
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 
 _ALL = 1_000_000
 
 
-@click.command()
-@click.argument("images", nargs=-1, metavar="[ID]...")
+@click.command(
+    epilog=ending(
+        "headgate retry --all",
+        "headgate retry 20261123T160405.123456Z_cam-07_0123456789abcdef",
+        meaning={Exit.ERROR: "an image that was named is not here, or something failed"},
+    )
+)
+@click.argument("images", nargs=-1, metavar="[ID]...", shell_complete=completions.images_aside)
 @click.option("--all", "everything", is_flag=True, help="Every image that is set aside.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, images: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Send images again that were set aside, or that wait for their next attempt.
+    """Send again what was set aside, or waits to be tried.
 
     While a run is at work, it carries this out within a second or two.
     """
@@ -37,11 +45,18 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
         print_json(said)
     else:
         for image, what in said.items():
-            click.echo(f"{image}: {what}")
+            if _is_trouble(what):
+                click.echo(f"{image}: {what}")
+            else:
+                context.say(f"{image}: {what}")
         if not said:
-            click.echo("nothing is set aside")
-    if any(what.startswith("there is no") for what in said.values()):
+            context.say("nothing is set aside")
+    if any(_is_trouble(what) for what in said.values()):
         raise SystemExit(Exit.ERROR)
+
+
+def _is_trouble(what: str) -> bool:
+    return what.startswith("there is no")
 
 
 def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:

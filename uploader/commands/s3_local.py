@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from uploader.cli import fail
+from uploader.cli import Context, fail
+from uploader.ending import ending
 from uploader.exits import Exit
 
 
@@ -31,8 +32,20 @@ def _address(text: str) -> tuple[str, int]:
     return host, number
 
 
-@click.command("s3-local")
-@click.option("--bind", default="127.0.0.1:9199", show_default=True, metavar="HOST:PORT")
+@click.command(
+    "s3-local",
+    epilog=ending(
+        "headgate s3-local",
+        "headgate s3-local --bind 127.0.0.1:9200 --dir /tmp/s3 --bucket trial",
+    ),
+)
+@click.option(
+    "--bind",
+    default="127.0.0.1:9199",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to listen; loopback only.",
+)
 @click.option(
     "--dir",
     "folder",
@@ -48,7 +61,10 @@ def _address(text: str) -> tuple[str, int]:
     help="A script of faults, one a line: METHOD WHICH ACT [STATUS [CODE] | SECONDSs].",
 )
 @click.option("--no-sha256", is_flag=True, help="Act as a server that cannot report SHA-256.")
-def command(bind: str, folder: Path, bucket: str, faults: Path | None, no_sha256: bool) -> None:
+@click.pass_obj
+def command(
+    context: Context, bind: str, folder: Path, bucket: str, faults: Path | None, no_sha256: bool
+) -> None:
     """Run a stand-in for S3 on loopback, until Ctrl-C. It is no S3: it checks no credentials."""
     host, port = _address(bind)
     try:
@@ -74,7 +90,7 @@ def command(bind: str, folder: Path, bucket: str, faults: Path | None, no_sha256
             fail(f"{bind} is taken; stop what listens there, or choose another --bind")
         fail(f"s3-local cannot start: {error}")
     with stand_in:
-        click.echo(
+        context.say(
             f"s3-local: a stand-in on {stand_in.url}, not S3 (no credentials, no power-cut "
             f"safety); bucket {bucket}, {stand_in.loaded} objects in {folder}"
         )

@@ -11,10 +11,17 @@ from spool.facts import Facts
 from spool.item import Count
 from spool.units import human_duration, human_size
 from uploader.cli import Context, print_json
+from uploader.ending import ending
 from uploader.exits import Exit
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate status",
+        "headgate status --json | jq .waiting.images",
+        meaning={Exit.ERROR: "images are unaccounted for, or the spool cannot be read"},
+    )
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
@@ -31,7 +38,7 @@ def command(context: Context, as_json: bool) -> None:
         click.echo(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
         click.echo(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
         for warning in warnings:
-            click.echo(f"warning    {warning}")
+            click.echo(click.style(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted:
         raise SystemExit(Exit.ERROR)
 
@@ -52,10 +59,13 @@ def _lines(facts: Facts) -> list[str]:
         f"sending    {_count(facts.sending)}",
         f"uploaded   {_count(facts.uploaded_local + facts.uploaded_pruned)}, "
         f"{facts.uploaded_local.images} of them still here",
-        f"set aside  {_count(facts.set_aside)}",
+        click.style(
+            f"set aside  {_count(facts.set_aside)}", fg="yellow" if facts.set_aside.images else None
+        ),
     ]
     if facts.unaccounted:
-        lines.append(f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify")
+        missing = f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify"
+        lines.append(click.style(missing, fg="red", bold=True))
     lines.append(
         f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
         f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
@@ -76,8 +86,11 @@ def _lines(facts: Facts) -> list[str]:
         run = facts.runs[0]
         ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
         lines.append(
-            f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
-            + (f": {run.message}" if run.message else "")
+            click.style(
+                f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
+                + (f": {run.message}" if run.message else ""),
+                fg="red" if run.exit_code else None,
+            )
         )
     else:
         lines.append("last run   none yet")

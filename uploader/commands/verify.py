@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from spool import locks, logs
@@ -13,13 +15,24 @@ from spool.sqlite import DatabaseError
 from spool.uplink import Part
 from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 
 _LOCK_WAIT_SECONDS = 15.0
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate verify",
+        "headgate verify --deep  # reads and hashes every image: may take hours",
+        "headgate verify --repair  # the receiver may go on meanwhile",
+        meaning={
+            Exit.OK: "files, catalog, receipts and totals agree",
+            Exit.ERROR: "a disagreement is left, or something failed",
+        },
+    )
+)
 @click.option("--repair", "mend", is_flag=True, help="Mend what can be, by what the files say.")
 @click.option("--deep", is_flag=True, help="Read every image and compare its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -30,7 +43,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
     --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
     """
     become_owner(context.settings.spool)
-    logs.configure()
+    logs.configure(level=context.level(logging.INFO))
     notes: list[str] = []
     try:
         if mend:
@@ -47,12 +60,12 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
         print_json({"notes": notes, "mended": _plain(mended), "left": _plain(left)})
     else:
         for note in notes:
-            click.echo(note)
+            context.say(note)
         for trouble in mended:
-            click.echo(f"mended: {trouble}")
+            context.say(f"mended: {trouble}")
         for trouble in left:
             click.echo(str(trouble))
-        click.echo(_verdict(found, left, mend))
+        context.say(_verdict(found, left, mend))
     if left:
         raise SystemExit(Exit.ERROR)
 

@@ -14,18 +14,31 @@ from uploader.alerts.look import evaluate
 from uploader.alerts.tell import tell
 from uploader.cli import Context, print_json
 from uploader.commands.drain import log_to
+from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
 
 
-@click.command()
+@click.command(
+    epilog=ending(
+        "headgate watch",
+        "headgate watch --dry-run  # look, and send nothing",
+        exits=(Exit.OK, Exit.ERROR, Exit.USAGE, Exit.SET_ASIDE, Exit.UPLINK_DOWN),
+        meaning={
+            Exit.OK: "nothing is wrong; with --cron: it could look",
+            Exit.ERROR: "something is wrong, or something failed",
+            Exit.SET_ASIDE: "images are set aside, and nothing else is wrong",
+        },
+    )
+)
 @click.option("--cron", is_flag=True, help="Print nothing: what is wrong is told by the channels.")
 @click.option("--dry-run", is_flag=True, help="Look and remember, but send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
-    """Notice a silent receiver, silent runs and silent cameras, and send what waits to be said.
+    """Look at everything without a run, and tell what is wrong.
 
+    It notices a silent receiver, silent runs and silent cameras, and sends what waits to be said.
     Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
     nothing else; with --cron 0, as long as it could look.
     """
@@ -35,7 +48,8 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     )
     with context.spool() as spool:
         with log_to(log_file) as stream:
-            logs.configure(stream, level=logging.INFO if cron else logging.ERROR)
+            usual = logging.INFO if cron else logging.ERROR
+            logs.configure(stream, level=usual if log_file else context.level(usual))
             if dry_run:
                 evaluate(spool, outbox.channels(context.settings))
                 sent = 0
@@ -47,9 +61,9 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
         print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
     elif not cron:
         for alert in wrong:
-            click.echo(line(alert))
+            click.echo(click.style(line(alert), fg="red"))
         if not wrong:
-            click.echo("nothing is wrong")
+            context.say("nothing is wrong")
     if not cron:
         raise SystemExit(_exit(wrong))
 

@@ -235,6 +235,8 @@ class Drain:
             self._end_batch()
             return
         self._catalog.claim(items)
+        if items:
+            self._log.debug("run.picked", images=len(items), connections=wanted)
         for item in items:
             self.progress.picked_images += 1
             self.progress.picked_bytes += item.size

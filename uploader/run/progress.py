@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
+from spool import terminal
 from spool.item import Count
 from spool.spool import Spool
 from spool.units import human_duration, human_size
@@ -64,7 +66,7 @@ class Watcher:
     ) -> None:
         self._spool, self._pacer = spool, pacer
         self._out = out if out is not None else sys.stderr
-        self._live = self._out.isatty()
+        self._live = self._out.isatty() and not terminal.is_dumb(os.environ)
         self._monotonic = monotonic
         self._seen: deque[tuple[float, int]] = deque([(monotonic(), 0)])
         self._said = monotonic()

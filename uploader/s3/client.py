@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from spool import logs
 from spool.item import Sent
 from spool.settings import Settings
 from uploader.s3.body import Body
@@ -55,6 +56,7 @@ class S3Sender:
         self._options = options(settings)
         self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.rate))
         self._now = now
+        self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
         self._wants_md5 = False
         self._lock = threading.Lock()
         self._access: Access | None = None
@@ -156,6 +158,7 @@ class S3Sender:
         more = self._options.headers(method)
         signed = access.sign(method, key, {**headers, **more}, sha256)
         answer = exchange.ask(Request(method, access.path(key), signed, body))
+        self._log.debug("s3.answered", method=method, key=key, status=answer.status)
         if (date := answer.date) is not None:
             self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
         return answer
