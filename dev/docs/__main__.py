@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dev.docs import manual, settings_page
+from dev.docs import console, manual, protocol_page, settings_page
 from dev.docs.blocks import Block, blocks, filled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,10 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MAKERS: Mapping[str, Callable[[str], str]] = {
     "settings": settings_page.section,
     "variables": lambda _: settings_page.variables(),
+    "fields": lambda _: protocol_page.fields(),
+    "refusals": lambda _: protocol_page.refusals(),
+    "console": console.session,
 }
 """By the first word of a block; each gets what stands after it."""
 
-SLOW: frozenset[str] = frozenset()
+SLOW = frozenset({"console"})
 """These run programs for a while, and their numbers are other ones each time."""
 
 
@@ -47,7 +50,11 @@ def main(words: list[str]) -> int:
     def make(block: Block) -> str:
         if words and block.maker not in words:
             return block.body
-        return MAKERS[block.maker](block.argument)
+        made = MAKERS[block.maker](block.argument)
+        is_news = block.maker not in SLOW or console.shape(made) != console.shape(
+            block.body.rstrip()
+        )
+        return made if is_news else block.body
 
     made = {}
     for path in pages():

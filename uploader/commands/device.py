@@ -104,7 +104,7 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
     Their next request is refused; their images stay.
     """
     become_owner(context.settings.spool)
-    logs.configure(level=context.level(logging.INFO))
+    logs.configure(level=context.level(logging.WARNING))
     wanted = expanded(names)
     with context.spool() as spool:
         try:
@@ -172,7 +172,7 @@ class _Tokens:
         self._out, self._as_json, self._context = out, as_json, context
         self._fd = _new_file(out) if out else -1
         become_owner(context.settings.spool)
-        logs.configure(level=context.level(logging.INFO))
+        logs.configure(level=context.level(logging.WARNING))
 
     def __enter__(self) -> _Tokens:
         return self

@@ -27,7 +27,7 @@ from uploader.verbosity import Verbosity
 )
 @click.argument("share", required=False)
 @click.option("--for", "duration", metavar="30min", help="How long; then the settings hold again.")
-@click.option("--reason", metavar="TEXT", help="Why; it is logged and shown while it lasts.")
+@click.option("--reason", metavar="TEXT", help="Why; it is shown while it lasts.")
 @click.option("--off", is_flag=True, help="End the limit now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -44,7 +44,7 @@ def command(
     A running drain follows at once.
     """
     become_owner(context.settings.spool)
-    logs.configure(level=context.level(logging.INFO))
+    logs.configure(level=context.level(logging.WARNING))
     if off and share:
         fail("give a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:

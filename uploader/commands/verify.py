@@ -43,7 +43,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
     --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
     """
     become_owner(context.settings.spool)
-    logs.configure(level=context.level(logging.INFO))
+    logs.configure(level=context.level(logging.WARNING))
     notes: list[str] = []
     try:
         if mend:

@@ -1,0 +1,3 @@
+#pragma once
+#include <stdio.h>
+#define ESP_LOGE(tag, format, ...) printf("%s " format, tag, __VA_ARGS__)
