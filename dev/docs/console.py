@@ -156,7 +156,7 @@ def gateway() -> Gateway:
 
 
 def _make(command: str) -> str:
-    """What a target of the Makefile says, run in a folder of its own where it stays until told."""
+    """What a target of the Makefile says on its first output, run in a folder of its own."""
     target = command.split()[1]
     with tempfile.TemporaryDirectory(prefix="docs-", dir=ROOT / "var") as name:
         here = Path(name) / "headgate"
@@ -170,7 +170,7 @@ def _make(command: str) -> str:
                 "HEADGATE_RECEIVER_BIND": "127.0.0.1:0",
                 "PYTHONPATH": str(here),
             },
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         if target == "run":
             said = _until(program, "Ctrl-C ends all of it.")
