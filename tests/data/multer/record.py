@@ -1,7 +1,7 @@
 """``python tests/data/multer/record.py``: record anew what clients of a multer service send.
 
 Needs curl, node, npm with a registry, and chromium. Each client posts one small photograph, as it
-would to ``app.post('/uploadImage', upload.single('image'), ...)``; what arrives is kept, every byte.
+would to ``app.post(..., upload.single("image"), ...)``; what arrives is kept, every byte of it.
 """
 
 from __future__ import annotations
