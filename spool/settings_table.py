@@ -688,6 +688,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Other services that get alerts, as addresses of Apprise (headgate[apprise]); with spaces "
         "between them in a variable.",
         secret=True,
+        example=["tgram://bottoken/chat"],
     ),
     Setting(
         "alerts",

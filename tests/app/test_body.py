@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
-from app.intake import Landing, take_raw
+from app.intake import Landing, Taken, take_raw
 from app.refusals import Refused
 from app.stalls import Stalls
 from spool.durable import Incoming
@@ -118,7 +118,7 @@ def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
     with Incoming(tmp_path) as incoming:
         body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
         with pytest.raises(Refused) as caught:
-            take_raw(body, Landing(incoming, 10**9, 10**9, writing), "")
+            take_raw(body, Landing(incoming, 10**9, 10**9, writing), "", Taken())
         assert caught.value.refusal.code == "unsupported_image"
         assert body.received == PIECE
         assert incoming.size == sum(wrote) == 0
