@@ -96,6 +96,15 @@ class Disk:
                 break
             time.sleep(0.1)
         subprocess.run(["losetup", "-d", self.device], check=True)
+        self._await_release()
+
+    def _await_release(self) -> None:
+        """A copy of the mount in another namespace keeps the file system alive; mounted a second
+        time beside that, it would be damaged by the test itself."""
+        until = time.monotonic() + 60
+        while subprocess.run(["losetup", "-j", str(self.image)], capture_output=True).stdout:
+            assert time.monotonic() < until, f"something else holds {self.device}, mounted"
+            time.sleep(0.1)
 
 
 @contextmanager
