@@ -514,6 +514,7 @@ def test_every_number_for_cloudwatch_is_documented_and_no_other() -> None:
 def test_every_link_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", target):
+            assert re.fullmatch(r"https://[a-z0-9.-]+\.[a-z]+(/[!-~]*)?", target), target
             continue
         file, _, anchor = target.partition("#")
         found = path.parent / file if file else path

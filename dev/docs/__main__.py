@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dev.docs import console, manual, protocol_page, settings_page
+from dev.docs import console, figures, manual, picture, protocol_page, settings_page
 from dev.docs.blocks import Block, blocks, filled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,6 +17,7 @@ MAKERS: Mapping[str, Callable[[str], str]] = {
     "variables": lambda _: settings_page.variables(),
     "fields": lambda _: protocol_page.fields(),
     "refusals": lambda _: protocol_page.refusals(),
+    "rate": lambda _: figures.rate(),
     "console": console.session,
 }
 """By the first word of a block; each gets what stands after it."""
@@ -42,8 +43,8 @@ def manuals() -> dict[Path, str]:
 
 def main(words: list[str]) -> int:
     """Make the blocks of these makers and the manual pages, or all; says what changed."""
-    if unknown := set(words) - {*MAKERS, "manual"}:
-        known = ", ".join([*MAKERS, "manual"])
+    if unknown := set(words) - {*MAKERS, "manual", "picture"}:
+        known = ", ".join([*MAKERS, "manual", "picture"])
         print(f"headgate: nobody makes {', '.join(sorted(unknown))}; there are {known}")
         return 2
 
@@ -68,6 +69,8 @@ def main(words: list[str]) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(after, encoding="utf-8")
             print(f"made anew: {path.relative_to(ROOT)}")
+    if not words or "picture" in words:
+        print(picture.make())
     return 0
 
 
