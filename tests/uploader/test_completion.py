@@ -15,10 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 
 from spool.settings import SETTINGS
 from tests.spooling import open_spool
 from uploader.alerts.rules import RULES
+from uploader.cli import headgate
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 20
@@ -132,34 +134,32 @@ def test_zsh_completes_with_the_script(environment: dict[str, str]) -> None:
         keyboard.close()
 
 
-def offered(environment: dict[str, str], *words: str) -> list[str]:
-    """What is offered for the last word, asked as the scripts ask."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from uploader.cli import main; main()"],
-        env={
-            **environment,
-            "_HEADGATE_COMPLETE": "bash_complete",
-            "COMP_WORDS": " ".join(("headgate", *words)),
-            "COMP_CWORD": str(len(words)),
-        },
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
-    return [line.partition(",")[2] for line in done.stdout.split()]
+def offered(*words: str) -> list[str]:
+    """What is offered for the last word."""
+    made = get_completion_class("bash")
+    assert made is not None
+    asked = made(headgate, {}, "headgate", "_HEADGATE_COMPLETE")
+    return [str(item.value) for item in asked.get_completions(list(words[:-1]), words[-1])]
 
 
-def test_settings_and_alerts_are_offered_by_name(environment: dict[str, str]) -> None:
+def test_settings_and_alerts_are_offered_by_name() -> None:
     named = [setting.name for setting in SETTINGS if setting.section == "s3"]
-    assert offered(environment, "--set", "s3.") == [f"{name}=" for name in named]
+    assert offered("--set", "s3.") == [f"{name}=" for name in named]
     codes = [rule.code for rule in RULES if rule.code.startswith("disk")]
-    assert offered(environment, "alert", "silence", "disk") == codes
+    assert offered("alert", "silence", "disk") == codes
 
 
 def test_a_spool_that_cannot_be_read_offers_nothing_and_says_nothing(
-    environment: dict[str, str], tmp_path: Path
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("HEADGATE_CONFIG", environment["HEADGATE_CONFIG"])
+    assert offered("device", "revoke", "cam") == ["cam-north", "cam-south"]
     (tmp_path / "headgate.toml").write_text('[spool]\npath = "nowhere"\n')
-    assert offered(environment, "device", "revoke", "cam") == []
+    assert offered("device", "revoke", "cam") == []
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "headgate.toml").write_text("no toml")
-    assert offered(environment, "device", "revoke", "cam") == []
+    assert offered("device", "revoke", "cam") == []
+    assert capfd.readouterr() == ("", "")
