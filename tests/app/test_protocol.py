@@ -31,6 +31,7 @@ from tests.spooling import settings_for
 PAGE = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
 PHOTO = PHOTOS / "flower.jpg"
 SEQUENCE = 4711
+MICROPYTHON = "@micropython/micropython-webassembly-pyscript@1.27.0"
 
 
 def example(title: str, language: str) -> str:
@@ -140,7 +141,7 @@ def run(guarded: Guarded, tmp_path: Path) -> Iterator[Run]:
             code = code.replace(ours, theirs)
         (tmp_path / file).write_text(code, encoding="utf-8")
         done = subprocess.run(
-            [*command, str(tmp_path / file)],
+            [*command, str(tmp_path / file), str(tmp_path / "picture.jpg")],
             cwd=tmp_path, capture_output=True, text=True, timeout=60,
             env={**os.environ, "TOKEN": token, "NO_PROXY": "*", "PYTHONPATH": ""},
         )  # fmt: skip
@@ -194,6 +195,19 @@ def test_node(run: Run) -> None:
 def test_micropython_in_python(run: Run) -> None:
     """Its sockets are a part of CPython's, so the example runs here as well."""
     run([sys.executable, "-I"], example("MicroPython", "python"), "send.py")
+
+
+@pytest.mark.skipif(
+    not os.environ.get("HEADGATE_TEST_MICROPYTHON"),
+    reason="installs MicroPython from npm; .ci/run sets HEADGATE_TEST_MICROPYTHON",
+)
+def test_micropython(run: Run, tmp_path: Path) -> None:
+    """In MicroPython itself, whose sockets are stood in for by tests/data/micropython.mjs."""
+    node, npm = tool("node"), tool("npm")
+    quiet = ("--no-audit", "--no-fund", "--silent", "--prefix", str(tmp_path))
+    subprocess.run([npm, "install", *quiet, MICROPYTHON], check=True, timeout=120)
+    shutil.copy(ROOT / "tests" / "data" / "micropython.mjs", tmp_path)
+    run([node, str(tmp_path / "micropython.mjs")], example("MicroPython", "python"), "send.py")
 
 
 def test_c_for_the_esp32_is_c_that_fits_what_it_calls(tmp_path: Path) -> None:
