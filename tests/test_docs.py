@@ -260,8 +260,12 @@ def test_the_flags_before_the_command_are_documented() -> None:
 
 def shell_lines(page: str) -> Iterator[str]:
     """Every call of headgate that a page shows, in a block or in a sentence."""
-    blocks = re.findall(r"```[a-z]*\n(.*?)```", page, re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.split("\n")]
+    lines = []
+    for language, block in re.findall(r"```([a-z]*)\n(.*?)```", page, re.DOTALL):
+        typed = [line for line in block.split("\n") if line.startswith("$ ")]
+        lines += [line[2:] for line in typed]
+        if language != "console":  # there, the rest is what was said
+            lines += [line for line in block.split("\n") if line not in typed]
     lines += [text for text in code(page) if not re.search(r"[\[{]", text)]
     yield from (line for line in lines if re.match(r"(\S*/)?headgate(-receiver)? ", line))
 

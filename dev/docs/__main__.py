@@ -1,5 +1,7 @@
-"""``make docs``: make anew what is made in the docs. Names of makers do only those; ``picture``, the
-page's picture, is made when it is named."""
+"""``make docs``: make anew what is made in the docs. Names of makers do only those.
+
+``picture``, the picture of the page, is made when it is named.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,6 @@ SESSIONS: Mapping[str, Sequence[str]] = {
     ),
     "devices": ("headgate device add cam-{101..300} --out tokens.csv",),
     "operate": ("headgate drain", "headgate status"),
-    "why": ("headgate list --limit 3", "headgate device list"),
     "run": ("make run",),
     "demo": ("make demo",),
 }
@@ -70,8 +69,9 @@ def session(name: str) -> str:
 
 
 def shape(block: str) -> str:
-    """What of a block has to stay as it is: all but numbers, and as many blanks as they take."""
-    return re.sub(r" +", " ", re.sub(r"\d[\d.,:]*", "0", block))
+    """What of a block has to stay as it is: all but numbers, sizes, and the blanks beside them."""
+    plain = re.sub(r"\d[\d.,:]*( [kMGT]?B\b)?", "0", block)
+    return re.sub(r" +", " ", plain)
 
 
 class Gateway:
