@@ -157,8 +157,12 @@ class S3Sender:
         access, exchange = self._open()
         more = self._options.headers(method)
         signed = access.sign(method, key, {**headers, **more}, sha256)
+        began = time.monotonic()
         answer = exchange.ask(Request(method, access.path(key), signed, body))
-        self._log.debug("s3.answered", method=method, key=key, status=answer.status)
+        seconds = round(time.monotonic() - began, 3)
+        self._log.debug(
+            "s3.answered", method=method, key=key, status=answer.status, seconds=seconds
+        )
         if (date := answer.date) is not None:
             self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
         return answer
