@@ -30,6 +30,8 @@ from tests.spooling import images_below, open_spool, put
 SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
 NO_LOG_FLUSH = 2
 CUTS = int(os.environ.get("HEADGATE_TEST_POWER_CUTS", "8"))
+CUTS_A_DISK = 25
+"""Then it would be full, and nothing acknowledged any more."""
 THREADS = 8
 
 pytestmark = [
@@ -123,47 +125,67 @@ def test_every_acknowledged_image_survives_a_power_cut(tmp_path: Path, kind: str
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)
-    disk = Disk(tmp_path / "disk", tmp_path / "mount", kind)
-    try:
-        with attached(disk):
-            pass
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no {kind} can be mounted from a file here: {error}")
-    acked: dict[str, str] = {}
-    for cut in range(CUTS):
-        with attached(disk):
-            program = subprocess.Popen(
-                [sys.executable, __file__, str(disk.mount), str(seed + cut)],
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            )  # fmt: skip
-            assert program.stdout is not None
-            acked.update([tuple(program.stdout.readline().split())])  # type: ignore[list-item]
-            time.sleep(dice.random() * 0.4)
-            disk.cut()
-            time.sleep(0.02)
-            program.kill()
-            rest, _ = program.communicate()
-            # A line is whole or it was never acknowledged.
-            acked.update(tuple(line.split()) for line in rest.split("\n")[:-1])  # type: ignore[misc]
-        with attached(disk):
-            spool = open_spool(disk.mount)
-            spool.recover()
-            places = images_below(spool.path)
-            for image, sha256 in acked.items():
-                assert places.get(image) == ["new"], f"{image} is lost after cut {cut}"
-                receipt = spool.receipt(image)
-                assert receipt is not None, f"nobody knows of {image} after cut {cut}"
-                data = spool.files.in_new(receipt.name).read_bytes()
-                assert hashlib.sha256(data).hexdigest() == sha256 == receipt.sha256
-            found = verify.disagreements(spool, sleep=lambda _: None)
-            assert {trouble.kind for trouble in found} <= {Kind.TOTALS}, found
-            with spool.hold_drain_lock("a test", 5) as lock:
-                verify.repair(spool, Mover(spool, lock), found)
-            assert spool.facts().unaccounted == 0
-            spool.close()
-    print(f"{len(acked)} images acknowledged, {CUTS} cuts")
-    assert len(acked) > CUTS * 10
+    images = 0
+    for number, first in enumerate(range(0, CUTS, CUTS_A_DISK)):
+        disk = Disk(tmp_path / f"disk-{number}", tmp_path / f"mount-{number}", kind)
+        try:
+            with attached(disk):
+                pass
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no {kind} can be mounted from a file here: {error}")
+        acked: dict[str, str] = {}
+        for cut in range(first, min(first + CUTS_A_DISK, CUTS)):
+            acked |= received_until_cut(disk, seed + cut, dice.random() * 0.4)
+            assert_all_there(disk, acked, cut)
+        disk.image.unlink()
+        images += len(acked)
+    print(f"{images} images acknowledged, {CUTS} cuts")
+    assert images > CUTS * 10
+
+
+def received_until_cut(disk: Disk, seed: int, seconds: float) -> dict[str, str]:
+    """What was acknowledged, by id, until the power went so long after the first one."""
+    with attached(disk):
+        program = subprocess.Popen(
+            [sys.executable, __file__, str(disk.mount), str(seed)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )  # fmt: skip
+        assert program.stdout is not None
+        first = program.stdout.readline()
+        time.sleep(seconds)
+        disk.cut()
+        time.sleep(0.02)
+        program.kill()
+        rest, _ = program.communicate()
+    assert first, "nothing was acknowledged"
+    # A line is whole or it was never acknowledged.
+    lines = [first.strip(), *rest.split("\n")[:-1]]
+    found = {}
+    for line in lines:
+        image, sha256 = line.split()
+        found[image] = sha256
+    return found
+
+
+def assert_all_there(disk: Disk, acked: dict[str, str], cut: int) -> None:
+    """Every image in its place with its bytes, and nothing wrong that repair does not mend."""
+    with attached(disk):
+        spool = open_spool(disk.mount)
+        spool.recover()
+        places = images_below(spool.path)
+        for image, sha256 in acked.items():
+            assert places.get(image) == ["new"], f"{image} is lost after cut {cut}"
+            receipt = spool.receipt(image)
+            assert receipt is not None, f"nobody knows of {image} after cut {cut}"
+            data = spool.files.in_new(receipt.name).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == sha256 == receipt.sha256
+        found = verify.disagreements(spool, sleep=lambda _: None)
+        assert {trouble.kind for trouble in found} <= {Kind.TOTALS}, found
+        with spool.hold_drain_lock("a test", 5) as lock:
+            verify.repair(spool, Mover(spool, lock), found)
+        assert spool.facts().unaccounted == 0
+        spool.close()
 
 
 if __name__ == "__main__":
