@@ -20,7 +20,7 @@ class Run:
     id: str
     started_at: datetime
     ended_at: datetime | None = None
-    trigger: str = "hand"  # "cron", "schedule" or "hand"
+    trigger: str = "hand"  # one of spool.triggers.KINDS
     outcome: str = ""  # empty while it runs
     exit_code: int | None = None
     images: int = 0
@@ -116,6 +116,25 @@ class Unusable:
     def share(self) -> float:
         """Of all that came lately, from 0 to 1."""
         return self.lately / (self.lately + self.good) if self.lately else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """What starts runs: "cron", "queue", "http", "schedule" or "hand" (``spool.triggers``)."""
+
+    kind: str
+    configured: bool  # by the settings as they are now
+    every_seconds: int | None = None  # how often it is to fire; None: when somebody likes
+    last_at: datetime | None = None  # when it last fired; None: never
+    sender: str = ""  # who it was then: "beat", "scheduler", the name of a token
+    expected_since: datetime | None = None  # it has been watched for silence since then
+
+    def quiet_seconds(self, now: datetime) -> float | None:
+        """Since it last fired, or since it is expected to; None if nobody expects it to."""
+        known = [at for at in (self.last_at, self.expected_since) if at is not None]
+        if self.every_seconds is None or not known:
+            return None
+        return (now - max(known)).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +238,7 @@ class Facts:
     asked: tuple[str, ...] = ()  # of which somebody asked for another try
     flow: tuple[Flow, ...] = ()  # of the last day
     alerts: tuple[Alert, ...] = ()
+    triggers: tuple[TriggerFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,14 @@ def _runs(facts: Facts) -> Iterator[Measure]:
     yield _counter(
         "headgate_skipped_runs_total", "Runs that found another one at work.", totals.skipped
     )
+    fired = [one for one in facts.triggers if one.last_at is not None]
+    yield Measure(
+        "headgate_trigger_last_fired_timestamp_seconds",
+        "gauge",
+        "When a trigger last asked for a run.",
+        ("trigger",),
+        tuple(((one.kind,), one.last_at.timestamp()) for one in fired if one.last_at),
+    )
     last = facts.runs[0] if facts.runs else None
     ended = next((run for run in facts.runs if run.ended_at is not None), None)
     yield gauge(

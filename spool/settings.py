@@ -163,6 +163,10 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
     if values.get("alerts.mail_to") and not values.get("alerts.smtp_url"):
         faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
+    interval, floor = values.get("uplink.interval"), values.get("queue.floor")
+    queue = values.get("uplink.trigger") == "queue"
+    if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
+        faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
         faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")

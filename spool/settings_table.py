@@ -477,6 +477,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "uplink",
+        "trigger",
+        "cron",
+        _choice("cron", "queue"),
+        "",
+        "What starts the runs: cron, or messages of a job queue that headgate worker takes.",
+    ),
+    Setting(
+        "uplink",
         "order",
         "mixed",
         _choice("mixed", "oldest", "newest"),
@@ -631,6 +639,14 @@ SETTINGS: tuple[Setting, ...] = (
         _true_or_false,
         "",
         "Whether to agree to pay for requests, as a bucket with requester pays wants.",
+    ),
+    Setting(
+        "queue",
+        "floor",
+        "1h",
+        _of(_interval),
+        "seconds",
+        'How often cron starts a run all the same when uplink.trigger is "queue".',
     ),
     Setting(
         "metrics",

@@ -14,13 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import alerts, devices, points, sqlite, tally
+from spool import alerts, devices, points, sqlite, tally, triggers
 from spool.alerts import Alerts
 from spool.devices import Devices
 from spool.facts import Run, RunTotals
 from spool.item import Count
 from spool.points import Points
 from spool.sqlite import instant, stamp
+from spool.triggers import Triggers
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -61,6 +62,7 @@ MIGRATIONS: Sequence[str] = (
     alerts.TABLES,
     points.TABLES,
     alerts.MEND,
+    triggers.TABLES,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
@@ -89,6 +91,7 @@ class Site:
         self.devices = Devices(self._db, self._lock)
         self.alerts = Alerts(self._db, self._lock)
         self.points = Points(self._db, self._lock)
+        self.triggers = Triggers(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

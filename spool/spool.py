@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, logs, names, place, units, watched
+from spool import durable, locks, logs, names, place, triggers, units, watched
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
@@ -308,6 +308,7 @@ class Spool:
             asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
             flow=watched.last_day(self.catalog, now) if latest else (),
             alerts=watched.alerts(self.site),
+            triggers=triggers.triggers(self, self.settings, now),
             forecast=self.prospects.forecast(
                 now, totals.waiting + totals.sending, self._room(local)
             ),

@@ -17,6 +17,7 @@ from spool.facts import (
     Flow,
     Forecast,
     Run,
+    TriggerFacts,
     Unusable,
 )
 from spool.item import Count
@@ -72,6 +73,17 @@ def test_nothing_is_wrong_on_an_ordinary_day() -> None:
     assert codes(signs(received=NOTHING, waiting=NOTHING, runs=(), oldest_waiting_at=None)) == []
 
 
+def queue(**of: Any) -> tuple[TriggerFacts, ...]:
+    """The queue's messages start the runs, and cron is the floor."""
+    return (
+        TriggerFacts("cron", configured=True, every_seconds=3600),
+        TriggerFacts("queue", configured=True, every_seconds=300, **of),
+    )
+
+
+HTTP_EARLIER = TriggerFacts("http", configured=True, last_at=ago(minutes=15))
+HTTP_LATELY = TriggerFacts("http", configured=True, last_at=ago(minutes=5))
+
 BIG = Count(4000, 1000 * MB)
 WRONG: list[tuple[str, Signs]] = [
     ("uplink-down", signs(runs=(run("uplink down", 5),))),
@@ -81,6 +93,16 @@ WRONG: list[tuple[str, Signs]] = [
     ("no-run", signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=12)),))),
     ("no-run", signs(runs=(), oldest_waiting_at=ago(minutes=12))),
     ("no-run", signs(runs=(run("", 0, started_at=ago(minutes=20), ended_at=None),))),
+    (
+        "no-run",
+        signs(
+            runs=(run(started_at=ago(hours=3), ended_at=ago(hours=2.1)),),
+            triggers=queue(last_at=ago(minutes=1)),
+        ),
+    ),
+    ("queue-silent", signs(triggers=queue(last_at=ago(minutes=12)))),
+    ("queue-silent", signs(triggers=queue(expected_since=ago(minutes=12)))),
+    ("queue-silent", signs(triggers=(*queue(last_at=ago(minutes=12)), HTTP_EARLIER))),
     ("backlog-old", signs(oldest_due_at=ago(minutes=16), flows=flow(100, 90))),
     ("backlog-grows", signs(waiting=BIG, flows=flow(100, 90, MB * 60))),
     ("cap-unused", signs(waiting=BIG, flows=flow(90, 100, MB * 29))),
@@ -127,6 +149,12 @@ RIGHT: list[tuple[str, Signs]] = [
            budget=BudgetUse(rate=0, budget=0, interval=300, used=0, full_rate=0))),
     ("one quarter of the hour in which it shrank",
      signs(waiting=BIG, flows=flow(100, 90, MB * 60)[:50] + flow(90, 100, MB * 60)[50:])),
+    ("two intervals of the queue", signs(triggers=queue(last_at=ago(minutes=11)))),
+    ("a queue set up just now", signs(triggers=queue(last_at=ago(days=1), expected_since=AT))),
+    ("somebody asks by HTTP instead",
+     signs(triggers=(*queue(last_at=ago(minutes=12)), HTTP_LATELY))),
+    ("the floor of an hour", signs(runs=(run(started_at=ago(minutes=70), ended_at=ago(hours=1)),),
+                                   triggers=queue(last_at=ago(minutes=1)))),
     ("an image that waits for its next attempt, and backlog beside it that is fresh",
      signs(oldest_waiting_at=ago(hours=9), oldest_due_at=ago(minutes=1), flows=flow(100, 90))),
     ("a device of which nothing is known", signs(devices=cam(ago(days=2)))),

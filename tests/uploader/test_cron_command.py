@@ -132,3 +132,23 @@ def test_nothing_is_installed_when_the_rehearsal_fails(
     refused = call("cron", "install", "--file", str(file), "--user", "root", code=1)
     assert "the disk is full" in refused.stderr
     assert not file.exists()
+
+
+def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Rehearsal]) -> None:
+    config.write_text('[uplink]\ntrigger = "queue"\ninterval = "5min"\n[queue]\nfloor = "2h"\n')
+    shown = call("cron", "show").stdout
+    assert "# The floor (queue.floor): messages of the queue start the runs" in shown
+    assert "\n0 */2 * * * " in shown
+    tab = config.parent / "tab"
+    said = call("cron", "install", "--file", str(tab), "--user", "root").stdout
+    assert "0 */2 * * * root " in tab.read_text()
+    assert "the queue starts the runs (uplink.trigger); this one, every 2h, goes on" in said
+    config.write_text('[uplink]\ninterval = "5min"\n')
+    said = call("cron", "install", "--file", str(tab), "--user", "root").stdout
+    assert "*/5 * * * * root " in tab.read_text()
+    assert "the queue" not in said
+
+
+def test_a_floor_that_cron_cannot_express_is_refused_by_its_own_name(config: Path) -> None:
+    config.write_text('[uplink]\ntrigger = "queue"\n[queue]\nfloor = "7h"\n')
+    assert "set queue.floor to 6h or 8h" in call("cron", "show", code=1).stderr

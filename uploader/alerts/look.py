@@ -49,6 +49,9 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
     silent, trouble = _receiver(spool)
     lit = not silent and not trouble
     watched.learn(spool.catalog, spool.site, spool.now(), lit=lit)
+    spool.site.triggers.expect(
+        {"queue"} if settings["uplink.trigger"] == "queue" else (), spool.now()
+    )
     facts = spool.facts(latest=0, runs=_RUNS)
     now = facts.at
     floor = of_disk(settings["spool.keep_free"], facts.disk_bytes)

@@ -131,8 +131,12 @@ def _runs_fail(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, s
 
 
 def _no_run(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    """Two intervals, and a minute for cron and the run's own start."""
-    allowed = 2 * signs.interval + _MINUTE
+    """Two intervals of cron's, and a minute for cron and the run's own start. Where a queue starts
+    the runs those are the floor's; that the queue is silent is told by itself, and sooner."""
+    triggers = signs.facts.triggers
+    every = next((one.every_seconds for one in triggers if one.kind == "cron"), None)
+    every = every or signs.interval
+    allowed = 2 * every + _MINUTE
     began = max((run.started_at for run in signs.facts.runs), default=None)
     ended = max((run.ended_at for run in signs.facts.runs if run.ended_at), default=began)
     last = max((at for at in (began, ended) if at is not None), default=None)
@@ -146,7 +150,28 @@ def _no_run(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]
         yield (
             "",
             f"No run for {human_duration(quiet)}, and one is due every "
-            f"{human_duration(signs.interval)}: nothing is sent.",
+            f"{human_duration(every)}: nothing is sent.",
+        )
+
+
+def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """Two intervals and a minute without a message, and without anybody who asks by HTTP instead:
+    that may be the way of the trigger that the owner set up."""
+    by_kind = {one.kind: one for one in signs.facts.triggers}
+    queue, http = by_kind.get("queue"), by_kind.get("http")
+    if queue is None or queue.every_seconds is None:
+        return
+    quiet = queue.quiet_seconds(signs.now)
+    if quiet is not None and http is not None and http.last_at is not None:
+        quiet = min(quiet, (signs.now - http.last_at).total_seconds())
+    if quiet is not None and quiet > 2 * queue.every_seconds + _MINUTE:
+        floor = by_kind["cron"].every_seconds if "cron" in by_kind else None
+        goes_on = f" cron's own run goes on every {human_duration(floor)}." if floor else ""
+        yield (
+            "",
+            f"No message came through the queue for {human_duration(quiet)}, and one is due every "
+            f"{human_duration(queue.every_seconds)}: the worker, the broker or who sends them is "
+            f"at rest.{goes_on}",
         )
 
 
@@ -331,7 +356,7 @@ def _channels(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, st
         yield name, f"Alerts do not get out by {name}: {why}"
 
 
-_STOPPED = ("uplink-down", "runs-fail", "no-run")
+_STOPPED = ("uplink-down", "runs-fail", "no-run", "queue-silent")
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -348,6 +373,8 @@ RULES: tuple[Rule, ...] = (
     Rule("uplink-down", "The uplink is down", _uplink_down, "headgate config check"),
     Rule("runs-fail", "Runs fail", _runs_fail, "headgate config check"),
     Rule("no-run", "No run has started", _no_run, "headgate cron install"),
+    Rule("queue-silent", "The queue is silent", _queue_silent, "systemctl status headgate-worker",
+         causes=("uplink-down", "no-run")),
     Rule("set-aside", "Images were set aside", _set_aside, "headgate list --state set_aside"),
     Rule("disk-soon", "The disk will be full", _disk_soon, "headgate status",
          wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE, causes=("disk-full",)),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from spool.units import format_duration
 from uploader.cli import Context, fail, print_json
 from uploader.cron import line as crontab_line
 from uploader.cron import tabs as cron
@@ -19,6 +20,10 @@ from uploader.exits import Exit
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "
     "`headgate cron install` puts both lines into a tab."
+)
+FLOOR_COMMENT = (
+    "# The floor (queue.floor): messages of the queue start the runs, and this goes on without "
+    "them; `headgate cron install` puts both lines into a tab."
 )
 WATCH_COMMENT = "# And a look at everything each minute, which tells what is wrong."
 
@@ -73,11 +78,11 @@ def show(
     """Print the lines, and change nothing."""
     try:
         if headgate is not None and config is not None:
-            interval = int(context.settings["uplink.interval"])
-            line = Line(interval, headgate, config, user)
+            seconds, setting = cron.rhythm(context.settings)
+            line = Line(seconds, headgate, config, user, setting=setting)
         else:
             own = cron.line_for(context.settings, user=user)
-            line = Line(own.interval_seconds, headgate or own.headgate, config or own.config, user)
+            line = replace(own, headgate=headgate or own.headgate, config=config or own.config)
         made = crontab_line.make(line)
         watch = crontab_line.make(replace(line, interval_seconds=cron.WATCH_SECONDS, task="watch"))
     except CronError as error:
@@ -85,7 +90,8 @@ def show(
     if as_document:
         print_json({"line": made, "interval_seconds": line.interval_seconds, "watch_line": watch})
     else:
-        click.echo(f"{COMMENT}\n{made}\n{WATCH_COMMENT}\n{watch}")
+        comment = FLOOR_COMMENT if line.setting == "queue.floor" else COMMENT
+        click.echo(f"{comment}\n{made}\n{WATCH_COMMENT}\n{watch}")
 
 
 @command.command(
@@ -142,6 +148,11 @@ def install(
     for old in replaced:
         context.say(f"replaces:\n{old}")
     context.say(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}\n{watched}")
+    if line.setting == "queue.floor":
+        context.say(
+            f"the queue starts the runs (uplink.trigger); this one, every "
+            f"{format_duration(line.interval_seconds)}, goes on when nothing comes from it"
+        )
     if not cron.is_running():
         context.say("note: no cron is running on this machine (service cron start)", err=True)
 

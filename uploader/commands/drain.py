@@ -14,6 +14,7 @@ from spool import logs
 from spool.errors import LockHeld
 from spool.facts import Run
 from spool.spool import Spool
+from spool.triggers import KINDS
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
@@ -24,6 +25,7 @@ from uploader.run.textfile import leave_metrics
 from uploader.verbosity import Verbosity
 
 _SPENT = ("budget spent", "daily allowance spent", "paused by the timetable")
+_TRIGGERS = [kind for kind in KINDS if kind != "cron"]
 _LAST_SAID = "cron.said"
 """The site's memory of the outcome that cron's mail last told of."""
 
@@ -58,7 +60,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 @click.option(
     "--cron", is_flag=True, help="Log to [log] file; print only when the outcome changes."
 )
-@click.option("--trigger", type=click.Choice(["hand", "schedule"]), default="hand", hidden=True)
+@click.option("--trigger", type=click.Choice(_TRIGGERS), default="hand", hidden=True)
 @click.option("--strict", is_flag=True, help="Exit 8 or 10 when images still wait at the end.")
 @click.option("--dry-run", is_flag=True, help="Say what a run would find, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

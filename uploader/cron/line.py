@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crontab import CronTab
 
@@ -55,9 +55,10 @@ class Line:
     config: str
     user: str | None = None
     task: str = "drain"  # or "watch"
+    setting: str = field(default="uplink.interval", compare=False)  # where the interval is from
 
 
-def schedule(interval_seconds: int) -> str:
+def schedule(interval_seconds: int, setting: str = "uplink.interval") -> str:
     """The five fields of a run every so many seconds; CronError names the nearest two that exist.
 
     cron restarts its steps each hour and each day, so only what divides 60 minutes or 24 hours
@@ -70,7 +71,7 @@ def schedule(interval_seconds: int) -> str:
     nearest = " or ".join(format_duration(seconds) for seconds in below + above)
     raise CronError(
         f"cron cannot start a run every {format_duration(interval_seconds)}: it counts anew "
-        f"each hour and each day; set uplink.interval to {nearest}"
+        f"each hour and each day; set {setting} to {nearest}"
     )
 
 
@@ -97,7 +98,7 @@ def make(line: Line) -> str:
         raise CronError(f"{line.user!r} is not a user's name")
     tab = CronTab(tab="", user=False if line.user is not None else None)
     job = tab.new(command=run, comment=MARKS[line.task].removeprefix("# "), user=line.user)
-    job.setall(schedule(line.interval_seconds))
+    job.setall(schedule(line.interval_seconds, line.setting))
     made = str(job.render())
     if len(made.encode("utf-8", "surrogateescape")) > LONGEST:
         raise CronError(f"the line is longer than the {LONGEST} bytes that cron takes")
@@ -210,7 +211,7 @@ def compare(tab: bytes, wanted: Line) -> list[str]:
     elif line.interval_seconds != wanted.interval_seconds:
         faults.append(
             f"cron starts a run every {format_duration(line.interval_seconds)}, but "
-            f"uplink.interval is {format_duration(wanted.interval_seconds)}; {mend}"
+            f"{wanted.setting} is {format_duration(wanted.interval_seconds)}; {mend}"
         )
     if line.config != wanted.config:
         faults.append(f"cron's {what} read {line.config}, not {wanted.config}; {mend}")

@@ -163,8 +163,15 @@ def line_for(settings: Settings, *, user: str | None) -> Line:
             "there is no settings file, and cron sees no other settings: "
             "write headgate.toml here or in /etc/headgate"
         )
-    interval = int(settings["uplink.interval"])
-    return Line(interval, own_command(), str(settings.file.absolute()), user)
+    seconds, setting = rhythm(settings)
+    return Line(seconds, own_command(), str(settings.file.absolute()), user, setting=setting)
+
+
+def rhythm(settings: Settings) -> tuple[int, str]:
+    """How often cron is to start a run, and the setting that says so. Where a queue starts the
+    runs, cron's are the floor: what is left when the queue's trigger is beyond a dead uplink."""
+    setting = "queue.floor" if settings["uplink.trigger"] == "queue" else "uplink.interval"
+    return int(settings[setting]), setting
 
 
 def check(settings: Settings) -> list[str]:

@@ -33,6 +33,8 @@ from uploader.run.progress import Watcher
 from uploader.s3.client import S3Sender
 
 LOCK_WAIT_SECONDS = 15.0
+BLINK_SECONDS = 0.5
+"""As long as a look at the lock takes (``headgate watch``), which is no run."""
 _SPARE_SECONDS = 5.0
 """A run stops picking so long before the next one is due, and finishes what it is sending."""
 ECHOES = "echoes_sha256"
@@ -45,17 +47,18 @@ CONNECTIONS = "connections"
 class Order:
     """How a run was asked for."""
 
-    trigger: str = "hand"  # "hand", "cron" or "schedule"
+    trigger: str = "hand"  # one of spool.triggers.KINDS
     until_empty: bool = False
     max_seconds: float | None = None
     max_bytes: int = 0
     show_progress: bool = False
+    sender: str = ""  # who asked, where that is known
 
 
 def drain_lock(spool: Spool, order: Order) -> Lock:
     """The lock within 15 s; a run started by hand asks the one under way to make room.
 
-    LockHeld otherwise.
+    A message of the queue waits for nobody: its duplicates are to end at once. LockHeld otherwise.
     """
     who = f"headgate drain ({order.trigger})"
     try:
@@ -64,7 +67,8 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
         if order.trigger == "hand":
             spool.site.ask(YIELD, "", spool.now())
     try:
-        return spool.hold_drain_lock(who, LOCK_WAIT_SECONDS)
+        wait = BLINK_SECONDS if order.trigger in ("queue", "http") else LOCK_WAIT_SECONDS
+        return spool.hold_drain_lock(who, wait)
     except LockHeld:
         spool.site.skip_run()
         raise
@@ -72,6 +76,7 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
 
 def run(spool: Spool, order: Order) -> Run:
     """One run from start to end, and what is to be said of it; LockHeld if another one is at it."""
+    spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
     heartbeat = Heartbeat(spool)
     with drain_lock(spool, order) as lock:
         heartbeat.start()
