@@ -26,6 +26,7 @@ def create_app(
     from flask import Flask
 
     from app.front import Front
+    from app.jobs import add_jobs
     from app.metrics import Metrics
     from app.pages import add_pages
     from app.routes import add_routes
@@ -40,5 +41,6 @@ def create_app(
     troubles = Troubles(metrics)
     add_routes(app, uploads, metrics, troubles)
     add_pages(app, uploads)
+    add_jobs(app, uploads)
     app.wsgi_app = Front(app.wsgi_app, uploads, metrics, troubles)  # type: ignore[method-assign]
     return app

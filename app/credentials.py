@@ -27,6 +27,7 @@ class Sender:
 
     device: str = ""
     urgent: bool = False
+    may_drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def identify(
             raise Refused("unauthorized", reason="This token is not valid, or no longer.")
         if shown.name and shown.name != credential.device:
             raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
-        return Sender(credential.device, credential.urgent)
+        return Sender(credential.device, credential.urgent, credential.may_drain)
     peer = _address(str(environ.get("REMOTE_ADDR", "")))
     if auth == "open":
         if allow and not any(peer in ipaddress.ip_network(network) for network in allow):

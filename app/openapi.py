@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app import fields
+from app import fields, job_schemas
 from app.answers import PROBLEM
 from app.refusals import REFUSALS
 from app.upload import Uploads
@@ -66,6 +66,7 @@ def description(uploads: Uploads) -> Schema:
                 "Accepted": _accepted(),
                 "Limits": {"type": "object", "required": ["accepting", "server_time"]},
                 "Gaps": _gaps(),
+                "Job": job_schemas.job(),
                 "Problem": _problem(),
             },
         },
@@ -117,6 +118,25 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 "Sequence numbers that never arrived",
                 {"200": _json("Gaps")},
                 (*_WHO, "no_sequence"),
+            ),
+        },
+        "/jobs/drain": {
+            "post": {
+                **_operation(
+                    "Ask for a drain",
+                    {"202": _json("Job", "It is on disk; Location tells how it goes.")},
+                    (*_WHO, "bad_job", "may_not_drain", "too_many_jobs"),
+                ),
+                "requestBody": {
+                    "required": False,
+                    "content": {"application/json": {"schema": job_schemas.asked(_SAID["device"])}},
+                },
+            },
+        },
+        "/jobs/{job}": {
+            "parameters": [_in_path("job", "A job's id.")],
+            "get": _operation(
+                "What came of a job", {"200": _json("Job")}, (*_WHO, "may_not_drain", "no_job")
             ),
         },
         "/limits": {"get": handshake},

@@ -100,6 +100,13 @@ _ROWS = (
         "{reason}; send a shorter file name or fewer tags.",
     ),
     Refusal(
+        "bad_job",
+        400,
+        "The job cannot be understood",
+        "The body cannot be used: {reason}. Send none at all, or JSON with max_time, max_bytes or "
+        "device; nothing was started.",
+    ),
+    Refusal(
         "unauthorized",
         401,
         "Who is sending?",
@@ -126,6 +133,12 @@ _ROWS = (
         "priority.",
     ),
     Refusal(
+        "may_not_drain",
+        403,
+        "This sender may not ask for drains",
+        "{reason}",
+    ),
+    Refusal(
         "not_found",
         404,
         "There is nothing here",
@@ -142,6 +155,12 @@ _ROWS = (
         404,
         "There is no small picture of it",
         "No small picture of this image can be shown: {reason}",
+    ),
+    Refusal(
+        "no_job",
+        404,
+        "No such job is known",
+        "No job has this id, or it was done so long ago that it is forgotten.",
     ),
     Refusal(
         "no_sequence",
@@ -242,6 +261,13 @@ _ROWS = (
         "This device sends too much at once",
         "A device may send {limit} images at once (receiver.device_parallel). Keep the image.",
         1,
+    ),
+    Refusal(
+        "too_many_jobs",
+        429,
+        "Too many drains are asked for",
+        "{limit} a minute are taken here (jobs.rate).",
+        10,
     ),
     Refusal(
         "too_many_headers",

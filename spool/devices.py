@@ -55,16 +55,24 @@ class Devices:
         digest = _digest(secret)
         with self._lock:
             row = self._db.execute(
-                "SELECT digest, device, urgent FROM tokens JOIN devices ON name = device "
+                "SELECT digest, device, urgent, may_drain FROM tokens "
+                "JOIN devices ON name = device "
                 "WHERE digest = ? AND (ends_at IS NULL OR ends_at > ?)",
                 (digest, stamp(now)),
             ).fetchone()
         # The index found it by its digest, of which an attacker cannot choose a single byte.
         if row is None or not hmac.compare_digest(row[0], digest):
             return None
-        return Credential(row[1], bool(row[2]))
+        return Credential(row[1], bool(row[2]), bool(row[3]))
 
-    def add(self, wanted: Sequence[str], now: datetime, *, urgent: bool = False) -> list[Token]:
+    def add(
+        self,
+        wanted: Sequence[str],
+        now: datetime,
+        *,
+        urgent: bool = False,
+        may_drain: bool = False,
+    ) -> list[Token]:
         """Enrol devices, all or none; DeviceTrouble if one is enrolled or its name is unusable.
 
         One that was revoked may be enrolled again.
@@ -84,9 +92,10 @@ class Devices:
                     f"{_some(held)}: enrolled already; headgate device rotate makes a new token"
                 )
             db.executemany(
-                "INSERT INTO devices (name, urgent, added_at) VALUES (?1, ?2, ?3) ON CONFLICT "
-                "(name) DO UPDATE SET urgent = ?2, added_at = ?3, revoked_at = NULL",
-                [(name, int(urgent), stamp(now)) for name in wanted],
+                "INSERT INTO devices (name, urgent, added_at, may_drain) VALUES (?1, ?2, ?3, ?4) "
+                "ON CONFLICT (name) DO UPDATE SET urgent = ?2, added_at = ?3, revoked_at = NULL, "
+                "may_drain = ?4",
+                [(name, int(urgent), stamp(now), int(may_drain)) for name in wanted],
             )
             self._keep(tokens, now)
         return tokens
@@ -126,7 +135,7 @@ class Devices:
         with self._lock:
             rows = self._db.execute(
                 "SELECT name, urgent, added_at, revoked_at, (SELECT count(*) FROM tokens "
-                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)) FROM devices "
+                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)), may_drain FROM devices "
                 "ORDER BY name",
                 (stamp(now),),
             ).fetchall()
@@ -137,8 +146,9 @@ class Devices:
                 added_at=instant(added_at),
                 revoked_at=None if revoked_at is None else instant(revoked_at),
                 tokens=tokens,
+                may_drain=bool(may_drain),
             )
-            for name, urgent, added_at, revoked_at, tokens in rows
+            for name, urgent, added_at, revoked_at, tokens, may_drain in rows
         ]
 
     def _row(self, name: str) -> tuple[object, ...] | None:

@@ -295,6 +295,7 @@ class Device:
     added_at: datetime
     revoked_at: datetime | None
     tokens: int
+    may_drain: bool = False  # it may ask for drains (POST /jobs/drain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,3 +312,4 @@ class Credential:
 
     device: str
     urgent: bool
+    may_drain: bool = False

@@ -138,8 +138,8 @@ def combine(
     if faults:
         raise SettingsError(faults)
     values["spool.path"] = base / values["spool.path"]
-    for name in ("log.file", "metrics.textfile", "s3.ca_bundle"):
-        if values[name]:
+    for name in ("log.file", "metrics.textfile", "s3.ca_bundle", "jobs.oidc_keys"):
+        if values[name] and "://" not in str(values[name]):
             values[name] = str(base / str(values[name]))
     return Settings(
         values=values,
@@ -167,6 +167,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     queue = values.get("uplink.trigger") == "queue"
     if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
         faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")
+    if values.get("jobs.oidc_audience") and not values.get("jobs.oidc_email"):
+        faults.append("jobs.oidc_email: anybody can get a token for an audience; say whose counts")
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
         faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")

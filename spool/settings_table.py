@@ -279,6 +279,7 @@ def _services(value: Any) -> tuple[str, ...]:
     return parts
 
 
+_KEYS = r"https?://[^\s]+|[^\s:][^:]*"
 _URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
 _SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"
 
@@ -647,6 +648,48 @@ SETTINGS: tuple[Setting, ...] = (
         _of(_interval),
         "seconds",
         'How often cron starts a run all the same when uplink.trigger is "queue".',
+    ),
+    Setting(
+        "jobs",
+        "rate",
+        6,
+        _number(1, 1000),
+        "jobs a minute",
+        "How many drains POST /jobs/drain takes; more are refused with 429.",
+    ),
+    Setting(
+        "jobs",
+        "oidc_audience",
+        "",
+        _matching(r"[!-~]{0,512}", "an audience like https://north.example.net/jobs/drain"),
+        "",
+        "The audience of identity tokens that may ask for drains; empty: none may.",
+        example="https://north.example.net/jobs/drain",
+    ),
+    Setting(
+        "jobs",
+        "oidc_email",
+        "",
+        _matching(rf"({_ADDRESS})?", 'an address like "name@project.iam.gserviceaccount.com"'),
+        "",
+        "Whose identity token: the service account's address.",
+        example="headgate@project.iam.gserviceaccount.com",
+    ),
+    Setting(
+        "jobs",
+        "oidc_issuer",
+        "https://accounts.google.com",
+        _matching(r"https?://[!-~]{1,500}", "a URL like https://accounts.google.com"),
+        "",
+        "Who has to have issued the identity token.",
+    ),
+    Setting(
+        "jobs",
+        "oidc_keys",
+        "https://www.googleapis.com/oauth2/v3/certs",
+        _matching(_KEYS, "a URL, or a file's path"),
+        "",
+        "The issuer's public keys, a JWK set: a URL that headgate watch fetches, or a file.",
     ),
     Setting(
         "metrics",

@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import alerts, devices, points, sqlite, tally, triggers
+from spool import alerts, devices, jobs, points, sqlite, tally, triggers
 from spool.alerts import Alerts
 from spool.devices import Devices
 from spool.facts import Run, RunTotals
 from spool.item import Count
+from spool.jobs import Jobs
 from spool.points import Points
 from spool.sqlite import instant, stamp
 from spool.triggers import Triggers
@@ -63,6 +64,7 @@ MIGRATIONS: Sequence[str] = (
     points.TABLES,
     alerts.MEND,
     triggers.TABLES,
+    jobs.TABLES,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
@@ -92,6 +94,7 @@ class Site:
         self.alerts = Alerts(self._db, self._lock)
         self.points = Points(self._db, self._lock)
         self.triggers = Triggers(self._db, self._lock)
+        self.jobs = Jobs(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

@@ -27,9 +27,12 @@ def devices(
 ) -> tuple[DeviceFacts, ...]:
     """All that are enrolled, sent or not, and the others that were seen last; by name. ``quiet``
     is alerts.device_silent."""
-    known = {one.name: one.revoked_at is None for one in site.devices.all(now)}
-    enrolled = [name for name, valid in known.items() if valid]
-    seen = catalog.arrivals_of_all(enrolled, OTHERS_MAX)
+    ever = site.devices.all(now)
+    known = {one.name: one.revoked_at is None for one in ever}
+    seen = catalog.arrivals_of_all([name for name, valid in known.items() if valid], OTHERS_MAX)
+    # A scheduler's token sends no images: it is no camera that was never seen.
+    silent = {one.name for one in ever if one.may_drain} - {one.device for one in seen}
+    enrolled = [name for name, valid in known.items() if valid and name not in silent]
     names = {*enrolled, *(one.device for one in seen)}
     missing = catalog.missing([one.device for one in seen])
     unusable = catalog.unusable_of(sorted(names), now)

@@ -41,6 +41,10 @@ FOREIGN = {
     "sqlite3": {"spool"},
     "trustme": {"bench"},
     "apprise": {"uploader/alerts/others.py"},
+    "jwt": {"app/oidc.py"},
+    "celery": {"uploader/queue"},
+    "kombu": {"uploader/queue"},
+    "redis": {"uploader/queue"},
 }
 
 PURE = {
@@ -49,7 +53,7 @@ PURE = {
     "spool/names.py", "spool/settings.py", "spool/settings_table.py", "spool/units.py",
     "spool/terminal.py", "uploader/ending.py",
     "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
-    "app/ends.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
+    "app/ends.py", "app/job_schemas.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
     "app/refusals.py", "app/verdict.py", "app/curves.py", "spool/foretold.py", "spool/forecast.py",
     "spool/allowance.py", "spool/timetable.py",
     "uploader/cron/line.py", "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",

@@ -18,6 +18,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
         "receiver__max_image": "1MB",
         "receiver__device_rate": "0",
         "receiver__device_parallel": "0",
+        "jobs__rate": "1000",
     }
     with running(tmp_path_factory.mktemp("receiver"), **settings) as found:
         yield found

@@ -43,11 +43,17 @@ def command() -> None:
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option("--urgent", is_flag=True, help="These may mark images as urgent.")
+@click.option("--drain", is_flag=True, help="These may ask for drains, by POST /jobs/drain.")
 @click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def add(
-    context: Context, names: tuple[str, ...], urgent: bool, out: str | None, as_json: bool
+    context: Context,
+    names: tuple[str, ...],
+    urgent: bool,
+    drain: bool,
+    out: str | None,
+    as_json: bool,
 ) -> None:
     """Enrol devices, and print a token for each.
 
@@ -56,8 +62,8 @@ def add(
     """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
-        tokens.made = spool.site.devices.add(wanted, spool.now(), urgent=urgent)
-        logs.get().info("device.added", devices=len(wanted), urgent=urgent)
+        tokens.made = spool.site.devices.add(wanted, spool.now(), urgent=urgent, may_drain=drain)
+        logs.get().info("device.added", devices=len(wanted), urgent=urgent, drain=drain)
 
 
 @command.command(
@@ -270,7 +276,8 @@ def _token(device: Device | None) -> str:
     if device.revoked_at is not None:
         return "revoked"
     count = "" if device.tokens == 1 else f" x {device.tokens}"
-    return ("urgent" if device.urgent else "valid") + count
+    rights = ["urgent"] * device.urgent + ["drain"] * device.may_drain
+    return ("+".join(rights) or "valid") + count
 
 
 def _clock(seen: Arrivals) -> str:

@@ -57,10 +57,13 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 @click.option("--until-empty", is_flag=True, help="Go on until nothing waits, within the budget.")
 @click.option("--max-time", callback=_duration, metavar="5min", help="Stop picking after so long.")
 @click.option("--max-bytes", callback=_size, metavar="500MB", help="Pick no more than so much.")
+@click.option("--device", metavar="NAME", default="", help="Send only this device's images.")
 @click.option(
     "--cron", is_flag=True, help="Log to [log] file; print only when the outcome changes."
 )
 @click.option("--trigger", type=click.Choice(_TRIGGERS), default="hand", hidden=True)
+@click.option("--sender", default="", hidden=True)
+@click.option("--job", default="", hidden=True)
 @click.option("--strict", is_flag=True, help="Exit 8 or 10 when images still wait at the end.")
 @click.option("--dry-run", is_flag=True, help="Say what a run would find, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -70,8 +73,11 @@ def command(
     until_empty: bool,
     max_time: int | None,
     max_bytes: int,
+    device: str,
     cron: bool,
     trigger: str,
+    sender: str,
+    job: str,
     strict: bool,
     dry_run: bool,
     as_json: bool,
@@ -103,6 +109,9 @@ def command(
             show_progress=by_hand
             and not as_json
             and context.verbosity is Verbosity.NORMAL,  # a log would tear its line
+            sender=sender,
+            job=job,
+            device=device,
         )
         with context.spool(probe=True) as spool:
             try:

@@ -16,6 +16,7 @@ from uploader.cli import Context, print_json
 from uploader.commands.drain import log_to
 from uploader.ending import ending
 from uploader.exits import Exit
+from uploader.queue import signing_keys
 from uploader.run.owner import become_owner
 
 
@@ -39,6 +40,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     """Look at everything without a run, and tell what is wrong.
 
     It notices a silent receiver, silent runs and silent cameras, and sends what waits to be said.
+    With --cron it also runs drains that were asked for (POST /jobs/drain) and nobody else takes.
     Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
     nothing else; with --cron 0, as long as it could look.
     """
@@ -55,8 +57,15 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
                 sent = 0
             else:
                 sent = tell(spool, "headgate watch")
+                signing_keys.refresh(spool)
         wrong = [alert for alert in spool.site.alerts.all() if alert.bad]
         waiting = len(spool.site.alerts.letters())
+        if cron and spool.site.jobs.queued():
+            from uploader.queue import waiting as jobs  # a look does not pay for a run
+
+            with log_to(log_file) as stream:
+                logs.configure(stream, level=logging.INFO)
+                jobs.carry_out(spool)
     if as_json:
         print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
     elif not cron:

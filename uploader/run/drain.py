@@ -27,7 +27,7 @@ from uploader.run import decide
 from uploader.run.crew import Crew, Result
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import Parallel
-from uploader.run.pick import Picker
+from uploader.run.pick import OfOne, Picker, Source
 from uploader.s3.errors import Kind, SendError
 
 _FINISH_IMAGES = 256
@@ -49,6 +49,7 @@ class Bounds:
     images: int = 0
     bytes: int = 0
     until_empty: bool = False
+    device: str = ""  # only its images
 
 
 @dataclass(slots=True)
@@ -89,8 +90,10 @@ class Drain:
         self._parallel = parallel
         self._watch, self._log = watch, logs.get()
         self._monotonic, self._chance = monotonic, chance
+        backlog: Source = spool.catalog.backlog
+        self._source = OfOne(backlog, bounds.device) if bounds.device else backlog
         self._picker = Picker(
-            spool.catalog.backlog,
+            self._source,
             spool.catalog.backlog.served(),
             str(spool.settings["uplink.order"]),
         )
@@ -251,11 +254,12 @@ class Drain:
         """Whether there is something to stay for although nothing is being sent."""
         if self._monotonic() < self._calm_at:
             return True
-        if self._catalog.backlog.waiting_devices():
+        if self._source.waiting_devices():
             return True
         due = self._catalog.next_due()
         return (
             self._bounds.until_empty
+            and not self._bounds.device  # whose image is due is not known
             and due is not None
             and due <= self._spool.now() + _RETRY_WORTH_WAITING
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from spool.item import Item
@@ -33,6 +34,23 @@ class Source(Protocol):
 
     def newest_of(self, device: str, before: int | None, limit: int, *, urgent: bool) -> list[Item]:
         """The same in reverse order of arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfOne:
+    """What may be picked of one device, as if no other had anything."""
+
+    source: Source
+    device: str
+
+    def waiting_devices(self, *, urgent: bool = False) -> list[str]:
+        return [name for name in self.source.waiting_devices(urgent=urgent) if name == self.device]
+
+    def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool) -> list[Item]:
+        return self.source.oldest_of(device, after, limit, urgent=urgent)
+
+    def newest_of(self, device: str, before: int | None, limit: int, *, urgent: bool) -> list[Item]:
+        return self.source.newest_of(device, before, limit, urgent=urgent)
 
 
 class _Queue:

@@ -32,6 +32,9 @@ from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
 from uploader.s3.client import S3Sender
 
+_QUEUE_SPARE_SECONDS = 15.0
+"""The same for a run that the queue's time limits break off if it takes too long."""
+BY_QUEUE = ("queue", "http")
 LOCK_WAIT_SECONDS = 15.0
 BLINK_SECONDS = 0.5
 """As long as a look at the lock takes (``headgate watch``), which is no run."""
@@ -53,6 +56,13 @@ class Order:
     max_bytes: int = 0
     show_progress: bool = False
     sender: str = ""  # who asked, where that is known
+    job: str = ""  # the job that this run carries out
+    device: str = ""  # only its images
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is for less than all that waits."""
+        return bool(self.device or self.max_bytes or self.max_seconds is not None)
 
 
 def drain_lock(spool: Spool, order: Order) -> Lock:
@@ -67,7 +77,7 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
         if order.trigger == "hand":
             spool.site.ask(YIELD, "", spool.now())
     try:
-        wait = BLINK_SECONDS if order.trigger in ("queue", "http") else LOCK_WAIT_SECONDS
+        wait = BLINK_SECONDS if order.trigger in BY_QUEUE else LOCK_WAIT_SECONDS
         return spool.hold_drain_lock(who, wait)
     except LockHeld:
         spool.site.skip_run()
@@ -76,11 +86,13 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
 
 def run(spool: Spool, order: Order) -> Run:
     """One run from start to end, and what is to be said of it; LockHeld if another one is at it."""
-    spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
+    if not order.job:  # of a job that was noted when it was asked for
+        spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
     heartbeat = Heartbeat(spool)
     with drain_lock(spool, order) as lock:
         heartbeat.start()
         report = _run(spool, order, lock)
+        spool.site.jobs.finish(report)
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(report.exit_code or 0)
         after_run(spool)
@@ -104,6 +116,7 @@ def _run(spool: Spool, order: Order, lock: Lock) -> Run:
             log.warning("ledger.spent", why=ledger.warning)
         started = spool.now()
         report = Run(run_id(started), started, trigger=order.trigger)
+        spool.site.jobs.take_up(report, order.job, bounded=order.bounded)
         structlog.contextvars.bind_contextvars(run=report.id)
         stack.callback(structlog.contextvars.unbind_contextvars, "run")
         bounds = _bounds(spool, order)
@@ -158,15 +171,17 @@ def _bounds(spool: Spool, order: Order) -> Bounds:
     settings = spool.settings
     seconds: float | None = None
     if not order.until_empty:
-        seconds = float(int(settings["uplink.interval"])) - _SPARE_SECONDS
+        spare = _QUEUE_SPARE_SECONDS if order.trigger in BY_QUEUE else _SPARE_SECONDS
+        seconds = float(int(settings["uplink.interval"])) - spare
     if order.max_seconds is not None:
         seconds = order.max_seconds if seconds is None else min(seconds, order.max_seconds)
     size = int(settings["uplink.batch_bytes"])
     if order.max_bytes:
         size = min(size, order.max_bytes) if size else order.max_bytes
     if order.until_empty:
-        return Bounds(seconds, 0, order.max_bytes, until_empty=True)
-    return Bounds(seconds, int(settings["uplink.batch_images"]), size)
+        return Bounds(seconds, 0, order.max_bytes, until_empty=True, device=order.device)
+    images = int(settings["uplink.batch_images"])
+    return Bounds(seconds, images, size, device=order.device)
 
 
 def _nothing_may_leave(spool: Spool, report: Run, why: str) -> Run:
