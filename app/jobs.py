@@ -17,13 +17,11 @@ from app.answer import Answer
 from app.credentials import may_command, presented
 from app.refusals import Refused
 from app.upload import Uploads
-from spool import names, units
+from spool.asked import BadJob, asked_for
 from spool.jobs import Job, TooManyJobs, new_id
 
 BODY_MAX = 4096
 """Bytes of what a job may say."""
-FIELDS = ("max_time", "max_bytes", "device")
-_MOST_SECONDS = 86400
 
 
 def add_jobs(app: Flask, uploads: Uploads) -> None:
@@ -37,6 +35,8 @@ def add_jobs(app: Flask, uploads: Uploads) -> None:
         try:
             job = Job(new_id(), "http", sender, now, **asked_for(_body()))
             job = spool.site.jobs.ask(job, most)
+        except BadJob as bad:
+            raise _bad(str(bad)) from None
         except TooManyJobs as many:
             raise Refused("too_many_jobs", limit=most, retry_after=many.wait_seconds) from None
         spool.site.triggers.fired("http", now, sender)
@@ -93,36 +93,6 @@ def _body() -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise _bad("it is no JSON object")
     return document
-
-
-def asked_for(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job's JSON asks for, as fields of ``Job``; Refused for what cannot be used."""
-    if unknown := [name for name in document if name not in FIELDS]:
-        raise _bad(f"{unknown[0][:40]!r} is none of {', '.join(FIELDS)}")
-    found: dict[str, Any] = {}
-    try:
-        if "max_time" in document:
-            found["max_seconds"] = units.parse_duration(_text(document, "max_time"))
-            if not 0 < found["max_seconds"] <= _MOST_SECONDS:
-                raise _bad("max_time is not from 1s to 1d")
-        if "max_bytes" in document:
-            found["max_bytes"] = units.parse_size(_text(document, "max_bytes"))
-            if not 0 < found["max_bytes"] < 2**62:
-                raise _bad("max_bytes is no size that can be sent")
-    except units.UnitError as error:
-        raise _bad(str(error)[:200]) from None
-    if "device" in document:
-        found["device"] = _text(document, "device")
-        if not names.DEVICE.fullmatch(found["device"]):
-            raise _bad("device is no name of a device")
-    return found
-
-
-def _text(document: Mapping[str, Any], name: str) -> str:
-    value = document[name]
-    if not isinstance(value, str) or len(value) > 100:
-        raise _bad(f'{name} is no text, as in {{"max_time": "2min"}}')
-    return value
 
 
 def _bad(reason: str) -> Refused:

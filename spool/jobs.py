@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +24,10 @@ from spool.sqlite import instant, stamp
 
 KEEP_JOBS = 1_000
 """Those that were done longest ago are forgotten."""
+LATELY = 20
+"""So many of the last runs are looked at for one that served a job."""
+STOPPED = "stopped"
+"""The outcome of a run that somebody stopped before its end."""
 OIDC_KEYS = "jobs.oidc_keys"
 """The memory of the keys that identity tokens are checked against: {"at": ..., "keys": [...]}."""
 WANT_KEYS = "oidc-keys"
@@ -40,7 +44,7 @@ TABLES = """
         max_seconds INTEGER,
         max_bytes INTEGER NOT NULL DEFAULT 0,
         state TEXT NOT NULL DEFAULT 'queued',
-        deliveries INTEGER NOT NULL DEFAULT 0,
+        starts INTEGER NOT NULL DEFAULT 0,
         run TEXT NOT NULL DEFAULT '',
         started_at INTEGER,
         ended_at INTEGER,
@@ -58,7 +62,7 @@ TABLES = """
     """
 
 _COLUMNS = (
-    "id, way, sender, asked_at, device, max_seconds, max_bytes, state, deliveries, run, started_at,"
+    "id, way, sender, asked_at, device, max_seconds, max_bytes, state, starts, run, started_at,"
     " ended_at, outcome, exit_code, images, bytes, wire_bytes, set_aside, deferred, message"
 )
 
@@ -83,7 +87,7 @@ class Job:
     max_seconds: int | None = None
     max_bytes: int = 0
     state: str = "queued"  # "queued", "running" or "done"
-    deliveries: int = 0  # how often the broker handed it out
+    starts: int = 0  # how often a message of it began a drain
     run: str = ""  # the id of the run that carried it out, or was at work already
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -105,6 +109,21 @@ class Job:
 def new_id() -> str:
     """Nobody guesses it, and no two are the same."""
     return str(uuid.uuid4())
+
+
+def served_by(job: Job, runs: Iterable[Run]) -> Run | None:
+    """A run that began after the job was asked for and left nothing of it to do; None if none did.
+    Whoever carries out a job looks once more under the drain lock."""
+    if job.bounded:
+        return None
+    return next(
+        (
+            run
+            for run in runs
+            if run.started_at >= job.asked_at and run.outcome in ("done", "nothing to do")
+        ),
+        None,
+    )
 
 
 class Jobs:
@@ -144,13 +163,16 @@ class Jobs:
         return job
 
     def delivered(self, job: Job) -> Job:
-        """A message of the queue asks for this job: known from before, or kept from now on. Counts
-        how often that happened."""
+        """A message of the queue asks for this job: known from before, or kept from now on."""
         with self._lock, sqlite.transaction(self._db) as db:
             self._insert(db, job)
-            db.execute("UPDATE jobs SET deliveries = deliveries + 1 WHERE id = ?", (job.id,))
             row = db.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job.id,)).fetchone()
         return _job(row)
+
+    def begun(self, job: Job) -> None:
+        """A message of it begins a drain; one that does so again and again is poison."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?", (job.id,))
 
     def take_up(self, run: Run, own: str = "", *, bounded: bool) -> None:
         """This run carries out job ``own``, and unless it is ``bounded`` every other that waits;
@@ -164,8 +186,16 @@ class Jobs:
             )
 
     def finish(self, run: Run) -> None:
-        """Every job that this run carried out is done, and went as the run did."""
+        """Every job that this run carried out is done, and went as the run did; if the run was
+        stopped before its end, they wait for the next one."""
         with self._lock, sqlite.transaction(self._db) as db:
+            if run.outcome == STOPPED:
+                db.execute(
+                    "UPDATE jobs SET state = 'queued', run = '', started_at = NULL "
+                    "WHERE state = 'running' AND run = ?",
+                    (run.id,),
+                )
+                return
             db.execute(
                 "UPDATE jobs SET state = 'done', ended_at = ?, outcome = ?, exit_code = ?,"
                 " images = ?, bytes = ?, wire_bytes = ?, set_aside = ?, deferred = ?, message = ?"
@@ -184,16 +214,26 @@ class Jobs:
                 ),
             )
 
-    def end(self, job: Job, now: datetime, outcome: str, message: str, run: str = "") -> Job:
-        """It is done without a run of its own, unless it was done already."""
+    def end(
+        self,
+        job: Job,
+        now: datetime,
+        outcome: str,
+        message: str,
+        run: str = "",
+        *,
+        also_running: bool = False,
+    ) -> Job:
+        """It is done without a run of its own, unless it was done already or, but for
+        ``also_running``, a run is at it."""
         ended = replace(
             job, state="done", ended_at=now, outcome=outcome, message=message, run=run or job.run
         )
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "UPDATE jobs SET state = 'done', ended_at = ?, outcome = ?, message = ?, run = ?"
-                " WHERE id = ? AND state <> 'done'",
-                (stamp(now), outcome, message, ended.run, job.id),
+                " WHERE id = ? AND (state = 'queued' OR (? AND state = 'running'))",
+                (stamp(now), outcome, message, ended.run, job.id, also_running),
             )
         return ended
 

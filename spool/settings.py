@@ -165,6 +165,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
     interval, floor = values.get("uplink.interval"), values.get("queue.floor")
     queue = values.get("uplink.trigger") == "queue"
+    if queue and not values.get("queue.broker", "-"):
+        faults.append("queue.broker: uplink.trigger is queue, so say where its messages come from")
     if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
         faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")
     if values.get("jobs.oidc_audience") and not values.get("jobs.oidc_email"):

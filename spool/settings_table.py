@@ -279,6 +279,9 @@ def _services(value: Any) -> tuple[str, ...]:
     return parts
 
 
+_BROKER_URL = (
+    r"((redis|rediss)://[^\s/]+(/[0-9]*)?(\?[^\s]*)?|(https?|sqs)://[^\s/]+/[^\s/]+/[^\s/]+)?"
+)
 _KEYS = r"https?://[^\s]+|[^\s:][^:]*"
 _URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
 _SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"
@@ -640,6 +643,25 @@ SETTINGS: tuple[Setting, ...] = (
         _true_or_false,
         "",
         "Whether to agree to pay for requests, as a bucket with requester pays wants.",
+    ),
+    Setting(
+        "queue",
+        "broker",
+        "",
+        _secret(_BROKER_URL, "redis://host:6379/0, rediss://..., or the URL of an SQS queue"),
+        "",
+        "Where the messages come from: a Redis server, or an SQS queue by its URL.",
+        secret=True,
+        example="redis://127.0.0.1:6379/0",
+    ),
+    Setting(
+        "queue",
+        "name",
+        "",
+        _matching(r"[A-Za-z0-9_-]{0,75}", "a queue's name: letters, digits, - and _"),
+        "",
+        "The queue's name on a Redis server; empty: headgate- and the site's name.",
+        example="headgate-north",
     ),
     Setting(
         "queue",

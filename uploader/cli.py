@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "uploader.commands.status",
     "verify": "uploader.commands.verify",
     "watch": "uploader.commands.watch",
+    "worker": "uploader.commands.worker",
 }
 """Each module has one click command or group called ``command``."""
 

@@ -14,8 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from app.jobs import asked_for
-from app.refusals import Refused
+from spool.asked import BadJob, asked_for
 from spool.facts import Run
 from spool.jobs import OIDC_KEYS, WANT_KEYS
 from spool.settings import SettingsError
@@ -178,7 +177,7 @@ def test_what_cannot_be_understood_is_refused(gateway: Receiver, body: bytes) ->
 def test_what_a_job_says_becomes_its_bounds() -> None:
     assert asked_for({}) == {}
     assert asked_for({"max_time": "90s"}) == {"max_seconds": 90}
-    with pytest.raises(Refused, match="is none of max_time, max_bytes, device"):
+    with pytest.raises(BadJob, match="is none of max_time, max_bytes, device"):
         asked_for({"max-time": "90s"})
 
 

@@ -118,14 +118,17 @@ def test_no_more_than_so_many_a_minute(jobs: Jobs, clock: Clock) -> None:
     jobs.ask(job(clock, device="e"), 3)
 
 
-def test_a_message_is_known_again_and_its_deliveries_are_counted(jobs: Jobs, clock: Clock) -> None:
+def test_a_message_is_known_again_and_its_drains_are_counted(jobs: Jobs, clock: Clock) -> None:
     message = job(clock, way="queue")
-    assert [jobs.delivered(message).deliveries for _ in range(3)] == [1, 2, 3]
+    for _ in range(3):
+        found = jobs.delivered(message)
+        jobs.begun(found)
+    assert found.starts == 2
     ended = jobs.end(message, clock.at, "already running", "run-7 is at it", "run-7")
-    assert jobs.get(message.id) == replace(ended, deliveries=3)
+    assert jobs.get(message.id) == replace(ended, starts=3)
     jobs.end(message, clock.at, "later", "and in vain")
     found = jobs.delivered(message)
-    assert (found.state, found.outcome, found.deliveries) == ("done", "already running", 4)
+    assert (found.state, found.outcome, found.starts) == ("done", "already running", 3)
 
 
 def test_old_ones_are_forgotten_and_what_waits_is_not(jobs: Jobs, clock: Clock) -> None:
@@ -137,3 +140,10 @@ def test_old_ones_are_forgotten_and_what_waits_is_not(jobs: Jobs, clock: Clock) 
     assert jobs.get(first.id) is None
     assert jobs.get(waits.id) is not None
     assert (clock.at - waits.asked_at) < timedelta(seconds=1)
+
+
+def test_a_job_whose_run_was_stopped_waits_again(jobs: Jobs, clock: Clock) -> None:
+    asked = jobs.ask(job(clock), 6)
+    jobs.take_up(run(clock), bounded=False)
+    jobs.finish(run(clock, ended_at=clock.at, outcome="stopped", images=3))
+    assert jobs.get(asked.id) == asked

@@ -23,7 +23,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock, uplink__trigger="queue", uplink__interval="5min")
+    opened = open_spool(
+        tmp_path, clock, uplink__trigger="queue", queue__broker="redis://127.0.0.1/0"
+    )
     yield opened
     opened.close()
 
@@ -99,5 +101,10 @@ def test_each_that_fired_is_a_series_and_no_other(spool: Spool, clock: Clock) ->
 
 def test_a_floor_that_is_denser_than_the_queue_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"queue\.floor: shorter than uplink\.interval"):
-        settings_for(tmp_path, uplink__trigger="queue", uplink__interval="2h")
+        settings_for(
+            tmp_path,
+            uplink__trigger="queue",
+            uplink__interval="2h",
+            queue__broker="redis://127.0.0.1/0",
+        )
     settings_for(tmp_path, uplink__interval="2h")  # with cron it means nothing

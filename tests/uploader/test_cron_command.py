@@ -135,7 +135,10 @@ def test_nothing_is_installed_when_the_rehearsal_fails(
 
 
 def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Rehearsal]) -> None:
-    config.write_text('[uplink]\ntrigger = "queue"\ninterval = "5min"\n[queue]\nfloor = "2h"\n')
+    config.write_text(
+        '[uplink]\ntrigger = "queue"\ninterval = "5min"\n'
+        '[queue]\nfloor = "2h"\nbroker = "redis://127.0.0.1/0"\n'
+    )
     shown = call("cron", "show").stdout
     assert "# The floor (queue.floor): messages of the queue start the runs" in shown
     assert "\n0 */2 * * * " in shown
@@ -150,5 +153,7 @@ def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Rehearsal
 
 
 def test_a_floor_that_cron_cannot_express_is_refused_by_its_own_name(config: Path) -> None:
-    config.write_text('[uplink]\ntrigger = "queue"\n[queue]\nfloor = "7h"\n')
+    config.write_text(
+        '[uplink]\ntrigger = "queue"\n[queue]\nfloor = "7h"\nbroker = "redis://127.0.0.1/0"\n'
+    )
     assert "set queue.floor to 6h or 8h" in call("cron", "show", code=1).stderr

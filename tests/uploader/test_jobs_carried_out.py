@@ -98,7 +98,7 @@ def test_beside_a_run_it_waits_for_the_next_look(gateway: Gateway) -> None:
 
 
 def test_where_a_worker_takes_them_they_are_its_for_two_minutes(gateway: Gateway) -> None:
-    gateway.write(uplink={"trigger": "queue"})
+    gateway.write(uplink={"trigger": "queue"}, queue={"broker": "redis://127.0.0.1/0"})
     with closing(Spool.open(gateway.settings())) as spool:
         fresh = ask(spool)
         assert waiting.carry_out(spool) == 0

@@ -20,7 +20,8 @@ from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import MEANING, Exit
 from uploader.run.owner import become_owner
-from uploader.run.start import Order, run
+from uploader.run.parent import end_with_parent
+from uploader.run.start import AlreadyServed, Order, run
 from uploader.run.textfile import leave_metrics
 from uploader.verbosity import Verbosity
 
@@ -63,6 +64,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 )
 @click.option("--trigger", type=click.Choice(_TRIGGERS), default="hand", hidden=True)
 @click.option("--sender", default="", hidden=True)
+@click.option("--with-parent", type=int, default=0, hidden=True)
 @click.option("--job", default="", hidden=True)
 @click.option("--strict", is_flag=True, help="Exit 8 or 10 when images still wait at the end.")
 @click.option("--dry-run", is_flag=True, help="Say what a run would find, and send nothing.")
@@ -77,6 +79,7 @@ def command(
     cron: bool,
     trigger: str,
     sender: str,
+    with_parent: int,
     job: str,
     strict: bool,
     dry_run: bool,
@@ -91,10 +94,13 @@ def command(
     if not settings["s3.bucket"]:
         fail("no bucket is set; write bucket under [s3], or set HEADGATE_S3_BUCKET", Exit.USAGE)
     become_owner(settings.spool)
+    if with_parent:
+        end_with_parent(with_parent)  # the kernel forgets it where the user changes
     if dry_run:
         _rehearse(context, as_json)
         return
-    log_file = Path(str(settings["log.file"])) if cron and settings["log.file"] else None
+    unattended = cron or bool(job)
+    log_file = Path(str(settings["log.file"])) if unattended and settings["log.file"] else None
     # Opened anew by each run, so that logrotate needs no signal.
     with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
@@ -118,9 +124,14 @@ def command(
                 report = run(spool, order)
             except LockHeld as error:
                 leave_metrics(spool)
-                if not cron:
+                if as_json:
+                    print_json({"outcome": "already running", "message": str(error)})
+                elif not cron:
                     click.echo(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
+            except AlreadyServed as served:
+                print_json({"outcome": "already done", "message": str(served)})
+                raise SystemExit(Exit.OK) from served
             leave_metrics(spool)
             totals = spool.catalog.totals()
             waiting = totals.waiting + totals.sending  # what a killed run was sending waits as well

@@ -60,7 +60,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
                 signing_keys.refresh(spool)
         wrong = [alert for alert in spool.site.alerts.all() if alert.bad]
         waiting = len(spool.site.alerts.letters())
-        if cron and spool.site.jobs.queued():
+        if cron and not dry_run and spool.site.jobs.queued():
             from uploader.queue import waiting as jobs  # a look does not pay for a run
 
             with log_to(log_file) as stream:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from spool.errors import LockHeld
 from spool.jobs import Job
 from spool.spool import Spool
-from uploader.run.start import Order, run
+from uploader.run.start import AlreadyServed, Order, run
 
 _WORKERS = timedelta(minutes=2)
 """How long a job is the worker's, where there is one."""
@@ -24,6 +24,8 @@ def carry_out(spool: Spool) -> int:
             run(spool, order_for(job))
         except LockHeld:
             break
+        except AlreadyServed:
+            continue
         runs += 1
         left = spool.site.jobs.get(job.id)
         if left is not None and left.state == "queued":

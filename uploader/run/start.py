@@ -16,6 +16,7 @@ import structlog
 from spool import logs
 from spool.errors import LockHeld
 from spool.facts import Run
+from spool.jobs import LATELY, served_by
 from spool.locks import Lock
 from spool.mover import Mover
 from spool.site import S3_CLOCK
@@ -44,6 +45,10 @@ ECHOES = "echoes_sha256"
 """The site's memory of whether the bucket's server reports SHA-256, by endpoint and bucket."""
 CONNECTIONS = "connections"
 """The site's memory of how many connections were of use, by endpoint and bucket."""
+
+
+class AlreadyServed(Exception):
+    """A run since the job was asked for left nothing of it to do; the sentence says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +90,15 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
 
 
 def run(spool: Spool, order: Order) -> Run:
-    """One run from start to end, and what is to be said of it; LockHeld if another one is at it."""
+    """One run from start to end, and what is to be said of it.
+
+    LockHeld if another one is at it; AlreadyServed if its job was done before it had the lock.
+    """
     if not order.job:  # of a job that was noted when it was asked for
         spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
     heartbeat = Heartbeat(spool)
     with drain_lock(spool, order) as lock:
+        _check_unserved(spool, order)
         heartbeat.start()
         report = _run(spool, order, lock)
         spool.site.jobs.finish(report)
@@ -101,6 +110,17 @@ def run(spool: Spool, order: Order) -> Run:
 
             send.after_run(spool, report)
     return report
+
+
+def _check_unserved(spool: Spool, order: Order) -> None:
+    """Of duplicates that begin at the same time one gets the lock first, and has done it all."""
+    job = spool.site.jobs.get(order.job) if order.job else None
+    served = None if job is None else served_by(job, spool.site.runs(LATELY))
+    if job is not None and served is not None:
+        ended = spool.site.jobs.end(
+            job, spool.now(), "already done", f"by run {served.id}: {served.outcome}", served.id
+        )
+        raise AlreadyServed(ended.message)
 
 
 def _run(spool: Spool, order: Order, lock: Lock) -> Run:
@@ -239,7 +259,8 @@ def _signals(drain: Drain, pacer: Pacer) -> Iterator[None]:
         if asked:
             pacer.close("it was broken off")
         else:
-            print("finishing what is being sent; again to break it off", file=sys.stderr)
+            with contextlib.suppress(OSError):  # whoever read it may be gone, and the run goes on
+                print("finishing what is being sent; again to break it off", file=sys.stderr)
         asked.append(time.monotonic())
         drain.stop()
 
