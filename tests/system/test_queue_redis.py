@@ -178,6 +178,7 @@ def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(
         assert redis.waiting(QUEUE) == 0  # it was taken, and not done
         second = stack.enter_context(working(gateway))
         found = done(gateway, sent, VISIBILITY_SECONDS + 60)
+        wait_until(second.ended)
         assert [one["job"] for one in second.ended()] == [id_of(sent)]
     assert found.outcome == "done"
     gateway.assert_arrived(images)
