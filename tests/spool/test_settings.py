@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spool import settings as table
 from spool.config import read_file
 from spool.settings import SETTINGS, Setting, Settings, SettingsError, combine
-from spool.settings_table import _TEXT
+from spool.settings_readers import TEXT
 from spool.units import Percent
 
 calm = hypothesis_settings(deadline=None)
@@ -273,7 +273,7 @@ def test_only_a_secret_may_be_read_from_a_file() -> None:
 
 @pytest.fixture
 def secret(monkeypatch: pytest.MonkeyPatch) -> Setting:
-    row = Setting("alerts", "word", "", _TEXT, "", "A password.", secret=True)
+    row = Setting("alerts", "word", "", TEXT, "", "A password.", secret=True)
     monkeypatch.setattr(table, "SETTINGS", (*SETTINGS, row))
     monkeypatch.setitem(table._BY_NAME, row.name, row)
     return row
