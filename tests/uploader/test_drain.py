@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -26,6 +27,7 @@ from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below, put
 from tests.witness import assert_true
+from uploader.commands import drain as drain_command
 from uploader.exits import Exit
 from uploader.s3.keys import described
 from uploader.s3.wire import SEND_BUFFER
@@ -551,6 +553,32 @@ def test_cron_prints_only_what_is_news_and_logs_the_rest(gateway: Gateway) -> No
         line["event"] for line in lines
     }
     assert all(line["at"].endswith("Z") and line["run"] for line in lines)
+
+
+def test_a_log_whose_disk_is_full_stops_no_image(gateway: Gateway) -> None:
+    images = gateway.fill(2)
+    gateway.write(log={"file": "/dev/full"})
+    ran = gateway.call("drain", "--cron")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    gateway.assert_arrived(images)
+
+
+def test_a_log_that_cannot_even_be_made_there_stops_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("builtins.open", full)
+    with drain_command.log_to(tmp_path / "drain.log") as stream:
+        assert stream is sys.stderr
+
+    def forbidden(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", forbidden)
+    with pytest.raises(SystemExit), drain_command.log_to(tmp_path / "drain.log"):
+        pass
 
 
 def test_a_limit_holds_while_a_run_is_at_work_and_ends_by_itself(gateway: Gateway) -> None:

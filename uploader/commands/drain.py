@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -153,15 +155,29 @@ def _tell(context: Context, report: Run, waiting: int) -> None:
         context.say(_summary(report, waiting))
 
 
-def log_to(path: Path | None) -> AbstractContextManager[TextIO]:
-    """The log of a run started by cron, or stderr; a path that cannot be written ends it."""
+_DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@contextmanager
+def log_to(path: Path | None) -> Iterator[TextIO]:
+    """The log of a run started by cron, or stderr. A path that cannot be written ends it; a disk
+    that is full, or fails, does not: images leave without a log."""
     if path is None:
-        return nullcontext(sys.stderr)
+        yield sys.stderr
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return open(path, "a", encoding="utf-8")
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed below, whatever it says)
     except OSError as error:
-        fail(f"cannot write the log {path}: {error.strerror}; correct log.file", Exit.USAGE)
+        if error.errno not in _DISK_FAILS:
+            fail(f"cannot write the log {path}: {error.strerror}; correct log.file", Exit.USAGE)
+        yield sys.stderr
+        return
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what could not be written is tried once more
+            file.close()
 
 
 def _summary(report: Run, waiting: int) -> str:
