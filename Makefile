@@ -67,6 +67,17 @@ DOCS ?=
 docs: ready ## Make anew what is made by a program in the docs (DOCS="settings" for some of it)
 	@$(BIN)/python -m dev.docs $(DOCS)
 
+# Needs no .venv/: it makes an environment of its own below PREFIX. FLAGS="--dry-run" says what it would make.
+PREFIX ?= /opt/headgate
+
+.PHONY: install
+install: ## Install it as a service of this machine, or upgrade it (as root; PREFIX=/opt/headgate)
+	@$(PYTHON) -m dev.install --prefix $(PREFIX) $(FLAGS)
+
+.PHONY: uninstall
+uninstall: ## Take it out of this machine again; the spool stays
+	@$(PREFIX)/bin/headgate uninstall $(FLAGS)
+
 BENCH ?= receive slow parsers send limit pick scrape
 
 .PHONY: bench

@@ -89,40 +89,43 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def found_pip() -> list[str]:
+def found_pip(venv: Path) -> list[str]:
     """A pip for the environment that is there already: its own, or this Python's; or nothing."""
-    own = [str(PYTHON), "-I", "-m", "pip"]
+    python = str(venv / "bin" / "python")
+    own = [python, "-I", "-m", "pip"]
     if run([*own, "--version"]).returncode == 0:
         return own
     host = [sys.executable, "-m", "pip"]
     version = re.match(r"pip (\d+)\.(\d+)", run([*host, "--version"]).stdout)
     if version and (int(version[1]), int(version[2])) >= (22, 3):  # the first with --python
-        return [*host, "--python", str(PYTHON)]
+        return [*host, "--python", python]
     return []
 
 
-def make_venv(scratch: Path) -> list[str]:
+def make_venv(venv: Path, scratch: Path) -> list[str]:
     """An empty environment; returns the command that is pip for it."""
-    shutil.rmtree(VENV, ignore_errors=True)
-    say(f"making .venv/ with Python {sys.version.split()[0]}")
-    if run([sys.executable, "-m", "venv", str(VENV)]).returncode == 0:
-        return found_pip()
-    shutil.rmtree(VENV, ignore_errors=True)
-    bare = run([sys.executable, "-m", "venv", "--without-pip", str(VENV)])
+    shutil.rmtree(venv, ignore_errors=True)
+    shown = f"{venv.name}/" if venv == VENV else str(venv)
+    say(f"making {shown} with Python {sys.version.split()[0]}")
+    if run([sys.executable, "-m", "venv", str(venv)]).returncode == 0:
+        return found_pip(venv)
+    shutil.rmtree(venv, ignore_errors=True)
+    bare = run([sys.executable, "-m", "venv", "--without-pip", str(venv)])
     if bare.returncode != 0:
         raise Failed(
             f"{sys.executable} -m venv fails: {last_line(bare.stdout + bare.stderr)}; install "
             "the rest of this Python (Debian, Ubuntu: apt-get install python3)"
         )
-    if pip := found_pip():
+    if pip := found_pip(venv):
         return pip
     wheels = sorted(Path("/", WHEELS).glob("pip-*.whl"))
     wheel = wheels[-1] if wheels else wheel_from_apt(scratch)
     itself = ["install", "--no-index", "--no-deps", "--no-compile", str(wheel)]
-    ran = run([str(PYTHON), str(wheel / "pip"), *itself], environment=pip_environment())
+    python = str(venv / "bin" / "python")
+    ran = run([python, str(wheel / "pip"), *itself], environment=pip_environment())
     if ran.returncode != 0:
         raise Failed(f"{wheel.name} does not run on this Python: {last_line(ran.stderr)}; {ADVICE}")
-    return found_pip()
+    return found_pip(venv)
 
 
 def wheel_from_apt(scratch: Path) -> Path:
@@ -166,7 +169,7 @@ def pip_environment() -> dict[str, str]:
     return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "LC_ALL": "C.UTF-8"}
 
 
-def install(pip: list[str], what: str, arguments: list[str]) -> None:
+def install(pip: list[str], what: str, arguments: list[str], **variables: str) -> None:
     """One pip call: on a terminal the name of what is fetched now; when it fails, its errors."""
     say(f"installing {what}")
     shown = sys.stderr.isatty()
@@ -174,7 +177,7 @@ def install(pip: list[str], what: str, arguments: list[str]) -> None:
     with subprocess.Popen(
         [*pip, "install", "--progress-bar", "off", "--no-compile", *arguments],
         cwd=ROOT,
-        env=pip_environment(),
+        env={**pip_environment(), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -206,15 +209,20 @@ def install(pip: list[str], what: str, arguments: list[str]) -> None:
         )
 
 
+def install_locked(pip: list[str], lock: Path) -> None:
+    """Everything that a lock names, and nothing that it does not, by its hash and as a wheel."""
+    count = len(re.findall(r"^[a-z0-9].*==", lock.read_text(), re.MULTILINE))
+    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    install(pip, f"{count} packages of {lock.name}", locked)
+
+
 def build(scratch: Path) -> None:
     """Bring ``.venv/`` to what the lock says: in place where only the lock changed."""
     in_place = made().splitlines()[:2] == wanted().splitlines()[:2]
     with contextlib.suppress(FileNotFoundError):
         MADE.unlink()  # an interrupted call leaves no claim behind
-    pip = (found_pip() if in_place else []) or make_venv(scratch)
-    count = len(re.findall(r"^[a-z0-9].*==", LOCK.read_text(), re.MULTILINE))
-    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(LOCK)]
-    install(pip, f"{count} packages of {LOCK.name}", locked)
+    pip = (found_pip(VENV) if in_place else []) or make_venv(VENV, scratch)
+    install_locked(pip, LOCK)
     itself = ["--no-deps", "--no-index", "--no-build-isolation", "-e", str(ROOT)]
     # A path, not a list of today's packages: a package that is added tomorrow is found too.
     itself += ["--config-settings", "editable_mode=compat"]

@@ -16,13 +16,20 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
     """The settings file: ``--config``, HEADGATE_CONFIG, the working folder, /etc/headgate."""
     if chosen := config or environment.get("HEADGATE_CONFIG"):
         path = Path(chosen).absolute()
-        if not path.is_file():
+        if not _is_file(path):
             raise SettingsError([f"{path}: there is no such file"])
         return path
     for path in (Path.cwd() / FILE, Path("/etc/headgate") / FILE):
-        if path.is_file():
+        if _is_file(path):
             return path
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a folder on the way that this user may not pass
+        raise SettingsError([f"{path} cannot be read: {error.strerror}"]) from error
 
 
 def read_file(path: str) -> str:

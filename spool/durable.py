@@ -402,3 +402,18 @@ def empty_tmp(tmp: Path) -> int:
             os.unlink(entry.path)
             found += 1
     return found
+
+
+def switch_link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, or lead one that is there elsewhere, in one
+    instant (rename(2)); durable when it returns."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with _disk(f"linking {path.name}"):
+        os.symlink(target, temporary)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        sync_folder(path.parent)

@@ -24,6 +24,11 @@ def command(shell: str) -> None:
 
     Those are commands, flags, settings, devices, alerts, and images that are set aside.
     """
+    click.echo(script_for(shell))
+
+
+def script_for(shell: str) -> str:
+    """The script for one of SHELLS."""
     made = get_completion_class(shell)
     assert made is not None
     script = made(headgate, {}, "headgate", "_HEADGATE_COMPLETE").source()
@@ -31,4 +36,4 @@ def command(shell: str) -> None:
         script = script.replace(
             "    return 0\n", "    [[ $COMPREPLY == *= ]] && compopt -o nospace\n    return 0\n"
         )
-    click.echo(script)
+    return script

@@ -12,6 +12,7 @@ from spool.units import format_duration
 from uploader.cli import Context, fail, print_json
 from uploader.cron import line as crontab_line
 from uploader.cron import tabs as cron
+from uploader.cron import timer
 from uploader.cron.line import CronError, Line
 from uploader.cron.rehearsal import Rehearsal, bare_environment, reach
 from uploader.ending import ending
@@ -53,6 +54,15 @@ def _where(function: Any) -> Any:
 
 def _tab(path: Path | None, user: str | None) -> cron.Tab:
     return cron.FileTab(path.absolute()) if path is not None else cron.UserTab(user)
+
+
+def _default(
+    context: Context, path: Path | None, user: str | None
+) -> tuple[Path | None, str | None]:
+    """Of an installed gateway, root means its own file in /etc/cron.d, and the uploader's user."""
+    if path is not None or user is not None:
+        return path, user
+    return cron.installed_tab(context.settings) or (None, None)
 
 
 def _lines(context: Context, path: Path | None, user: str | None) -> tuple[Line, Line]:
@@ -115,6 +125,9 @@ def install(
     Every other line of the tab stays as it is, to the byte.
     """
     try:
+        if timer.enabled():
+            raise CronError(timer.IN_CHARGE)
+        path, user = _default(context, path, user)
         line, watch = _lines(context, path, user)
         made, watched = crontab_line.make(line), crontab_line.make(watch)
         tab = _tab(path, user)
@@ -172,6 +185,7 @@ def remove(
     Every other line stays as it is, to the byte.
     """
     try:
+        path, user = _default(context, path, user)
         tab = _tab(path, user)
         before = tab.read()
         removed = crontab_line.find(before)

@@ -186,6 +186,15 @@ def variables(tab: bytes) -> dict[str, str]:
     return found
 
 
+def has_jobs(tab: bytes) -> bool:
+    """Whether anything in it would run: not so comments, blank lines and variables."""
+    for line in tab.split(b"\n"):
+        text = line.decode("utf-8", "surrogateescape").strip()
+        if text and not text.startswith("#") and not _VARIABLE.fullmatch(text):
+            return True
+    return False
+
+
 def _unquoted(text: str) -> str:
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
     return text[1:-1] if quoted else text

@@ -17,6 +17,7 @@ from spool import durable
 from spool.errors import DiskTrouble
 from spool.settings import Settings
 from uploader.cron import line as crontab_line
+from uploader.cron import timer
 from uploader.cron.line import CronError, Line
 
 CRON_D = Path("/etc/cron.d")
@@ -130,11 +131,29 @@ def account(user: str | None) -> pwd.struct_passwd:
 
 
 def own_command() -> str:
-    """The absolute path of the ``headgate`` command of this environment."""
+    """The absolute path of the ``headgate`` command of this environment: of an installed one the
+    path that stays the same when it is upgraded (PREFIX/bin, a link to PREFIX/versions/.../bin)."""
     path = Path(sysconfig.get_path("scripts")) / "headgate"
     if not path.is_file():
         raise CronError(f"{path} is missing, and cron needs it; install Headgate into this Python")
+    if len(path.parents) > 3 and path.parents[2].name == "versions":
+        lasting = path.parents[3] / "bin" / "headgate"
+        if lasting.is_file() and lasting.samefile(path):
+            return str(lasting)
     return str(path)
+
+
+def installed_tab(settings: Settings) -> tuple[Path, str] | None:
+    """Where the lines go when root asks and names no tab, and whose they are: an installed gateway
+    has a file of its own in /etc/cron.d, and its spool belongs to the uploader's user. None where
+    it is not like that: the lines go into the own tab of who asks."""
+    try:
+        owner = settings.spool.stat().st_uid
+        if os.geteuid() != 0 or owner == 0 or not CRON_D.is_dir():
+            return None
+        return CRON_D / "headgate", pwd.getpwuid(owner).pw_name
+    except (OSError, KeyError):
+        return None
 
 
 def is_running() -> bool:
@@ -175,13 +194,22 @@ def rhythm(settings: Settings) -> tuple[int, str]:
 
 
 def check(settings: Settings) -> list[str]:
-    """How cron differs from the settings, in this user's tab and in /etc/cron.d; sentences."""
+    """How cron differs from the settings, in this user's tab and in /etc/cron.d; sentences. Where
+    systemd's timer starts the runs, how that does."""
     try:
         tabs: list[Tab] = [UserTab()]
         names = sorted(CRON_D.iterdir()) if CRON_D.is_dir() else []
         tabs += [FileTab(path) for path in names if re.fullmatch(r"[A-Za-z0-9_-]+", path.name)]
         read = [(tab, _readable(tab)) for tab in tabs]
         held = [(tab, found) for tab, found in read if crontab_line.find(found, "drain")]
+        if timer.enabled():
+            where = " and ".join(tab.name for tab, _ in held)
+            twice = f"runs start twice: {timer.DRAIN} is enabled, and {where} has a line; "
+            return (
+                [twice + "headgate cron remove"]
+                if held
+                else timer.compare(int(settings["uplink.interval"]))
+            )
         if not held:
             return crontab_line.compare(b"", line_for(settings, user=None))
         if len(held) > 1:

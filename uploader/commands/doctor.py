@@ -1,0 +1,82 @@
+"""``headgate doctor``: what on this machine could lose images, and what mends it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+
+import click
+
+from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.spool import Spool
+from uploader.cli import Context, print_json
+from uploader.doctor import accounts, bucket, clock, disk, look, network, schedule
+from uploader.doctor.findings import Finding, Level, loses, would_lose
+from uploader.ending import ending
+from uploader.exits import Exit
+from uploader.run.owner import become_owner
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.LOSES: "red"}
+
+
+@click.command(
+    epilog=ending(
+        "headgate doctor",
+        "headgate doctor --json",
+        exits=(Exit.OK, Exit.ERROR, Exit.USAGE),
+        meaning={Exit.OK: "nothing would lose images", Exit.ERROR: "something would lose images"},
+    )
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, as_json: bool) -> None:
+    """Say what here would lose images.
+
+    Users, disk, clock, schedule, receiver and bucket: each line says what is wrong, and the one
+    below it what mends it. The bucket is asked with a small object, under the cap. Images may be
+    lost now, at a power cut, or once the disk is full. As root it sees most.
+    """
+    findings = _look(context)
+    if as_json:
+        lost = would_lose(findings)
+        print_json({"loses": lost, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            _show(finding)
+        click.echo(_sum(findings))
+    if would_lose(findings):
+        raise SystemExit(Exit.ERROR)
+
+
+def _look(context: Context) -> list[Finding]:
+    settings = context.settings
+    process = look.serving(settings.spool)  # before root's sight is given up
+    seen = look.accounts(settings, process)
+    findings = list(accounts.judge(seen))
+    become_owner(settings.spool)
+    try:
+        with closing(Spool.open(settings, create=False, probe=False)) as spool:
+            findings += disk.judge(look.disk(spool))
+            findings += network.judge(look.receiver(spool, process))
+            findings += schedule.judge(look.schedule(spool))
+            found, trouble, reached = look.bucket(spool)
+            findings += bucket.judge(found, trouble, reached)
+            offset = found.clock_offset_seconds if found is not None else None
+            findings += clock.judge(look.clock(spool, offset))
+    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+        findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
+    return findings
+
+
+def _show(finding: Finding) -> None:
+    word = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+    click.echo(f"{word} {finding.check:<12} {finding.sentence}")
+    if finding.mend:
+        click.echo(f"{'':<21} -> {finding.mend}")
+
+
+def _sum(findings: list[Finding]) -> str:
+    bad = sum(1 for finding in findings if finding.level is Level.LOSES)
+    doubtful = sum(1 for finding in findings if finding.level is Level.WARNING)
+    said = f"{bad} would lose images" if bad else "nothing here would lose images"
+    return f"\n{said}" + (f"; {doubtful} to look at" if doubtful else "")

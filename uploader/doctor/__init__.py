@@ -1,0 +1,1 @@
+"""What this machine needs so that no image is lost: looked at, judged, and how to mend it."""

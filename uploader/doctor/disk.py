@@ -1,0 +1,119 @@
+"""The spool's disk: its file system, journal and barriers, attributes, room. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from spool.units import human_size
+from uploader.doctor.findings import Finding, loses, ok, warning
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040
+INODES_LOW = 10_000
+_MOVE = 'mkfs.ext4 a local disk, mount it, and name it: [spool] path = "..."'
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is known of the file system that the spool is on."""
+
+    path: str
+    kind: str  # "ext4"
+    source: str  # "/dev/sda1"
+    mounted_at: str
+    options: Set[str]  # as in /proc/self/mountinfo, of the mount and of the file system
+    unsafe: tuple[str, ...]  # what spool.place says
+    probe_fails: str  # why a write with attributes, flushed and read back, does not work; "" if so
+    free_bytes: int
+    keep_free_bytes: int
+    free_inodes: int
+    volatile_cache: bool | None  # whether the disk says that it has one; None: it does not say
+    own_mount: bool  # nothing else fills it
+
+
+def judge(disk: Disk) -> Iterator[Finding]:
+    """Every way in which this disk would lose what it was given."""
+    if disk.probe_fails:
+        mend = "touch the folder as the user headgate, and see dmesg | tail"
+        if "attribute" in disk.probe_fails:
+            mend = _MOVE
+        yield loses("disk", f"{disk.path} takes no image: {disk.probe_fails}", mend)
+    else:
+        said = "takes durable writes, with 3.5 KB of attributes"
+        yield ok("disk", f"{disk.path} is on {disk.kind} and {said}")
+    for sentence in disk.unsafe:
+        text, _, mend = sentence.partition("; ")
+        if "were not tested" in text:
+            yield warning("disk", text, _MOVE)
+        else:
+            yield loses("disk", text, _mend(mend, disk.source))
+    barrier = next((o for o in ("nobarrier", "barrier=0") if o in disk.options), "")
+    if barrier:
+        yield loses(
+            "barriers",
+            f"{disk.mounted_at} is mounted with {barrier}: a flush does not reach the disk, and a "
+            "power cut loses what was acknowledged",
+            f"mount -o remount,barrier=1 {disk.mounted_at}, and take {barrier} out of /etc/fstab",
+        )
+    elif "data=writeback" in disk.options:
+        yield ok("barriers", "data=writeback is no matter: each image is flushed by itself")
+    if disk.volatile_cache:
+        yield ok("cache", f"{disk.source} has a volatile cache, which each flush empties")
+    yield from _room(disk)
+    if not disk.own_mount:
+        yield warning(
+            "disk",
+            f"{disk.path} shares its file system with others, who may fill it",
+            "mount a disk of its own there; until then keep_free under [spool] is the reserve",
+        )
+
+
+def _mend(mend: str, source: str) -> str:
+    if "tune2fs" in mend:
+        return f"stop the receiver, umount it, tune2fs -j {source}, mount it"
+    return _MOVE
+
+
+def _room(disk: Disk) -> Iterator[Finding]:
+    free, keep = human_size(disk.free_bytes), human_size(disk.keep_free_bytes)
+    if disk.free_bytes <= disk.keep_free_bytes:
+        yield loses(
+            "room",
+            f"{free} are free and {keep} are kept free (spool.keep_free): uploads are refused",
+            "headgate drain --until-empty, or free space on it: du -xsh /* | sort -h",
+        )
+    elif disk.free_bytes < 2 * disk.keep_free_bytes:
+        yield warning(
+            "room",
+            f"{free} are free, and {keep} of them stay free",
+            "headgate status says for how long",
+        )
+    else:
+        yield ok("room", f"{free} are free")
+    if disk.free_inodes < 100:
+        yield loses("inodes", "no inodes are left: uploads are refused", "df -i; then delete files")
+    elif disk.free_inodes < INODES_LOW:
+        yield warning(
+            "inodes",
+            f"{disk.free_inodes} inodes are left, and each image needs one",
+            "mkfs.ext4 -i 16384 when the disk is made again",
+        )
+
+
+def parse_mount(point_of: str, mountinfo: str) -> tuple[str, Set[str]]:
+    """Where it is mounted, and all options (proc_pid_mountinfo(5)); of the last mount there."""
+    found: tuple[str, Set[str]] = ("", frozenset())
+    for line in mountinfo.split("\n"):
+        left, has, right = line.partition(" - ")
+        if not has:
+            continue
+        fields = left.split(" ")
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+        inside = point_of == point or point_of.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(found[0]):
+            found = (
+                point,
+                frozenset(fields[5].split(",")) | frozenset(right.split(" ")[2].split(",")),
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Installing Headgate as a service: users, folders, files, units, versions."""
