@@ -276,6 +276,8 @@ def test_the_uploader_may_do_three_things_below_its_prefix_and_nothing_else() ->
     design = (ROOT / "docs/DESIGN.md").read_text()
     (sentence,) = re.findall(r"The uploader needs (.*?)\. `headgate config check`", design, re.S)
     assert set(re.findall(r"s3:\w+", sentence)) == set(allowed)
+    probe = (ROOT / "uploader/s3/probe.py").read_text()
+    assert set(re.findall(r'"(s3:\w+)"', probe)) == set(allowed), "those that it looks for"
 
 
 def test_the_bucket_refuses_what_comes_in_the_clear_and_other_writers() -> None:

@@ -7,17 +7,13 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from dev import install
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip makes of a copy of the sources, with nothing fetched."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(folder: Path) -> Path:
+    """The wheel made of a copy of the sources, and the sdist beside it; nothing is fetched."""
     copy = folder / "source"
     for path in [*install.sources(), ROOT / "LICENSE"]:
         target = copy / path.relative_to(ROOT)
@@ -34,7 +30,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_the_rooms_what_they_need_and_the_files_of_deploy(wheel: Path) -> None:
+def test_wheel_and_sdist_hold_what_is_needed_and_the_one_builds_as_the_other(
+    tmp_path: Path,
+) -> None:
+    """In one: they are built once."""
+    wheel = built(tmp_path)
+    look_into(wheel)
+    build_again(wheel, tmp_path / "again")
+
+
+def look_into(wheel: Path) -> None:
+    """The rooms, what they need, the files of deploy/, and nothing else."""
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     (shared,) = {name.partition("/data/")[0] for name in names if "/data/" in name}
@@ -50,7 +56,9 @@ def test_the_wheel_holds_the_rooms_what_they_need_and_the_files_of_deploy(wheel:
     assert wheel.name.endswith("-py3-none-any.whl"), "nothing in it is compiled"
 
 
-def test_the_sdist_builds_by_itself(wheel: Path, tmp_path: Path) -> None:
+def build_again(wheel: Path, tmp_path: Path) -> None:
+    """The sdist alone makes the same wheel."""
+    tmp_path.mkdir()
     (sdist,) = wheel.parent.glob("*.tar.gz")
     with tarfile.open(sdist) as file:
         file.extractall(tmp_path, filter="data")

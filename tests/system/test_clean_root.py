@@ -88,7 +88,7 @@ def everything(tree: Path) -> set[str]:
     """Paths where an installation may leave something behind; not what a running Debian writes."""
     own = re.compile(
         r"var/(tmp|cache|lib/(apt|dpkg|systemd|logrotate|nginx|private|dbus)|log/(journal|nginx|private))"
-        r"|etc/(passwd|group|shadow|gshadow)-|etc/(machine-id|hostname|\.pwd\.lock|nginx|ssl)"
+        r"|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/(machine-id|hostname|\.pwd\.lock|nginx|ssl)"
         r"|usr/(lib|share)/|var/log/(btmp|wtmp|lastlog|faillog)"
     )
     found = set()
@@ -336,6 +336,7 @@ def as_in_a_container(gateway: Gateway) -> None:
     program = shlex.join(json.loads(check)).replace("8080", "8090")
     bounds = "-p ProtectSystem=strict -p PrivateTmp=yes -p NoNewPrivileges=yes"
     bounds += " -p User=image -p Group=image -p ReadWritePaths=/var/lib/image"
+    bounds += " -p TemporaryFileSystem=/etc/headgate"  # the settings here are another gateway's
     bounds += " -p Environment=HEADGATE_SPOOL_PATH=/var/lib/image/spool"
     bounds += " -p Environment=HEADGATE_RECEIVER_BIND=127.0.0.1:8090 -p WorkingDirectory=/"
     bounds += " -p Environment=PYTHONDONTWRITEBYTECODE=1"
