@@ -69,10 +69,11 @@ docs: ready ## Make anew what is made by a program in the docs (DOCS="settings" 
 
 # Needs no .venv/: it makes an environment of its own below PREFIX. FLAGS="--dry-run" says what it would make.
 PREFIX ?= /opt/headgate
+EXTRAS ?=
 
 .PHONY: install
-install: ## Install it as a service of this machine, or upgrade it (as root; PREFIX=/opt/headgate)
-	@$(PYTHON) -m dev.install --prefix $(PREFIX) $(FLAGS)
+install: ## Install it as a service of this machine, or upgrade it (as root; PREFIX=/opt/headgate EXTRAS="queue apprise")
+	@$(PYTHON) -m dev.install --prefix $(PREFIX) $(addprefix --extra ,$(EXTRAS)) $(FLAGS)
 
 .PHONY: uninstall
 uninstall: ## Take it out of this machine again; the spool stays
@@ -101,6 +102,8 @@ clean: ## Remove what was made here, except var/, which holds images
 lock: ready ## Resolve the dependencies of setup.cfg again: requirements*.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) setup.cfg -o requirements.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --all-extras setup.cfg -o requirements-dev.lock
+	@for extra in apprise queue; do $(BIN)/uv pip compile $(UVFLAGS) -c requirements-dev.lock --extra $$extra setup.cfg \
+	  -o requirements-$$extra.lock || exit 1; done
 	@$(BIN)/uv pip compile $(UVFLAGS) bench/requirements.txt -o bench/requirements.lock
 
 UVFLAGS = --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -16,13 +16,17 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from dev import bootstrap
 from dev.bootstrap import ROOT, Failed, run, say
 
 LOCK = ROOT / "requirements.lock"
+EXTRAS = ("apprise", "queue")
+"""Those that a service may want, each with a lock of its own."""
 SHIPPED = ("app", "spool", "uploader", "deploy")
+WITH = ".extras"
 MADE = ".made"
 """Written into an environment last; without it the next call makes it anew."""
 
@@ -35,11 +39,24 @@ def sources() -> list[Path]:
     return [path for path in files if "__pycache__" not in path.parts]
 
 
-def version_name() -> str:
-    """What this version is called: the same for the same files and the same Python."""
+def lock_of(extra: str) -> Path:
+    """The lock of what an extra brings beside the rest; Failed if there is no such extra."""
+    if extra not in EXTRAS:
+        raise Failed(f"there is no extra {extra!r}: EXTRAS takes {' and '.join(EXTRAS)}")
+    return ROOT / f"requirements-{extra}.lock"
+
+
+def extras_in_use(prefix: Path) -> list[str]:
+    """Those of the version in use, which the next one is to have as well."""
+    said = (prefix / "bin").resolve().parent / WITH
+    return said.read_text().split() if said.exists() else []
+
+
+def version_name(extras: Sequence[str] = ()) -> str:
+    """What this version is called: the same for the same files, extras and the same Python."""
     found = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
     digest = hashlib.sha256(sys.version.encode())
-    for path in sources():
+    for path in [*sources(), *map(lock_of, extras)]:
         digest.update(f"\n{path.relative_to(ROOT)}\n".encode())
         digest.update(path.read_bytes())
     return f"{found[1] if found else '0'}-{digest.hexdigest()[:10]}"
@@ -64,10 +81,12 @@ def out_of_reach(program: Path) -> str:
     return ""
 
 
-def make_environment(venv: Path, scratch: Path) -> None:
+def make_environment(venv: Path, scratch: Path, extras: Sequence[str] = ()) -> None:
     """The locked packages, then Headgate itself, built from a copy: a checkout stays as it is."""
     pip = bootstrap.make_venv(venv, scratch)
-    bootstrap.install_locked(pip, LOCK)
+    for lock in (LOCK, *map(lock_of, extras)):
+        bootstrap.install_locked(pip, lock)
+    (venv / WITH).write_text("\n".join(extras))
     tools = ["--require-hashes", "--target", str(scratch / "tools")]
     tools += ["-r", str(locked_setuptools(scratch))]
     bootstrap.install(pip, "what builds headgate", tools)
@@ -89,11 +108,14 @@ def main() -> int:
     parser.add_argument("--prefix", type=Path, default=Path("/opt/headgate"))
     only = "make the environment and the link to it, and nothing else"
     parser.add_argument("--environment-only", action="store_true", help=only)
+    more_packages = "with what this extra needs (as the version in use, else none); may be repeated"
+    parser.add_argument("--extra", action="append", metavar="NAME", help=more_packages)
     parser.add_argument("--dry-run", action="store_true")
     given, more = parser.parse_known_args()
     prefix = given.prefix.absolute()
-    venv = prefix / "versions" / version_name()
     try:
+        extras = sorted(set(given.extra or extras_in_use(prefix)))
+        venv = prefix / "versions" / version_name(extras)
         if refused := bootstrap.refusal(sys.version_info[:2], sys.executable):
             raise Failed(refused)
         if shut := out_of_reach(Path(sys.executable)):
@@ -105,7 +127,7 @@ def main() -> int:
             if given.dry_run:
                 say(f"would make the environment {venv}, then call its headgate install")
                 return 0
-            make(venv)
+            make(venv, extras)
         if given.environment_only:
             (prefix / "bin").unlink(missing_ok=True)
             (prefix / "bin").symlink_to(f"versions/{venv.name}/bin")
@@ -125,7 +147,7 @@ def main() -> int:
     return os.execv(command[0], command)
 
 
-def make(venv: Path) -> None:
+def make(venv: Path, extras: Sequence[str]) -> None:
     """The environment; what is not finished is not left behind."""
     started = time.monotonic()
     os.umask(0o022)  # two users run it
@@ -137,7 +159,7 @@ def make(venv: Path) -> None:
         return
     try:
         with tempfile.TemporaryDirectory(prefix="headgate-") as scratch:
-            make_environment(venv, Path(scratch))
+            make_environment(venv, Path(scratch), extras)
     except BaseException:
         shutil.rmtree(venv, ignore_errors=True)
         raise

@@ -525,7 +525,7 @@ SETTINGS: tuple[Setting, ...] = (
         [],
         reads.services,
         "",
-        "Other services that get alerts, as addresses of Apprise (headgate[apprise]); with spaces "
+        "Other services that get alerts, as addresses of Apprise (EXTRAS=apprise); with spaces "
         "between them in a variable.",
         secret=True,
         example=["tgram://bottoken/chat"],

@@ -74,7 +74,7 @@ def test_what_the_units_start_is_a_command_with_these_flags() -> None:
         program, *words = line.split()
         assert words[:2] == ["--config", "/etc/headgate/headgate.toml"]
         if program == "headgate":
-            name = next(word for word in words if word in ("drain", "watch"))
+            name = next(word for word in words if word in ("drain", "watch", "worker"))
             command = headgate.get_command(CONTEXT, name)
             assert command is not None
             command.make_context(name, words[words.index(name) + 1 :], parent=CONTEXT)

@@ -29,6 +29,7 @@ def properties(made: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_cfn_lint_finds_nothing() -> None:
     ran = subprocess.run(
         [Path(sys.executable).with_name("cfn-lint"), "--include-checks", "W", "--", TEMPLATE],

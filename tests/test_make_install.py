@@ -75,7 +75,7 @@ def test_a_dry_run_says_what_it_would_make_and_makes_nothing(tmp_path: Path) -> 
 def test_an_interrupted_environment_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(venv: Path, _scratch: Path) -> None:
+    def interrupted(venv: Path, _scratch: Path, _extras: list[str]) -> None:
         (venv / "bin").mkdir(parents=True)
         raise KeyboardInterrupt
 
@@ -83,5 +83,18 @@ def test_an_interrupted_environment_is_not_left_behind(
     monkeypatch.setattr(install.signal, "signal", lambda *_: None)
     venv = tmp_path / "versions" / "1"
     with pytest.raises(KeyboardInterrupt):
-        install.make(venv)
+        install.make(venv, [])
     assert not venv.exists()
+
+
+def test_extras_have_locks_of_their_own_and_are_kept_by_the_next_version(tmp_path: Path) -> None:
+    assert install.version_name(["queue"]) != install.version_name()
+    assert "celery==" in install.lock_of("queue").read_text()
+    with pytest.raises(Failed, match="EXTRAS takes apprise and queue"):
+        install.version_name(["quue"])
+    assert install.extras_in_use(tmp_path) == []
+    venv = tmp_path / "versions" / "1"
+    (venv / "bin").mkdir(parents=True)
+    (venv / install.WITH).write_text("apprise\nqueue")
+    (tmp_path / "bin").symlink_to("versions/1/bin")
+    assert install.extras_in_use(tmp_path) == ["apprise", "queue"]

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dev import install
+
 ROOT = Path(__file__).resolve().parent.parent
+EXTRA_LOCKS = [f"requirements-{extra}.lock" for extra in install.EXTRAS]
 
 
 def requirements(section: str, key: str) -> list[tuple[str, str]]:
@@ -43,7 +46,7 @@ def test_every_dependency_has_its_reason() -> None:
         assert len(reason) > 10, f"{requirement} has no reason before it in setup.cfg"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", *EXTRA_LOCKS])
 def test_the_lock_holds_every_package_by_its_hash_and_names_no_host(name: str) -> None:
     text = (ROOT / name).read_text()
     packages = re.findall(r"^[a-z0-9][^ ]*", text, re.MULTILINE)
@@ -65,7 +68,9 @@ def test_the_locks_hold_what_setup_cfg_asks_for() -> None:
     for requirement, _ in direct():
         assert re.match(r"[\w-]+", requirement)[0] in everything  # type: ignore[index]
     # What production installs is what was tested.
-    assert locked("requirements.lock").items() <= everything.items()
+    for name in ("requirements.lock", *EXTRA_LOCKS):
+        assert locked(name).items() <= everything.items()
+        assert locked("requirements.lock").items() <= locked(name).items()
 
 
 def test_make_alone_lists_every_target() -> None:

@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from dev import install
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,7 @@ def built(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_wheel_and_sdist_hold_what_is_needed_and_the_one_builds_as_the_other(
     tmp_path: Path,
 ) -> None:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 PACKAGES = (
     "systemd,systemd-sysv,dbus,iproute2,curl,ca-certificates,"
-    "git,make,python3,python3-venv,cron,logrotate,nginx-light,faketime"
+    "git,make,python3,python3-venv,cron,logrotate,nginx-light,faketime,redis-server"
 )
-"""What the root has: an init, and what docs/INSTALL.md says to install."""
+"""What the root has: an init, what docs/INSTALL.md says to install, and a broker."""
 GATEWAY, CAMERA = "198.51.100.1", "198.51.100.2"
 """The two ends of the cable (TEST-NET-2, RFC 5737)."""
 TOOLS = ("debootstrap", "systemd-nspawn", "ip", "nsenter")
@@ -57,8 +57,11 @@ def debootstrap(tree: Path) -> None:
 
 
 def wheels(lock: Path, python: str, folder: Path, extra: Path) -> None:
-    """What pip will ask for, fetched here: the Debian has no way out."""
-    for file in (lock, extra):
+    """What pip will ask for, fetched here: the Debian has no way out. Its Python may be an older
+    patch than this one, so what only such a one needs is fetched as well."""
+    every = folder / lock.name
+    every.write_text(re.sub(r" ; python_full_version < '[^']*'", "", lock.read_text()))
+    for file in (every, extra):
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         which = ["--only-binary", ":all:", "--python-version", python]
         command = [*pip, *which, "--dest", str(folder), "-r", str(file)]

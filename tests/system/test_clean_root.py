@@ -2,8 +2,9 @@
 
 Installed, filled by a camera in another network, emptied by Debian's cron, its logs rotated under a
 run, its plug pulled, its clock set back, upgraded, upgraded to a version that does not work, put
-behind nginx, handed from cron to systemd's timers, removed. The camera posts through all of it, and
-at the end every image that was acknowledged is in the bucket or in the spool.
+behind nginx, handed from cron to systemd's timers and on to a job queue, removed. The camera posts
+through all of it, and at the end every image that was acknowledged is in the bucket or in the
+spool.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def site() -> Iterator[tuple[Gateway, Camera, Bucket, Network, Path]]:
         booted.debootstrap(tree)
         python = next((tree / "usr/bin").glob("python3.[0-9]*")).name.removeprefix("python")
         wheels.mkdir()
-        booted.wheels(ROOT / "requirements.lock", python, wheels, install.locked_setuptools(folder))
+        lock = install.lock_of("queue")
+        booted.wheels(lock, python, wheels, install.locked_setuptools(folder))
         git("clone", "--quiet", "--bare", str(ROOT), str(repository))
         git("tag", "this", folder=repository)
         git("update-ref", "refs/heads/site", older_version(repository), folder=repository)
@@ -176,6 +178,7 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
     as_in_a_container(gateway)
     behind_nginx(gateway, camera, folder)
     timers_instead_of_cron(gateway, camera)
+    a_queue_instead(gateway, camera)
 
     until("all are sent", lambda: not gateway.files("new"), 2 * MINUTE)
     assert bucket.digests() == set(camera.acknowledged)
@@ -183,7 +186,7 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
         gateway.status()["unaccounted"] == 0
     )
 
-    debian.run("systemctl stop headgate-drain.timer")
+    debian.run("systemctl stop headgate-worker")
     camera.send(4)
     told = gateway.type("Remove")
     assert "4 images still wait" in told and SPOOL in told
@@ -232,13 +235,17 @@ def isolated(gateway: Gateway) -> None:
         f"runuser -u headgate-receiver -- cat {keys}", check=False
     )
     for unit in ("receiver", "drain", "watch"):
-        said = debian.run(f"systemd-analyze security --no-pager headgate-{unit}.service")
-        (exposure,) = re.findall(r"exposure level for headgate-\S+: ([\d.]+)", said)
-        assert float(exposure) < 3.0, said
+        bounded(debian, unit)
     (image, *_) = json.loads(debian.run("headgate list --json --limit 1"))
     where = f"http://127.0.0.1:8080/images/{image['id']}/thumbnail"
     said = debian.run(f"curl -sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {where}")
     assert said == "200 image/jpeg", "the decoder works within the unit's bounds"
+
+
+def bounded(debian: Booted, unit: str) -> None:
+    said = debian.run(f"systemd-analyze security --no-pager headgate-{unit}.service")
+    (exposure,) = re.findall(r"exposure level for headgate-\S+: ([\d.]+)", said)
+    assert float(exposure) < 3.0, said
 
 
 def complete(gateway: Gateway) -> None:
@@ -383,4 +390,27 @@ def timers_instead_of_cron(gateway: Gateway, camera: Camera) -> None:
     until("the timer's run has sent them", lambda: not gateway.files("new"))
     journal = debian.run("journalctl -u headgate-drain -o cat --no-pager")
     assert '"trigger": "schedule"' in journal
+    assert debian.run("systemctl list-units --failed --no-legend 'headgate*'") == ""
+
+
+def a_queue_instead(gateway: Gateway, camera: Camera) -> None:
+    """What docs/QUEUE.md says: the extra, the settings, the worker's unit, and cron's floor."""
+    debian = gateway.debian
+    debian.run("systemctl enable --now redis-server")
+    told = debian.run("make install EXTRAS=queue", folder="/root/headgate")
+    assert "the receiver runs again, of this version" in told
+    assert "everything is as it should be" in debian.run("make install", folder="/root/headgate")
+    config = debian.tree / "etc/headgate/headgate.toml"
+    text = re.sub(r"^\[uplink\]\n", '[uplink]\ntrigger = "queue"\n', config.read_text(), flags=re.M)
+    config.write_text(f'{text}\n[queue]\nbroker = "redis://127.0.0.1:6379/0"\n')
+    debian.run("headgate install --schedule cron && headgate cron install")
+    assert "drain --cron" in (debian.tree / "etc/cron.d/headgate").read_text()
+    debian.run("systemctl enable --now headgate-worker")
+    camera.send(3)
+    until("a message's run has sent them", lambda: not gateway.files("new"), 2 * MINUTE)
+    fired = {one["kind"]: one for one in gateway.status()["triggers"]}
+    assert fired["queue"]["last_at"] and fired["queue"]["sender"] == "beat"
+    assert "a message is due every" in debian.run("headgate doctor", check=False)
+    bounded(debian, "worker")
+    debian.run("systemctl restart headgate-worker && systemctl is-active headgate-worker")
     assert debian.run("systemctl list-units --failed --no-legend 'headgate*'") == ""

@@ -30,7 +30,7 @@ from uploader.doctor.clock import Clock
 from uploader.doctor.disk import Disk
 from uploader.doctor.findings import Finding, Level
 from uploader.doctor.network import Receiver
-from uploader.doctor.schedule import Schedule
+from uploader.doctor.schedule import Queue, Schedule
 from uploader.s3.sender import Capability
 
 OK, WARNING, LOSES = Level.OK, Level.WARNING, Level.LOSES
@@ -51,6 +51,7 @@ DISK = Disk(
 )  # fmt: skip
 CLOCK = Clock(True, "chronyd", 0.4, "Europe/Berlin", True)
 SCHEDULE = Schedule(False, (), True, 300, 100.0, "nothing waits", False)
+QUEUE = Queue(300, True, 60.0, "beat")
 RECEIVER = Receiver("0.0.0.0:8080", True, True, "", False, 640, 65536, True, "auto", (), 40)
 BUCKET = Capability(
     "pictures", "https://s3", writable=True, readable=True, tells_missing=True, echoes_sha256=True,
@@ -112,6 +113,11 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("just in time", schedule.judge(replace(SCHEDULE, last_run_seconds=659.0)), OK, "every 5min", ""),
     ("none yet", schedule.judge(replace(SCHEDULE, last_run_seconds=None)), WARNING, "none has started yet", "headgate drain"),
     ("failed", schedule.judge(replace(SCHEDULE, last_failed=True, last_outcome="no such bucket")), WARNING, "no such bucket", "headgate drain"),
+    ("queue fine", schedule.judge(replace(SCHEDULE, queue=QUEUE)), OK, "the last 1 min ago (beat)", ""),
+    ("queue not asked yet", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=None))), OK, "due every 5min", ""),
+    ("queue in time", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=660.0))), OK, "the last 11 min ago", ""),
+    ("queue silent", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=661.0))), WARNING, "no message for 11 min", "headgate-worker"),
+    ("queue not installed", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, installed=False))), WARNING, "not installed", "make install EXTRAS=queue"),
     ("receiver fine", network.judge(RECEIVER), OK, "takes images", ""),
     ("tokens", network.judge(RECEIVER), OK, "40 devices have a token", ""),
     ("silent", network.judge(replace(RECEIVER, answers=False)), LOSES, "nothing answers at 0.0.0.0:8080", "systemctl restart headgate-receiver"),

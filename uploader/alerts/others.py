@@ -39,8 +39,8 @@ class Other:
             import apprise
         except ImportError:
             raise Undelivered(
-                "alerts.apprise needs a library that is not installed: pip install "
-                "'headgate[apprise]'",
+                "alerts.apprise needs a library that is not installed: make install "
+                "EXTRAS=apprise, or pip install 'headgate[apprise]'",
                 dead=True,
             ) from None
         logging.getLogger("apprise").propagate = False  # its words are in the sentence below

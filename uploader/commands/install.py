@@ -26,10 +26,11 @@ from uploader.install.site_plan import (
     RECEIVER_UNIT,
     TIMERS,
     USER,
+    WORKER_UNIT,
     Plan,
     render,
 )
-from uploader.install.steps import InstallError, Step, carry_out
+from uploader.install.steps import InstallError, Step, carry_out, run
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -147,6 +148,9 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
     if running and not dry_run and (switched or not release.versioned):
         releases.restart(release, before, str(installation.settings["receiver.bind"]))
         click.echo("made: the receiver runs again, of this version")
+    if switched and not dry_run and systemd.is_running(root) and systemd.is_active(WORKER_UNIT):
+        run(["systemctl", "restart", WORKER_UNIT])
+        click.echo("made: the worker runs again, of this version")
     steps = systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     if done and systemd.is_running(root) and not dry_run:

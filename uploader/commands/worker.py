@@ -14,7 +14,7 @@ from uploader.queue.broker import broker
 from uploader.queue.carry import work_for
 from uploader.run.owner import become_owner
 
-_EXTRA = "the job queue needs Celery: pip install 'headgate[queue]'"
+_EXTRA = "the job queue needs Celery: make install EXTRAS=queue, or pip install 'headgate[queue]'"
 
 
 @click.command(

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import grp
 import http.client
+import importlib.util
 import json
 import os
 import pwd
@@ -21,13 +22,14 @@ from spool.locks import holder
 from spool.settings import Settings
 from spool.site import S3_CLOCK
 from spool.spool import Spool
+from spool.triggers import triggers
 from spool.units import of_disk
 from uploader.cron import tabs, timer
 from uploader.doctor.accounts import Accounts, Entry
 from uploader.doctor.clock import Clock
 from uploader.doctor.disk import Disk, parse_mount
 from uploader.doctor.network import Receiver
-from uploader.doctor.schedule import Schedule
+from uploader.doctor.schedule import Queue, Schedule
 from uploader.exits import Exit
 from uploader.install import systemd
 from uploader.run.pacer import Closed
@@ -215,10 +217,21 @@ def schedule(spool: Spool) -> Schedule:
     age = None if last is None else (spool.now() - last.started_at).total_seconds()
     failed = last is not None and last.exit_code in (Exit.ERROR, Exit.USAGE)
     outcome = "" if last is None else (last.message or last.outcome or "under way")
+    queue = _queue(spool)
+    every = int(spool.settings["queue.floor" if queue is not None else "uplink.interval"])
     return Schedule(
-        by_timer, tabs.check(spool.settings), starts, int(spool.settings["uplink.interval"]),
-        None if age is None else max(0.0, age), outcome, failed,
+        by_timer, tabs.check(spool.settings), starts, every,
+        None if age is None else max(0.0, age), outcome, failed, queue,
     )  # fmt: skip
+
+
+def _queue(spool: Spool) -> Queue | None:
+    found = {one.kind: one for one in triggers(spool, spool.settings, spool.now())}
+    one = found.get("queue")
+    if one is None or one.every_seconds is None:
+        return None
+    installed = importlib.util.find_spec("celery") is not None
+    return Queue(one.every_seconds, installed, one.quiet_seconds(spool.now()), one.sender)
 
 
 def receiver(spool: Spool, program: Serving | None) -> Receiver:

@@ -20,6 +20,17 @@ class Schedule:
     last_run_seconds: float | None  # since it began; None: none yet
     last_outcome: str
     last_failed: bool
+    queue: Queue | None = None  # where a job queue starts the runs
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The job queue, whose messages start the runs, while cron's line is but a floor."""
+
+    every_seconds: int
+    installed: bool  # the extra that the worker needs
+    quiet_seconds: float | None  # since a message came, or is expected to; None: not yet expected
+    last_by: str  # who sent the last one
 
 
 _FULL = "images wait until the disk is full"
@@ -41,6 +52,30 @@ def judge(seen: Schedule) -> Iterator[Finding]:
         )  # fmt: skip
         yield loses("schedule", f"{what}: {_FULL}", mend)
     yield from _last(seen)
+    if seen.queue is not None:
+        yield _queue(seen.queue, format_duration(seen.interval_seconds))
+
+
+def _queue(seen: Queue, floor: str) -> Finding:
+    """Nothing is lost without it: cron's floor goes on."""
+    every, quiet = format_duration(seen.every_seconds), seen.quiet_seconds
+    if not seen.installed:
+        return warning(
+            "queue",
+            "the worker's packages are not installed; only cron's floor starts runs, every "
+            f"{floor}",
+            "make install EXTRAS=queue",
+        )
+    if quiet is None or quiet <= 2 * seen.every_seconds + 60:
+        ago = "" if quiet is None else f", the last {human_duration(max(0.0, quiet))} ago"
+        by = f" ({seen.last_by})" if seen.last_by else ""
+        return ok("queue", f"a message is due every {every}{ago}{by}")
+    return warning(
+        "queue",
+        f"no message for {human_duration(quiet)}, and one is due every {every}; cron's floor goes "
+        f"on, every {floor}",
+        "systemctl status headgate-worker",
+    )
 
 
 def _last(seen: Schedule) -> Iterator[Finding]:

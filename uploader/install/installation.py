@@ -22,6 +22,7 @@ from uploader.install.site_plan import (
     LOGS,
     RECEIVER_UNIT,
     TIMERS,
+    WORKER_UNIT,
     Plan,
     placed,
     render,
@@ -197,7 +198,7 @@ class Installation:
         """Everything but the spool; the environment last, if make install made it."""
         plan, texts = self.plan, self.release.files()
         steps: list[Step] = []
-        for unit in (*TIMERS, RECEIVER_UNIT):
+        for unit in (*TIMERS, WORKER_UNIT, RECEIVER_UNIT):
             steps += systemd.disabled(self.root, unit)
         for one in placed(plan, list(texts)):
             target = self.at(one.target)

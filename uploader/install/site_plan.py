@@ -19,9 +19,16 @@ SPOOL = "/var/lib/headgate/spool"
 LOGS = "/var/log/headgate"
 CRON_FILE = "/etc/cron.d/headgate"
 
+SENDING = (
+    "systemd/headgate-drain.service",
+    "systemd/headgate-watch.service",
+    "systemd/headgate-worker.service",
+)
 UNITS = "usr/local/lib/systemd/system"
 """Where an administrator's own packages put units (systemd.unit(5)); /etc is for what is edited."""
 RECEIVER_UNIT = "headgate-receiver.service"
+WORKER_UNIT = "headgate-worker.service"
+"""For a job queue; enabled by whoever has one."""
 TIMERS = ("headgate-drain.timer", "headgate-watch.timer")
 COMPLETIONS = {
     "bash": "usr/local/share/bash-completion/completions/headgate",
@@ -95,7 +102,7 @@ def render(plan: Plan, name: str, text: str) -> str:
         text = text.replace(SPOOL, plan.spool)
     if name == "systemd/headgate-drain.timer":
         text = text.replace("OnUnitActiveSec=300s", f"OnUnitActiveSec={plan.interval_seconds}s")
-    if name in ("systemd/headgate-drain.service", "systemd/headgate-watch.service"):
+    if name in SENDING:
         more = "".join(f"ReadWritePaths=-{folder}\n" for folder in plan.written_by_runs)
         text = text.replace(
             f"ReadWritePaths={plan.spool}\n", f"ReadWritePaths={plan.spool}\n{more}"

@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from uploader.install.site_plan import RECEIVER_UNIT, TIMERS
+from uploader.install.site_plan import RECEIVER_UNIT, TIMERS, WORKER_UNIT
 from uploader.install.steps import InstallError, Step, command, run
 
 WANTS = {
     RECEIVER_UNIT: "etc/systemd/system/multi-user.target.wants",
+    WORKER_UNIT: "etc/systemd/system/multi-user.target.wants",
     **dict.fromkeys(TIMERS, "etc/systemd/system/timers.target.wants"),
 }
 
