@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
 # Side by side, more than there are cores: most tests wait for a disk or for a second to pass.
-PYTEST = $(BIN)/python -m pytest -n 5 --dist worksteal
+PYTEST = $(BIN)/python -m pytest -n 6 --dist worksteal
 
 .PHONY: help
 help: ## List what can be done here

@@ -65,7 +65,8 @@ PURE = {
     "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
     "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",
     "uploader/s3/options.py", "uploader/s3/sender.py",
-    "spool/alert.py", "uploader/alerts/rules.py", "uploader/alerts/states.py",
+    "spool/alert.py", "uploader/alerts/judges.py", "uploader/alerts/rules.py",
+    "uploader/alerts/states.py",
     "uploader/alerts/compose.py", "spool/cadence.py",
     "uploader/cloudwatch/numbers.py", "uploader/cloudwatch/board.py",
 }  # fmt: skip

@@ -158,7 +158,9 @@ def gateway() -> Gateway:
 def _make(command: str) -> str:
     """What a target of the Makefile says on its first output, run in a folder of its own."""
     target = command.split()[1]
-    with tempfile.TemporaryDirectory(prefix="docs-", dir=ROOT / "var") as name:
+    below = ROOT / "var"
+    below.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="docs-", dir=below) as name:
         here = Path(name) / "headgate"
         here.mkdir()
         for kept in ("docs", "dev", "app", "spool", "uploader"):

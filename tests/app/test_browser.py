@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,10 +13,10 @@ from PIL import Image
 from spool.alert import Alert
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
+from tests.app.chromium import BROWSER, FLAGS
 from tests.app.live import PHOTOS, Receiver, running
 from tests.spooling import settings_for
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 DARK = ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")
 
@@ -45,11 +44,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
 
 def chromium(profile: Path, *words: str) -> str:
     ran = subprocess.run(
-        [
-            *(str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--disable-quic", "--hide-scrollbars", f"--user-data-dir={profile}", *words),
-        ],
+        [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *words],
         capture_output=True,
         text=True,
         timeout=120,

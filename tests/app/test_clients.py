@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.app.chromium import BROWSER, FLAGS
 from tests.app.live import PHOTOS, Receiver
 from tests.app.test_upload import metadata, stored
 
@@ -243,16 +244,13 @@ document.querySelector("form").submit();
 
 def test_a_form_in_a_browser(receiver: Receiver, tmp_path: Path) -> None:
     """As a person posts one by hand: a page with a file field, submitted in headless Chromium."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
+    if BROWSER is None:
         pytest.skip("chromium is not installed")
     page = tmp_path / "form.html"
     image = base64.b64encode(PHOTO.read_bytes()).decode()
     page.write_text(PAGE.format(url=receiver.url, image=image), encoding="utf-8")
     text = run(
-        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--disable-quic", f"--user-data-dir={tmp_path / 'profile'}"),
+        *(BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}"),
         *("--virtual-time-budget=10000", "--dump-dom", page.as_uri()),
     )
     found = re.search(r"\{.*\}", html.unescape(text))

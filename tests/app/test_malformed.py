@@ -338,6 +338,7 @@ def test_no_second_request_is_smuggled_behind_a_first(
 Photo = Callable[[], bytes]
 
 
+@pytest.mark.slow
 def test_the_fuzzers_oracle_can_fail(tmp_path: Path) -> None:
     body = a_form(1)
     assert b"\r\n\r\n" + small_jpeg() + b"\r\n--" + BOUNDARY not in body  # another image's bytes

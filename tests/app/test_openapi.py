@@ -96,6 +96,7 @@ def test_a_schema_that_is_wrong_is_noticed(described: dict[str, Any]) -> None:
         jsonschema_rs.validate(schema(described, "Problem"), {"code": "nonsense"})
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_no_answer_that_it_does_not_describe(
     receiver: Receiver, tmp_path: Path
 ) -> None:

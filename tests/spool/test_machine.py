@@ -311,7 +311,7 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(
-    max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "25")),
+    max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "15")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -19,7 +19,7 @@ from spool.mover import Mover
 from spool.verify import Kind
 from tests.spooling import images_below, open_spool, put
 
-SECONDS = float(os.environ.get("HEADGATE_TEST_MOVERS_SECONDS", "3"))
+SECONDS = float(os.environ.get("HEADGATE_TEST_MOVERS_SECONDS", "2"))
 """Each change; the published campaign sets an hour."""
 
 

@@ -163,6 +163,7 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
     assert again.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_an_upload_that_goes_on_for_ever(start: Callable[..., Run]) -> None:
     run = start()
     head = b"POST /images HTTP/1.1\r\nHost: h\r\nContent-Type: image/jpeg\r\n"

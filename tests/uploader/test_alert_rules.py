@@ -21,7 +21,8 @@ from spool.facts import (
     Unusable,
 )
 from spool.item import Count
-from uploader.alerts.rules import BY_CODE, RULES, Signs, find
+from uploader.alerts.judges import Signs
+from uploader.alerts.rules import BY_CODE, RULES, find
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000

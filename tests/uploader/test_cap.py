@@ -67,6 +67,7 @@ def charged(gateway: Gateway) -> int:
 # -- everything else that leaves, beside a drain
 
 
+@pytest.mark.slow
 def test_checks_beside_a_drain_keep_the_rate_together(gateway: Gateway) -> None:
     rate = 1_500_000
     images = gateway.fill(80, 50_000)
@@ -128,6 +129,7 @@ def test_a_limit_is_followed_within_a_second_down_and_up(gateway: Gateway) -> No
 # -- a day's allowance
 
 
+@pytest.mark.slow
 def test_a_day_carries_no_more_than_its_allowance_whatever_is_killed(gateway: Gateway) -> None:
     gateway.fill(60, 50_000)
     daily = 1_000_000
@@ -279,6 +281,7 @@ def test_no_window_is_above_the_cap_when_runs_are_killed_every_15_to_60_ms(
     gateway.assert_arrived(images)
 
 
+@pytest.mark.slow
 def test_the_campaign_notices_charges_that_never_reach_the_disk(gateway: Gateway) -> None:
     """A test of the test: the mistake that it exists to find."""
     gateway.fill(40, 50_000)
@@ -330,6 +333,7 @@ def faketime(tmp_path: Path, server: Place) -> Iterator[Faked]:
     made.spool.close()
 
 
+@pytest.mark.slow
 @faked
 def test_a_stepped_clock_neither_widens_the_cap_nor_ends_a_run(faketime: Faked) -> None:
     rate = 1_000_000
@@ -351,6 +355,7 @@ def test_a_stepped_clock_neither_widens_the_cap_nor_ends_a_run(faketime: Faked) 
     assert with_clock == ""
 
 
+@pytest.mark.slow
 @faked
 def test_runs_in_different_years_keep_the_rate_together(faketime: Faked) -> None:
     rate = 1_000_000
@@ -368,6 +373,7 @@ def test_runs_in_different_years_keep_the_rate_together(faketime: Faked) -> None
     assert 0 < most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
 
 
+@pytest.mark.slow
 @faked
 def test_the_timetable_is_followed_as_the_clock_on_the_wall_passes_an_hour(
     faketime: Faked,

@@ -14,6 +14,7 @@ def uploads_of(gateway: Gateway) -> int:
     return gateway.script.seen("PUT")
 
 
+@pytest.mark.slow
 def test_far_away_many_connections_use_the_cap(gateway: Gateway) -> None:
     """300 ms there and back: one connection would carry three images a second, whatever the cap."""
     images = gateway.fill(100, 20_000)

@@ -17,7 +17,8 @@ from spool.units import of_disk
 from uploader.alerts import outbox
 from uploader.alerts.channels import Sends
 from uploader.alerts.compose import Scene, messages
-from uploader.alerts.rules import Signs, find
+from uploader.alerts.judges import Signs
+from uploader.alerts.rules import find
 from uploader.alerts.states import Counts, step
 
 _ANSWER_SECONDS = 5.0
