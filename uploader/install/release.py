@@ -191,10 +191,15 @@ def _answers(bind: str) -> bool:
     host = host.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     deadline = time.monotonic() + HEALTHY_SECONDS
+    before = _restarts()  # systemd goes on counting where a failing one was just replaced
     while time.monotonic() < deadline:
         if request(host, int(port), "GET", "/healthz") == 200:
             return True
-        if int(run(["systemctl", "show", "-P", "NRestarts", RECEIVER_UNIT]) or 0) >= VAIN_STARTS:
+        if _restarts() - before >= VAIN_STARTS:
             return False
         time.sleep(0.2)
     return False
+
+
+def _restarts() -> int:
+    return int(run(["systemctl", "show", "-P", "NRestarts", RECEIVER_UNIT]) or 0)
