@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spool import sqlite
 from spool.facts import TriggerFacts
 from spool.sqlite import instant, stamp
+from spool.units import format_duration, human_duration
 
 if TYPE_CHECKING:
     from spool.settings import Settings
@@ -114,3 +115,19 @@ def triggers(spool: Spool, settings: Settings, now: datetime) -> tuple[TriggerFa
                 )
             )
     return tuple(found)
+
+
+def in_words(one: TriggerFacts, now: datetime) -> str:
+    """Which it is, how often it is to ask for a run, and when it last did."""
+    parts = [one.kind]
+    if one.every_seconds is not None:
+        parts.append(f"every {format_duration(one.every_seconds)}")
+    if one.last_at is None:
+        parts.append("has never fired")
+    else:
+        age = max(0.0, (now - one.last_at).total_seconds())
+        by = f" ({one.sender})" if one.sender else ""
+        parts.append(f"last fired {human_duration(age)} ago{by}")
+    if not one.configured:
+        parts.append("not set up now")
+    return ", ".join(parts)

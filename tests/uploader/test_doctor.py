@@ -113,6 +113,7 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("just in time", schedule.judge(replace(SCHEDULE, last_run_seconds=659.0)), OK, "every 5min", ""),
     ("none yet", schedule.judge(replace(SCHEDULE, last_run_seconds=None)), WARNING, "none has started yet", "headgate drain"),
     ("failed", schedule.judge(replace(SCHEDULE, last_failed=True, last_outcome="no such bucket")), WARNING, "no such bucket", "headgate drain"),
+    ("triggers", schedule.judge(replace(SCHEDULE, triggers=("cron, every 5min", "hand"))), OK, "cron, every 5min; hand", ""),
     ("queue fine", schedule.judge(replace(SCHEDULE, queue=QUEUE)), OK, "the last 1 min ago (beat)", ""),
     ("queue not asked yet", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=None))), OK, "due every 5min", ""),
     ("queue in time", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=660.0))), OK, "the last 11 min ago", ""),

@@ -9,7 +9,8 @@ import click
 from spool import foretold
 from spool.facts import Facts, TriggerFacts
 from spool.item import Count
-from spool.units import format_duration, human_duration, human_size
+from spool.triggers import in_words
+from spool.units import human_duration, human_size
 from uploader.cli import Context, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -98,16 +99,4 @@ def _lines(facts: Facts) -> list[str]:
 
 
 def _trigger(one: TriggerFacts, facts: Facts) -> str:
-    """When it last asked for a run, and how often it is to."""
-    parts = [f"trigger    {one.kind}"]
-    if one.every_seconds is not None:
-        parts.append(f"every {format_duration(one.every_seconds)}")
-    if one.last_at is None:
-        parts.append("has never fired")
-    else:
-        age = max(0.0, (facts.at - one.last_at).total_seconds())
-        by = f" ({one.sender})" if one.sender else ""
-        parts.append(f"last fired {human_duration(age)} ago{by}")
-    if not one.configured:
-        parts.append("not set up now")
-    return ", ".join(parts)
+    return f"trigger    {in_words(one, facts.at)}"

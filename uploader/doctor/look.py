@@ -22,7 +22,7 @@ from spool.locks import holder
 from spool.settings import Settings
 from spool.site import S3_CLOCK
 from spool.spool import Spool
-from spool.triggers import triggers
+from spool.triggers import in_words, triggers
 from spool.units import of_disk
 from uploader.cron import tabs, timer
 from uploader.doctor.accounts import Accounts, Entry
@@ -217,11 +217,12 @@ def schedule(spool: Spool) -> Schedule:
     age = None if last is None else (spool.now() - last.started_at).total_seconds()
     failed = last is not None and last.exit_code in (Exit.ERROR, Exit.USAGE)
     outcome = "" if last is None else (last.message or last.outcome or "under way")
-    queue = _queue(spool)
+    queue, now = _queue(spool), spool.now()
+    told = tuple(in_words(one, now) for one in triggers(spool, spool.settings, now))
     every = int(spool.settings["queue.floor" if queue is not None else "uplink.interval"])
     return Schedule(
         by_timer, tabs.check(spool.settings), starts, every,
-        None if age is None else max(0.0, age), outcome, failed, queue,
+        None if age is None else max(0.0, age), outcome, failed, queue, told,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ class Schedule:
     last_outcome: str
     last_failed: bool
     queue: Queue | None = None  # where a job queue starts the runs
+    triggers: tuple[str, ...] = ()  # which are set up or ever fired, and when they last did
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ def judge(seen: Schedule) -> Iterator[Finding]:
         )  # fmt: skip
         yield loses("schedule", f"{what}: {_FULL}", mend)
     yield from _last(seen)
+    if seen.triggers:
+        yield ok("triggers", "; ".join(seen.triggers))
     if seen.queue is not None:
         yield _queue(seen.queue, format_duration(seen.interval_seconds))
 
