@@ -184,6 +184,7 @@ def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
     assert most_in(proxy.arrivals, 1.5) > rate
 
 
+@pytest.mark.slow
 def test_killed_runs_keep_the_rate_together(gateway: Gateway) -> None:
     rate = 2_000_000
     images = gateway.fill(60, 50_000)
@@ -242,7 +243,24 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+QUICK = {
+    "reset after storing",
+    "200 without storing",
+    "500 after storing",
+    "late 503",
+    "wrong checksum",
+}
+"""Of each kind one, for every day; the others in make test-slow, and all of them in CI."""
+assert set(FAULTS) > QUICK
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, fault in FAULTS.items()
+    ],
+)
 def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault: Fault) -> None:
     images = gateway.fill(IMAGES)
     gateway.script.replace([fault])

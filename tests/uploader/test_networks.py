@@ -39,6 +39,7 @@ def test_on_a_narrow_link_few_connections_finish_what_they_start(gateway: Gatewa
     assert report["wire_bytes"] <= 1.2 * report["bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("carries", [5_000, 70_000])
 def test_on_a_link_that_breaks_connections_everything_arrives(
     gateway: Gateway, carries: int

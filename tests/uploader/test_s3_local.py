@@ -246,6 +246,7 @@ def test_every_object_reads_back_identical_after_a_restart(tmp_path: Path) -> No
     assert len([path for path in folder.rglob("*") if path.is_file()]) == len(before) + 1  # lock
 
 
+@pytest.mark.slow
 def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "uploader", "s3-local", "--bind", "127.0.0.1:0"]
     command += ["--dir", str(tmp_path / "kept"), "--bucket", "killed"]
