@@ -12,12 +12,14 @@ import os
 import pwd
 import re
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from spool import place
 from spool.errors import DiskTrouble
+from spool.facts import TriggerFacts
 from spool.locks import holder
 from spool.settings import Settings
 from spool.site import S3_CLOCK
@@ -217,8 +219,10 @@ def schedule(spool: Spool) -> Schedule:
     age = None if last is None else (spool.now() - last.started_at).total_seconds()
     failed = last is not None and last.exit_code in (Exit.ERROR, Exit.USAGE)
     outcome = "" if last is None else (last.message or last.outcome or "under way")
-    queue, now = _queue(spool), spool.now()
-    told = tuple(in_words(one, now) for one in triggers(spool, spool.settings, now))
+    now = spool.now()
+    known = triggers(spool, spool.settings, now)
+    queue = _queue(known, now)
+    told = tuple(in_words(one, now) for one in known)
     every = int(spool.settings["queue.floor" if queue is not None else "uplink.interval"])
     return Schedule(
         by_timer, tabs.check(spool.settings), starts, every,
@@ -226,13 +230,12 @@ def schedule(spool: Spool) -> Schedule:
     )  # fmt: skip
 
 
-def _queue(spool: Spool) -> Queue | None:
-    found = {one.kind: one for one in triggers(spool, spool.settings, spool.now())}
-    one = found.get("queue")
+def _queue(known: Sequence[TriggerFacts], now: datetime) -> Queue | None:
+    one = next((one for one in known if one.kind == "queue"), None)
     if one is None or one.every_seconds is None:
         return None
     installed = importlib.util.find_spec("celery") is not None
-    return Queue(one.every_seconds, installed, one.quiet_seconds(spool.now()), one.sender)
+    return Queue(one.every_seconds, installed, one.quiet_seconds(now), one.sender)
 
 
 def receiver(spool: Spool, program: Serving | None) -> Receiver:
