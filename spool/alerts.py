@@ -8,7 +8,6 @@ kill between those two says it once more.
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -71,7 +70,7 @@ MEND = "ALTER TABLE alerts ADD COLUMN mend TEXT NOT NULL DEFAULT '';"
 class Alerts:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
         self._db = db
         self._lock = lock
 
@@ -110,7 +109,8 @@ class Alerts:
     def end_silence(self, what: str) -> bool:
         """Whether there was one."""
         with self._lock, sqlite.transaction(self._db) as db:
-            return bool(db.execute("DELETE FROM silences WHERE what = ?", (what,)).rowcount)
+            db.execute("DELETE FROM silences WHERE what = ?", (what,))
+            return bool(sqlite.changes(db))
 
     def silences(self, now: datetime) -> tuple[Silence, ...]:
         """Those that hold now."""
@@ -146,10 +146,11 @@ class Alerts:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM silences WHERE until <= ?", (stamp(now),))
             db.execute(f"DELETE FROM channels WHERE name NOT IN ({kept})", tuple(channels))
-            return db.execute(
+            db.execute(
                 f"DELETE FROM outbox WHERE channel NOT IN ({kept}) OR made_at < ?",
                 (*channels, stamp(now - KEEP_LETTERS)),
-            ).rowcount
+            )
+            return sqlite.changes(db)
 
     def channel(self, name: str) -> Channel:
         """How it goes with it; one that was never used goes well."""

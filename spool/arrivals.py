@@ -11,11 +11,11 @@ camera was reset. Gaps are only told within the series that runs.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from spool import sqlite
 from spool.facts import CLOCK_OFF_SECONDS, Arrivals, ClockReading, Gaps
 from spool.item import Metadata
 from spool.names import Name
@@ -51,7 +51,7 @@ TABLES = """
 LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
 
 
-def note(db: sqlite3.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
+def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
     """One new image of its device; inside the transaction that adds its row."""
     device = name.device
     _seen(db, device, name.received_at, 1, meta.size, clock, name.id)
@@ -59,7 +59,7 @@ def note(db: sqlite3.Connection, name: Name, meta: Metadata, clock: ClockReading
         _begin_series(db, device, meta.sequence)  # another image had this number
 
 
-def found(db: sqlite3.Connection, name: Name, meta: Metadata) -> None:
+def found(db: sqlite.Connection, name: Name, meta: Metadata) -> None:
     """An image whose row was lost; its number may or may not have been noted."""
     _seen(db, name.device, name.received_at, 1, meta.size, None, name.id)
     if meta.sequence is not None:
@@ -67,7 +67,7 @@ def found(db: sqlite3.Connection, name: Name, meta: Metadata) -> None:
 
 
 def repeat(
-    db: sqlite3.Connection,
+    db: sqlite.Connection,
     device: str,
     at: datetime,
     sequence: int | None,
@@ -80,7 +80,7 @@ def repeat(
 
 
 def _seen(
-    db: sqlite3.Connection,
+    db: sqlite.Connection,
     device: str,
     at: datetime,
     images: int,
@@ -106,7 +106,7 @@ def _seen(
         )
 
 
-def _mark(db: sqlite3.Connection, device: str, number: int) -> bool:
+def _mark(db: sqlite.Connection, device: str, number: int) -> bool:
     """Take the number into the ranges; False if it is in one already."""
     below = db.execute(
         "SELECT low, high FROM sequences WHERE device = ? AND low <= ? ORDER BY low DESC LIMIT 1",
@@ -135,7 +135,7 @@ def _mark(db: sqlite3.Connection, device: str, number: int) -> bool:
     return True
 
 
-def _forget_oldest_gap(db: sqlite3.Connection, device: str) -> None:
+def _forget_oldest_gap(db: sqlite.Connection, device: str) -> None:
     rows = db.execute(
         "SELECT low, high FROM sequences WHERE device = ? ORDER BY low LIMIT ?",
         (device, RANGES_MAX + 1),
@@ -148,18 +148,18 @@ def _forget_oldest_gap(db: sqlite3.Connection, device: str) -> None:
         )
 
 
-def _begin_series(db: sqlite3.Connection, device: str, number: int) -> None:
+def _begin_series(db: sqlite.Connection, device: str, number: int) -> None:
     db.execute("DELETE FROM sequences WHERE device = ?", (device,))
     db.execute("INSERT INTO sequences VALUES (?, ?, ?)", (device, number, number))
     db.execute("UPDATE arrivals SET series_at = last_at WHERE device = ?", (device,))
 
 
-def read(db: sqlite3.Connection, device: str | None = None) -> list[Arrivals]:
+def read(db: sqlite.Connection, device: str | None = None) -> list[Arrivals]:
     """Of all devices by name, or of one."""
     return _all(db, "WHERE ?1 IS NULL OR device = ?1 ORDER BY device", (device,))
 
 
-def _all(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
+def _all(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
     rows = db.execute(
         "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact, last_image "
         "FROM arrivals " + where,
@@ -171,7 +171,7 @@ def _all(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list
     ]
 
 
-def of(db: sqlite3.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
+def of(db: sqlite.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
     """Of these devices, and of so many others at most: those that were seen last."""
     named = json.dumps(list(devices))
     return [
@@ -184,7 +184,7 @@ def of(db: sqlite3.Connection, devices: Sequence[str], others: int) -> list[Arri
     ]
 
 
-def missing(db: sqlite3.Connection, devices: Sequence[str]) -> dict[str, int]:
+def missing(db: sqlite.Connection, devices: Sequence[str]) -> dict[str, int]:
     """How many sequence numbers never arrived from these devices, of the series that run."""
     rows = db.execute(
         "SELECT device, max(high) - min(low) + 1 - sum(high - low + 1) FROM sequences "
@@ -194,7 +194,7 @@ def missing(db: sqlite3.Connection, devices: Sequence[str]) -> dict[str, int]:
     return {device: gaps for device, gaps in rows.fetchall() if gaps}
 
 
-def clocks_off(db: sqlite3.Connection, since: datetime, limit: int) -> list[Arrivals]:
+def clocks_off(db: sqlite.Connection, since: datetime, limit: int) -> list[Arrivals]:
     """Devices seen since then whose clock is off, the worst first."""
     return _all(
         db,
@@ -203,7 +203,7 @@ def clocks_off(db: sqlite3.Connection, since: datetime, limit: int) -> list[Arri
     )
 
 
-def gaps(db: sqlite3.Connection, device: str, limit: int) -> Gaps | None:
+def gaps(db: sqlite.Connection, device: str, limit: int) -> Gaps | None:
     """The oldest ``limit`` gaps; None if the device has sent no sequence number."""
     rows = db.execute(
         "SELECT low, high FROM sequences WHERE device = ? ORDER BY low", (device,)

@@ -10,7 +10,6 @@ is under way. Whoever starts scans the named folders (``spool.recover``).
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,18 +231,18 @@ class Catalog:
     def reclaim(self) -> int:
         """A run died: what it was sending waits again, its outcome unknown. How many."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            return db.execute(
-                f"UPDATE images SET state = {WAITING}, unknown = 1 WHERE state = {SENDING}"
-            ).rowcount
+            db.execute(f"UPDATE images SET state = {WAITING}, unknown = 1 WHERE state = {SENDING}")
+            return sqlite.changes(db)
 
     def due(self, now: datetime) -> int:
         """Let retries whose time has come wait with the others. How many."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            return db.execute(
+            db.execute(
                 f"UPDATE images SET state = {WAITING} "
                 f"WHERE state = {RETRY} AND next_attempt_at <= ?",
                 (int(now.timestamp()),),
-            ).rowcount
+            )
+            return sqlite.changes(db)
 
     def next_due(self) -> datetime | None:
         """When the next retry comes due."""
@@ -279,7 +278,8 @@ class Catalog:
     def drop_lost(self, item: Item) -> None:
         """Forget an image whose file is nowhere, as if it had never come; verify says so aloud."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            if db.execute("DELETE FROM images WHERE id = ?", (item.id,)).rowcount:
+            db.execute("DELETE FROM images WHERE id = ?", (item.id,))
+            if sqlite.changes(db):
                 count_received(db, Count(-1, -item.size), item.name.folder)
 
     def _set(self, what: str, values: list[tuple[object, ...]], where: str = "1") -> None:
@@ -318,6 +318,6 @@ class Catalog:
         with self._on.read:
             try:
                 found = self._on.reader.execute("PRAGMA quick_check(1)").fetchone()[0]
-            except sqlite3.DatabaseError as error:
+            except sqlite.Damaged as error:
                 return str(error)
         return "" if found == "ok" else str(found)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import arrivals, flow, names, unusable
+from spool import arrivals, flow, names, sqlite, unusable
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -113,14 +112,14 @@ def item_of(row: tuple[object, ...]) -> Item:
     )
 
 
-def items(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Item]:
+def items(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[Item]:
     """The images of a condition, in its order."""
     rows = db.execute(f"SELECT {COLUMNS} FROM images WHERE {where}", values).fetchall()
     return [item_of(row) for row in rows]
 
 
 def insert(
-    db: sqlite3.Connection,
+    db: sqlite.Connection,
     name: Name,
     meta: Metadata,
     state: int,
@@ -129,7 +128,7 @@ def insert(
     error: str = "",
 ) -> bool:
     """Add a row; False if the image has one."""
-    cursor = db.execute(
+    db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
         " urgent, unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -146,10 +145,10 @@ def insert(
             error,
         ),
     )
-    return bool(cursor.rowcount)
+    return bool(sqlite.changes(db))
 
 
-def count_received(db: sqlite3.Connection, count: Count, folder: str = "") -> None:
+def count_received(db: sqlite.Connection, count: Count, folder: str = "") -> None:
     """More (or fewer) images were received, in that minute folder if it is given."""
     db.execute(
         "UPDATE totals SET images = images + ?, bytes = bytes + ? WHERE state = -1",
@@ -161,7 +160,7 @@ def count_received(db: sqlite3.Connection, count: Count, folder: str = "") -> No
     )
 
 
-def read_totals(table: str, db: sqlite3.Connection) -> Totals:
+def read_totals(table: str, db: sqlite.Connection) -> Totals:
     rows = db.execute(f"SELECT state, images, bytes FROM {table}").fetchall()
     found = {state: Count(images, size) for state, images, size in rows}
     none = Count()

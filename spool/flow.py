@@ -6,10 +6,10 @@ neither more nor less than they do. Nine days of it are kept.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from spool import sqlite
 from spool.facts import Flow
 from spool.item import Count
 
@@ -28,17 +28,17 @@ TABLES = """
     """
 
 
-def received(db: sqlite3.Connection, at: datetime, count: Count) -> None:
+def received(db: sqlite.Connection, at: datetime, count: Count) -> None:
     """These arrived; inside the transaction that adds their rows."""
     _add(db, at, "received_images", "received_bytes", count)
 
 
-def uploaded(db: sqlite3.Connection, at: datetime, count: Count) -> None:
+def uploaded(db: sqlite.Connection, at: datetime, count: Count) -> None:
     """These are in the bucket; inside the transaction that drops their rows."""
     _add(db, at, "uploaded_images", "uploaded_bytes", count)
 
 
-def sent(db: sqlite3.Connection, at: datetime, size: int) -> None:
+def sent(db: sqlite.Connection, at: datetime, size: int) -> None:
     """So many bytes left on the wire, whatever became of them."""
     db.execute(
         "INSERT INTO flow (minute, sent_bytes) VALUES (?1, ?2) ON CONFLICT (minute) DO UPDATE "
@@ -47,7 +47,7 @@ def sent(db: sqlite3.Connection, at: datetime, size: int) -> None:
     )
 
 
-def _add(db: sqlite3.Connection, at: datetime, images: str, size: str, count: Count) -> None:
+def _add(db: sqlite.Connection, at: datetime, images: str, size: str, count: Count) -> None:
     db.execute(
         f"INSERT INTO flow (minute, {images}, {size}) VALUES (?1, ?2, ?3) ON CONFLICT (minute) "
         f"DO UPDATE SET {images} = {images} + ?2, {size} = {size} + ?3",
@@ -55,12 +55,12 @@ def _add(db: sqlite3.Connection, at: datetime, images: str, size: str, count: Co
     )
 
 
-def forget(db: sqlite3.Connection, before: datetime) -> None:
+def forget(db: sqlite.Connection, before: datetime) -> None:
     """Minutes that are older."""
     db.execute("DELETE FROM flow WHERE minute < ?", (_minute(before),))
 
 
-def read(db: sqlite3.Connection, since: datetime, step_minutes: int) -> list[Flow]:
+def read(db: sqlite.Connection, since: datetime, step_minutes: int) -> list[Flow]:
     """Since then, in steps of so many minutes; a step in which nothing happened is left out."""
     rows: Iterable[tuple[int, ...]] = db.execute(
         "SELECT minute / ?2 * ?2 AS step, sum(received_images), sum(received_bytes),"

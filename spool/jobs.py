@@ -10,7 +10,6 @@ when somebody else holds that lock was left behind by a kill, and is queued agai
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
@@ -129,7 +128,7 @@ def served_by(job: Job, runs: Iterable[Run]) -> Run | None:
 class Jobs:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
         self._db = db
         self._lock = lock
 
@@ -250,7 +249,7 @@ class Jobs:
             ).fetchall()
         return [_job(row) for row in rows]
 
-    def _insert(self, db: sqlite3.Connection, job: Job) -> None:
+    def _insert(self, db: sqlite.Connection, job: Job) -> None:
         db.execute(
             "INSERT OR IGNORE INTO jobs (id, way, sender, asked_at, device, max_seconds, max_bytes)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",

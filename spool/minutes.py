@@ -48,9 +48,8 @@ class Minutes:
         try:
             with sqlite.transaction(self._on.writer) as db:
                 last = int(db.execute("SELECT ifnull(max(position), 0) FROM minutes").fetchone()[0])
-                if not db.execute(
-                    "UPDATE minutes SET position = ? WHERE folder = ?", (last + 1, folder)
-                ).rowcount:
+                db.execute("UPDATE minutes SET position = ? WHERE folder = ?", (last + 1, folder))
+                if not sqlite.changes(db):
                     low = folder.replace("-", "").replace("/", "T")
                     alive = db.execute(
                         "SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~")

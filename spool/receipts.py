@@ -8,7 +8,6 @@ before the catalog's row goes. Only the holder of the drain lock writes.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +44,7 @@ class Receipts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._open: dict[str, tuple[sqlite3.Connection, int]] = {}  # and the file's inode
+        self._open: dict[str, tuple[sqlite.Connection, int]] = {}  # and the file's inode
         self._known: dict[str, tuple[_Mark, tuple[Count, Count]]] = {}  # totals of quiet days
 
     def close(self) -> None:
@@ -63,7 +62,7 @@ class Receipts:
     def path(self, day: str) -> Path:
         return self._folder / f"{day}.sqlite3"
 
-    def _connection(self, day: str, *, create: bool) -> sqlite3.Connection | None:
+    def _connection(self, day: str, *, create: bool) -> sqlite.Connection | None:
         """Opened for writing even to read: a day file left by a kill needs its WAL recovered."""
         known = self._open.pop(day, None)
         if known is not None and known[1] != self._inode(day):
@@ -86,7 +85,7 @@ class Receipts:
         except FileNotFoundError:
             return 0
 
-    def _read(self, day: str, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
+    def _read(self, day: str, read: Callable[[sqlite.Connection], _T]) -> _T | None:
         with self._lock:
             connection = self._connection(day, create=False)
             return None if connection is None else read(connection)
@@ -206,8 +205,8 @@ class Receipts:
         found = self._read(day, self._day_totals(day))
         return Count() if found is None else found[0] + found[1]
 
-    def _day_totals(self, day: str) -> Callable[[sqlite3.Connection], tuple[Count, Count]]:
-        def read(db: sqlite3.Connection) -> tuple[Count, Count]:
+    def _day_totals(self, day: str) -> Callable[[sqlite.Connection], tuple[Count, Count]]:
+        def read(db: sqlite.Connection) -> tuple[Count, Count]:
             rows = db.execute("SELECT local, images, bytes FROM totals").fetchall()
             counts = {local: Count(images, size) for local, images, size in rows}
             return counts[1], counts[0]
@@ -256,7 +255,7 @@ class Receipts:
         """What SQLite's own check says is wrong with a day; empty if nothing."""
         try:
             found = self._read(day, lambda db: db.execute("PRAGMA quick_check(1)").fetchone()[0])
-        except sqlite3.DatabaseError as error:
+        except sqlite.Damaged as error:
             return str(error)
         return "" if found in (None, "ok") else str(found)
 

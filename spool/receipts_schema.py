@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import names
+from spool import names, sqlite
 from spool.item import Item, Receipt, Sent, State
 from spool.names import MEDIA_TYPES, Name
 
@@ -92,7 +91,7 @@ def receipt(row: tuple[object, ...]) -> Receipt:
 class Places(dict[tuple[str, str], int]):
     """The numbers of buckets and folders within one transaction, entered where they are new."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite.Connection) -> None:
         self._db = db
 
     def __missing__(self, place: tuple[str, str]) -> int:
@@ -103,7 +102,7 @@ class Places(dict[tuple[str, str], int]):
 
 
 def insert(
-    db: sqlite3.Connection,
+    db: sqlite.Connection,
     places: Places,
     name: Name,
     known: Item | Receipt,

@@ -22,6 +22,6 @@ def too_new(spool: Path) -> str:
             sqlite.connect(path, migrations, full=False, read_only=True).close()
         except SpoolUnfit as error:
             return str(error)
-        except sqlite.DatabaseError:
+        except sqlite.Error:
             continue  # damaged: headgate verify --repair is another matter
     return ""

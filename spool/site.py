@@ -136,11 +136,12 @@ class Site:
     def end_killed_runs(self, now: datetime) -> int:
         """Give an end to runs that never wrote theirs; only under the drain lock."""
         with self._lock, sqlite.transaction(self._db) as db:
-            killed = db.execute(
+            db.execute(
                 "UPDATE runs SET outcome = 'killed', ended_at = ?, message = 'it ended without a "
                 "word; its images were asked for again' WHERE outcome = ''",
                 (stamp(now),),
-            ).rowcount
+            )
+            killed = sqlite.changes(db)
             tally.add(db, "outcome", "killed", killed)
         return killed
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, logs, names, place, triggers, units, watched
+from spool import durable, locks, logs, names, place, sqlite, triggers, units, watched
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
@@ -62,7 +61,7 @@ class Spool:
         state = self.files.state
         try:
             self.catalog = Catalog(state / "catalog.sqlite3")
-        except sqlite3.DatabaseError as error:
+        except sqlite.Damaged as error:
             raise SpoolUnfit(
                 f"the catalog in {state} is damaged ({error}); stop the receiver and run "
                 "headgate verify --repair, which makes it anew from the images"
@@ -142,7 +141,7 @@ class Spool:
         while not self._closing.wait(CHECKPOINT_SECONDS):
             try:
                 self.catalog.checkpoint()
-            except sqlite3.Error:
+            except sqlite.Error:
                 continue  # the disk's trouble shows at the next accept, which can say so
 
     def incoming(self) -> Incoming:
@@ -172,9 +171,8 @@ class Spool:
                     self.catalog.repeated(device, self.now(), meta.sequence, clock)
                     return Accepted(held, duplicate=True)
                 return self._publish(incoming, device, meta, attribute, clock)
-        except sqlite3.Error as error:
-            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-            code = errno.ENOSPC if full else errno.EIO
+        except sqlite.Error as error:
+            code = errno.ENOSPC if sqlite.is_full(error) else errno.EIO
             raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
 
     def note_unusable(self, device: str, *, enrolled: bool) -> None:
@@ -182,7 +180,7 @@ class Spool:
         want of a row."""
         try:
             self.catalog.unusable(device, self.now(), enrolled=enrolled)
-        except sqlite3.Error as error:
+        except sqlite.Error as error:
             logs.get().warning("image.unusable_not_counted", device=device, why=str(error))
 
     def _publish(

@@ -12,20 +12,23 @@ from pathlib import Path
 
 from spool.errors import SpoolUnfit
 
-DatabaseError = sqlite3.DatabaseError
-"""Raised for a damaged file; for whoever may not import sqlite3."""
+Connection = sqlite3.Connection
+Error = sqlite3.Error
+"""Everything that a database can raise: a full disk, a lock that was not given, damage."""
+Damaged = sqlite3.DatabaseError
+"""Raised where the file itself is damaged."""
 BUSY_SECONDS = 10.0
 
 
 def connect(
     path: Path, migrations: Sequence[str], *, full: bool, read_only: bool = False
-) -> sqlite3.Connection:
+) -> Connection:
     """A connection in WAL mode with its schema up to date.
 
     ``migrations[n]`` takes schema ``n`` to ``n + 1``; ``PRAGMA user_version`` counts them. With
     ``full`` every commit is flushed. Transactions are explicit. Checkpoints are the caller's: an
     automatic one inside a request made the slowest answers 75 times slower. SpoolUnfit when the
-    file was made by a newer Headgate; sqlite3.Error when it is damaged.
+    file was made by a newer Headgate; Damaged when it is that.
     """
     if read_only:
         connection = sqlite3.connect(
@@ -70,7 +73,7 @@ class Pair:
             self.reader.close()
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
+def _write_ahead(connection: Connection) -> None:
     """Set WAL mode. SQLite does not wait for others who do that at the same time, so this does."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
@@ -83,7 +86,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def _version(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> int:
+def _version(connection: Connection, path: Path, migrations: Sequence[str]) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(migrations):
         raise SpoolUnfit(
@@ -93,7 +96,7 @@ def _version(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
     return version
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+def _migrate(connection: Connection, path: Path, migrations: Sequence[str]) -> None:
     if _version(connection, path, migrations) == len(migrations):
         return
     with transaction(connection):
@@ -125,7 +128,7 @@ def instant(stamp: int) -> datetime:
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: Connection) -> Iterator[Connection]:
     """All or nothing; takes the write lock at once, so that it can only fail at the start."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -136,16 +139,26 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     connection.execute("COMMIT")
 
 
+def changes(connection: Connection) -> int:
+    """How many rows the last INSERT, UPDATE or DELETE changed; what triggers did is not counted."""
+    return int(connection.execute("SELECT changes()").fetchone()[0])
+
+
+def is_full(error: Error) -> bool:
+    """Whether a statement failed because the disk, or a quota on it, is full."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def damage(path: Path) -> str:
     """What SQLite's own check says is wrong with a file; empty if nothing."""
     try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.DatabaseError as error:
+    except Damaged as error:
         return str(error)
     return "" if found == "ok" else found
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
+def checkpoint(connection: Connection) -> None:
     """Move the WAL into the database as far as readers let it; never waits."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

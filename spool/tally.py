@@ -6,9 +6,9 @@ run was last saved; so a killed run counts with what it last said, and none coun
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 
+from spool import sqlite
 from spool.facts import Run, RunTotals
 
 TABLES = """
@@ -34,7 +34,7 @@ _NUMBERS = ("images", "bytes", "wire_bytes", "set_aside", "deferred")
 _SKIPPED = "skipped"
 
 
-def note(db: sqlite3.Connection, before: Run | None, after: Run) -> None:
+def note(db: sqlite.Connection, before: Run | None, after: Run) -> None:
     """A run is saved, ``before`` being what was saved of it last."""
     for name in _NUMBERS:
         add(db, name, "", getattr(after, name) - (getattr(before, name) if before else 0))
@@ -46,12 +46,12 @@ def note(db: sqlite3.Connection, before: Run | None, after: Run) -> None:
         add(db, "microseconds", "", int(seconds * 1_000_000))
 
 
-def skipped(db: sqlite3.Connection) -> None:
+def skipped(db: sqlite.Connection) -> None:
     """A run found another one at work."""
     add(db, _SKIPPED, "", 1)
 
 
-def add(db: sqlite3.Connection, what: str, label: str, amount: int) -> None:
+def add(db: sqlite.Connection, what: str, label: str, amount: int) -> None:
     """Inside a transaction."""
     if amount:
         db.execute(
@@ -61,7 +61,7 @@ def add(db: sqlite3.Connection, what: str, label: str, amount: int) -> None:
         )
 
 
-def read(db: sqlite3.Connection) -> RunTotals:
+def read(db: sqlite.Connection) -> RunTotals:
     """All of it."""
     rows: list[tuple[str, str, int]] = db.execute(
         "SELECT what, label, amount FROM tally"

@@ -6,7 +6,6 @@ at work was asked for all the same. So a silent trigger is told from a run that 
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Fired:
 class Triggers:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
         self._db = db
         self._lock = lock
 

@@ -9,10 +9,10 @@ that somebody invents fill nothing.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from spool import sqlite
 from spool.facts import Unusable
 from spool.sqlite import instant, stamp
 
@@ -30,7 +30,7 @@ TABLES = """
     """
 
 
-def note(db: sqlite3.Connection, device: str, at: datetime, *, enrolled: bool) -> None:
+def note(db: sqlite.Connection, device: str, at: datetime, *, enrolled: bool) -> None:
     """One more of this device; inside a transaction."""
     row = db.execute("SELECT images FROM arrivals WHERE device = ?", (device,)).fetchone()
     if row is None and not enrolled:
@@ -46,7 +46,7 @@ def note(db: sqlite3.Connection, device: str, at: datetime, *, enrolled: bool) -
     )
 
 
-def read(db: sqlite3.Connection, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
+def read(db: sqlite.Connection, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
     """Of those of the devices that ever sent one."""
     rows = db.execute(
         "SELECT u.device, u.images, u.last_at, u.since, u.lately,"

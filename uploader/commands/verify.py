@@ -6,12 +6,11 @@ import logging
 
 import click
 
-from spool import locks, logs
+from spool import locks, logs, sqlite
 from spool.errors import DiskTrouble, LockHeld
 from spool.mover import Mover
 from spool.settings import Settings
 from spool.spool import Spool
-from spool.sqlite import DatabaseError
 from spool.uplink import Part
 from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
@@ -53,7 +52,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
             left = _repair(spool, found) if mend else found
     except (DiskTrouble, LockHeld) as error:
         fail(str(error))
-    except DatabaseError as error:
+    except sqlite.Damaged as error:
         fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
     mended = [trouble for trouble in found if trouble not in left]
     if as_json:
