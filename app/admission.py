@@ -9,31 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from app.refusals import Refused
+from spool.room import Admission
 
 MAX_HEADERS = 32
 MAX_HEADER = 8192
 FORM_OVERHEAD = 128 * 1024
 """Bytes that a form may need beside its image: fields, boundaries, part headers."""
 
-SPARE_INODES = 16
-"""Inodes kept for the spool's own files and minute folders."""
-
-SPARE_BYTES = 4 * 1024 * 1024
-"""Bytes kept above the floor for the same: catalog, WAL, folders."""
-
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """The spool's disk: what is free, and what uploads never use."""
-
-    free_bytes: int
-    keep_free_bytes: int
-    free_inodes: int
 
 
 def headers(sizes: Sequence[int]) -> None:
@@ -42,19 +27,17 @@ def headers(sizes: Sequence[int]) -> None:
         raise Refused("too_many_headers", limit=MAX_HEADERS, bytes=MAX_HEADER)
 
 
-def latch(tripped: bool, full: bool) -> None:
-    """Nothing is taken while the disk has failed and no probe has passed since."""
-    if tripped:
-        raise Refused("disk_full" if full else "disk_trouble")
-
-
-def room(wanted: int, now: Room, reserved_bytes: int, reserved_images: int) -> None:
-    """``wanted`` more bytes must fit above the floor, beside what others were promised."""
-    missing = now.keep_free_bytes + SPARE_BYTES + reserved_bytes + wanted - now.free_bytes
-    if missing > 0:
-        raise Refused("disk_full", missing=missing)
-    if now.free_inodes - reserved_images <= SPARE_INODES:
-        raise Refused("disk_full", missing=0)
+def admitted(answer: Admission, *, tell_why: bool = False) -> None:
+    """Refused, with the code and the numbers of the answer, unless the image would be taken.
+    ``tell_why`` adds its sentence, for who asks how the receiver does."""
+    if answer.accepting:
+        return
+    facts: dict[str, str | int] = {"why": answer.sentence} if tell_why else {}
+    if answer.is_full:
+        facts["missing"] = answer.missing_bytes
+    if answer.retry_after is not None:
+        facts["retry_after"] = answer.retry_after
+    raise Refused(answer.code, **facts)
 
 
 def framing(content_length: str | None, transfer_encoding: str | None) -> int | None:

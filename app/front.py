@@ -13,6 +13,7 @@ from typing import Any
 
 from app.answer import Answer, mark
 from app.metrics import Metrics
+from app.refusals import Refused
 from app.troubles import Troubles
 from app.upload import Uploads
 from spool.lane import computing
@@ -49,6 +50,9 @@ class Front:
             answer = self._uploads.receive(environ, raw_allowed)
             self._metrics.acknowledged(time.monotonic() - began)
         except Exception as error:
+            if not (isinstance(error, Refused) and error.refusal.of_image):  # told of by device
+                code = error.refusal.code if isinstance(error, Refused) else "internal"
+                self._uploads.spool.note_refused(code)
             path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
             answer = self._troubles.answer(error, path, peer)
         mark(answer.headers)

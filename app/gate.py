@@ -10,18 +10,20 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from app import admission, credentials
-from app.admission import Room
 from app.credentials import Sender
 from app.latch import Latch
 from app.rates import Intake, Rates
 from app.refusals import Refused
 from app.reservations import Reservation, Reservations
+from spool import room
+from spool.facts import Facts
 from spool.logs import get as get_log
+from spool.room import Admission, Receiving
 from spool.spool import Spool
-from spool.units import of_disk
 
 Environ = Mapping[str, Any]
 
@@ -59,25 +61,43 @@ class Gate:
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
         )
 
-    def room(self) -> Room:
-        """What is free on the spool's disk, and the floor."""
-        free, size, inodes = self._spool.free()
-        return Room(free, of_disk(self._spool.settings["spool.keep_free"], size), inodes)
+    def admission(self, wanted: int) -> Admission:
+        """Whether an image of ``wanted`` bytes would be taken from somebody now."""
+        held_bytes, held_images = self.reservations.promised()
+        receiving = replace(
+            self._closed_by(),
+            promised_bytes=held_bytes,
+            promised_images=held_images,
+            intake_wait_seconds=self.intake.wait_seconds(),
+        )
+        return room.admission(wanted, self._spool.disk(), receiving)
+
+    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
+        """Those of the spool, with what only the receiver knows of whether it takes images."""
+        largest = int(self._spool.settings["receiver.max_image"])
+        facts = self._spool.facts(latest, runs)
+        return replace(facts, admission=self.admission(largest))
 
     def check_open(self, wanted: int) -> None:
         """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""
-        self.check_running()
-        with self.reserved(wanted):
-            pass
-        if wait := self.intake.wait_seconds():
-            raise Refused("intake_spent", retry_after=wait)
+        try:
+            admission.admitted(self.admission(wanted), tell_why=True)
+        except Refused as refused:
+            raise self._when_there_is_room(refused) from None
 
     def check_running(self) -> None:
         """Refused while the receiver is stopping, or its disk is not trusted."""
-        if self._stopping():
-            raise Refused("stopping")
+        closed = self._closed_by()
+        if closed.stopping or closed.trouble:
+            admission.admitted(room.admission(0, self._spool.disk(), closed))
+
+    def _closed_by(self) -> Receiving:
         trouble = self.latch.trouble()
-        admission.latch(trouble is not None, trouble is not None and trouble.full)
+        return Receiving(
+            stopping=self._stopping(),
+            trouble="" if trouble is None else str(trouble),
+            trouble_is_full=trouble is not None and trouble.full,
+        )
 
     def of_device(self, device: str) -> contextlib.AbstractContextManager[None]:
         """Around one upload of this device; "" is nobody's, and not bounded."""
@@ -88,7 +108,8 @@ class Gate:
         """Around an image of at most ``size`` bytes: disk that nobody else is promised."""
 
         def admit(reserved_bytes: int, reserved_images: int) -> None:
-            admission.room(size, self.room(), reserved_bytes, reserved_images)
+            others = Receiving(reserved_bytes, reserved_images)
+            admission.admitted(room.admission(size, self._spool.disk(), others))
 
         try:
             held = self.reservations.hold(size, admit)
@@ -99,7 +120,9 @@ class Gate:
 
     def _when_there_is_room(self, refused: Refused) -> Refused:
         """The same with the time at which runs will have made room, where that can be told."""
-        missing = int(refused.facts.get("missing", 0))
+        if "missing" not in refused.facts:
+            return refused
+        missing = int(refused.facts["missing"])
         wait = self._spool.prospects.wait_for_room(self._spool.now(), missing, self._chance())
         return refused if wait is None else Refused("disk_full", **refused.facts, retry_after=wait)
 

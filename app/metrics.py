@@ -53,7 +53,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus's text format."""
-        facts = self._spool.facts(latest=0, runs=3)
+        facts = self._gate.facts(latest=0, runs=3)
         told = [*measures(facts, self._version), *self._own(facts.received.bytes)]
         return text(told).encode() + generate_latest(self._registry)
 
@@ -67,7 +67,7 @@ class Metrics:
         yield gauge(
             "headgate_disk_keep_free_bytes",
             "Below so many free bytes uploads are refused.",
-            self._gate.room().keep_free_bytes,
+            self._spool.disk().keep_free_bytes,
         )
         yield gauge(
             "headgate_disk_trusted",

@@ -39,15 +39,12 @@ _POLICY = (
 
 def _place(uploads: Uploads) -> Place:
     settings = uploads.spool.settings
-    trouble = uploads.gate.latch.trouble()
     return Place(
-        keep_free_bytes=uploads.gate.room().keep_free_bytes,
-        disk_trouble="" if trouble is None else str(trouble),
         open_to_all=settings["receiver.auth"] == "open" and not settings["receiver.allow"],
     )
 
 
-def status_fields(facts: Facts, said: Verdict, place: Place, settings: Settings) -> dict[str, Any]:
+def status_fields(facts: Facts, said: Verdict, settings: Settings) -> dict[str, Any]:
     """All of the page as one JSON document: instants in UTC, bytes as numbers."""
     fields = asdict(facts)
     for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
@@ -56,7 +53,7 @@ def status_fields(facts: Facts, said: Verdict, place: Place, settings: Settings)
     return {
         "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
         **plain,
-        "keep_free_bytes": place.keep_free_bytes,
+        "keep_free_bytes": facts.admission.keep_free_bytes,
         "site": settings["site.name"],
         "spool": str(settings.spool),
         "bucket": settings["s3.bucket"],
@@ -124,15 +121,15 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
     @app.get("/status.json")
     def status_json() -> Answer:
         uploads.gate.identify(request.environ)
-        facts, place = uploads.spool.facts(), _place(uploads)
-        response = answers.document(status_fields(facts, verdict(facts, place), place, settings))
+        facts, place = uploads.gate.facts(), _place(uploads)
+        response = answers.document(status_fields(facts, verdict(facts, place), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @app.get("/")
     def status_page() -> Response:
         sender = uploads.gate.identify(request.environ)
-        facts, place = uploads.spool.facts(), _place(uploads)
+        facts, place = uploads.gate.facts(), _place(uploads)
         text = render_template(
             "status.html",
             facts=facts,
@@ -142,7 +139,7 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
             settings=settings,
             budget_percent=_percent(facts.budget.used, facts.budget.budget),
             disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
-            floor_percent=_percent(place.keep_free_bytes, facts.disk_bytes),
+            floor_percent=_percent(facts.admission.keep_free_bytes, facts.disk_bytes),
             refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
             renew_seconds=RENEW_SECONDS,
             curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),

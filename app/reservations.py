@@ -8,19 +8,11 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from app.refusals import Refused
+from spool.room import BLOCK, on_disk
 
 _MOMENTS = 20
 _MOMENT_SECONDS = 0.05
 """For how often and how long a write is waited for; one on a disk that hangs takes longer."""
-
-BLOCK = 4096
-ATTRIBUTE_BYTES = BLOCK
-"""An image's metadata may need a block beside the file's own."""
-
-
-def on_disk(size: int) -> int:
-    """Bytes of disk that an image of ``size`` bytes takes, with its metadata."""
-    return -(-size // BLOCK) * BLOCK + ATTRIBUTE_BYTES
 
 
 class Reservations:
@@ -59,6 +51,12 @@ class Reservations:
             self.size += wanted
             self.images += 1
         return Reservation(self, wanted)
+
+    def promised(self) -> tuple[int, int]:
+        """Bytes and images that are promised now; bytes that are being written at this moment are
+        left to the file system's count."""
+        with self._changed:
+            return max(0, self.size - self._writing), self.images
 
     def begin_write(self, size: int) -> None:
         """For ``Reservation`` alone."""

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from spool.facts import Facts, Run
 from spool.item import Count
+from spool.room import INTAKE_SPENT, STOPPING
 from spool.units import human_duration, human_size
 
 _SOON = timedelta(hours=24)
@@ -38,15 +39,14 @@ class Verdict:
 class Place:
     """What the receiver knows beside the facts of the spool."""
 
-    keep_free_bytes: int
-    disk_trouble: str = ""  # why nothing is accepted, while the latch is closed
     open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
 
 
 def verdict(facts: Facts, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
     found = [
-        *_disk(facts, place),
+        *_disk(facts),
+        *_refused(facts),
         *_images(facts),
         *_runs(facts),
         *_open(place),
@@ -68,29 +68,17 @@ def verdict(facts: Facts, place: Place) -> Verdict:
     return Verdict(Level.OK, f"All is well: {_flow(facts)}.", remarks)
 
 
-def _disk(facts: Facts, place: Place) -> list[tuple[Level, str]]:
-    free, floor = human_size(facts.free_bytes), human_size(place.keep_free_bytes)
-    if place.disk_trouble:
-        return [
-            (
-                Level.BAD,
-                f"The disk refuses to write ({place.disk_trouble}): nothing is accepted until a "
-                "test write passes. What was acknowledged is safe.",
-            )
-        ]
-    if facts.free_bytes < place.keep_free_bytes:
-        return [
-            (
-                Level.BAD,
-                f"The disk is full: {free} are free and {floor} are kept free, so uploads are "
-                "refused. Free some space, or let the uploader catch up.",
-            )
-        ]
-    if facts.free_bytes < place.keep_free_bytes * 3 // 2:
+def _disk(facts: Facts) -> list[tuple[Level, str]]:
+    admission = facts.admission
+    if not admission.accepting:
+        passing = admission.code in (STOPPING, INTAKE_SPENT)
+        return [(Level.WARN if passing else Level.BAD, admission.sentence)]
+    if facts.free_bytes < admission.needed_bytes + admission.keep_free_bytes // 2:
         return [
             (
                 Level.WARN,
-                f"The disk is nearly full: {free} are free, and below {floor} uploads are refused.",
+                f"The disk is nearly full: {human_size(facts.free_bytes)} are free, and below "
+                f"{human_size(admission.needed_bytes)} uploads are refused.",
             )
         ]
     if facts.forecast.full is not None and facts.forecast.full.at - facts.at < _SOON:
@@ -103,6 +91,14 @@ def _disk(facts: Facts, place: Place) -> list[tuple[Level, str]]:
             )
         ]
     return []
+
+
+def _refused(facts: Facts) -> list[tuple[Level, str]]:
+    """A disk without room is told of already."""
+    known = "" if facts.admission.accepting else facts.admission.code
+    return [
+        (Level.WARN, one.sentence) for one in facts.refused if one.is_many() and one.code != known
+    ]
 
 
 def _images(facts: Facts) -> list[tuple[Level, str]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from spool import arrivals, flow, sqlite, unusable
+from spool import arrivals, flow, refused, sqlite, unusable
 from spool.backlog import Backlog
 from spool.catalog_schema import (
     ASIDE,
@@ -28,7 +28,7 @@ from spool.catalog_schema import (
     items,
     read_totals,
 )
-from spool.facts import Arrivals, ClockReading, Flow, Gaps, Unusable
+from spool.facts import Arrivals, ClockReading, Flow, Gaps, RefusedLately, Unusable
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.minutes import Minutes
 from spool.names import Name
@@ -140,6 +140,19 @@ class Catalog:
         """Of those of the devices that ever sent one."""
         with self._on.read:
             return unusable.read(self._on.reader, devices, now)
+
+    def note_refused(self, counts: refused.Counts) -> None:
+        """Uploads were refused, by minute and code."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            refused.add(db, counts)
+
+    def refused_lately(self, now: datetime, unwritten: refused.Counts) -> tuple[RefusedLately, ...]:
+        """Uploads that were refused in the last minutes, by code, the most first; with those that
+        are not written down yet."""
+        with self._on.read:
+            known = refused.read(self._on.reader, now)
+            taken = flow.read(self._on.reader, now - refused.WINDOW, 1)
+        return refused.lately(known, unwritten, sum(one.received.images for one in taken), now)
 
     def clocks_off(self, since: datetime, limit: int) -> list[Arrivals]:
         """Devices seen since then whose clock is off, the worst first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from spool import arrivals, flow, names, sqlite, unusable
+from spool import arrivals, flow, names, refused, sqlite, unusable
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
 
@@ -84,6 +84,8 @@ MIGRATIONS: Sequence[str] = (
     arrivals.LAST_IMAGE,
     # How many images of each device could not be taken.
     unusable.TABLES,
+    # How many uploads were refused lately, and why.
+    refused.TABLES,
 )
 
 COLUMNS = (

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from spool.budget import drain_part, other_part
 from spool.item import Count, Receipt
+from spool.room import UNASKED, Admission
 
 CLOCK_OFF_SECONDS = 60
 """From here on a device's clock is remarked upon."""
@@ -116,6 +117,33 @@ class Unusable:
     def share(self) -> float:
         """Of all that came lately, from 0 to 1."""
         return self.lately / (self.lately + self.good) if self.lately else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLately:
+    """Uploads that one kind of refusal met in the last minutes, and their share of all uploads."""
+
+    code: str
+    requests: int
+    minutes: int
+    share: float  # from 0 to 1
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.requests} uploads were refused in the last {self.minutes} min, "
+            f"{self.share:.0%} of all, as {self.code}: GET /problems/{self.code} says what that "
+            "means, and the receiver's log who sent them."
+        )
+
+    def is_many(self, before: bool = False) -> bool:
+        """Whether somebody should look; ``before``: they were already many at the last look."""
+        least, share = _MANY_REFUSED[1 if before else 0]
+        return self.requests >= least and self.share >= share
+
+
+_MANY_REFUSED = ((10, 0.1), (3, 0.05))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +267,8 @@ class Facts:
     flow: tuple[Flow, ...] = ()  # of the last day
     alerts: tuple[Alert, ...] = ()
     triggers: tuple[TriggerFacts, ...] = ()
+    admission: Admission = UNASKED  # whether an image of the largest size would be taken
+    refused: tuple[RefusedLately, ...] = ()  # the most first
 
 
 @dataclass(frozen=True, slots=True)

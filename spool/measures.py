@@ -181,6 +181,11 @@ def _places(facts: Facts) -> Iterator[Measure]:
     yield gauge("headgate_disk_free_bytes", "Free on the spool's disk.", facts.free_bytes)
     yield gauge("headgate_disk_size_bytes", "Size of the spool's disk.", facts.disk_bytes)
     yield gauge("headgate_disk_free_inodes", "Free inodes of the spool's disk.", facts.free_inodes)
+    yield gauge(
+        "headgate_accepting",
+        "1 if an image of the largest size would be taken now.",
+        facts.admission.accepting,
+    )
 
 
 def _devices(facts: Facts) -> Iterator[Measure]:

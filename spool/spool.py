@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, logs, names, place, sqlite, triggers, units, watched
+from spool import durable, locks, logs, names, place, refused, sqlite, triggers, units, watched
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
-from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast
+from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast, RefusedLately
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
 from spool.item import Count, Item, Metadata, Receipt, State
@@ -24,6 +25,7 @@ from spool.names import EXTENSIONS, Name
 from spool.prospects import Prospects
 from spool.receipts import Receipts
 from spool.recover import Recovered
+from spool.room import Admission, Disk, admission
 from spool.settings import Settings
 from spool.site import Site
 from spool.together import Together
@@ -79,6 +81,7 @@ class Spool:
         self._turns = Turns()
         self._commits = Together(self._commit)
         self._folders = Folders(self.files.new)
+        self._refused = refused.Pending()
         self._closing = threading.Event()
         self._checkpoints: threading.Thread | None = None
 
@@ -103,6 +106,8 @@ class Spool:
         if self._checkpoints is not None:
             self._checkpoints.join()
         self._folders.close()
+        with contextlib.suppress(sqlite.Error):  # of a full disk: counts are no image
+            self._refused.write(self.catalog.note_refused, self.now())
         self.receipts.close()
         self.site.close()
         self.catalog.close()
@@ -140,6 +145,7 @@ class Spool:
     def _checkpoint(self) -> None:
         while not self._closing.wait(CHECKPOINT_SECONDS):
             try:
+                self._refused.write(self.catalog.note_refused, self.now())
                 self.catalog.checkpoint()
             except sqlite.Error:
                 continue  # the disk's trouble shows at the next accept, which can say so
@@ -182,6 +188,10 @@ class Spool:
             self.catalog.unusable(device, self.now(), enrolled=enrolled)
         except sqlite.Error as error:
             logs.get().warning("image.unusable_not_counted", device=device, why=str(error))
+
+    def note_refused(self, code: str) -> None:
+        """Count an upload that was refused, by the refusal's code; written down a little later."""
+        self._refused.note(code, self.now())
 
     def _publish(
         self,
@@ -254,6 +264,16 @@ class Spool:
         """Why an acknowledgement may not survive a power cut in this place."""
         return place.warnings(self.path)
 
+    def disk(self) -> Disk:
+        """What is free on the spool's disk, and what uploads leave free."""
+        free, size, inodes = self.free()
+        return Disk(free, units.of_disk(self.settings["spool.keep_free"], size), inodes)
+
+    def admission(self) -> Admission:
+        """Whether the disk has room for an image of the largest size; what only the receiver knows
+        is left out."""
+        return admission(int(self.settings["receiver.max_image"]), self.disk())
+
     def free(self) -> tuple[int, int, int]:
         """Free bytes, all bytes and free inodes of the spool's file system."""
         disk = os.statvfs(self.path)
@@ -310,7 +330,12 @@ class Spool:
             forecast=self.prospects.forecast(
                 now, totals.waiting + totals.sending, self._room(local)
             ),
+            admission=self.admission(),
+            refused=self._refused_lately(now),
         )
+
+    def _refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:
+        return self.catalog.refused_lately(now, self._refused.counts())
 
     def forecast(self, measured: float | None = None) -> Forecast:
         """When no image waits any more, and when the disk is full: what all that ask are told.

@@ -48,7 +48,7 @@ FOREIGN = {
 }
 
 PURE = {
-    "spool/measures.py", "spool/budget.py", "spool/asked.py",
+    "spool/measures.py", "spool/room.py", "spool/budget.py", "spool/asked.py",
     "uploader/queue/broker.py", "uploader/queue/message.py",
     "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
     "spool/names.py", "spool/settings.py", "spool/settings_readers.py", "spool/settings_table.py",

@@ -15,14 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import admission, rates
-from app.admission import SPARE_BYTES, Room
 from app.gate import Gate
 from app.latch import PASSES, Latch
 from app.rates import Intake, Rates
 from app.refusals import Refused
-from app.reservations import ATTRIBUTE_BYTES, BLOCK, Reservations, on_disk
+from app.reservations import Reservations
 from spool.errors import DiskTrouble
 from spool.facts import Run
+from spool.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
+from spool.room import Disk as Free
+from spool.room import admission as would_admit
 from spool.spool import Spool
 from tests.spooling import Clock, open_spool
 
@@ -240,15 +242,17 @@ def test_an_image_takes_whole_blocks_and_one_for_its_attributes() -> None:
 
 def test_two_are_never_promised_the_same_bytes() -> None:
     held, let_in = Reservations(), []
-    room = Room(SPARE_BYTES + 3 * on_disk(30), 0, 10**6)
+    disk = Free(SPARE_BYTES + 3 * on_disk(30), 0, 10**6)
+
+    def admit(size: int, images: int) -> None:
+        admission.admitted(would_admit(30, disk, Receiving(size, images)))
+
     both, inside = threading.Barrier(8), threading.Event()
 
     def upload() -> None:
         both.wait()
         try:
-            with held.hold(
-                30, lambda size, images: admission.room(on_disk(30), room, size, images)
-            ):
+            with held.hold(30, admit):
                 let_in.append(1)
                 inside.wait(20)
         except Refused:

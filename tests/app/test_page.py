@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -15,14 +16,22 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.verdict import Level, Place, verdict
 from spool.config import load
-from spool.facts import BudgetUse, Facts, Run
+from spool.facts import BudgetUse, Facts, RefusedLately, Run
 from spool.item import Count, Receipt, State
+from spool.room import NO_RECEIVER, Disk, Receiving, admission
 from spool.spool import Spool
 from tests.app.live import ROOT, Receiver, running
 
 NOW = datetime(2026, 11, 23, 16, 4, 5, tzinfo=UTC)
 NONE = Count(0, 0)
-PLACE = Place(keep_free_bytes=10**10)
+PLACE = Place()
+FLOOR = 10**10
+
+
+def room(free: int, receiving: Receiving = NO_RECEIVER) -> dict[str, Any]:
+    """The facts of a disk with so much free."""
+    answer = admission(20 * 10**6, Disk(free, FLOOR, 10**6), receiving)
+    return {"free_bytes": free, "admission": answer}
 
 
 def facts(**changes: object) -> Facts:
@@ -99,9 +108,22 @@ OLD = NOW - timedelta(hours=2)
         (facts(set_aside=Count(3, 1)), PLACE, Level.WARN, "3 images were set aside and need"),
         (facts(unaccounted=2), PLACE, Level.BAD, "headgate verify"),
         (facts(unaccounted=-2), PLACE, Level.BAD, "2 images cannot be accounted for"),
-        (facts(free_bytes=10**10 - 1), PLACE, Level.BAD, "The disk is full"),
-        (facts(free_bytes=14 * 10**9), PLACE, Level.WARN, "nearly full"),
-        (facts(), replace(PLACE, disk_trouble="no"), Level.BAD, "The disk refuses to write (no)"),
+        (facts(**room(10**10 - 1)), PLACE, Level.BAD, "The disk is full"),
+        (facts(**room(10**10 + 10**7)), PLACE, Level.BAD, "The disk is full"),  # not 20 MB
+        (facts(**room(14 * 10**9)), PLACE, Level.WARN, "nearly full"),
+        (
+            facts(**room(10**12, Receiving(trouble="no"))),
+            PLACE,
+            Level.BAD,
+            "The disk refuses to write (no)",
+        ),
+        (facts(**room(10**12, Receiving(stopping=True))), PLACE, Level.WARN, "is stopping"),
+        (
+            facts(refused=(RefusedLately("unauthorized", 91, 15, 0.5),)),
+            PLACE,
+            Level.WARN,
+            "91 uploads were refused in the last 15 min, 50% of all, as unauthorized",
+        ),
         (facts(), replace(PLACE, open_to_all=True), Level.WARN, "Anybody who reaches this port"),
         (
             facts(oldest_waiting_at=OLD, runs=(run(minutes=100),)),
@@ -128,7 +150,7 @@ def test_a_backlog_that_runs_work_on_is_well_with_a_remark() -> None:
 
 
 def test_the_gravest_finding_comes_first_and_none_is_dropped() -> None:
-    found = facts(set_aside=Count(1, 1), runs=(run("uplink down", 0),), free_bytes=0)
+    found = facts(set_aside=Count(1, 1), runs=(run("uplink down", 0),), **room(0))
     said = verdict(found, replace(PLACE, open_to_all=True))
     assert said.level is Level.BAD
     assert "disk is full" in said.sentence

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.admission import SPARE_BYTES, SPARE_INODES
-from app.reservations import BLOCK, on_disk
+from spool.room import BLOCK, SPARE_BYTES, SPARE_INODES, on_disk
 from spool.spool import CHECKPOINT_SECONDS
 from tests.app.live import (
     FORM_TYPE,

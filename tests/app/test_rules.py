@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import admission
-from app.admission import SPARE_BYTES, SPARE_INODES, Room
 from app.fields import FIELDS, read
 from app.filenames import file_name
 from app.refusals import REFUSALS, Refused
+from spool.room import Admission
 
 IMAGE = 20_000_000
 
@@ -27,24 +27,17 @@ def code_of(rule: Callable[[], object]) -> str:
     return ""
 
 
-@given(
-    wanted=st.integers(0, 10**9),
-    free=st.integers(0, 10**10),
-    floor=st.integers(0, 10**9),
-    reserved=st.integers(0, 10**9),
-)
-def test_there_is_room_if_the_floor_stays_free_after_everybody(
-    wanted: int, free: int, floor: int, reserved: int
-) -> None:
-    left = free - floor - SPARE_BYTES - reserved - wanted
-    found = code_of(lambda: admission.room(wanted, Room(free, floor, 10**6), reserved, 1))
-    assert found == ("" if left >= 0 else "disk_full")
-
-
-def test_inodes_are_room_too() -> None:
-    enough = Room(10**9, 0, SPARE_INODES + 5)
-    assert code_of(lambda: admission.room(1, enough, 0, 4)) == ""
-    assert code_of(lambda: admission.room(1, enough, 0, 5)) == "disk_full"
+def test_a_refusal_has_the_code_and_the_numbers_of_the_answer() -> None:
+    admission.admitted(Admission())
+    full = Admission(False, "disk_full", "why", needed_bytes=10, free_bytes=3)
+    for answer, tell_why, facts in (
+        (full, False, {"missing": 7}),
+        (full, True, {"missing": 7, "why": "why"}),
+        (Admission(False, "intake_spent", "why", retry_after=4), False, {"retry_after": 4}),
+    ):
+        with pytest.raises(Refused) as refused:
+            admission.admitted(answer, tell_why=tell_why)
+        assert (refused.value.refusal.code, refused.value.facts) == (answer.code, facts)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,13 @@ from spool.facts import (
     Facts,
     Flow,
     Forecast,
+    RefusedLately,
     Run,
     TriggerFacts,
     Unusable,
 )
 from spool.item import Count
+from spool.room import Admission, Disk, admission
 from uploader.alerts.judges import Signs
 from uploader.alerts.rules import BY_CODE, RULES, find
 
@@ -44,13 +46,23 @@ def facts(**more: Any) -> Facts:
         "set_aside": NOTHING, "uploaded_local": Count(990, 249 * MB), "uploaded_pruned": NOTHING,
         "unaccounted": 0, "oldest_waiting_at": ago(minutes=2), "latest": (), "runs": (run(),),
         "budget": BudgetUse(rate=MB, budget=300 * MB, interval=300, used=0, full_rate=MB),
-        "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6, **more,
+        "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6,
+        "admission": room(1000 * MB), **more,
     }  # fmt: skip
     return Facts(**fields)
 
 
+def room(free: int) -> Admission:
+    """Of a disk with so much free, of which 100 MB stay so, for images of 20 MB at most."""
+    return admission(20 * MB, Disk(free, 100 * MB, 10**6))
+
+
+def refused(code: str, requests: int, share: float) -> RefusedLately:
+    return RefusedLately(code, requests, 15, share)
+
+
 def signs(*, flows: Any = (), more: Any = None, **of: Any) -> Signs:
-    return Signs(facts(**of), 100 * MB, minutes=flows, **(more or {}))
+    return Signs(facts(**of), minutes=flows, **(more or {}))
 
 
 def cam(last_at: datetime = AT, **more: Any) -> tuple[DeviceFacts, ...]:
@@ -107,7 +119,9 @@ WRONG: list[tuple[str, Signs]] = [
     ("backlog-old", signs(oldest_due_at=ago(minutes=16), flows=flow(100, 90))),
     ("backlog-grows", signs(waiting=BIG, flows=flow(100, 90, MB * 60))),
     ("cap-unused", signs(waiting=BIG, flows=flow(90, 100, MB * 29))),
-    ("disk-full", signs(free_bytes=99 * MB)),
+    ("disk-full", signs(admission=room(99 * MB))),
+    ("disk-full", signs(admission=room(110 * MB))),  # above the floor, and no 20 MB are
+    ("uploads-refused", signs(refused=(refused("unauthorized", 10, 0.1),))),
     ("disk-soon", signs(forecast=Forecast(full=Estimate(ago(hours=-11), AT, None)))),
     ("inodes-soon", signs(free_inodes=900)),
     ("inodes-soon", signs(forecast=Forecast(inodes=Estimate(ago(hours=-11), AT, None)))),
@@ -175,7 +189,8 @@ def test_what_is_not_wrong(why: str, seen: Signs) -> None:
 
 
 BETWEEN: list[tuple[str, str, Signs]] = [
-    ("disk-full", "", signs(free_bytes=105 * MB)),
+    ("disk-full", "", signs(admission=room(134 * MB))),
+    ("uploads-refused", "disk_full", signs(refused=(refused("disk_full", 4, 0.06),))),
     ("disk-soon", "",
      signs(forecast=Forecast(full=Estimate(ago(hours=-20), AT, None)))),
     ("inodes-soon", "", signs(free_inodes=1500)),

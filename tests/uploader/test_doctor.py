@@ -20,6 +20,8 @@ import pytest
 from click.testing import CliRunner
 
 from spool.errors import DiskTrouble
+from spool.room import Disk as Free
+from spool.room import admission
 from tests.spooling import open_spool
 from uploader.cli import headgate
 from uploader.commands import doctor as doctor_command
@@ -47,8 +49,14 @@ ACCOUNTS = Accounts(
 )
 DISK = Disk(
     "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), (), "",
-    10**12, 10**10, 10**6, True, True,
+    admission(20_000_000, Free(10**12, 10**10, 10**6)), True, True,
 )  # fmt: skip
+
+
+def with_free(size: int, inodes: int = 10**6) -> Disk:
+    return replace(DISK, admission=admission(20_000_000, Free(size, 10**10, inodes)))
+
+
 CLOCK = Clock(True, "chronyd", 0.4, "Europe/Berlin", True)
 SCHEDULE = Schedule(False, (), True, 300, 100.0, "nothing waits", False)
 QUEUE = Queue(300, True, 60.0, "beat")
@@ -92,10 +100,10 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("nobarrier", disk.judge(replace(DISK, options=frozenset({"rw", "nobarrier"}))), LOSES, "mounted with nobarrier", "remount,barrier=1 /spool"),
     ("barrier=0", disk.judge(replace(DISK, options=frozenset({"barrier=0"}))), LOSES, "mounted with barrier=0", "/etc/fstab"),
     ("writeback", disk.judge(replace(DISK, options=frozenset({"data=writeback"}))), OK, "data=writeback is no matter", ""),
-    ("full", disk.judge(replace(DISK, free_bytes=10**10)), LOSES, "uploads are refused", "headgate drain --until-empty"),
-    ("nearly full", disk.judge(replace(DISK, free_bytes=15 * 10**9)), WARNING, "15.0 GB are free", "headgate status"),
-    ("no inodes", disk.judge(replace(DISK, free_inodes=99)), LOSES, "no inodes are left", "df -i"),
-    ("few inodes", disk.judge(replace(DISK, free_inodes=9_999)), WARNING, "9999 inodes are left", "mkfs.ext4 -i"),
+    ("full", disk.judge(with_free(10**10 + 10**7)), LOSES, "Uploads are refused", "headgate drain --until-empty"),
+    ("nearly full", disk.judge(with_free(15 * 10**9)), WARNING, "15.0 GB are free", "headgate status"),
+    ("no inodes", disk.judge(with_free(10**12, 16)), LOSES, "too few inodes are left", "df -i"),
+    ("few inodes", disk.judge(with_free(10**12, 9_999)), WARNING, "9999 inodes are left", "mkfs.ext4 -i"),
     ("shared", disk.judge(replace(DISK, own_mount=False)), WARNING, "shares its file system", "mount a disk"),
     ("clock fine", clock.judge(CLOCK), OK, "synchronised, by chronyd", ""),
     ("zone", clock.judge(CLOCK), OK, "goes by Europe/Berlin", ""),

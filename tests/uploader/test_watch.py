@@ -165,8 +165,8 @@ def test_a_receiver_that_is_not_well_is_noticed(site: Spool, ear: Ear) -> None:
     assert wrong() == ["receiver-silent"]
     ear.status, ear.code = 200, "disk_trouble"
     assert wrong() == ["disk-refuses"]
-    ear.code = "disk_full"  # the facts say so themselves
-    assert wrong() == []
+    ear.code = "disk_full"  # for what it has promised to uploads in flight, perhaps
+    assert wrong() == ["disk-full"]
 
 
 def test_a_receiver_that_does_not_run_is_told_from_one_that_hangs(

@@ -29,7 +29,6 @@ class Signs:
     """Everything that the rules look at."""
 
     facts: Facts
-    keep_free_bytes: int
     minutes: Sequence[Flow] = ()  # of the last hour and a quarter
     receiver: str = ""  # why it seems silent
     disk_trouble: str = ""  # why it takes nothing
@@ -195,13 +194,23 @@ def _moved(signs: Signs, minutes: int, back: int = 0) -> tuple[int, int]:
 
 
 def disk_full(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    free, floor = signs.facts.free_bytes, signs.keep_free_bytes
-    if free < floor + (floor // 10 if before else 0):
+    """Wrong as soon as the receiver refuses; good again with a tenth of the floor to spare."""
+    seen = signs.facts.admission
+    if seen.is_full:
+        yield "", seen.sentence
+    elif before and seen.free_bytes < seen.needed_bytes + seen.keep_free_bytes // 10:
         yield (
             "",
-            f"The disk is full: {human_size(free)} are free and {human_size(floor)} are kept free, "
-            "so uploads are refused. What was acknowledged is safe.",
+            f"The disk is nearly full: {human_size(seen.free_bytes)} are free, and below "
+            f"{human_size(seen.needed_bytes)} uploads are refused.",
         )
+
+
+def refusals(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """Of each kind that many uploads met lately."""
+    for one in signs.facts.refused:
+        if one.is_many(one.code in before):
+            yield one.code, one.sentence
 
 
 def disk_soon(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:

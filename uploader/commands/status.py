@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
@@ -11,6 +11,7 @@ from spool.facts import Facts, TriggerFacts
 from spool.item import Count
 from spool.triggers import in_words
 from spool.units import human_duration, human_size
+from uploader import receiver
 from uploader.cli import Context, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -29,6 +30,7 @@ def command(context: Context, as_json: bool) -> None:
     """Say where everything stands. Exit code 1 if images are unaccounted for."""
     with context.spool() as spool:
         facts = spool.facts()
+        facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
         warnings = spool.warnings()
     if as_json:
         print_json(asdict(facts) | {"warnings": warnings})
@@ -79,6 +81,10 @@ def _lines(facts: Facts) -> list[str]:
         )
     if budget.limit_until is not None:
         lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
+    if not facts.admission.accepting:
+        lines.append(click.style(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
+    for one in facts.refused:
+        lines.append(f"refused    {one.sentence}")
     if backlog := foretold.backlog(facts):
         lines.append(f"backlog    {backlog}")
     if disk := foretold.disk(facts):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from spool.room import Admission
 from spool.units import human_size
 from uploader.doctor.findings import Finding, loses, ok, warning
 
@@ -25,9 +26,7 @@ class Disk:
     options: Set[str]  # as in /proc/self/mountinfo, of the mount and of the file system
     unsafe: tuple[str, ...]  # what spool.place says
     probe_fails: str  # why a write with attributes, flushed and read back, does not work; "" if so
-    free_bytes: int
-    keep_free_bytes: int
-    free_inodes: int
+    admission: Admission  # what it has room for
     volatile_cache: bool | None  # whether the disk says that it has one; None: it does not say
     own_mount: bool  # nothing else fills it
 
@@ -76,27 +75,29 @@ def _mend(mend: str, source: str) -> str:
 
 
 def _room(disk: Disk) -> Iterator[Finding]:
-    free, keep = human_size(disk.free_bytes), human_size(disk.keep_free_bytes)
-    if disk.free_bytes <= disk.keep_free_bytes:
+    seen = disk.admission
+    free = human_size(seen.free_bytes)
+    if seen.missing_bytes:
         yield loses(
             "room",
-            f"{free} are free and {keep} are kept free (spool.keep_free): uploads are refused",
+            seen.sentence,
             "headgate drain --until-empty, or free space on it: du -xsh /* | sort -h",
         )
-    elif disk.free_bytes < 2 * disk.keep_free_bytes:
+    elif seen.free_bytes < seen.needed_bytes + seen.keep_free_bytes:
         yield warning(
             "room",
-            f"{free} are free, and {keep} of them stay free",
+            f"{free} are free, and below {human_size(seen.needed_bytes)} uploads are refused",
             "headgate status says for how long",
         )
     else:
         yield ok("room", f"{free} are free")
-    if disk.free_inodes < 100:
-        yield loses("inodes", "no inodes are left: uploads are refused", "df -i; then delete files")
-    elif disk.free_inodes < INODES_LOW:
+    if seen.missing_inodes:
+        why = "too few inodes are left: uploads are refused"
+        yield loses("inodes", why, "df -i; then delete files")
+    elif seen.free_inodes < INODES_LOW:
         yield warning(
             "inodes",
-            f"{disk.free_inodes} inodes are left, and each image needs one",
+            f"{seen.free_inodes} inodes are left, and each image needs one",
             "mkfs.ext4 -i 16384 when the disk is made again",
         )
 

@@ -25,7 +25,6 @@ from spool.settings import Settings
 from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.triggers import in_words, triggers
-from spool.units import of_disk
 from uploader.cron import tabs, timer
 from uploader.doctor.accounts import Accounts, Entry
 from uploader.doctor.clock import Clock
@@ -142,7 +141,6 @@ def disk(spool: Spool) -> Disk:
         fails = ""
     except DiskTrouble as error:
         fails = str(error)
-    free, size, inodes = spool.free()
     cache: bool | None = None
     with contextlib.suppress(OSError):
         block = Path(os.path.realpath(source)).name
@@ -156,9 +154,7 @@ def disk(spool: Spool) -> Disk:
         options=options,
         unsafe=tuple(spool.warnings()),
         probe_fails=fails,
-        free_bytes=free,
-        keep_free_bytes=of_disk(spool.settings["spool.keep_free"], size),
-        free_inodes=inodes,
+        admission=spool.admission(),
         volatile_cache=cache,
         own_mount=point not in ("", "/"),
     )
