@@ -1,0 +1,126 @@
+"""Waits in tests: each has a bound, and a failure says in a sentence what was waited for.
+
+The bounds are for hangs, not for speed: no test may fail because the machine is slow. So a wait
+that is met costs what it takes, and only one that will never be met costs the whole bound.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+SECONDS = 60.0
+_EVERY = 0.02
+_LAST_WORDS = 4000
+
+T = TypeVar("T")
+
+
+class NeverHappened(AssertionError):
+    """What a test waited for did not come; the message says what, and what was there instead."""
+
+
+def wait_until(
+    condition: Callable[[], T],
+    what: str,
+    seconds: float = SECONDS,
+    *,
+    process: subprocess.Popen[Any] | None = None,
+    detail: Callable[[], object] | None = None,
+    every: float = _EVERY,
+) -> T:
+    """Ask ``condition`` until it gives something true, and return that.
+
+    ``what`` is the sentence of a failure: "the receiver is ready". With ``process``, its end is a
+    failure at once, with its output. ``detail`` says how things stand, for the failure.
+    """
+    __tracebackhide__ = True
+    until = time.monotonic() + seconds
+    while True:
+        late, ended = time.monotonic() > until, process is not None and process.poll() is not None
+        if found := condition():
+            return found
+        if ended:
+            assert process is not None
+            never(f"the program ended with {process.returncode} before this: {what}", detail,
+                  _output_of(process))  # fmt: skip
+        if late:
+            never(f"{seconds:g} s passed without this: {what}", detail)
+        time.sleep(every)
+
+
+def wait_for_exit(
+    process: subprocess.Popen[Any], what: str = "the program ends", seconds: float = SECONDS
+) -> tuple[Any, Any]:
+    """Wait for the end of a program, and return what it wrote; one that does not end is killed,
+    and fails with its output."""
+    __tracebackhide__ = True
+    try:
+        return process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        never(f"{seconds:g} s passed without this: {what}", None, _output_of(process))
+
+
+def kill(process: subprocess.Popen[Any]) -> tuple[Any, Any]:
+    """End a program with SIGKILL, wait until it is gone, and return what it wrote."""
+    process.kill()
+    return wait_for_exit(process, "a killed program is gone")
+
+
+def join(*threads: threading.Thread, seconds: float = SECONDS) -> None:
+    """Wait for the end of threads; one that does not end fails with the place where it is."""
+    __tracebackhide__ = True
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            frame = sys._current_frames().get(thread.ident or 0)
+            place = "".join(traceback.format_stack(frame)) if frame else "(no frame)"
+            never(f"{seconds:g} s passed without this: {thread.name} ends", None, place)
+
+
+def wait_for_event(
+    event: threading.Event | threading.Barrier, what: str, seconds: float = SECONDS
+) -> None:
+    """Wait until another thread sets the event, or until all have come to the barrier."""
+    __tracebackhide__ = True
+    try:
+        came = event.wait(seconds)
+    except threading.BrokenBarrierError:
+        never(f"{seconds:g} s passed without this: {what}")
+    if came is False:
+        never(f"{seconds:g} s passed without this: {what}")
+
+
+def moments(seconds: float, pause: Callable[[], float], *, first: bool = False) -> Iterator[float]:
+    """The seconds that have passed, again and again with a pause between, until all have: for load
+    that goes on for a while. Nothing may be concluded from how many there are."""
+    began = time.monotonic()
+    if first:
+        yield 0.0
+    while (passed := time.monotonic() - began) < seconds:
+        yield passed
+        time.sleep(min(pause(), max(0.0, seconds - passed)))
+
+
+def never(message: str, detail: Callable[[], object] | None = None, output: str = "") -> NoReturn:
+    """Fail with the sentence, how things stand, and what a program wrote."""
+    __tracebackhide__ = True
+    more = [str(detail())] if detail is not None else []
+    raise NeverHappened("\n".join([message, *more, *([output] if output else [])]))
+
+
+def _output_of(process: subprocess.Popen[Any]) -> str:
+    try:
+        pieces = process.communicate(timeout=10)
+    except (subprocess.TimeoutExpired, ValueError, OSError) as error:
+        return f"(its output cannot be read: {error!r})"
+    texts = [piece.decode(errors="replace") if isinstance(piece, bytes) else piece or ""
+             for piece in pieces]  # fmt: skip
+    return "\n".join(text[-_LAST_WORDS:] for text in texts if text)
