@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,9 +72,25 @@ def _try(folder: Path, note: Path, who: str) -> Lock | None:
 def holder(note: Path) -> str:
     """Who holds, or last held, the lock, in its own words."""
     try:
-        return note.read_text(errors="replace").strip() or "somebody"
+        return _first_line(note) or "somebody"
     except OSError:
         return "somebody"
+
+
+def _first_line(note: Path) -> str:
+    """The first line of a note; OSError where a link or a pipe stands there (root reads it too)."""
+    folder = os.open(note.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(note.name, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return ""
+        return os.read(fd, 1024).decode(errors="replace").partition("\n")[0].strip()
+    finally:
+        os.close(fd)
 
 
 def acquire(

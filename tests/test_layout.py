@@ -193,6 +193,19 @@ def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
         assert (owner, word) != ("shutil", "move"), f"{place(path)}:{node.lineno}"
 
 
+def test_commands_open_the_spool_in_the_one_way_that_gives_up_roots_rights() -> None:
+    """``uploader.run.owner.opened``, which ``Context.spool`` calls."""
+    direct = re.compile(r"Spool(\.open)?|Catalog|Receipts|Uplink")
+    opens = {
+        place(path)
+        for path in FILES
+        if place(path).startswith("uploader/")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and direct.fullmatch(ast.unparse(node.func))
+    }
+    assert opens == {"uploader/run/owner.py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_names_say_something(path: Path) -> None:
     words = set(re.split(r"[_/.]", place(path)))

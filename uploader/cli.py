@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -28,6 +28,7 @@ from spool.spool import Spool
 from uploader import completions, verbosity
 from uploader.ending import ending
 from uploader.exits import MEANING, Exit
+from uploader.run.owner import become_owner, opened
 from uploader.verbosity import Verbosity
 
 COMMANDS: Mapping[str, str] = {
@@ -86,11 +87,20 @@ class Context:
                 click.echo(f"headgate: {fault}", err=True)
             raise SystemExit(Exit.USAGE) from error
 
+    def become_owner(self) -> None:
+        """Give up root's rights for those of the spool's owner, for what comes before it is
+        opened; what keeps it from that ends the command."""
+        try:
+            become_owner(self.settings.spool)
+        except SpoolUnfit as error:
+            fail(str(error))
+
     @contextmanager
     def spool(self, *, probe: bool = False) -> Iterator[Spool]:
-        """The spool that is there, open; what is wrong with it ends the command in a sentence."""
+        """The spool that is there, open, as its owner; what is wrong with it ends the command in
+        a sentence."""
         try:
-            with closing(Spool.open(self.settings, create=False, probe=probe)) as spool:
+            with opened(self.settings, probe=probe) as spool:
                 yield spool
         except (SpoolUnfit, DiskTrouble) as error:
             fail(str(error))

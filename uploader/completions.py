@@ -62,13 +62,12 @@ def images_aside(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 def _of_spool(
     ctx: click.Context, names: Callable[[Spool], Iterator[str]], incomplete: str
 ) -> Offer:
-    from uploader.run.owner import become_owner
+    from uploader.run.owner import opened
 
     said = ctx.find_root().params
     # SystemExit: root that cannot become the spool's owner.
     with contextlib.suppress(Exception, SystemExit):
         read = load(said.get("config"), split_flags(said.get("flags") or ()))
-        become_owner(read.spool)
-        with contextlib.closing(Spool.open(read, create=False, probe=False)) as spool:
+        with opened(read) as spool:
             return [CompletionItem(name) for name in names(spool) if name.startswith(incomplete)]
     return []

@@ -19,7 +19,6 @@ from uploader.cli import Context, fail, print_json
 from uploader.commands.watch import fields, line
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
 
@@ -82,7 +81,6 @@ def show(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def test(context: Context, dry_run: bool, as_json: bool) -> None:
     """Send a message through each channel now, past whatever waits. Exit code 1 if one fails."""
-    become_owner(context.settings.spool)
     ways = outbox.channels(context.settings)
     if not ways:
         fail(
@@ -141,7 +139,6 @@ def silence(
 
     What is still wrong at its end is told then.
     """
-    become_owner(context.settings.spool)
     code = what.partition(":")[0]
     if what != EVERYTHING and code not in BY_CODE:
         fail(f"there is no alert {code}; there are {', '.join(BY_CODE)}, and all", Exit.USAGE)

@@ -16,7 +16,7 @@ from uploader.cli import Context, print_json
 from uploader.cron import tabs as cron
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
+from uploader.run.owner import opened
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
 from uploader.s3.client import S3Sender
@@ -84,11 +84,10 @@ def check(context: Context, as_json: bool) -> None:
     the images, under the cap.
     """
     settings = context.settings
-    become_owner(settings.spool)
     said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
     capability: Capability | None = None
     try:
-        with closing(Spool.open(settings, create=False)) as spool:
+        with opened(settings, probe=True) as spool:
             said["notes"].append(f"the spool {settings.spool} takes durable writes")
             said["warnings"] += spool.warnings()
             capability = _bucket(spool, said)

@@ -15,7 +15,6 @@ from uploader.cli import Context, fail, print_json
 from uploader.cloudwatch.board import Plan, alarms, dashboard
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
 
@@ -49,7 +48,6 @@ def cloudwatch(
     if wrong := [arn for arn in sns if not re.fullmatch(_ARN, arn, re.ASCII)]:
         fail(f"{wrong[0]!r} is not a topic like arn:aws:sns:eu-central-1:123456789012:ops",
              Exit.USAGE)  # fmt: skip
-    become_owner(settings.spool)
     with context.spool() as spool:
         plan = _plan(settings, spool, sns)
         if is_meant:

@@ -23,7 +23,6 @@ from uploader import completions
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 
 _MOST = 10_000
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -109,7 +108,7 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 
     Their next request is refused; their images stay.
     """
-    become_owner(context.settings.spool)
+    context.become_owner()
     logs.configure(level=context.level(logging.WARNING))
     wanted = expanded(names)
     with context.spool() as spool:
@@ -177,7 +176,7 @@ class _Tokens:
         self.made: list[Token] = []
         self._out, self._as_json, self._context = out, as_json, context
         self._fd = _new_file(out) if out else -1
-        become_owner(context.settings.spool)
+        context.become_owner()
         logs.configure(level=context.level(logging.WARNING))
 
     def __enter__(self) -> _Tokens:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict
 
 import click
 
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
-from spool.spool import Spool
 from uploader.cli import Context, print_json
 from uploader.doctor import accounts, bucket, clock, disk, look, network, schedule
 from uploader.doctor.findings import Finding, Level, loses, would_lose
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
+from uploader.run.owner import opened
 
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.LOSES: "red"}
 
@@ -53,9 +51,8 @@ def _look(context: Context) -> list[Finding]:
     process = look.serving(settings.spool)  # before root's sight is given up
     seen = look.accounts(settings, process)
     findings = list(accounts.judge(seen))
-    become_owner(settings.spool)
     try:
-        with closing(Spool.open(settings, create=False, probe=False)) as spool:
+        with opened(settings) as spool:
             findings += disk.judge(look.disk(spool))
             findings += network.judge(look.receiver(spool, process))
             findings += schedule.judge(look.schedule(spool))

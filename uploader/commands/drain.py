@@ -21,7 +21,6 @@ from spool.units import UnitError, human_duration, human_size, parse_duration, p
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import MEANING, Exit
-from uploader.run.owner import become_owner
 from uploader.run.parent import end_with_parent
 from uploader.run.start import AlreadyServed, Order, run
 from uploader.run.textfile import leave_metrics
@@ -95,7 +94,7 @@ def command(
     settings = context.settings
     if not settings["s3.bucket"]:
         fail("no bucket is set; write bucket under [s3], or set HEADGATE_S3_BUCKET", Exit.USAGE)
-    become_owner(settings.spool)
+    context.become_owner()
     if with_parent:
         end_with_parent(with_parent)  # the kernel forgets it where the user changes
     if dry_run:

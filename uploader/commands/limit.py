@@ -14,7 +14,6 @@ from spool.uplink import LIMIT
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 from uploader.verbosity import Verbosity
 
 
@@ -43,7 +42,6 @@ def command(
 
     A running drain follows at once.
     """
-    become_owner(context.settings.spool)
     logs.configure(level=context.level(logging.WARNING))
     if off and share:
         fail("give a share or --off, not both", Exit.USAGE)

@@ -12,7 +12,6 @@ from uploader import completions
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 
 _ALL = 1_000_000
 
@@ -35,7 +34,6 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
     """
     if bool(images) == everything:
         fail("name the images (headgate list --state set_aside), or use --all", Exit.USAGE)
-    become_owner(context.settings.spool)
     with context.spool() as spool:
         if everything:
             aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)

@@ -16,7 +16,6 @@ from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
-from uploader.run.owner import become_owner
 
 _LOCK_WAIT_SECONDS = 15.0
 
@@ -41,7 +40,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
 
     --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
     """
-    become_owner(context.settings.spool)
+    context.become_owner()
     logs.configure(level=context.level(logging.WARNING))
     notes: list[str] = []
     try:

@@ -17,7 +17,6 @@ from uploader.commands.drain import log_to
 from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.queue import signing_keys
-from uploader.run.owner import become_owner
 
 
 @click.command(
@@ -44,7 +43,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
     nothing else; with --cron 0, as long as it could look.
     """
-    become_owner(context.settings.spool)
+    context.become_owner()
     log_file = (
         Path(str(context.settings["log.file"])) if cron and context.settings["log.file"] else None
     )

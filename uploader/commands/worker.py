@@ -12,7 +12,6 @@ from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.queue.broker import broker
 from uploader.queue.carry import work_for
-from uploader.run.owner import become_owner
 
 _EXTRA = "the job queue needs Celery: make install EXTRAS=queue, or pip install 'headgate[queue]'"
 
@@ -35,7 +34,6 @@ def command(context: Context, beat: bool) -> None:
     settings = context.settings
     if settings["uplink.trigger"] != "queue":
         fail('uplink.trigger is "cron"; set it to "queue", and queue.broker', Exit.USAGE)
-    become_owner(settings.spool)
     with context.spool():
         pass  # it is there, and its schema is up to date
     try:
