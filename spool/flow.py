@@ -6,7 +6,6 @@ neither more nor less than they do. Nine days of it are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from spool import sqlite
@@ -62,12 +61,12 @@ def forget(db: sqlite.Connection, before: datetime) -> None:
 
 def read(db: sqlite.Connection, since: datetime, step_minutes: int) -> list[Flow]:
     """Since then, in steps of so many minutes; a step in which nothing happened is left out."""
-    rows: Iterable[tuple[int, ...]] = db.execute(
+    rows = db.execute(
         "SELECT minute / ?2 * ?2 AS step, sum(received_images), sum(received_bytes),"
         " sum(uploaded_images), sum(uploaded_bytes), sum(sent_bytes) FROM flow"
         " WHERE minute >= ?1 GROUP BY step ORDER BY step",
         (_minute(since), step_minutes),
-    )
+    ).fetchall()
     return [
         Flow(
             at=datetime.fromtimestamp(minute * 60, UTC),

@@ -68,8 +68,13 @@ class Spool:
                 f"the catalog in {state} is damaged ({error}); stop the receiver and run "
                 "headgate verify --repair, which makes it anew from the images"
             ) from error
+        except sqlite.Error as error:
+            raise SpoolUnfit(f"the catalog in {state} cannot be opened: {error}") from error
         try:
             self.site = Site(state / "site.sqlite3")
+        except sqlite.Error as error:
+            self.catalog.close()
+            raise SpoolUnfit(f"{state}/site.sqlite3 cannot be opened: {error}") from error
         except BaseException:
             self.catalog.close()
             raise

@@ -1,23 +1,60 @@
-"""Opening SQLite files the one way that all of ours are opened."""
+"""Opening SQLite files the one way that all of ours are opened.
+
+The library comes with us (``apsw`` carries it): SQLite 3.7.0 to 3.51.2, which is what most systems
+have, can lose commits of a database in WAL mode. A checkpoint that starts while a commit begins the
+log again then takes the new log for one that it has copied (https://sqlite.org/wal.html, "the WAL
+reset bug").
+"""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import apsw
 
 from spool.errors import SpoolUnfit
 
-Connection = sqlite3.Connection
-Error = sqlite3.Error
+Error = apsw.Error
 """Everything that a database can raise: a full disk, a lock that was not given, damage."""
-Damaged = sqlite3.DatabaseError
+Damaged = (apsw.CorruptError, apsw.NotADBError)
 """Raised where the file itself is damaged."""
+OLDEST = (3, 51, 3)
+"""The first SQLite without the WAL reset bug."""
+VERSION = apsw.sqlite_lib_version()
+"""Of the SQLite that opens our files."""
 BUSY_SECONDS = 10.0
+
+
+class Rows(Protocol):
+    """What a statement finds. Use it up on the spot: while rows are left, its snapshot stays."""
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+
+
+class Connection(apsw.Connection):
+    """A connection to one file. It never begins a transaction by itself."""
+
+    if TYPE_CHECKING:  # the same, where a row is Any: the tables are STRICT
+
+        def execute(self, statements: str, bindings: Sequence[object] = ()) -> Rows: ...  # type: ignore[override]
+
+
+def unsafe(version: str) -> str:
+    """Why this SQLite may not open a database in WAL mode; empty if it may."""
+    if tuple(int(number) for number in version.split(".")) >= OLDEST:
+        return ""
+    return (
+        f"SQLite {version} can lose images' rows and devices' tokens (the WAL reset bug); Headgate "
+        f"needs {'.'.join(map(str, OLDEST))} or newer, which comes with the package apsw: install "
+        "Headgate's own requirements.lock instead of this system's apsw"
+    )
 
 
 def connect(
@@ -28,26 +65,17 @@ def connect(
     ``migrations[n]`` takes schema ``n`` to ``n + 1``; ``PRAGMA user_version`` counts them. With
     ``full`` every commit is flushed. Transactions are explicit. Checkpoints are the caller's: an
     automatic one inside a request made the slowest answers 75 times slower. SpoolUnfit when the
-    file was made by a newer Headgate; Damaged when it is that.
+    file was made by a newer Headgate, or this SQLite is too old; Damaged when it is that.
     """
-    if read_only:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-    else:
-        connection = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+    if refused := unsafe(VERSION):
+        raise SpoolUnfit(refused)
+    connection = raw(path, read_only=read_only)
     try:
         if not read_only:
             with contextlib.suppress(PermissionError):  # made by the other user of the spool
                 path.chmod(0o660)  # SQLite gives -wal and -shm the mode of the database
             _write_ahead(connection)
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.wal_autocheckpoint(0)
             connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             _migrate(connection, path, migrations)
         else:
@@ -55,6 +83,14 @@ def connect(
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def raw(path: Path | str, *, read_only: bool = False) -> Connection:
+    """A connection to a file as it is, whatever is in it: to look at damage, to copy, to test."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY if read_only else flags)
+    connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
     return connection
 
 
@@ -80,8 +116,8 @@ def _write_ahead(connection: Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+        except apsw.BusyError:
+            if time.monotonic() > until:
                 raise
             time.sleep(0.01)
 
@@ -102,19 +138,8 @@ def _migrate(connection: Connection, path: Path, migrations: Sequence[str]) -> N
     with transaction(connection):
         # Read again under the lock: another program may have come first.
         for number in range(_version(connection, path, migrations), len(migrations)):
-            for statement in _statements(migrations[number]):
-                connection.execute(statement)
+            connection.execute(migrations[number])
             connection.execute(f"PRAGMA user_version = {number + 1}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script (executescript() would commit the transaction around it)."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def stamp(at: datetime) -> int:
@@ -129,30 +154,36 @@ def instant(stamp: int) -> datetime:
 
 @contextlib.contextmanager
 def transaction(connection: Connection) -> Iterator[Connection]:
-    """All or nothing; takes the write lock at once, so that it can only fail at the start."""
+    """All or nothing; takes the write lock at once, so that it rarely fails later.
+
+    Whatever fails, no transaction is left open, and the first error is the one that is raised: a
+    full disk ends the transaction by itself, and a ROLLBACK after that would be an error of its
+    own. A COMMIT that fails leaves it open.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def changes(connection: Connection) -> int:
     """How many rows the last INSERT, UPDATE or DELETE changed; what triggers did is not counted."""
-    return int(connection.execute("SELECT changes()").fetchone()[0])
+    return connection.changes()
 
 
 def is_full(error: Error) -> bool:
     """Whether a statement failed because the disk, or a quota on it, is full."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return isinstance(error, apsw.FullError)
 
 
 def damage(path: Path) -> str:
     """What SQLite's own check says is wrong with a file; empty if nothing."""
     try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(raw(path)) as connection:
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except Damaged as error:
         return str(error)
@@ -161,4 +192,4 @@ def damage(path: Path) -> str:
 
 def checkpoint(connection: Connection) -> None:
     """Move the WAL into the database as far as readers let it; never waits."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -38,7 +38,8 @@ FOREIGN = {
     "botocore": {"uploader", "dev", "bench"},
     "moto": {"uploader/s3_local"},
     "crontab": {"uploader"},
-    "sqlite3": {"spool/sqlite.py"},
+    "apsw": {"spool/sqlite.py"},
+    "sqlite3": set(),  # whatever SQLite the system has; spool/sqlite.py says why not that one
     "trustme": {"bench"},
     "apprise": {"uploader/alerts/others.py"},
     "jwt": {"app/oidc.py"},
@@ -73,7 +74,7 @@ PURE = {
 """These take now, sleep and chance as arguments, and do no I/O."""
 
 IMPURE = {
-    "os", "io", "shutil", "socket", "sqlite3", "subprocess", "threading", "time", "random",
+    "os", "io", "shutil", "socket", "apsw", "subprocess", "threading", "time", "random",
     "secrets", "signal", "tempfile", "logging", "structlog", "fcntl", "select",
 }  # fmt: skip
 IMPURE_CALLS = re.compile(
@@ -135,6 +136,13 @@ def test_rooms_import_one_way_and_libraries_stay_where_they_belong(path: Path) -
         else:
             known = top in sys.stdlib_module_names or top in {"click", "structlog", "PIL"}
             assert known, f"{place(path)} imports {name}, which no rule mentions"
+
+
+def test_no_test_opens_a_database_with_another_sqlite() -> None:
+    """Two copies of SQLite in one process drop each other's locks, and a test would make the very
+    damage that it looks for."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert "sqlite3" not in set(imports_of(path)), place(path)
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.refusals import REFUSALS
+from spool import sqlite
 from tests.app.live import FORM_TYPE, Receiver, form, part, running
 from tests.app.test_devices import check, enrol
 
@@ -87,7 +88,7 @@ def test_a_refusal_for_another_reason_is_not_the_images_fault(
 def test_the_answer_stays_the_same_where_it_cannot_be_counted(tmp_path: Path, photo: Photo) -> None:
     with running(tmp_path) as receiver:
         check(receiver.post_raw(photo(), X_Device="cam"), 201)
-        with sqlite3.connect(receiver.spool / "state" / "catalog.sqlite3") as db:
+        with closing(sqlite.raw(receiver.spool / "state" / "catalog.sqlite3")) as db:
             db.execute("DROP TABLE unusable")
         refused = check(receiver.post_raw(b"no image", X_Device="cam"), 415, "unsupported_image")
         assert refused.headers["content-type"] == "application/problem+json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool import arrivals, names
+from spool import arrivals, names, sqlite
 from spool.catalog import Catalog
 from spool.catalog_schema import MIGRATIONS
 from spool.facts import Arrivals, ClockReading
@@ -52,9 +51,9 @@ def missing(catalog: Catalog) -> list[int]:
     return told
 
 
-def memory() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(arrivals.TABLES + arrivals.LAST_IMAGE)
+def memory() -> sqlite.Connection:
+    db = sqlite.raw(":memory:")
+    db.execute(arrivals.TABLES + arrivals.LAST_IMAGE)
     return db
 
 
@@ -194,15 +193,14 @@ def test_a_clock_is_off_from_a_minute(seconds: float | None, off: bool) -> None:
 
 def test_a_catalog_of_the_first_schema_gets_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite3"
-    old = sqlite3.connect(path)
-    old.executescript(MIGRATIONS[0])
+    old = sqlite.raw(path)
+    old.execute(MIGRATIONS[0])
     old.execute("PRAGMA user_version = 1")
     name, meta = image(1)
     old.execute(
         "INSERT INTO images (id, ext, device, sha256, size) VALUES (?, 'jpg', 'cam', ?, 10)",
         (name.id, bytes.fromhex(meta.sha256)),
     )
-    old.commit()
     old.close()
     catalog = Catalog(path)
     item = catalog.get(name.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -356,10 +355,10 @@ def test_names_survive_the_loss_of_everything_after_them(path: Path, tmp_path: P
     """A FULL commit flushes the log, and with it all that was committed before."""
     catalog = Catalog(path)
     seen: list[str] = []
-    catalog._on.writer.set_trace_callback(seen.append)
+    catalog._on.writer.set_exec_trace(lambda _cursor, said, _values: not seen.append(said))
     catalog.minutes.enter(folder(1))
     catalog.minutes.enter(folder(1))
-    catalog._on.writer.set_trace_callback(None)
+    catalog._on.writer.set_exec_trace(None)
     full = seen.index("PRAGMA synchronous = FULL")
     assert full < seen.index("COMMIT") < seen.index("PRAGMA synchronous = NORMAL")
     assert seen.count("COMMIT") == 1  # once a minute, not once an image
@@ -367,10 +366,10 @@ def test_names_survive_the_loss_of_everything_after_them(path: Path, tmp_path: P
 
 
 def test_a_folder_that_cannot_be_named_is_not_taken_for_named(catalog: Catalog, path: Path) -> None:
-    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker = sqlite.raw(path)
     blocker.execute("BEGIN IMMEDIATE")
     catalog._on.writer.execute("PRAGMA busy_timeout = 1")
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(sqlite.Error):
         catalog.minutes.enter(folder(1))
     blocker.execute("ROLLBACK")
     blocker.close()
@@ -405,7 +404,7 @@ def test_a_folder_entered_again_knows_what_arrived_in_it_before(catalog: Catalog
 
 
 def rows_in(database: Path) -> int:
-    connection = sqlite3.connect(database)
+    connection = sqlite.raw(database)
     try:
         return int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
     finally:
@@ -429,16 +428,16 @@ def rows_in_or_none(database: Path) -> int:
     """None of them, also where the tables themselves are still in the log."""
     try:
         return rows_in(database)
-    except sqlite3.OperationalError:
+    except sqlite.Error:
         return 0
 
 
 def test_a_checkpoint_does_not_wait_for_a_reader_or_a_writer(catalog: Catalog, path: Path) -> None:
     catalog.add(*image(1))
-    reader = sqlite3.connect(path, isolation_level=None)
+    reader = sqlite.raw(path)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM images").fetchall()
-    writer = sqlite3.connect(path, isolation_level=None)
+    writer = sqlite.raw(path)
     writer.execute("BEGIN IMMEDIATE")
     done = threading.Thread(target=catalog.checkpoint)
     done.start()
@@ -451,7 +450,7 @@ def test_a_checkpoint_does_not_wait_for_a_reader_or_a_writer(catalog: Catalog, p
 
 def test_a_catalog_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
     Catalog(path).close()
-    newer = sqlite3.connect(path)
+    newer = sqlite.raw(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
     before = path.read_bytes()
@@ -464,21 +463,24 @@ def test_damage_is_told(catalog: Catalog, path: Path) -> None:
     for number in range(300):
         catalog.add(*image(number))
     catalog.checkpoint()
+    (page,) = catalog._on.reader.execute(
+        "SELECT max(pageno) FROM dbstat WHERE name = 'images' AND pagetype = 'leaf'"
+    ).fetchone()
     catalog.close()
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 8192] = b"\xff" * 8192
+    data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
     path.write_bytes(data)
     damaged = Catalog(path)
     assert damaged.damaged() != ""
     damaged.close()
     path.write_bytes(b"no database at all" * 1000)
-    with pytest.raises(sqlite3.DatabaseError):
+    with pytest.raises(sqlite.Damaged):
         Catalog(path)
 
 
 def test_opening_waits_for_whoever_writes_a_fresh_file_first(path: Path) -> None:
     """SQLite itself does not wait when it is to change the journal's mode."""
-    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first = sqlite.raw(path)
     first.execute("BEGIN IMMEDIATE")
     release = threading.Timer(0.3, first.execute, ["ROLLBACK"])
     release.start()
@@ -488,11 +490,10 @@ def test_opening_waits_for_whoever_writes_a_fresh_file_first(path: Path) -> None
 
 
 def test_tables_that_another_program_makes_meanwhile_are_not_made_again(path: Path) -> None:
-    first = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    first = sqlite.raw(path)
     first.execute("PRAGMA journal_mode = WAL")
     first.execute("BEGIN IMMEDIATE")
-    for statement in sqlite._statements(MIGRATIONS[0]):
-        first.execute(statement)
+    first.execute(MIGRATIONS[0])
     first.execute("PRAGMA user_version = 1")
     release = threading.Timer(0.3, first.execute, ["COMMIT"])
     release.start()
@@ -543,7 +544,7 @@ def test_programs_that_open_a_fresh_catalog_at_once_make_its_tables_once(path: P
             [sys.executable, "-c", FIRST, fresh], cwd=ROOT, capture_output=True, text=True
         )
         assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-        connection = sqlite3.connect(fresh)
+        connection = sqlite.raw(fresh)
         assert connection.execute("SELECT count(*) FROM totals").fetchone() == (5,)
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         connection.close()

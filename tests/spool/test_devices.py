@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from spool import sqlite
 from spool.devices import Devices, DeviceTrouble
 from spool.site import MIGRATIONS, Site
 
@@ -120,11 +120,10 @@ def test_revoked_at_once_in_every_program(devices: Devices, path: Path) -> None:
 
 
 def test_a_site_of_the_first_schema_gets_the_tables(path: Path) -> None:
-    old = sqlite3.connect(path)
-    old.executescript(MIGRATIONS[0])
+    old = sqlite.raw(path)
+    old.execute(MIGRATIONS[0])
     old.execute("PRAGMA user_version = 1")
     old.execute("INSERT INTO memory VALUES ('clock', '1')")
-    old.commit()
     old.close()
     site = Site(path)
     assert site.recall("clock") == 1

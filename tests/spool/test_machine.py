@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
-import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from spool import verify
+from spool import sqlite, verify
 from spool.errors import DiskTrouble, IdentityConflict
 from spool.item import Item, Sent, State
 from spool.locks import Lock
@@ -226,13 +226,8 @@ class Machine(RuleBasedStateMachine):
         self.stale = self.root / "stale.sqlite3"
         self.stale.unlink(missing_ok=True)
         state = self.spool.files.state
-        with (
-            sqlite3.connect(state / "catalog.sqlite3") as source,
-            sqlite3.connect(self.stale) as target,
-        ):
-            source.backup(target)
-        source.close()
-        target.close()
+        with closing(sqlite.raw(state / "catalog.sqlite3")) as source:
+            source.execute("VACUUM INTO ?", (str(self.stale),))
         self.stale_named = set(self.spool.catalog.minutes.named())
 
     @precondition(lambda self: self.stale is not None)
@@ -250,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         self.open()
 
     def named_on_disk(self) -> list[str]:
-        db = sqlite3.connect(self.root / "var/spool/state/catalog.sqlite3")
+        db = sqlite.raw(self.root / "var/spool/state/catalog.sqlite3")
         try:
             return [folder for (folder,) in db.execute("SELECT folder FROM minutes")]
         finally:

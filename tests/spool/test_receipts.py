@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import names
+from spool import names, sqlite
 from spool import receipts as receipts_module
 from spool.errors import SpoolUnfit
 from spool.item import Count, Item, Receipt, Sent, State
@@ -108,9 +107,8 @@ def test_a_receipt_can_be_written_from_a_receipt(receipts: Receipts, tmp_path: P
 def test_it_is_on_disk_when_add_returns(receipts: Receipts, tmp_path: Path) -> None:
     entry = finished("image")
     receipts.add([entry])
-    with sqlite3.connect(f"file:{receipts.path('2026-11-23')}?mode=ro", uri=True) as db:
+    with closing(sqlite.raw(receipts.path("2026-11-23"), read_only=True)) as db:
         assert db.execute("SELECT count(*) FROM images").fetchone() == (1,)
-    db.close()
     connection = receipts._connection("2026-11-23", create=False)
     assert connection is not None
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
@@ -254,7 +252,7 @@ def test_damage_is_told_and_a_newer_file_is_refused(receipts: Receipts) -> None:
     receipts.forget("2026-11-23")
     assert receipts.damaged("2026-11-23") == ""
     receipts.forget("2026-11-23")
-    newer = sqlite3.connect(receipts.path("2026-11-23"))
+    newer = sqlite.raw(receipts.path("2026-11-23"))
     newer.execute("PRAGMA user_version = 99")
     newer.close()
     with pytest.raises(SpoolUnfit, match="newer Headgate"):
@@ -322,7 +320,7 @@ def test_totals_open_no_file_of_a_day_that_stays_as_it_is(
         opened: list[str] = []
         connection = reader._connection
 
-        def counted(day: str, *, create: bool) -> sqlite3.Connection | None:
+        def counted(day: str, *, create: bool) -> sqlite.Connection | None:
             opened.append(day)
             return connection(day, create=create)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spool import site
+from spool import site, sqlite
 from spool.errors import SpoolUnfit
 from spool.facts import Run
 from spool.item import Count
@@ -128,7 +127,7 @@ def test_every_commit_is_flushed(opened: Site) -> None:
 
 def test_a_newer_file_is_refused(path: Path) -> None:
     Site(path).close()
-    newer = sqlite3.connect(path)
+    newer = sqlite.raw(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
     with pytest.raises(SpoolUnfit, match=r"site\.sqlite3 was made by a newer Headgate"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -64,11 +63,10 @@ def test_counters_outlive_the_runs(site: Site, monkeypatch: pytest.MonkeyPatch) 
 
 def test_runs_of_an_older_site_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "site.sqlite3"
-    old = sqlite3.connect(path)
+    old = sqlite.raw(path)
     number = MIGRATIONS.index(TABLES)
     for script in MIGRATIONS[:number]:
-        for statement in sqlite._statements(script):
-            old.execute(statement)
+        old.execute(script)
     old.execute(f"PRAGMA user_version = {number}")
     for ident, outcome in (("a", "done"), ("b", "done"), ("c", "")):
         old.execute(
@@ -76,7 +74,6 @@ def test_runs_of_an_older_site_are_counted(tmp_path: Path) -> None:
             "VALUES (?, 0, ?, 'cron', ?, 2, 20)",
             (ident, 5_000_000 if outcome else None, outcome),
         )
-    old.commit()
     old.close()
     opened = Site(path)
     try:

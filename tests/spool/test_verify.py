@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from spool import attributes, verify
+from spool import attributes, sqlite, verify
 from spool.errors import SpoolUnfit
 from spool.item import Receipt, Sent, State
 from spool.mover import Mover
@@ -93,9 +92,8 @@ def move_file(spool: Spool, receipt: Receipt, source: str, target: str) -> None:
 
 
 def _edit(spool: Spool, statement: str) -> None:
-    db = sqlite3.connect(spool.files.state / "catalog.sqlite3")
-    with db:
-        db.execute(statement)
+    db = sqlite.raw(spool.files.state / "catalog.sqlite3")
+    db.execute(statement)
     db.close()
 
 

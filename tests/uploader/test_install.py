@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sqlite3
 import stat
 import sys
 from pathlib import Path
@@ -420,7 +419,7 @@ def test_a_spool_is_asked_for_its_schema_and_not_migrated(tmp_path: Path) -> Non
     site = tmp_path / "state/site.sqlite3"
     sqlite.connect(site, schemas.site.MIGRATIONS[:-1], full=True).close()
     assert schemas.too_new(tmp_path) == ""
-    with contextlib.closing(sqlite3.connect(site)) as db:
+    with contextlib.closing(sqlite.raw(site)) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
     assert version == len(schemas.site.MIGRATIONS) - 1
 
