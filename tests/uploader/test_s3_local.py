@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from hypothesis import strategies as st
 
 from tests.s3_server import Place, client_for, environment, strict_place
 from uploader.cli import headgate
+from uploader.s3.exchange import Request
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
 from uploader.s3_local.folder import Folder, FolderInUse
 from uploader.s3_local.local import StrictS3
@@ -153,6 +155,65 @@ def test_a_body_that_ends_early_is_not_stored(place: Place) -> None:
     connection.close()
     assert put(place, "after")[0] == 200
     assert "short" not in place.names()
+
+
+def request(place: Place, key: str, body: bytes) -> bytes:
+    """A PUT as the drain writes it, head and body."""
+    sha256 = hashlib.sha256(body).hexdigest()
+    access = place.sender().access
+    wanted = {"Content-Length": str(len(body)), "If-None-Match": "*"}
+    signed = access.sign("PUT", key, {**wanted, "Content-Type": "image/jpeg"}, sha256)
+    return Request("PUT", access.path(key), signed, body).head + body
+
+
+def said_to(place: Place, sent: bytes) -> bytes:
+    """What the server answers to a client that sends this and is killed; it has let go by then."""
+    with socket.create_connection(("127.0.0.1", port_of(place)), timeout=30) as sock:
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile("rb") as answer, contextlib.suppress(ConnectionError):
+            return answer.read()
+    return b""
+
+
+def port_of(place: Place) -> int:
+    assert place.strict is not None
+    return place.strict.server.port
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
+def test_of_a_request_that_is_cut_anywhere_nothing_is_stored(place: Place, there: bool) -> None:
+    key = f"cut/{there}"
+    whole = request(place, key, BODY[:20])
+    if there:
+        place.client.put_object(Bucket=place.bucket, Key=key, Body=b"was there")
+    for end in range(len(whole)):
+        assert said_to(place, whole[:end]) == b"", f"a request cut after {whole[:end]!r}"
+    if there:
+        assert place.read(key) == b"was there"
+        return
+    assert key not in place.names()
+    assert said_to(place, whole).startswith(b"HTTP/1.1 200 ")
+    assert place.read(key) == BODY[:20]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ("", 411),
+        ("Transfer-Encoding: chunked\r\n", 411),
+        ("Content-Length: \r\n", 400),
+        ("Content-Length: -1\r\n", 400),
+        ("Content-Length: 0x5\r\n", 400),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+        ("Transfer-Encoding: gzip\r\n", 400),
+    ],
+)
+def test_a_put_without_one_plain_length_is_refused(place: Place, fields: str, status: int) -> None:
+    head = f"PUT /{place.bucket}/unmeasured HTTP/1.1\r\nAuthorization: {SIGNED}\r\n{fields}\r\n"
+    assert said_to(place, f"{head}image".encode()).startswith(b"HTTP/1.1 %d " % status)
+    assert "unmeasured" not in place.names()
 
 
 def test_a_disk_that_refuses_is_an_error_of_the_server_and_stores_nothing(

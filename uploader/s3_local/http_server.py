@@ -24,6 +24,7 @@ from uploader.s3_local.request_body import ChunkedInput, Input, Reset
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _DRAIN_SECONDS = 2.0
+_HEAD_MAX = 64 * 1024
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -32,6 +33,7 @@ class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
+    raw_requestline: bytes
     _expected = False
 
     def handle(self) -> None:
@@ -47,15 +49,45 @@ class _Request(BaseHTTPRequestHandler):
             self._expected = False
             self.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def parse_request(self) -> bool:
+        """Parse a head that arrived whole, up to and with its empty line.
+
+        The standard library takes the end of the connection for the end of the head. A client that
+        is killed while it sends a PUT would then have asked for an object without a length,
+        a digest or a condition: an empty one.
+        """
+        head = self._rest_of_head()
+        if not head:
+            self.close_connection = True
+            return False
+        connection, self.rfile = self.rfile, io.BufferedReader(io.BytesIO(head))
+        try:
+            return super().parse_request()
+        finally:
+            self.rfile = connection
+
+    def _rest_of_head(self) -> bytes:
+        """The lines after the request line with the empty one; nothing if it did not come."""
+        line, head = self.raw_requestline, b""
+        while line.endswith(b"\n") and len(head) <= _HEAD_MAX:
+            line = self.rfile.readline(_HEAD_MAX)
+            head += line
+            if line in (b"\r\n", b"\n"):
+                return head
+        return b""
+
     def _answer(self) -> None:
         self._expected = False if self.headers.get("Expect") is None else self._expected
-        try:
-            length = int(self.headers.get("Content-Length", "0"))
-        except ValueError:
+        coding = self.headers.get_all("Transfer-Encoding", [])
+        lengths = self.headers.get_all("Content-Length", [])
+        length = lengths[0].strip() if lengths else ""
+        chunked = [text.strip().lower() for text in coding] == ["chunked"]
+        numeric = length.isascii() and length.isdecimal() and len(length) < 19
+        if (coding and (lengths or not chunked)) or (lengths and (len(lengths) > 1 or not numeric)):
+            self.close_connection = True  # nobody knows where the next request begins
             self.send_error(400)
             return
-        chunked = "chunked" in self.headers.get("Transfer-Encoding", "").lower()
-        body = ChunkedInput(self) if chunked else Input(self, length)
+        body = ChunkedInput(self) if chunked else Input(self, int(length or 0))
         status, headers = "500 Internal Server Error", [("Content-Length", "0")]
 
         def start(line: str, fields: list[tuple[str, str]], _info: object = None) -> None:
@@ -110,7 +142,7 @@ class _Request(BaseHTTPRequestHandler):
             if poll.poll(50):
                 return
 
-    def _environ(self, body: io.RawIOBase, length: int) -> dict[str, Any]:
+    def _environ(self, body: io.RawIOBase, length: str) -> dict[str, Any]:
         path, _, query = self.path.partition("?")
         environ: dict[str, Any] = {
             "wsgi.version": (1, 0),
@@ -130,7 +162,7 @@ class _Request(BaseHTTPRequestHandler):
             "SERVER_NAME": "127.0.0.1",
             "SERVER_PORT": str(self.server.port),
             "SERVER_PROTOCOL": self.request_version,
-            "CONTENT_LENGTH": str(length),
+            "CONTENT_LENGTH": length,  # empty if the client gave none
         }
         for name, value in self.headers.items():
             if "_" in name:

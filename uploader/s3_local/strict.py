@@ -88,7 +88,7 @@ class Strict:
         return reply if self._echo else _without_checksums(reply)
 
     def _put(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:
-        if "HTTP_TRANSFER_ENCODING" in environ and _is_plain(environ):
+        if not environ["CONTENT_LENGTH"] and _is_plain(environ):
             return error_reply(411, "MissingContentLength", "Send a Content-Length.")
         if call.bucket not in self._shelf.folder.buckets():
             return self._shelf.call(environ)  # NoSuchBucket, in moto's words
