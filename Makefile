@@ -13,17 +13,22 @@ PYTEST = $(BIN)/python -m pytest -n 6 --dist worksteal
 help: ## List what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The ones that end in ready look, and do nothing where all is there: .venv/ is what the lock says. PYTHON=... names another Python.
+# Both look, and do nothing where all is there: .venv/ is what a lock says. PYTHON=... names another Python.
+# What runs Headgate needs a third of what tests it, so that the first `make run` has something to show sooner.
 .PHONY: ready
 ready:
 	@$(PYTHON) dev/bootstrap.py
 
+.PHONY: ready-to-run
+ready-to-run:
+	@$(PYTHON) dev/bootstrap.py run
+
 .PHONY: run
-run: ready ## Receive on port 8080, drain every 15 s; into a stand-in for S3 unless a bucket is set
+run: ready-to-run ## Receive on port 8080, drain every 15 s; into a stand-in for S3 unless a bucket is set
 	@$(BIN)/python -m dev.run
 
 .PHONY: demo
-demo: ready ## 20 cameras post photographs for half a minute; every object is fetched and compared
+demo: ready-to-run ## 20 cameras post photographs for half a minute; every object is fetched and compared
 	@$(BIN)/python -m dev.demo
 
 .PHONY: test
@@ -42,23 +47,23 @@ check: ready ## Lint, format, types and tests
 	@$(PYTEST) -m 'not slow' $(TESTS)
 
 .PHONY: drain
-drain: ready ## Upload until nothing waits, within the budget
+drain: ready-to-run ## Upload until nothing waits, within the budget
 	@$(BIN)/python -m dev.drain
 
 .PHONY: status
-status: ready ## Say what waits, what was uploaded, and what needs a person
+status: ready-to-run ## Say what waits, what was uploaded, and what needs a person
 	@$(BIN)/headgate status
 
 .PHONY: serve
-serve: ready ## Start the receiver alone
+serve: ready-to-run ## Start the receiver alone
 	@$(BIN)/headgate-receiver
 
 .PHONY: cron-install
-cron-install: ready ## Let cron start a drain every interval (your own crontab)
+cron-install: ready-to-run ## Let cron start a drain every interval (your own crontab)
 	@$(BIN)/headgate cron install
 
 .PHONY: cron-remove
-cron-remove: ready ## Take that line out of your crontab again
+cron-remove: ready-to-run ## Take that line out of your crontab again
 	@$(BIN)/headgate cron remove
 
 DOCS ?=
@@ -102,7 +107,7 @@ clean: ## Remove what was made here, except var/, which holds images
 lock: ready ## Resolve the dependencies of setup.cfg again: requirements*.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) setup.cfg -o requirements.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --all-extras setup.cfg -o requirements-dev.lock
-	@for extra in apprise queue; do $(BIN)/uv pip compile $(UVFLAGS) -c requirements-dev.lock --extra $$extra setup.cfg \
+	@for extra in apprise local queue; do $(BIN)/uv pip compile $(UVFLAGS) -c requirements-dev.lock --extra $$extra setup.cfg \
 	  -o requirements-$$extra.lock || exit 1; done
 	@$(BIN)/uv pip compile $(UVFLAGS) bench/requirements.txt -o bench/requirements.lock
 

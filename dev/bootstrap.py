@@ -1,7 +1,9 @@
-"""Make ``.venv/`` from requirements-dev.lock, where only Python and make need be installed.
+"""Make ``.venv/`` from a lock file, where only Python and make need be installed.
 
-Runs before anything is installed, so it uses the standard library alone. What was made is written
-into ``.venv/.made`` last; without that file the next call begins again.
+``bootstrap.py run`` installs what ``make run`` needs (requirements-local.lock), ``bootstrap.py`` all
+that a checkout needs (requirements-dev.lock); an environment with all of it serves both. Runs before
+anything is installed, so it uses the standard library alone. What was made is written into
+``.venv/.made`` last; without that file the next call begins again.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 MADE = VENV / ".made"
-LOCK = ROOT / "requirements-dev.lock"
-SOURCES = (LOCK, ROOT / "setup.cfg", ROOT / "pyproject.toml")
+LOCKS = {"run": ROOT / "requirements-local.lock", "all": ROOT / "requirements-dev.lock"}
+"""What to install for whom; each holds all of the one before it."""
+DESCRIPTION = (ROOT / "setup.cfg", ROOT / "pyproject.toml")
 OLDEST = (3, 11)
 ADVICE = "install it yourself (apt-get install python3-venv), then call make again"
 WHEELS = "usr/share/python-wheels"  # where Debian's python3-pip-whl puts pip
@@ -56,10 +59,10 @@ def refusal(version: tuple[int, ...], command: str) -> str:
     )
 
 
-def wanted() -> str:
+def wanted(lock: Path) -> str:
     """What a finished environment says of itself: where it is, its Python, what it was made of."""
     digest = hashlib.sha256()
-    for path in SOURCES:
+    for path in (lock, *DESCRIPTION):
         digest.update(path.read_bytes())
     return f"{VENV}\n{PYTHON.resolve()}\n{digest.hexdigest()}\n"
 
@@ -216,32 +219,35 @@ def install_locked(pip: list[str], lock: Path) -> None:
     install(pip, f"{count} packages of {lock.name}", locked)
 
 
-def build(scratch: Path) -> None:
+def build(lock: Path, scratch: Path) -> None:
     """Bring ``.venv/`` to what the lock says: in place where only the lock changed."""
-    in_place = made().splitlines()[:2] == wanted().splitlines()[:2]
+    in_place = made().splitlines()[:2] == wanted(lock).splitlines()[:2]
     with contextlib.suppress(FileNotFoundError):
         MADE.unlink()  # an interrupted call leaves no claim behind
     pip = (found_pip(VENV) if in_place else []) or make_venv(VENV, scratch)
-    install_locked(pip, LOCK)
+    install_locked(pip, lock)
     itself = ["--no-deps", "--no-index", "--no-build-isolation", "-e", str(ROOT)]
     # A path, not a list of today's packages: a package that is added tomorrow is found too.
     itself += ["--config-settings", "editable_mode=compat"]
     install(pip, "headgate itself", itself)
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
+    what = words[0] if words else "all"
+    lock = LOCKS[what]
+    enough = [wanted(LOCKS[name]) for name in LOCKS if what == "run" or name == what]
     started = time.monotonic()
     folder = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)  # of two makes at once the second waits, and finds it done
-    if made() == wanted():
+    if made() in enough:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if refused := refusal(sys.version_info[:2], sys.executable):
             raise Failed(refused)
         with tempfile.TemporaryDirectory(prefix="headgate-") as scratch:
-            build(Path(scratch))
-        MADE.write_text(wanted())
+            build(lock, Path(scratch))
+        MADE.write_text(wanted(lock))
     except Failed as failure:
         say(str(failure))
         return 1
@@ -253,4 +259,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

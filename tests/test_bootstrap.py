@@ -54,10 +54,11 @@ class Project:
         (self.folder / "backend.py").write_text(BACKEND)
         self.wheels = folder / "wheels"
         self.wheels.mkdir()
-        self.lock("dependency")
+        self.lock("needed", file="requirements-local.lock")
+        self.lock("needed", "dependency")
 
-    def lock(self, *names: str) -> None:
-        """Make the lock name these packages, and wheels of them."""
+    def lock(self, *names: str, file: str = "requirements-dev.lock") -> None:
+        """Make a lock name these packages, and wheels of them."""
         lines = []
         for name in names:
             wheel = self.wheels / f"{name}-1-py3-none-any.whl"
@@ -77,7 +78,7 @@ class Project:
                 file.writestr(about + "RECORD", "")
             digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
             lines.append(f"{name}==1 \\\n    --hash=sha256:{digest}\n")
-        (self.folder / "requirements-dev.lock").write_text("".join(lines))
+        (self.folder / file).write_text("".join(lines))
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
@@ -88,17 +89,17 @@ class Project:
         }
         return {**kept, **own, **more}
 
-    def start(self, **more: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "dev/bootstrap.py"],
+            [sys.executable, "dev/bootstrap.py", *words],
             cwd=self.folder,
             env=self.environment(**more),
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def make(self, code: int = 0, **more: str) -> str:
-        with self.start(**more) as child:
+    def make(self, *words: str, code: int = 0, **more: str) -> str:
+        with self.start(*words, **more) as child:
             said = child.communicate()[1]
         assert child.returncode == code, said
         return said
@@ -137,6 +138,16 @@ def test_the_lock_is_installed_once_and_followed(project: Project, tmp_path: Pat
     assert "making .venv/" in project.make(), "scripts name the folder they were made in"
     script = project.folder / ".venv" / "bin" / "dependency"
     assert script.read_text().startswith(f"#!{project.folder}")
+
+
+def test_what_runs_is_installed_first_and_the_rest_when_it_is_needed(project: Project) -> None:
+    assert "1 packages of requirements-local.lock" in project.make("run")
+    assert project.has("needed") and not project.has("dependency")
+    assert project.make("run") == ""
+    assert "making .venv/" not in project.make(), "the rest is added in place"
+    assert project.has("needed") and project.has("dependency")
+    assert project.make("run") == "", "an environment with all of it runs it as well"
+    assert project.make() == ""
 
 
 def test_what_the_lock_does_not_name_by_its_hash_is_refused(project: Project) -> None:
