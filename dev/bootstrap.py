@@ -1,8 +1,8 @@
 """Make ``.venv/`` from a lock file, where only Python and make need be installed.
 
-``bootstrap.py run`` installs what ``make run`` needs (requirements-local.lock), ``bootstrap.py`` all
-that a checkout needs (requirements-dev.lock); an environment with all of it serves both. Runs before
-anything is installed, so it uses the standard library alone. What was made is written into
+``bootstrap.py run`` installs what ``make run`` needs (requirements-local.lock), ``bootstrap.py``
+all that a checkout needs (requirements-dev.lock); an environment with all of it serves both. Runs
+before anything is installed, so it uses the standard library alone. What was made is written into
 ``.venv/.made`` last; without that file the next call begins again.
 """
 
