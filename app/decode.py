@@ -1,66 +1,71 @@
 """Makes one small JPEG of the image on stdin: a program of its own, because it decodes.
 
 An image may be made to harm whoever decodes it. So this never runs in the receiver: it is started
-for one image, gets an open file and no name, little memory, processor time and no files of its
-own, and, where the kernel lets it, no network. It knows nothing of the spool.
+for one image, gets an open file and no name, and is confined (``spool.confinement``) before it
+reads a byte of it. Where the kernel cannot do that nothing is decoded. It knows nothing of the
+spool.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import io
-import os
-import resource
 import sys
 import warnings
+from typing import BinaryIO
 
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
+
+from spool.confinement import UNCONFINED, Unconfined, confine
 
 SIDE = 320
 """Pixels of the longer side, at most."""
-CPU_SECONDS = 5
-MEMORY_BYTES = 1 << 30
 PIXELS_MAX = 64_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
-_NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # of unshare(2)
-_LIBC = ctypes.CDLL(None)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 NO_IMAGE = 3
 """The exit code: this is nothing that can be shown."""
 
 
-def confine() -> None:
-    """Give up what decoding does not need; what the kernel refuses to take stays."""
-    for what, most in (
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-    with contextlib.suppress(OSError):
-        os.nice(10)
-    _LIBC.unshare(_NEW_USER | _NEW_NETWORK)
+def small(source: BinaryIO) -> bytes:
+    """A small JPEG of an image."""
+    with Image.open(source, formats=FORMATS) as image:
+        image.draft("RGB", (2 * SIDE, 2 * SIDE))
+        image.thumbnail((SIDE, SIDE))
+        turned = ImageOps.exif_transpose(image).convert("RGB")
+    out = io.BytesIO()
+    turned.save(out, "JPEG", quality=75)
+    return out.getvalue()
+
+
+def rehearse() -> None:
+    """Make one of each kind, so that every module is there before no file can be opened."""
+    Image.init()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # no thread can be started either
+    for kind in FORMATS:
+        sample = io.BytesIO()
+        for mode in ("RGB", "P"):
+            try:
+                Image.new(mode, (2 * SIDE, 8)).save(sample, kind)
+            except (OSError, KeyError):  # not in this mode, or not in this Pillow
+                continue
+            small(io.BytesIO(sample.getvalue()))
 
 
 def main() -> None:
     """Read the image from stdin, write the small one to stdout."""
-    Image.init()  # all modules are there before nothing more can be opened
-    confine()
+    rehearse()
+    try:
+        confine()
+    except Unconfined as error:
+        print(error, end="", flush=True)
+        sys.exit(UNCONFINED)
     warnings.simplefilter("error")
     Image.MAX_IMAGE_PIXELS = PIXELS_MAX
     try:
-        with Image.open(sys.stdin.buffer, formats=_FORMATS) as image:
-            image.draft("RGB", (2 * SIDE, 2 * SIDE))
-            image.thumbnail((SIDE, SIDE))
-            small = ImageOps.exif_transpose(image).convert("RGB")
+        made = small(sys.stdin.buffer)
     except (Exception, Warning):
         sys.exit(NO_IMAGE)
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=75)
-    sys.stdout.buffer.write(out.getvalue())
+    sys.stdout.buffer.write(made)
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
 from app.refusals import Refused
+from spool.confinement import UNCONFINED
 from spool.item import Receipt
+from spool.logs import get as get_log
 from spool.spool import Spool
 
 _PROGRAM = Path(__file__).with_name("decode.py")
 _SECONDS = 10
 _KEPT = 200
-_LARGEST = 256 * 1024
+LARGEST = 256 * 1024
+"""Bytes that are read of what the decoder writes, at most."""
 
 
 class Thumbnails:
@@ -26,6 +31,7 @@ class Thumbnails:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._making = threading.Lock()
+        self._told = False
         self._kept: OrderedDict[str, bytes] = OrderedDict()  # empty: it cannot be decoded
 
     def of(self, receipt: Receipt) -> bytes:
@@ -49,21 +55,23 @@ class Thumbnails:
     def _make(self, receipt: Receipt) -> bytes:
         image = self._open(receipt)
         try:
-            ran = subprocess.run(
+            child = subprocess.Popen(
                 [sys.executable, "-I", str(_PROGRAM)],
                 stdin=image,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={},
-                timeout=_SECONDS,
-                check=False,
             )
-        except subprocess.TimeoutExpired:
-            return b""
         finally:
             os.close(image)
-        good = ran.returncode == 0 and len(ran.stdout) <= _LARGEST
-        return ran.stdout if good else b""
+        made, code = _outcome(child)
+        if code == UNCONFINED:
+            why = made.decode(errors="replace")
+            if not self._told:
+                self._told = True
+                get_log().warning("thumbnails.off", why=why)
+            raise Refused("no_thumbnail", reason=f"Small pictures are off here: {why}.")
+        return made if code == 0 else b""
 
     def _open(self, receipt: Receipt) -> int:
         """The image's file, wherever it lies now."""
@@ -76,3 +84,26 @@ class Thumbnails:
                 return fd
             os.close(fd)
         raise Refused("no_thumbnail", reason="No copy of the image is here any more.")
+
+
+def _outcome(child: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:
+    """What it wrote and its exit code; None where it wrote too much or took too long. It may be
+    in a stranger's hands: no more is read than a small picture has."""
+    assert child.stdout is not None
+    until = time.monotonic() + _SECONDS
+    made = bytearray()
+    try:
+        with child.stdout as out:
+            ready = select.poll()
+            ready.register(out, select.POLLIN)
+            while len(made) <= LARGEST and ready.poll(max(0, until - time.monotonic()) * 1000):
+                piece = os.read(out.fileno(), LARGEST + 1 - len(made))
+                if not piece:
+                    return bytes(made), child.wait(max(0, until - time.monotonic()))
+                made += piece
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        child.kill()
+        child.wait()
+    return b"", None

@@ -60,7 +60,7 @@ def with_free(size: int, inodes: int = 10**6) -> Disk:
 CLOCK = Clock(True, "chronyd", 0.4, "Europe/Berlin", True)
 SCHEDULE = Schedule(False, (), True, 300, 100.0, "nothing waits", False)
 QUEUE = Queue(300, True, 60.0, "beat")
-RECEIVER = Receiver("0.0.0.0:8080", True, True, "", False, 640, 65536, True, "auto", (), 40)
+RECEIVER = Receiver("0.0.0.0:8080", True, True, "", False, 640, 65536, True, "auto", (), 40, "")
 BUCKET = Capability(
     "pictures", "https://s3", writable=True, readable=True, tells_missing=True, echoes_sha256=True,
     refuses_wrong_sha256=True, etag_is_md5=True, refuses_wrong_md5=True, honours_if_none_match=True,
@@ -136,6 +136,8 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("open", network.judge(replace(RECEIVER, auth="open")), WARNING, "whoever reaches it may fill the disk", "headgate device add"),
     ("open to some", network.judge(replace(RECEIVER, auth="open", allow=("10.0.0.0/8",))), WARNING, "anybody in 10.0.0.0/8", "headgate device add"),
     ("nobody enrolled", network.judge(replace(RECEIVER, tokens=0)), WARNING, "no device has a token", "headgate device add cam-01"),
+    ("confined", network.judge(RECEIVER), OK, "has nothing", ""),
+    ("unconfined", network.judge(replace(RECEIVER, unconfined="this kernel has no Landlock")), WARNING, "no small pictures: their decoder cannot be confined, for this kernel has no Landlock", "a kernel from 5.13 on"),
     ("loopback", network.judge(replace(RECEIVER, on_network=False, auth="open")), OK, "this machine only", ""),
     ("bucket fine", bucket.judge(BUCKET, "", True), OK, "confirms each by its SHA-256", ""),
     ("by MD5", bucket.judge(replace(BUCKET, echoes_sha256=False, refuses_wrong_sha256=False), "", True), OK, "by its MD5", ""),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spool import place
+from spool import confinement, place
 from spool.errors import DiskTrouble
 from spool.facts import TriggerFacts
 from spool.locks import holder
@@ -256,6 +256,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         auth=str(settings["receiver.auth"]),
         allow=tuple(str(network) for network in settings["receiver.allow"]),
         tokens=sum(1 for device in devices if device.tokens),
+        unconfined=confinement.why_not(),
     )
 
 

@@ -23,6 +23,7 @@ class Receiver:
     auth: str
     allow: Sequence[str]
     tokens: int  # enrolled devices with a valid one
+    unconfined: str  # why a decoder cannot be confined here; "" if it can
 
 
 def judge(seen: Receiver) -> Iterator[Finding]:
@@ -55,6 +56,16 @@ def judge(seen: Receiver) -> Iterator[Finding]:
     elif seen.open_files is not None:
         yield ok("descriptors", f"it may have {seen.open_files} files open")
     yield from _who_may_send(seen)
+    if seen.unconfined:
+        yield warning(
+            "thumbnails",
+            f"the page shows no small pictures: their decoder cannot be confined, for "
+            f"{seen.unconfined}",
+            "a kernel from 5.13 on that has landlock in /sys/kernel/security/lsm, on x86_64 or "
+            "aarch64; nothing else needs it",
+        )
+    else:
+        yield ok("thumbnails", "whoever takes over the decoder of small pictures has nothing")
 
 
 def _who_may_send(seen: Receiver) -> Iterator[Finding]:
