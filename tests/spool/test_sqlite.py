@@ -14,7 +14,10 @@ from spool.errors import SpoolUnfit
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[sqlite.Connection]:
-    schema = "CREATE TABLE t (i INTEGER PRIMARY KEY, v BLOB); CREATE TABLE n (t REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
+    schema = (
+        "CREATE TABLE t (i INTEGER PRIMARY KEY, v BLOB); "
+        "CREATE TABLE n (t REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
+    )
     connection = sqlite.connect(tmp_path / "t.sqlite3", [schema], full=False)
     yield connection
     connection.close()
