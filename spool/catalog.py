@@ -228,9 +228,37 @@ class Catalog:
         """A failed attempt: try again then."""
         self._set(
             f"state = {RETRY}, attempts = attempts + 1, next_attempt_at = ?, last_error = ?, "
-            "unknown = ?",
+            "unknown = ?, refusals = 0",
             [(int(next_attempt_at.timestamp()), error, int(unknown), item.id)],
         )
+
+    def hold(self, item: Item, now: datetime, error: str, *, unknown: bool, refusals: int) -> None:
+        """S3 refused it, and may refuse every other image as well: it waits for ``release``.
+
+        No attempt is counted and no time decides, for nobody knows yet what is to blame: others
+        are tried before it.
+        """
+        self._set(
+            f"state = {RETRY}, next_attempt_at = ?, last_error = ?, unknown = ?, refusals = ?",
+            [(int(now.timestamp()), error, int(unknown), refusals, item.id)],
+        )
+
+    def held(self, limit: int, device: str = "") -> list[Item]:
+        """Images on hold, the one that was refused longest ago first; only those of a device."""
+        of_one = "AND device = ?" if device else ""
+        return self._many(
+            f"refusals > 0 AND state = {RETRY} {of_one} ORDER BY next_attempt_at, arrival LIMIT ?",
+            (device, limit) if device else (limit,),
+        )
+
+    def release(self, ids: Iterable[str] | None = None) -> None:
+        """These, or all that are on hold, may go again."""
+        which = f"refusals > 0 AND state = {RETRY}"
+        values: tuple[str, ...] = ()
+        if ids is not None:
+            which, values = f"{which} AND id IN {_LISTED}", (json.dumps([*ids]),)
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(f"UPDATE images SET state = {WAITING} WHERE {which}", values)
 
     def put_aside(self, image_id: str, error: str) -> None:
         self._set(f"state = {ASIDE}, last_error = ?", [(error, image_id)])
@@ -238,7 +266,8 @@ class Catalog:
     def put_back(self, image_id: str) -> None:
         """From aside/, or out of its wait, to the front of what may go now."""
         self._set(
-            f"state = {WAITING}, attempts = 0, next_attempt_at = 0, unknown = 1", [(image_id,)]
+            f"state = {WAITING}, attempts = 0, next_attempt_at = 0, unknown = 1, refusals = 0",
+            [(image_id,)],
         )
 
     def reclaim(self) -> int:
@@ -252,16 +281,16 @@ class Catalog:
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             db.execute(
                 f"UPDATE images SET state = {WAITING} "
-                f"WHERE state = {RETRY} AND next_attempt_at <= ?",
+                f"WHERE state = {RETRY} AND refusals = 0 AND next_attempt_at <= ?",
                 (int(now.timestamp()),),
             )
             return sqlite.changes(db)
 
     def next_due(self) -> datetime | None:
-        """When the next retry comes due."""
+        """When the next retry comes due; of those that no time decides nothing is said."""
         with self._on.read:
             row = self._on.reader.execute(
-                f"SELECT min(next_attempt_at) FROM images WHERE state = {RETRY}"
+                f"SELECT min(next_attempt_at) FROM images WHERE state = {RETRY} AND refusals = 0"
             ).fetchone()
         return None if row[0] is None else datetime.fromtimestamp(row[0], UTC)
 

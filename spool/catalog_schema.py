@@ -86,17 +86,22 @@ MIGRATIONS: Sequence[str] = (
     unusable.TABLES,
     # How many uploads were refused lately, and why.
     refused.TABLES,
+    # Images that S3 refused in a way that any image might be refused: see ``Catalog.hold``.
+    """
+    ALTER TABLE images ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX images_refused ON images (next_attempt_at) WHERE refusals > 0;
+    """,
 )
 
 COLUMNS = (
     "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
-    "next_attempt_at, urgent, unknown, last_error"
+    "next_attempt_at, urgent, unknown, last_error, refusals"
 )
 
 
 def item_of(row: tuple[object, ...]) -> Item:
     arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
-    attempts, next_at, urgent, unknown, last_error = row[9:]
+    attempts, next_at, urgent, unknown, last_error, refusals = row[9:]
     assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
@@ -111,6 +116,7 @@ def item_of(row: tuple[object, ...]) -> Item:
         urgent=bool(urgent),
         unknown=bool(unknown),
         last_error=str(last_error),
+        refusals=int(str(refusals)),
     )
 
 

@@ -120,6 +120,7 @@ class Item:
     urgent: bool = False  # goes before the others, for up to half the bytes
     unknown: bool = False  # an attempt's outcome was never learnt: ask before sending again
     last_error: str = ""  # why it is set aside, or why the last attempt failed
+    refusals: int = 0  # how often S3 refused it in a way in which it may refuse any image
 
     @property
     def id(self) -> str:

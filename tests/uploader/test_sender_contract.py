@@ -147,8 +147,13 @@ def test_another_object_is_never_overwritten(
     for ask in (sender.send, sender.find):
         with pytest.raises(SendError) as caught:
             ask(upload)
-        assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "different-object")
-        assert ("11 bytes" in caught.value.message) == (len(other) == 11)
+        if len(other) == 11 or (place.echoes_sha256 and algorithm == "SHA256"):
+            assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "different-object")
+            assert ("11 bytes" in caught.value.message) == (len(other) == 11)
+        else:  # an ETag that is not its MD5 proves nothing
+            assert (caught.value.kind, caught.value.code) == (Kind.TRANSIENT, "not-confirmed")
+        assert caught.value.refusal
+        assert "remove" not in caught.value.message
     assert place.read(upload.key) == other
 
 

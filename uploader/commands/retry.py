@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import click
 
 from spool.errors import LockHeld
@@ -14,6 +16,7 @@ from uploader.ending import ending
 from uploader.exits import Exit
 
 _ALL = 1_000_000
+_REASONS = 10
 
 
 @click.command(
@@ -38,6 +41,11 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
         if everything:
             aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)
             images = tuple(item.id for item in aside)
+        reasons = Counter(
+            item.last_error or "no reason is known"
+            for item in map(spool.catalog.get, images)
+            if item is not None and item.state is State.SET_ASIDE
+        )
         said = _retry(spool, images)
     if as_json:
         print_json(said)
@@ -49,8 +57,21 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
                 context.say(f"{image}: {what}")
         if not said:
             context.say("nothing is set aside")
+        _tell_reasons(context, reasons)
     if any(_is_trouble(what) for what in said.values()):
         raise SystemExit(Exit.ERROR)
+
+
+def _tell_reasons(context: Context, reasons: Counter[str]) -> None:
+    """How many had been set aside, and why: the commonest reasons first."""
+    if not reasons:
+        return
+    context.say(f"{reasons.total()} had been set aside:")
+    shown = reasons.most_common(_REASONS)
+    for reason, count in shown:
+        context.say(f"  {count}: {reason}")
+    if left := reasons.total() - sum(count for _, count in shown):
+        context.say(f"  {left}: for other reasons")
 
 
 def _is_trouble(what: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spool import attributes
@@ -29,6 +30,7 @@ class Result:
     missing: bool = False
     closed: bool = False  # the run ended before it could be sent
     trouble: Exception | None = None  # this machine's own: the ledger cannot be written
+    began: float = 0.0  # seconds of the monotonic clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ class Crew:
 
     def _work(self, number: int) -> None:
         while (item := self._next(number)) is not None:
-            self._results.put(self._attempt(item))
+            began = time.monotonic()
+            self._results.put(replace(self._attempt(item), began=began))
 
     def _next(self, number: int) -> Item | None:
         """A job for the thread with this number; None at the end."""
@@ -153,7 +156,14 @@ class Crew:
         if not error.rehash:
             return error
         sha256, _ = attributes.hash_file(self._place(item))
-        return error if sha256 == item.sha256 else _changed(sha256)
+        if sha256 != item.sha256:
+            return _changed(sha256)
+        error.message = (
+            f"The server says that it got other bytes than those promised ({error.code}), and the "
+            "file is unchanged: something on the way changes them, or the server computes the "
+            "digest otherwise; see `headgate config check`."
+        )
+        return error
 
 
 def _changed(sha256: str) -> SendError:

@@ -18,12 +18,13 @@ from spool import logs
 from spool import recover as recovery
 from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
-from spool.item import Item, Sent
+from spool.item import Item, Sent, State
 from spool.mover import Mover
 from spool.spool import Spool
 from spool.units import of_disk
 from uploader.exits import Exit
 from uploader.run import decide
+from uploader.run.breaker import LIMIT, Breaker
 from uploader.run.crew import Crew, Result
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import Parallel
@@ -36,6 +37,7 @@ _AHEAD_IMAGES = 512
 _LOOK_SECONDS = 0.5  # how soon a device that begins to wait, or an urgent image, is noticed
 _FINISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 1.0
+_HELD_IMAGES = 1_000
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -102,6 +104,9 @@ class Drain:
         self._proved_since = 0.0
         self._out = 0  # with the crew
         self._reached = False  # S3 answered in this run
+        self._breaker = Breaker()
+        self._tried_held = False
+        self._again: list[str] = []  # refused before, and to be tried first
         self._down = 0
         self._calm_at = 0.0
         self._told_sent = 0  # of the bytes that left
@@ -145,6 +150,7 @@ class Drain:
         if unknown:
             self._log.info("run.reconciled", images=unknown)
         self._prune(now)
+        self._breaker = Breaker(self._catalog.held(_HELD_IMAGES))
 
     def _prune(self, now: datetime) -> None:
         arriving = self._spool.forecast().received_per_second
@@ -179,7 +185,7 @@ class Drain:
                 self._recall()
             else:
                 self._pick()
-            if not self._out and (self._ending or not self._wait_for_retry()):
+            if not self._out and (self._ending or not self._anything_to_stay_for()):
                 break
             result = self._crew.result(0.1)
             while result is not None:
@@ -215,9 +221,10 @@ class Drain:
             return
         wanted = self._parallel.count
         self._crew.resize(wanted)
-        # Until S3 has answered once, one image probes the way; then enough to keep all busy.
+        # One image probes the way until one is confirmed; then enough to keep all busy.
         ahead = min(_AHEAD_IMAGES, int(_AHEAD_SECONDS * self._parallel.images_a_second))
-        most = 1 if not self._reached else max(3 * wanted, ahead)
+        alone = self._breaker.careful or bool(self._again)
+        most = 1 if alone else max(3 * wanted, ahead)
         if self._out > most // 2:
             return
         images, size = most - self._out, 2**62
@@ -233,7 +240,7 @@ class Drain:
         if look:
             self._looked_at = now
             self._catalog.due(self._spool.now())
-        items = self._picker.pick(images, size, look=look)
+        items = self._refused_before() or self._picker.pick(images, size, look=look)
         if items and items[0].size > size and self.progress.picked_images:
             self._end_batch()
             return
@@ -246,9 +253,34 @@ class Drain:
         self._out += len(items)
         self._crew.send(items)
 
+    def _refused_before(self) -> list[Item]:
+        """One that was refused before others were confirmed, and still waits."""
+        while self._again and not self._breaker.careful:
+            item = self._catalog.get(self._again.pop(0))
+            if item is not None and item.state is State.WAITING and item.refusals:
+                return [item]
+        return []
+
     def _end_batch(self) -> None:
         if not self._out:  # before that, stopping would call back what belongs to the batch
             self.stop("batch sent")
+
+    def _anything_to_stay_for(self) -> bool:
+        if self._wait_for_retry() or self._try_held():
+            return True
+        if self._breaker.open and not self._ending:
+            self._fail(self._breaker.words)
+        return False
+
+    def _try_held(self) -> bool:
+        """Where nothing else is left to see whether the bucket takes images again: one of those
+        that it refused, another one each time."""
+        if self._tried_held or self._breaker.confirmed_any or self._breaker.words:
+            return False
+        self._tried_held = True
+        held = self._catalog.held(1, self._bounds.device)
+        self._catalog.release([item.id for item in held])
+        return bool(held)
 
     def _wait_for_retry(self) -> bool:
         """Whether there is something to stay for although nothing is being sent."""
@@ -281,6 +313,7 @@ class Drain:
             if not self._proved:
                 self._proved_since = self._monotonic()
             self._proved.append((item, result.sent))
+            self._clear(item, result.began)
         elif result.missing:
             if self._mover.locate(item, self._spool.now()) == "nowhere":
                 reason = "its file is gone from new/, and it is nowhere else"
@@ -295,9 +328,9 @@ class Drain:
         elif result.closed or error is None:
             self._catalog.unclaim([replace(item, unknown=True)])
         else:
-            self._judge_error(item, error)
+            self._judge_error(item, error, result.began)
 
-    def _judge_error(self, item: Item, error: SendError) -> None:
+    def _judge_error(self, item: Item, error: SendError, began: float) -> None:
         now = self._spool.now()
         failures = self.progress.failures
         failures[error.kind.value] = failures.get(error.kind.value, 0) + 1
@@ -306,6 +339,10 @@ class Drain:
         )
         if error.code in decide.BROKEN:
             self._parallel.broke(self._monotonic(), self._pacer.sent)
+        if error.refusal:
+            self._reached = True
+            self._hold(item, error, began, now)
+            return
         match error.kind:
             case Kind.FATAL:
                 self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
@@ -331,6 +368,33 @@ class Drain:
                     self._throttles += 1
                     self._calm_at = max(self._calm_at, self._monotonic() + wait)
                 self._defer(item, error, now)
+
+    def _hold(self, item: Item, error: SendError, began: float, now: datetime) -> None:
+        """An answer that any image may get: what is not under way yet stays here meanwhile."""
+        held = self._breaker.refused(item, error, began, self._monotonic())
+        unknown = item.unknown or error.unknown
+        self._catalog.hold(item, now, error.message, unknown=unknown, refusals=held.refusals)
+        self.progress.deferred += 1
+        self.progress.message = error.message
+        self._recall()
+        if held.ends:
+            self._fail(error.message)
+
+    def _clear(self, item: Item, began: float) -> None:
+        """One was confirmed: who was refused between others is to blame, and the rest may go."""
+        cleared = self._breaker.confirmed(item, began)
+        now = self._spool.now()
+        for suspect in cleared.guilty:
+            if suspect.error.kind is Kind.TRANSIENT:
+                self._defer(suspect.item, suspect.error, now)
+            else:
+                self._mover.set_aside(suspect.item, suspect.error.message, now)
+                self.progress.set_aside += 1
+        if cleared.release:
+            few = self._catalog.held(LIMIT + 1, self._bounds.device)
+            # While others are still there to compare them with. After an outage it is many.
+            self._again = [one.id for one in few] if len(few) <= LIMIT else []
+            self._catalog.release()
 
     def _defer(self, item: Item, error: SendError, now: datetime) -> None:
         wait = decide.wait_before_retry(item.attempts, self._chance)

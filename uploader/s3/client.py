@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from uploader.s3.access import Access
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-_MD5_ETAG = re.compile(r"[0-9a-f]{32}")
+MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
 class S3Sender:
@@ -80,11 +80,15 @@ class S3Sender:
                 return self._there_already(upload)
             if answer.is_error:
                 raise self.error("PUT", answer)
-            etag = answer.headers.get("etag", "").strip('"')
+            etag = plain_etag(answer)
             reported = answer.headers.get("x-amz-checksum-sha256", "")
             if self._proves(reported, etag, upload, body):
                 return self._sent(upload, answer, etag, reported)
-            found = self._after_doubt(upload)
+            try:
+                found = self._after_doubt(upload)
+            except SendError as error:
+                # HEAD has no body: the words are in the PUT's answer.
+                raise (self._no_s3(answer) if error.code == "not-s3" else error) from error
         if found is not None and not found.sha256:
             self.echoes_sha256 = False  # it was another server, or it could once
         if found is None:
@@ -93,6 +97,7 @@ class S3Sender:
                 "not-confirmed",
                 "S3 answered 200 but does not have the image; it is sent again later.",
                 unknown=True,
+                refusal=True,
             )
         return found
 
@@ -103,26 +108,29 @@ class S3Sender:
             return None
         if answer.is_error:
             raise self.error("HEAD", answer)
-        etag = answer.headers.get("etag", "").strip('"')
+        if not answer.is_from_s3:
+            raise self._no_s3(answer)
+        etag, size = plain_etag(answer), answer.headers.get("content-length", "")
         reported = answer.headers.get("x-amz-checksum-sha256", "")
-        size = answer.headers.get("content-length", "")
-        if size != str(upload.size):
-            raise _different(upload, f"it has {size or 'an unknown number of'} bytes")
         if reported and "-" not in reported:  # "-N" is a hash of parts' hashes
             if reported != _base64(upload.sha256):
-                raise _different(upload, "its SHA-256 is another")
+                raise _different(upload, size, "its SHA-256 is another")
             return self._sent(upload, answer, etag, reported)
-        if _MD5_ETAG.fullmatch(etag) and "kms" not in _encryption(answer):
-            with Body(upload.path, upload.size) as body:
-                if etag != body.md5().hex():
-                    raise _different(upload, "its MD5 is another")
-            return self._sent(upload, answer, etag, "")
+        with Body(upload.path, upload.size) as body:
+            if size == str(upload.size) and etag == body.md5().hex():
+                return self._sent(upload, answer, etag, "")
+        # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
+        ours = answer.headers.get("x-amz-meta-sha256") == upload.sha256
+        if size and size != str(upload.size) and not ours:
+            raise _different(upload, size, "its length is another")
         raise SendError(
             Kind.TRANSIENT,
             "not-confirmed",
-            "An object of the right size is there, but the server reports neither its SHA-256 nor "
-            "its MD5, so it cannot be confirmed; see `headgate config check`.",
+            f"An object of {size or 'an unknown number of'} bytes is there, and the server reports "
+            "no digest by which it could be told whether it is the image; see `headgate config "
+            "check`.",
             unknown=True,
+            refusal=True,
         )
 
     def probe(self) -> Capability:
@@ -179,7 +187,7 @@ class S3Sender:
                 "wants-md5",
                 "The server asks for Content-MD5; it gets it next time.",
             )
-        error = classify(method, answer.status, answer.code, place)
+        error = classify(method, answer.status, answer.code, place, answer.said)
         if answer.status == 200:
             error.unknown = True  # it may have been stored before the trouble
         return error
@@ -202,10 +210,22 @@ class S3Sender:
                 self.echoes_sha256 = True
                 return True
             return False
-        if not self.echoes_sha256 and _MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
+        if not self.echoes_sha256 and MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
             self.echoes_sha256 = False
             return True
         return False
+
+    def _no_s3(self, answer: Answer) -> SendError:
+        said = f' It says: "{answer.said}".' if answer.said else ""
+        return SendError(
+            Kind.FATAL,
+            "not-s3",
+            f"{self.place.host} answers {answer.status} with nothing in it that S3 says (no ETag): "
+            "a login page or another web server stands between here and the bucket. Log in, let "
+            f"Headgate through, or correct s3.endpoint_url.{said}",
+            unknown=True,
+            refusal=True,
+        )
 
     def _there_already(self, upload: Upload) -> Sent:
         """After 412: the object is the same image, or the reason why this one cannot go there."""
@@ -224,6 +244,8 @@ class S3Sender:
         except SendError as error:
             if error.kind is not Kind.PERMANENT:
                 error.unknown = True
+            if error.kind is not Kind.UPLINK_DOWN and not error.passing:
+                error.refusal = True  # a body went before it, for nothing
             raise
         except Exception as error:  # the pacer's: the run ends between the PUT and the HEAD
             raise SendError(
@@ -253,14 +275,23 @@ def _base64(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
 
 
-def _encryption(answer: Answer) -> str:
-    return answer.headers.get("x-amz-server-side-encryption", "")
+def plain_etag(answer: Answer) -> str:
+    """The ETag without what servers spell in different ways: weakness, quotes, case."""
+    return normal_etag(answer.headers.get("etag", ""))
 
 
-def _different(upload: Upload, why: str) -> SendError:
+def normal_etag(etag: str) -> str:
+    """The same of an ETag's text, for comparisons."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
+
+
+def _different(upload: Upload, size: str, why: str) -> SendError:
     return SendError(
         Kind.PERMANENT,
         "different-object",
-        f"Another object is at {upload.key} ({why}), and nothing is overwritten; remove it, or "
-        "change s3.prefix, then `headgate retry`.",
+        f"Another object is at {upload.key} ({why}: {size or '?'} bytes there, {upload.size} here),"
+        " and nothing is overwritten; look whether another gateway writes below the same "
+        "site.name and s3.prefix, then `headgate retry`.",
+        unknown=True,
+        refusal=True,
     )

@@ -27,10 +27,21 @@ class SendError(Exception):
     ``code`` is S3's, or one of ours in lower case. ``message`` is a sentence that says what to do.
     ``unknown``: the request may have been carried out; ask with ``find`` before sending again.
     ``rehash``: the server says that the bytes are not the ones promised; hash the file again.
+    ``refusal``: an answer to a PUT that any other image might get as well, so by itself it proves
+    nothing against this one (``uploader.run.breaker``).
+    ``passing``: trouble of the server or the line, which passes by itself.
     """
 
     def __init__(
-        self, kind: Kind, code: str, message: str, *, unknown: bool = False, rehash: bool = False
+        self,
+        kind: Kind,
+        code: str,
+        message: str,
+        *,
+        unknown: bool = False,
+        rehash: bool = False,
+        refusal: bool = False,
+        passing: bool = False,
     ) -> None:
         super().__init__(f"{message} [{code}]")
         self.kind = kind
@@ -38,6 +49,8 @@ class SendError(Exception):
         self.message = message
         self.unknown = unknown
         self.rehash = rehash
+        self.refusal = refusal
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,9 @@ class Rule:
     unknown: bool = False
     rehash: bool = False
     coded: bool = False  # the status alone is not enough: some code must have been given
+    bare: bool = False  # the opposite: only an answer without a code of S3's
+    words: tuple[str, ...] = ()  # in lower case: any code with one of them in it
+    passing: bool = False  # the server's own trouble, which passes: no verdict on the request
 
 
 def _rule(kind: Kind, codes: str, statuses: tuple[int, ...], sentence: str) -> Rule:
@@ -81,6 +97,20 @@ RULES: tuple[Rule, ...] = (
         "S3 says that the bytes it got are not the ones promised; the file is hashed again.",
         frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}),
         rehash=True,
+    ),
+    Rule(
+        Kind.FATAL,
+        "The bucket's quota is used up ({code}): raise it, or remove what is no longer needed.",
+        frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "cap_exceeded"}),
+        frozenset({402, 507}),
+        words=("quota", "cap_exceeded", "capexceeded", "storagefull", "storagelimit"),
+    ),
+    Rule(
+        Kind.FATAL,
+        "{host} does not take a setting of [s3] ({code}): correct s3.storage_class, s3.encryption "
+        "or s3.kms_key, or set up on the server what they ask for.",
+        frozenset({"InvalidStorageClass", "KMSNotConfigured", "XMinioInsecureSSERequest"}),
+        words=("kmsnotconfigured", "storageclass", "encryption"),
     ),
     _rule(
         Kind.FATAL,
@@ -125,6 +155,13 @@ RULES: tuple[Rule, ...] = (
         "",
         (407,),
         "The proxy wants another name and password (407); correct HTTP_PROXY.",
+    ),
+    Rule(
+        Kind.FATAL,
+        "{host} answered {status} with no S3 error in it: something between here and the bucket "
+        "refuses (a proxy, a firewall, a login page); let it through, or correct s3.endpoint_url.",
+        statuses=frozenset({401, 403, 405, 451}),
+        bare=True,
     ),
     _rule(
         Kind.FATAL,
@@ -180,17 +217,19 @@ RULES: tuple[Rule, ...] = (
         (409,),
         "Another request for the same key was under way; it is tried again.",
     ),
-    _rule(
+    Rule(
         Kind.TRANSIENT,
-        " ".join(sorted(THROTTLES)),
-        (429, 503),
         "S3 asks for fewer requests ({code}); it is tried again later.",
+        THROTTLES,
+        frozenset({429, 503}),
+        passing=True,
     ),
-    _rule(
+    Rule(
         Kind.TRANSIENT,
-        "RequestTimeout IncompleteBody RequestTimeoutException",
-        (408,),
         "S3 gave up waiting for the rest of the request; it is tried again later.",
+        frozenset({"RequestTimeout", "IncompleteBody", "RequestTimeoutException"}),
+        frozenset({408}),
+        passing=True,
     ),
     Rule(
         Kind.TRANSIENT,
@@ -198,6 +237,7 @@ RULES: tuple[Rule, ...] = (
         frozenset({"InternalError", "ServiceUnavailable", "GatewayTimeout"}),
         frozenset({500, 502, 504}),
         unknown=True,  # a 500 or a gateway's answer may come after the object was stored
+        passing=True,
     ),
     _rule(Kind.FATAL, "", (404,), "There is no bucket {bucket} at {host} (404); see s3.bucket."),
     Rule(
@@ -205,7 +245,14 @@ RULES: tuple[Rule, ...] = (
         "S3 refused this image's request ({status} {code}).",
         statuses=frozenset({400, 411, 415, 416, 417, 422, 431}),
         methods=frozenset({"PUT"}),  # a HEAD's 400 has no code and may mean anything
-        coded=True,  # without a code of S3's own it is a proxy's answer: no image is to blame
+        coded=True,  # without a code of S3's own it may be a proxy's answer
+    ),
+    Rule(
+        Kind.TRANSIENT,
+        "{host} answered {status} with no S3 error in it; it is tried again later.",
+        statuses=frozenset({400, 411, 415, 416, 417, 418, 422, 431}),
+        unknown=True,
+        bare=True,
     ),
 )
 
@@ -223,7 +270,10 @@ def rule_for(method: str, status: int, code: str) -> Rule:
         if code and code in rule.codes:
             return rule
     for rule in rows:
-        if status in rule.statuses and (code or not rule.coded):
+        if any(word in code.lower() for word in rule.words):
+            return rule
+    for rule in rows:
+        if status in rule.statuses and not (rule.bare if code else rule.coded):
             return rule
     return _OTHERWISE
 
@@ -245,8 +295,8 @@ def skew_words(seconds: float | None) -> str:
     return f"is {human_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead'}"
 
 
-def classify(method: str, status: int, code: str, place: Place) -> SendError:
-    """The error that an answer other than success stands for."""
+def classify(method: str, status: int, code: str, place: Place, said: str = "") -> SendError:
+    """The error that an answer other than success stands for; ``said``: the server's own words."""
     rule = rule_for(method, status, code)
     region = f" ({place.region})" if place.region else ""
     message = rule.sentence.format(
@@ -257,6 +307,14 @@ def classify(method: str, status: int, code: str, place: Place) -> SendError:
         status=status,
         code=code or status,
     )
+    if said and not rule.passing:
+        message += f' The server says: "{said}".'
     return SendError(
-        rule.kind, code or str(status), message, unknown=rule.unknown, rehash=rule.rehash
+        rule.kind,
+        code or str(status),
+        message,
+        unknown=rule.unknown,
+        rehash=rule.rehash,
+        refusal=method == "PUT" and not rule.passing,
+        passing=rule.passing,
     )

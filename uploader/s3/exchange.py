@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from html import unescape
 
 from uploader.s3.body import Body
 from uploader.s3.proxy import Proxy, tunnel
@@ -27,6 +28,10 @@ _READ = 64 * 1024
 _HEAD_MAX = 16 * 1024  # of a request: metadata is 2 KB at most, session tokens some KB
 _ANSWER_MAX = 64 * 1024  # bytes of an answer's body that are looked at
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,100})\s*</Code>")
+_MESSAGE = re.compile(
+    rb"<Message>(.{1,2000}?)</Message>|<title[^>]*>(.{1,2000}?)</title>", re.DOTALL | re.IGNORECASE
+)
+_SAID_MAX = 200  # characters of a server's own words that are repeated
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
 
@@ -44,6 +49,20 @@ class Answer:
         """S3's error code, or nothing."""
         match = _CODE.search(self.body)
         return match[1].decode("ascii") if match else ""
+
+    @property
+    def said(self) -> str:
+        """The server's own words: S3's message, or the title of a page; or nothing. One line."""
+        match = _MESSAGE.search(self.body)
+        text = unescape((match[1] or match[2]).decode("utf-8", "replace")) if match else ""
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return text[:_SAID_MAX].rstrip(".").replace('"', "'")
+
+    @property
+    def is_from_s3(self) -> bool:
+        """Whether anything in it is what an S3 server says, and no other web server."""
+        amazon = any(name.startswith("x-amz-") for name in self.headers)
+        return "etag" in self.headers or amazon or bool(self.code)
 
     @property
     def region(self) -> str:

@@ -51,6 +51,7 @@ def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
             "connection-lost",
             f"The connection to {host} was lost before an answer came; it is tried again.",
             unknown=unknown,
+            passing=True,
         )
     return SendError(
         Kind.TRANSIENT,
