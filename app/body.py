@@ -59,7 +59,8 @@ class Body:
         """The next bytes, b"" at the end; Refused when it is short, too slow or too large."""
         if self.ended:
             return b""
-        wanted = PIECE if self._length is None else min(PIECE, self._length - self.received)
+        left = self._limit + 1 if self._length is None else self._length
+        wanted = min(PIECE, left - self.received)
         asked_at = self._monotonic()
         piece = self._take(wanted) if wanted else b""
         self.received += len(piece)

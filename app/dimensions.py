@@ -13,6 +13,7 @@ from typing import Literal
 
 META_MAX = 1024 * 1024
 """Bytes of a HEIF's description that are looked at."""
+SIZE_BOX = b"ispe"
 _PAGES_MAX = 16
 _ENTRIES_MAX = 4096
 _SHORT, _LONG, _LONG8 = 3, 4, 16
@@ -58,11 +59,11 @@ def webp(head: bytes) -> int:
 
 def boxed(meta: bytes) -> int:
     """The largest of the sizes in a HEIF's description: tiles have theirs, too."""
-    found, at = 0, meta.find(b"ispe")
+    found, at = 0, meta.find(SIZE_BOX)
     while at >= 0:
         width = int.from_bytes(meta[at + 8 : at + 12], "big")
         found = max(found, width * int.from_bytes(meta[at + 12 : at + 16], "big"))
-        at = meta.find(b"ispe", at + 4)
+        at = meta.find(SIZE_BOX, at + 4)
     return found
 
 

@@ -7,6 +7,7 @@ HEIF and AVIF (ISO/IEC 14496-12 boxes).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
@@ -20,6 +21,10 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG's frame header (T.81 B.1.1.3)."""
 _DESCRIBES = frozenset((b"meta", b"moov"))
 _DESCRIPTIONS_MAX = 4
+STEPS_MAX = 10_000
+"""Segments before a JPEG's first scan, boxes of a HEIF, or sizes in its description, that are read;
+cameras write some tens. An image with more counts as broken: it costs more than others do."""
+_NO_FILL = re.compile(rb"[^\xff]")
 
 Reread = Callable[[int], Iterator[bytes]]
 """The image's bytes once more, from an offset on: for what the tail alone cannot settle."""
@@ -51,18 +56,28 @@ class _Jpeg:
         self._at = 0  # of the first byte in _held
         self._scan_at = -1
         self._no_scan = False  # tables only, with their own end
+        self.steps = 0
 
     def feed(self, piece: bytes) -> None:
-        if self._scan_at >= 0 or self._no_scan:
+        if self._scan_at >= 0 or self._no_scan or self.steps > STEPS_MAX:
             return
         data = self._held + piece
         at = self._skip
         while at + 4 <= len(data):
+            self.steps += 1
+            if self.steps > STEPS_MAX:
+                self._held = b""
+                return
             if data[at] != 0xFF:  # no marker where one belongs: look for the next one
                 found = data.find(b"\xff", at)
                 at = found if found >= 0 else len(data)
                 continue
             marker = data[at + 1]
+            if marker == 0xFF:  # fill bytes (T.81 B.1.1.2), of which there may be any number
+                filled = _NO_FILL.search(data, at + 1)
+                at = len(data) - 1 if filled is None else filled.start() - 1
+                self.steps -= filled is None  # the same run of them goes on in the next piece
+                continue
             if marker == 0xDA:
                 self._scan_at = self._at + at
                 return
@@ -73,8 +88,8 @@ class _Jpeg:
                 if at + 9 > len(data):
                     break
                 self.pixels = max(self.pixels, dimensions.jpeg_frame(data[at : at + 9]))
-            if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
-                at += 1 if marker == 0xFF else 2
+            if marker == 0x01 or 0xD0 <= marker <= 0xD8:
+                at += 2
             else:
                 at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         self._skip, self._held = max(0, at - len(data)), data[at:]
@@ -107,15 +122,22 @@ class _Boxes:
         self._skip = 0
         self._held = b""
         self._open_end = False
-        self._seen: set[bytes] = set()
+        self._has_data = self._is_described = False
+        self.steps = 0
 
     def feed(self, piece: bytes) -> None:
+        if self._open_end or self.steps > STEPS_MAX:
+            return
         data = self._held + piece
         at = self._skip
         while not self._open_end and at + 16 <= len(data):
+            self.steps += 1
+            if self.steps > STEPS_MAX:
+                return
             length = int.from_bytes(data[at : at + 4], "big")
             kind = data[at + 4 : at + 8]
-            self._seen.add(kind)
+            self._has_data = self._has_data or kind == b"mdat"
+            self._is_described = self._is_described or kind in _DESCRIBES
             if length == 1:
                 length = int.from_bytes(data[at + 8 : at + 16], "big")
             self._open_end = length < 8  # 0: up to the end; 2 to 7 cannot be
@@ -126,10 +148,15 @@ class _Boxes:
         self._at += min(at, len(data))
 
     def whole(self, size: int, tail: bytes, reread: Reread) -> bool:
-        if self._skip or b"mdat" not in self._seen or not self._seen & _DESCRIBES:
+        if self._skip and not self._open_end:
+            return False
+        if self.steps > STEPS_MAX or not (self._has_data and self._is_described):
             return False
         for at, length in self._meta:
-            self.pixels = max(self.pixels, dimensions.boxed(_first(reread(at), length)))
+            described = _first(reread(at), length)
+            if described.count(dimensions.SIZE_BOX) > STEPS_MAX:
+                return False
+            self.pixels = max(self.pixels, dimensions.boxed(described))
         rest = self._held
         while not self._open_end and len(rest) >= 8:  # a small last box, such as "free"
             length = int.from_bytes(rest[:4], "big")

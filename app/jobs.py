@@ -7,6 +7,7 @@ and answers 202; whoever may run drains takes it up (``spool.jobs``).
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,18 +23,21 @@ from spool.jobs import Job, TooManyJobs, new_id
 
 BODY_MAX = 4096
 """Bytes of what a job may say."""
+READERS_MAX = 4
+"""Jobs that are read at once, however slow they come: every other thread is there for images."""
 
 
 def add_jobs(app: Flask, uploads: Uploads) -> None:
     """Their two addresses."""
     spool = uploads.spool
+    readers = threading.BoundedSemaphore(READERS_MAX)
 
     @app.post("/jobs/drain", provide_automatic_options=False)
     def drain() -> Answer:
         sender, now = _who(uploads), spool.now()
         most = int(spool.settings["jobs.rate"])
         try:
-            job = Job(new_id(), "http", sender, now, **asked_for(_body()))
+            job = Job(new_id(), "http", sender, now, **asked_for(_body(uploads, readers)))
             job = spool.site.jobs.ask(job, most)
         except BadJob as bad:
             raise _bad(str(bad)) from None
@@ -80,10 +84,19 @@ def _who(uploads: Uploads) -> str:
     return sender.device or "this machine"
 
 
-def _body() -> Mapping[str, Any]:
-    said = request.stream.read(BODY_MAX + 1)
-    if len(said) > BODY_MAX:
-        raise _bad(f"it has more than {BODY_MAX} bytes")
+def _body(uploads: Uploads, readers: threading.BoundedSemaphore) -> Mapping[str, Any]:
+    environ = request.environ
+    if not environ.get("CONTENT_LENGTH") and not environ.get("HTTP_TRANSFER_ENCODING"):
+        return {}
+    body = uploads.small_body(environ, BODY_MAX, lambda: _bad(f"it has more than {BODY_MAX} bytes"))
+    if not readers.acquire(blocking=False):
+        raise Refused("jobs_busy", limit=READERS_MAX)
+    try:
+        said = b""
+        while piece := body.read():
+            said += piece
+    finally:
+        readers.release()
     if not said.strip():
         return {}
     try:

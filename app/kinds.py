@@ -45,7 +45,7 @@ def _boxed(head: bytes) -> str:
 class Watcher:
     """Looks at an image as it passes by: its kind from the first bytes, then whether it ended.
 
-    Keeps ``HEAD`` bytes from the start and the last pieces up to about ``TAIL``; feed it in order.
+    Keeps ``HEAD`` bytes from the start and at most twice ``TAIL`` from the end; feed it in order.
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,7 @@ class Watcher:
         self._head = b""
         self._kind: str | None = None
         self._walk: Walk | None = None
-        self._tail: list[bytes] = []
-        self._tail_size = 0
+        self._tail = bytearray()
 
     @property
     def kind(self) -> str | None:
@@ -75,10 +74,12 @@ class Watcher:
             piece = self._know()
         if self._walk is not None:
             self._walk.feed(piece)
-        self._tail.append(piece)
-        self._tail_size += len(piece)
-        while self._tail_size - len(self._tail[0]) >= TAIL:
-            self._tail_size -= len(self._tail.pop(0))
+        self._keep(piece)
+
+    def _keep(self, piece: bytes) -> None:
+        self._tail += piece[-TAIL:]
+        if len(self._tail) > 2 * TAIL:  # seldom, so that small pieces cost no more than large ones
+            del self._tail[:-TAIL]
 
     def _know(self) -> bytes:
         piece, self._head = self._head, b""
@@ -90,9 +91,9 @@ class Watcher:
         """No more will come: settle the kind, and say whether the image's own end is there."""
         if self._kind is None:
             piece = self._know()
-            self._tail.append(piece)
+            self._keep(piece)
             if self._walk is not None:
                 self._walk.feed(piece)
         if self._walk is None:
             return False
-        return self._walk.whole(self.size, b"".join(self._tail)[-TAIL:], reread)
+        return self._walk.whole(self.size, bytes(self._tail[-TAIL:]), reread)

@@ -23,6 +23,10 @@ _ANY_UPLOAD = (
     "length_required",
 )  # fmt: skip
 _FORM = ("bad_multipart", "form_too_large", "wrong_field", "no_image", "two_files")
+_JOB = (
+    "bad_job", "bad_length", "short_body", "too_slow",
+    "may_not_drain", "too_many_jobs", "jobs_busy",
+)  # fmt: skip
 _WHO = ("unauthorized", "forbidden", "wrong_device")
 _CLOSED = ("stopping", "disk_trouble", "disk_full", "intake_spent")
 
@@ -125,7 +129,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 **_operation(
                     "Ask for a drain",
                     {"202": _json("Job", "It is on disk; Location tells how it goes.")},
-                    (*_WHO, "bad_job", "may_not_drain", "too_many_jobs"),
+                    (*_WHO, *_JOB),
                 ),
                 "requestBody": {
                     "required": False,

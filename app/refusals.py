@@ -270,6 +270,13 @@ _ROWS = (
         10,
     ),
     Refusal(
+        "jobs_busy",
+        503,
+        "Other jobs are being read",
+        "At most {limit} are read at once, and those that came before are slow. Ask again.",
+        1,
+    ),
+    Refusal(
         "too_many_headers",
         431,
         "There are too many or too long headers",

@@ -66,6 +66,16 @@ class Uploads:
                 body.drain()
             raise
 
+    def small_body(self, environ: Environ, most: int, too_large: Callable[[], Refused]) -> Body:
+        """The body of a request that brings no image: of ``most`` bytes, under the same watch."""
+        length = _framing(environ)
+        if length is not None and length > most:
+            raise too_large()
+        peer = str(environ.get("REMOTE_ADDR", ""))
+        return Body(
+            environ["wsgi.input"], length, most, too_large, self._stalls, peer, self._monotonic
+        )
+
     def _unread(self, environ: Environ) -> Body | None:
         """The body of a request that was refused before it; None if its length is of no use."""
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from app import dimensions
+from app.ends import STEPS_MAX, walk
 from app.kinds import TAIL, Watcher, media_type
 from tests.app.live import PHOTOS
 
@@ -151,3 +155,127 @@ def test_what_is_no_image_has_no_kind(head: bytes) -> None:
 @given(st.binary(max_size=400), st.sampled_from([b"", b"\xff\xd8\xff", b"\0\0\0\x14ftypheic"]))
 def test_no_bytes_break_it(rest: bytes, top: bytes) -> None:
     look(top + rest, 50)
+
+
+SIZE = 2_000_000
+"""Bytes of what is made to cost much: enough that what grows with it shows."""
+
+
+def boxes() -> bytes:
+    """The smallest boxes there are, each of another kind."""
+    return heif(b"heic") + b"".join(struct.pack(">II", 8, n) for n in range(SIZE // 8))
+
+
+START = b"\xff\xd8\xff\xe0\0\4ab"
+ENTRY = b"\x01\x00\x03\x00\x01\x00\x00\x00\x40\x00\x00\x00"
+COSTLY = {
+    "boxes of eight bytes": (boxes, "image/heic"),
+    "boxes in AVIF": (lambda: heif(b"avif") + struct.pack(">II", 8, 7) * (SIZE // 8), "image/avif"),
+    "large boxes that are small": (
+        lambda: heif(b"heic") + struct.pack(">I4sQ", 1, b"free", 16) * (SIZE // 16),
+        "image/heic",
+    ),
+    "sizes in a description": (
+        lambda: heif(b"heic")[:-5008] + box(b"meta", b"ispe" * (SIZE // 16)) * 4
+        + box(b"mdat", bytes(10)),
+        "image/heic",
+    ),
+    "fill bytes": (lambda: START + b"\xff" * SIZE, "image/jpeg"),
+    "fill bytes and markers": (lambda: START + b"\xff\xff\x01" * (SIZE // 3), "image/jpeg"),
+    "restart markers": (lambda: START + b"\xff\xd0" * (SIZE // 2), "image/jpeg"),
+    "empty segments": (lambda: START + b"\xff\xe1\0\2" * (SIZE // 4), "image/jpeg"),
+    "segments shorter than their length": (
+        lambda: START + b"\xff\xe1\0\0" * (SIZE // 4), "image/jpeg",
+    ),
+    "bytes between segments": (lambda: START + b"ab\xff\x01" * (SIZE // 4), "image/jpeg"),
+    "frames": (
+        lambda: START + b"\xff\xc0\0\x0b\x08\0\1\0\1\1\0\0\0" * (SIZE // 13), "image/jpeg",
+    ),
+    "a scan without an end": (
+        lambda: START + b"\xff\xda\0\2" + b"\xff\0" * (SIZE // 2), "image/jpeg",
+    ),
+    "chunks of a PNG": (
+        lambda: pillow("PNG")[:33] + struct.pack(">I4sI", 0, b"tEXt", 0) * (SIZE // 12),
+        "image/png",
+    ),
+    "chunks of a WebP": (
+        lambda: b"RIFF" + struct.pack("<I", SIZE) + b"WEBP" + b"ICCP\0\0\0\0" * (SIZE // 8),
+        "image/webp",
+    ),
+    "blocks of a GIF": (lambda: b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * (SIZE // 5), "image/gif"),
+    "directories of a TIFF": (
+        lambda: b"II*\0\x08\0\0\0" + (struct.pack("<H", 4096) + ENTRY * 4096
+        + struct.pack("<I", 8 + 49_158)) * (SIZE // 49_158),
+        "image/tiff",
+    ),
+    "directories of a TIFF in a ring": (
+        lambda: b"II*\0\x08\0\0\0" + b"".join(
+            b"\1\0" + ENTRY + struct.pack("<I", 8 + 18 * ((n + 1) % 200_000))
+            for n in range(200_000)
+        ),
+        "image/tiff",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_no_image_costs_more_memory_or_steps_than_a_usual_one(name: str) -> None:
+    """Peaks of memory, and Python's own steps: no time, which says nothing on a busy machine."""
+    make, kind = COSTLY[name]
+    image = make()
+    reread_bytes = 0
+
+    def reread(offset: int) -> Iterator[bytes]:
+        nonlocal reread_bytes
+        for at in range(offset, len(image), 65536):
+            piece = image[at : at + 65536]
+            reread_bytes += len(piece)
+            yield piece
+
+    lines = 0
+
+    def count(_frame: object, event: str, _arg: object) -> object:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    watcher = Watcher()
+    tracemalloc.start()
+    sys.settrace(count)
+    try:
+        for at in range(0, len(image), 65536):
+            watcher.feed(image[at : at + 65536])
+        watcher.finish(reread)
+    finally:
+        sys.settrace(None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert watcher.kind == kind
+    assert peak < 3 * dimensions.META_MAX + 8 * TAIL
+    assert lines < 20 * STEPS_MAX + 100 * len(image) / 65536
+    assert reread_bytes <= len(image) + 16 * 2 * 65536 + 4 * (dimensions.META_MAX + 65536)
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_small_pieces_tell_the_same_of_what_costs_much(name: str) -> None:
+    make, kind = COSTLY[name]
+    image = make()[: 6 * STEPS_MAX]
+    assert look(image, 65536) == look(image, 7) == look(image, 1, 2, 3, 1000)
+    assert look(image, 65536)[0] == kind
+
+
+def test_more_steps_than_any_camera_writes_are_broken_and_a_few_are_not() -> None:
+    for count, whole in ((100, True), (STEPS_MAX, False)):
+        many = START + b"\xff\xe1\0\4ab" * count + pillow("JPEG")[2:]
+        assert look(many, 65536) == ("image/jpeg", whole)
+        assert look(heif(b"heic") + box(b"free") * count, 65536) == ("image/heic", whole)
+
+
+def test_any_number_of_fill_bytes_is_stepped_over_at_once() -> None:
+    """T.81 B.1.1.2 allows them before each marker."""
+    image = b"\xff\xd8" + b"\xff" * 1_000_000 + pillow("JPEG")[2:]
+    assert look(image, 65536) == ("image/jpeg", True)
+    walked = walk("image/jpeg")
+    for at in range(0, len(image), 1000):
+        walked.feed(image[at : at + 1000])
+    assert walked.pixels == 96 * 64

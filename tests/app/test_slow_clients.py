@@ -25,6 +25,7 @@ KINDS = {
     "slow header": HEAD[:-20],
     "slow body": HEAD + BODY[:1000],
     "never reads": ASK * 5,
+    "slow job": head("POST", "/jobs/drain", b"{}", Content_Type="application/json") + b"{",
 }
 
 
@@ -55,3 +56,28 @@ def test_who_sends_no_body_holds_no_thread(own: Path, photo: Photo, kind: str) -
     with running(own, receiver__threads="4") as receiver:
         with crowd(receiver, 100, kind):
             assert [receiver.post_raw(photo()).status for _ in range(3)] == [201] * 3
+
+
+def test_held_jobs_hold_no_threads_of_images(own: Path, photo: Photo) -> None:
+    """As many as there are threads, and more; each sends half of its body and then nothing."""
+    with running(own) as receiver:  # with its usual number of threads, 64
+        with crowd(receiver, 100, "slow job"):
+            assert [receiver.post_raw(photo()).status for _ in range(5)] == [201] * 5
+
+
+def test_a_job_whose_body_stops_is_answered_and_ended(own: Path) -> None:
+    with running(own) as receiver, receiver.connect() as connection:
+        connection.settimeout(60)  # seconds for what takes ten or twenty
+        connection.sendall(KINDS["slow job"])
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"too_slow" in answer
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_a_job_that_is_too_large_is_refused_before_it_is_read(own: Path, coded: bool) -> None:
+    framing = {"Transfer_Encoding": "chunked"} if coded else {"Content_Length": "1000000"}
+    top = head("POST", "/jobs/drain", Content_Type="application/json", **framing)
+    with running(own) as receiver, receiver.connect() as connection:
+        connection.sendall(top + (b"2000\r\n" + b"x" * 0x2000 + b"\r\n") * coded)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"bad_job" in answer

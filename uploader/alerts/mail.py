@@ -47,6 +47,13 @@ class _Session(smtplib.SMTP):
             sock.close()
             raise
 
+    def getreply(self) -> tuple[int, bytes]:
+        """All lines of one reply, within ``_STALL_SECONDS`` however they come."""
+        wire: Any = self.sock  # or None, which super() complains of
+        if wire is not None:
+            wire.expect(_STALL_SECONDS)
+        return super().getreply()
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:

@@ -18,6 +18,9 @@ from uploader.run.pacer import Closed
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.keys import object_key, object_metadata
 from uploader.s3.sender import Sender, Upload
+from uploader.s3.wire import BrokenOff
+
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Crew:
         self._over = False
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._under_way: dict[int, Item] = {}  # by the number of its thread
 
     @property
     def size(self) -> int:
@@ -75,7 +79,10 @@ class Crew:
             self._news.notify_all()
         while len(self._threads) < size:
             number = len(self._threads)
-            thread = threading.Thread(target=self._work, args=(number,), name=f"send-{number}")
+            # No thread may keep a run that was broken off from ending: a name lookup can hang.
+            thread = threading.Thread(
+                target=self._work, args=(number,), name=f"send-{number}", daemon=True
+            )
             self._threads.append(thread)
             thread.start()
 
@@ -99,24 +106,34 @@ class Crew:
             self._jobs.clear()
         return items
 
-    def dismiss(self) -> None:
-        """End the threads, after what each is doing now."""
+    def dismiss(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """End the threads, after what each is doing now; or leave them to it, and take its outcome
+        for unknown, as soon as ``given_up`` says that nobody waits any more."""
         with self._news:
             self._over = True
             self._news.notify_all()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive() and not given_up():
+                thread.join(_LOOK_SECONDS)
+        with self._news:
+            for item in self._under_way.values():
+                self._results.put(Result(item, closed=True))
+            self._under_way.clear()
 
     def _work(self, number: int) -> None:
         while (item := self._next(number)) is not None:
             began = time.monotonic()
-            self._results.put(replace(self._attempt(item), began=began))
+            result = replace(self._attempt(item), began=began)
+            with self._news:
+                if self._under_way.pop(number, None) is not None:
+                    self._results.put(result)
 
     def _next(self, number: int) -> Item | None:
         """A job for the thread with this number; None at the end."""
         with self._news:
             while not self._over:
                 if self._jobs and number < self._size:
+                    self._under_way[number] = self._jobs[0]
                     return self._jobs.popleft()
                 self._news.wait()
         return None
@@ -128,7 +145,7 @@ class Crew:
             return Result(item, sent or self._sender.send(upload))
         except Missing:
             return Result(item, missing=True)
-        except Closed:
+        except (Closed, BrokenOff):
             return Result(item, closed=True)
         except SendError as error:
             if error.code == "file-gone":

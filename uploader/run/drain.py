@@ -21,7 +21,7 @@ from spool.facts import Run
 from spool.item import Item, Sent, State
 from spool.mover import Mover
 from spool.spool import Spool
-from spool.units import of_disk
+from spool.units import human_duration, of_disk
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.breaker import LIMIT, Breaker
@@ -30,6 +30,7 @@ from uploader.run.pacer import Pacer
 from uploader.run.parallel import Parallel
 from uploader.run.pick import OfOne, Picker, Source
 from uploader.s3.errors import Kind, SendError
+from uploader.s3.wire import Cutoff
 
 _FINISH_IMAGES = 256
 _AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
@@ -38,6 +39,10 @@ _LOOK_SECONDS = 0.5  # how soon a device that begins to wait, or an urgent image
 _FINISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 1.0
 _HELD_IMAGES = 1_000
+_BREAK_OFF_SECONDS = 1.0  # then what is under way is left, and its outcome is unknown
+_HUNG_SECONDS = 600.0
+"""So long nothing may leave, arrive or end, beside the longest silence of a connection, while
+nothing waits for the pacer either: then something hangs that knows no deadline of its own."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -69,7 +74,10 @@ class Progress:
 
 
 class Drain:
-    """One run. ``stop`` may be called from a signal handler."""
+    """One run. ``stop`` and ``break_off`` may be called from another thread.
+
+    ``patience``: seconds that one connection may be silent.
+    """
 
     def __init__(
         self,
@@ -80,7 +88,9 @@ class Drain:
         run: Run,
         bounds: Bounds,
         parallel: Parallel,
+        cutoff: Cutoff,
         *,
+        patience: float = 0.0,
         watch: Callable[[Progress], None] = lambda progress: None,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -90,6 +100,10 @@ class Drain:
         self.run = run
         self._bounds = bounds
         self._parallel = parallel
+        self._cutoff = cutoff
+        self._hung_seconds = _HUNG_SECONDS + patience
+        self._broken_at: float | None = None
+        self._moved: tuple[float, int] = (monotonic(), 0)  # when the last byte left or result came
         self._watch, self._log = watch, logs.get()
         self._monotonic, self._chance = monotonic, chance
         backlog: Source = spool.catalog.backlog
@@ -120,6 +134,13 @@ class Drain:
         """Pick nothing more; what is being sent is finished."""
         self._ending = self._ending or outcome
 
+    def break_off(self) -> None:
+        """End now: nothing more leaves, no answer is waited for, what is under way is unknown."""
+        self._broken_at = self._monotonic()
+        self.stop()
+        self._cutoff.set()
+        self._pacer.close("it was broken off")
+
     # -- the run
 
     def go(self) -> Run:
@@ -132,7 +153,7 @@ class Drain:
             self._fail(f"the disk refused: {error}")
         finally:
             self._recall()
-            self._crew.dismiss()
+            self._crew.dismiss(self._given_up)
             self._wind_up()
         return self._report(ended=True)
 
@@ -187,9 +208,13 @@ class Drain:
                 self._pick()
             if not self._out and (self._ending or not self._anything_to_stay_for()):
                 break
+            if self._given_up():
+                break
+            self._check_moving()
             result = self._crew.result(0.1)
             while result is not None:
                 self._out -= 1
+                self._moved = (self._monotonic(), self._pacer.sent)
                 self._judge(result)
                 result = self._crew.result(0)
             self._finish()
@@ -197,6 +222,25 @@ class Drain:
                 tidied = self._monotonic()
                 self._tidy()
         self._finish(all_of_them=True)
+
+    def _given_up(self) -> bool:
+        """Whether the run was broken off, and what was under way had its time to notice."""
+        at = self._broken_at
+        return at is not None and self._monotonic() - at >= _BREAK_OFF_SECONDS
+
+    def _check_moving(self) -> None:
+        """Break off a run in which nothing happens any more: the lock is not to be held for ever by
+        a name lookup, or by a program that was to give credentials."""
+        now = self._monotonic()
+        if not self._out or self._pacer.waiting or self._pacer.sent != self._moved[1]:
+            self._moved = (now, self._pacer.sent)
+        elif now - self._moved[0] >= self._hung_seconds and self._broken_at is None:
+            seconds = human_duration(self._hung_seconds)
+            self._fail(
+                f"Nothing left and no answer came for {seconds}, so the run was broken off; see "
+                "whether names can be looked up, and whether what gives credentials answers."
+            )
+            self.break_off()
 
     def _tidy(self) -> None:
         if not gc.isenabled():  # see uploader.cli.main

@@ -76,6 +76,7 @@ class Pacer:
         self._closed = ""
         self._waited = threading.local()
         self.sent = 0
+        self.waiting = False  # whether a connection waits for permission now
 
     @property
     def max_piece(self) -> int:
@@ -111,15 +112,19 @@ class Pacer:
         """
         started = self._now()
         with self._turn, self._changed:
-            while True:
-                if self._closed:
-                    raise Closed(self._closed)
-                size, wait = self._try(wanted)
-                if size:
-                    self._in_flight += size
-                    self._waited.seconds = self.waited() + (self._now() - started) / SECOND
-                    return Permit(size, self._grant.void_at)
-                self._changed.wait(max(wait, 100_000) / SECOND)
+            self.waiting = True
+            try:
+                while True:
+                    if self._closed:
+                        raise Closed(self._closed)
+                    size, wait = self._try(wanted)
+                    if size:
+                        self._in_flight += size
+                        self._waited.seconds = self.waited() + (self._now() - started) / SECOND
+                        return Permit(size, self._grant.void_at)
+                    self._changed.wait(max(wait, 100_000) / SECOND)
+            finally:
+                self.waiting = False
 
     def wrote(self, piece: Piece, written: int) -> None:
         """The write returned: ``written`` bytes may have left, the rest of the piece did not.

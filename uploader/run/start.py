@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from types import FrameType
 
 import structlog
 
@@ -31,7 +27,10 @@ from uploader.run.drain import YIELD, Bounds, Drain, run_id
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
+from uploader.run.signals import Signals
 from uploader.s3.client import S3Sender
+from uploader.s3.exchange import Timeouts
+from uploader.s3.wire import Cutoff
 
 _QUEUE_SPARE_SECONDS = 15.0
 """The same for a run that the queue's time limits break off if it takes too long."""
@@ -97,11 +96,20 @@ def run(spool: Spool, order: Order) -> Run:
     if not order.job:  # of a job that was noted when it was asked for
         spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
     heartbeat = Heartbeat(spool)
-    with drain_lock(spool, order) as lock:
-        _check_unserved(spool, order)
-        heartbeat.start()
-        report = _run(spool, order, lock)
-        spool.site.jobs.finish(report)
+    with Signals() as signals:
+        with drain_lock(spool, order) as lock:
+            _check_unserved(spool, order)
+            heartbeat.start()
+            report = _run(spool, order, lock, signals)
+            spool.site.jobs.finish(report)
+        if not signals.broke_off:
+            with signals.telling():
+                _tell(spool, report, heartbeat)
+    return report
+
+
+def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
+    """Whoever waits to hear of the run."""
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(report.exit_code or 0)
         after_run(spool)
@@ -109,7 +117,6 @@ def run(spool: Spool, order: Order) -> Run:
             from uploader.cloudwatch import send  # others do not pay for it
 
             send.after_run(spool, report)
-    return report
 
 
 def _check_unserved(spool: Spool, order: Order) -> None:
@@ -123,7 +130,7 @@ def _check_unserved(spool: Spool, order: Order) -> None:
         raise AlreadyServed(ended.message)
 
 
-def _run(spool: Spool, order: Order, lock: Lock) -> Run:
+def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
     log = logs.get()
     with contextlib.ExitStack() as stack:
         for request in spool.site.requests():
@@ -147,7 +154,8 @@ def _run(spool: Spool, order: Order, lock: Lock) -> Run:
         if why := uplink.shut(ledger):
             return _nothing_may_leave(spool, report, why)
         pacer = Pacer(ledger, lambda: uplink.cap().for_images, shut=lambda: uplink.shut(ledger))
-        sender = _sender(spool, pacer, stack)
+        cutoff = Cutoff()
+        sender = _sender(spool, pacer, cutoff, stack)
         settings = spool.settings
         keys = Keys(
             str(settings["site.name"]), str(settings["s3.prefix"]), str(settings["s3.layout"])
@@ -162,11 +170,13 @@ def _run(spool: Spool, order: Order, lock: Lock) -> Run:
             report,
             bounds,
             _parallel(spool, stack),
+            cutoff,
+            patience=Timeouts.for_rate(max(1, spool.settings.rate)).longest,
             watch=watch or (lambda progress: None),
         )
         log.info("run.started", trigger=order.trigger)
-        with _signals(drain, pacer):
-            report = drain.go()
+        signals.guard(drain)
+        report = drain.go()
         if warning := decide.clock_warning(sender.clock_offset):
             log.warning("clock.off", seconds=round(sender.clock_offset or 0), why=warning)
             if not report.message:
@@ -214,10 +224,10 @@ def _nothing_may_leave(spool: Spool, report: Run, why: str) -> Run:
     return report
 
 
-def _sender(spool: Spool, pacer: Pacer, stack: contextlib.ExitStack) -> S3Sender:
+def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
     settings, server = spool.settings, _server(spool)
     known = (spool.site.recall(ECHOES) or {}).get(server)
-    sender = S3Sender(settings, pacer, echoes_sha256=known)
+    sender = S3Sender(settings, pacer, echoes_sha256=known, cutoff=cutoff)
 
     def close() -> None:
         sender.close()
@@ -249,27 +259,3 @@ def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:
 
     stack.callback(remember)
     return parallel
-
-
-@contextlib.contextmanager
-def _signals(drain: Drain, pacer: Pacer) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: finish what is being sent. Twice: break it off."""
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if asked:
-            pacer.close("it was broken off")
-        else:
-            with contextlib.suppress(OSError):  # whoever read it may be gone, and the run goes on
-                print("finishing what is being sent; again to break it off", file=sys.stderr)
-        asked.append(time.monotonic())
-        drain.stop()
-
-    asked: list[float] = []
-    before: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None] = {}
-    for caught in (signal.SIGINT, signal.SIGTERM):
-        before[caught] = signal.signal(caught, on_signal)
-    try:
-        yield
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)

@@ -25,7 +25,7 @@ from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
 from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
 from uploader.s3.options import options
 from uploader.s3.sender import Capability, Pacer, Upload
-from uploader.s3.wire import send_buffer
+from uploader.s3.wire import Cutoff, send_buffer
 
 if TYPE_CHECKING:
     from uploader.s3.access import Access
@@ -49,12 +49,14 @@ class S3Sender:
         *,
         echoes_sha256: bool | None = None,
         timeouts: Timeouts | None = None,
+        cutoff: Cutoff | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._pacer = pacer
         self._options = options(settings)
         self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.rate))
+        self._cutoff = cutoff
         self._now = now
         self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
         self._wants_md5 = False
@@ -201,7 +203,9 @@ class S3Sender:
 
                 self._access = open_access(self._settings, self._timeouts.connect)
                 buffer = send_buffer(self._settings.rate)
-                self._exchange = Exchange(self._access.target, self._pacer, self._timeouts, buffer)
+                self._exchange = Exchange(
+                    self._access.target, self._pacer, self._timeouts, buffer, self._cutoff
+                )
             return self._access, self._exchange
 
     def _proves(self, reported: str, etag: str, upload: Upload, body: Body) -> bool:

@@ -22,7 +22,7 @@ from uploader.s3.body import Body
 from uploader.s3.proxy import Proxy, tunnel
 from uploader.s3.sender import Pacer
 from uploader.s3.trouble import lost, unreached
-from uploader.s3.wire import SEND_BUFFER, Answered, Wire, connect
+from uploader.s3.wire import CONNECTS, SEND_BUFFER, Answered, Cutoff, Wire, connect
 
 _READ = 64 * 1024
 _HEAD_MAX = 16 * 1024  # of a request: metadata is 2 KB at most, session tokens some KB
@@ -86,11 +86,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds. ``stall``: without room to write; ``answer``: from the last byte to the answer."""
+    """Seconds. ``stall``: without room to write, and for each part of a handshake; ``answer``: from
+    the last byte that was sent to the last one of the answer."""
 
     connect: float = 10.0
     stall: float = 20.0
     answer: float = 60.0
+
+    @property
+    def longest(self) -> float:
+        """As long as one exchange may go without a byte either way."""
+        return max(CONNECTS * self.connect, self.stall, self.answer)
 
     @classmethod
     def for_rate(cls, rate: int) -> Timeouts:
@@ -161,6 +167,7 @@ class Exchange:
     pacer: Pacer
     timeouts: Timeouts = Timeouts()
     buffer: int = SEND_BUFFER
+    cutoff: Cutoff | None = None  # ends whatever is under way
     opened: int = 0  # connections so far
     closed: bool = False
     _free: list[_Connection] = field(default_factory=list)
@@ -178,7 +185,7 @@ class Exchange:
         try:
             whole = self._write(connection, request)
             connection.wire.settimeout(self.timeouts.answer)
-            connection.wire.deadline = time.monotonic() + self.timeouts.answer
+            connection.wire.expect(self.timeouts.answer)
             answer, keep = _read(connection.wire, request.method)
         except (OSError, http.client.HTTPException) as error:
             # Not only a timeout can come after everything was written; see ``unknown`` above.
@@ -187,7 +194,6 @@ class Exchange:
         except BaseException:
             _reset(connection)
             raise
-        connection.wire.deadline = None
         connection.used_at = time.monotonic()
         with self._lock:
             if keep := keep and whole and not self.closed:
@@ -227,6 +233,7 @@ class Exchange:
                 timeout=self.timeouts.connect,
                 stall=self.timeouts.stall,
                 buffer=self.buffer,
+                cutoff=self.cutoff,
             )
         except OSError as error:
             raise unreached(error, host, port) from error
@@ -244,8 +251,8 @@ class Exchange:
     def _wire(self, sock: socket.socket) -> Wire:
         target, stall = self.target, self.timeouts.stall
         if target.proxy is not None and target.tls is not None:
-            plain = Wire(sock, self.pacer, stall=stall, buffer=self.buffer)
-            tunnel(plain, target.proxy, target.host, target.port)
+            plain = Wire(sock, self.pacer, stall=stall, buffer=self.buffer, cutoff=self.cutoff)
+            tunnel(plain, target.proxy, target.host, target.port, stall)
         return Wire(
             sock,
             self.pacer,
@@ -253,6 +260,7 @@ class Exchange:
             buffer=self.buffer,
             tls=target.tls,
             server_name=target.host,
+            cutoff=self.cutoff,
         )
 
     def _write(self, connection: _Connection, request: Request) -> bool:
@@ -272,7 +280,7 @@ class Exchange:
 
 def _read(wire: Wire, method: str) -> tuple[Answer, bool]:
     """The answer, and whether the connection can be used again."""
-    found = _plain(wire.peek(b"\r\n\r\n", _ANSWER_MAX), method)
+    found = _plain(wire.final_head(_ANSWER_MAX), method)
     if found is not None:
         head, headers, length = found
         wire.take(head)

@@ -58,16 +58,17 @@ def proxy_from(proxies: Mapping[str, str], scheme: str) -> Proxy | None:
     return Proxy(parts.hostname, port, login)
 
 
-def tunnel(wire: Wire, proxy: Proxy, host: str, port: int) -> None:
+def tunnel(wire: Wire, proxy: Proxy, host: str, port: int, seconds: float) -> None:
     """Ask the proxy on the other side of ``wire`` for a connection to the server (RFC 9110, 9.3.6).
 
-    SendError if it gives none.
+    SendError if it gives none, TimeoutError if its answer takes longer than ``seconds``.
     """
     there = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}"]
     lines += [f"{name}: {value}" for name, value in proxy.headers.items()]
     wire.sendall("\r\n".join((*lines, "", "")).encode("ascii"))
-    head = wire.peek(b"\r\n\r\n", _ANSWER_MAX)
+    wire.expect(seconds)
+    head = wire.final_head(_ANSWER_MAX)
     match = _STATUS.match(head)
     status = int(match[1]) if match else 0
     if 200 <= status < 300:

@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from uploader.s3.errors import Kind, SendError
+from uploader.s3.wire import TooMuch
 
 
 def unreached(error: OSError, host: str, port: int) -> SendError:
@@ -45,6 +46,14 @@ def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
         what = "did not answer in time" if unknown else "took nothing more"
         message = f"{host} {what}; it is tried again later."
         return SendError(Kind.UPLINK_DOWN, "timeout", message, unknown=unknown)
+    if isinstance(error, TooMuch):
+        return SendError(
+            Kind.TRANSIENT,
+            "endless-answer",
+            f"The answer of {host} has no end: {error.strerror}. It is no S3 server, or something "
+            "stands before it; it is tried again later.",
+            unknown=unknown,
+        )
     if isinstance(error, OSError | http.client.RemoteDisconnected):
         return SendError(
             Kind.TRANSIENT,
