@@ -11,6 +11,10 @@ class SpoolUnfit(Exception):
     """This place cannot hold a spool; the sentence says why and what would."""
 
 
+class SpoolFull(SpoolUnfit):
+    """The same for want of room, inodes or quota."""
+
+
 class LockHeld(Exception):
     """Somebody else holds the lock; the sentence says who, as far as it is known."""
 

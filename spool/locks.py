@@ -9,6 +9,7 @@ The kernel drops both when the holder dies, however it dies; pid files go stale.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 from spool.errors import LockHeld
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Lock:
@@ -49,15 +52,24 @@ def _try(folder: Path, note: Path, who: str) -> Lock | None:
         descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         fcntl.flock(descriptors[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
         while True:
-            fd = os.open(note, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
+            try:
+                fd = os.open(note, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                return Lock(descriptors)  # the folder's is the lock that counts
             descriptors.append(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
                 if os.fstat(fd).st_ino == os.stat(note).st_ino:
                     break
             os.close(descriptors.pop())  # it was replaced between open and flock
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{who}, pid {os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{who}, pid {os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise  # else nobody is told who holds it, and it is held all the same
         return Lock(descriptors)
     except BlockingIOError:
         for fd in descriptors:

@@ -171,9 +171,10 @@ class Mover:
 
     # -- done/ and empty folders
 
-    def prune(self, now: datetime, *, need: int = 0) -> Pruned:
+    def prune(self, now: datetime, *, need: int = 0, need_images: int = 0) -> Pruned:
         """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
-        ``need`` bytes; the oldest go first, and never one without a receipt."""
+        ``need`` bytes or the inodes of ``need_images``; the oldest go first, and never one without
+        a receipt."""
         keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
         _, disk, _ = self._spool.free()
         most = of_disk(self._spool.settings["spool.keep_done_max"], disk)
@@ -185,9 +186,12 @@ class Mover:
                 while batch := self._receipts.oldest_local(day, _PRUNE_BATCH, now - keep):
                     total = self._drop_local(day, batch, total)
         for day in self._receipts.days():
-            while total.bytes < over and (batch := self._receipts.oldest_local(day, _PRUNE_BATCH)):
+            while (total.bytes < over or total.images < need_images) and (
+                batch := self._receipts.oldest_local(day, _PRUNE_BATCH)
+            ):
                 sizes = accumulate((one.size for one in batch), initial=total.bytes)
                 enough = sum(size < over for size in islice(sizes, len(batch)))
+                enough = max(enough, min(len(batch), need_images - total.images))
                 total = self._drop_local(day, batch[:enough], total)
         return total
 

@@ -11,11 +11,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from spool import durable, locks, logs, names, place, refused, sqlite, triggers, units, watched
+from spool import (
+    durable,
+    locks,
+    logs,
+    names,
+    place,
+    refused,
+    reserve,
+    sqlite,
+    triggers,
+    units,
+    watched,
+)  # fmt: skip
 from spool import recover as recovery
 from spool.catalog import Catalog
 from spool.durable import Folders, Incoming
-from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolUnfit
+from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolFull, SpoolUnfit
 from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast, RefusedLately
 from spool.files import FOLDERS, Files
 from spool.identity import Held, Turns, identities
@@ -32,6 +44,8 @@ from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
 CHECKPOINT_SECONDS = 2.0
+RESERVE_ROUNDS = 15
+"""How many of these pass before the reserve is looked at."""
 RETRY = "retry"
 """The request to put an image back that is set aside, or that waits for its next attempt."""
 
@@ -103,8 +117,35 @@ class Spool:
 
         SpoolUnfit if this place cannot keep the promise: the sentence says what can.
         """
-        prepare(settings, create=create, probe=probe)
-        return cls(settings, now)
+        state = settings.spool / "state"
+        reserve.give_up(state)
+        try:
+            prepare(settings, create=create, probe=probe)
+        except SpoolFull:  # a quota, perhaps: what is free says nothing of it
+            reserve.give_up(state, everything=True)
+            prepare(settings, create=create, probe=probe)
+        try:
+            opened = cls(settings, now)
+        except sqlite.Error as error:
+            raise SpoolUnfit(
+                f"the databases in {state} cannot be opened ({error}); if the disk has no room "
+                "for their -wal and -shm files (df -h, df -i), free some"
+            ) from error
+        return opened
+
+    def give_up_reserve(self) -> None:
+        """Where the disk is full, free some of what is kept for the spool's own files."""
+        reserve.give_up(self.files.state)
+
+    def _renew_reserve(self) -> None:
+        """Keep it again, once an image would be taken all the same."""
+        seen = self.admission()
+        if seen.accepting:
+            reserve.make(
+                self.files.state,
+                seen.free_bytes - seen.needed_bytes - reserve.LOW_BYTES,
+                seen.free_inodes - seen.needed_inodes - reserve.LOW_INODES,
+            )
 
     def close(self) -> None:
         self._closing.set()
@@ -141,6 +182,7 @@ class Spool:
         """Make good an unclean stop; the receiver calls it under its lock, before it listens."""
         cut_off = durable.empty_tmp(self.files.tmp)
         restored = recovery.scan(self.files, self.catalog, self.receipts)
+        self._renew_reserve()
         self._checkpoints = threading.Thread(
             target=self._checkpoint, name="checkpoints", daemon=True
         )
@@ -148,7 +190,11 @@ class Spool:
         return Recovered(cut_off, restored)
 
     def _checkpoint(self) -> None:
+        rounds = 0
         while not self._closing.wait(CHECKPOINT_SECONDS):
+            rounds += 1
+            if rounds % RESERVE_ROUNDS == 0:
+                self._renew_reserve()
             try:
                 self._refused.write(self.catalog.note_refused, self.now())
                 self.catalog.checkpoint()
@@ -281,10 +327,8 @@ class Spool:
 
     def free(self) -> tuple[int, int, int]:
         """Free bytes, all bytes and free inodes of the spool's file system."""
-        disk = os.statvfs(self.path)
-        # A file system without a count of inodes (btrfs) has no end of them.
-        inodes = disk.f_favail if disk.f_files else 2**63 - 1
-        return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, inodes
+        disk = reserve.free(self.path)
+        return disk.bytes, disk.size, disk.inodes
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
@@ -387,4 +431,4 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
                 f"{error}; {root} must belong to, and be writable by, the group that the receiver "
                 "and the uploader share"
             ) from error
-        raise SpoolUnfit(f"{root}: {error}") from error
+        raise (SpoolFull if error.full else SpoolUnfit)(f"{root}: {error}") from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ import pytest
 from spool.room import SPARE_BYTES
 from tests.app.live import ROOT, Receiver, environment, running
 from tests.app.test_room import disk, image, leave_free
+from tests.s3_server import strict_place
 
 pytestmark = pytest.mark.root
 
@@ -100,3 +105,128 @@ def test_no_room_is_said_alike_by_all_who_are_asked(tmp_path: Path) -> None:
             told = receiver.get("/status.json").json
             said = [told["verdict"]["sentence"], *told["verdict"]["remarks"]]
             assert any("91 uploads were refused" in sentence for sentence in said)
+
+
+class Hook:
+    """An incoming webhook: what alerts said to it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        hook = self
+
+        class Hears(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                size = int(self.headers["Content-Length"])
+                hook.said.append(json.loads(self.rfile.read(size))["text"])
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Hears)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Hook:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_how: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def fill_to_the_last_byte(point: Path) -> None:
+    """Somebody else's file, then small ones where the last blocks are of no use to it."""
+    other = point / "other"
+    other.mkdir()
+    for number in range(64):
+        with contextlib.suppress(OSError), open(other / f"{number}", "wb", buffering=0) as file:
+            size = 1 << 20 if number == 0 else 1
+            while True:
+                try:
+                    file.write(b"x" * size)
+                except OSError:
+                    if size == 1:
+                        break
+                    size = 4096 if size > 4096 else 1
+            os.fsync(file.fileno())
+        if os.statvfs(point).f_bfree == 0:
+            break
+
+
+def take_every_inode(point: Path) -> None:
+    other = point / "other"
+    other.mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(10_000):
+            (other / f"{number}").touch()
+
+
+CASES = [
+    pytest.param(
+        lacks, receives, earlier, id=f"{lacks}, receiver {receives}, earlier run {earlier}",
+        marks=[] if (lacks, receives, earlier) == ("bytes", True, False) else pytest.mark.slow,
+    )
+    for lacks in ("bytes", "inodes")
+    for receives in (True, False)
+    for earlier in (True, False)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lacks", "receives", "earlier"), CASES)
+def test_with_nothing_free_alerts_leave_and_a_run_makes_room(
+    tmp_path: Path, lacks: str, receives: bool, earlier: bool
+) -> None:
+    """40 images wait on a disk that somebody else fills to the last byte, or inode."""
+    options = ("-N", "160") if lacks == "inodes" else ()
+    settings = {
+        "spool__keep_free": "0B", "receiver__max_image": "250kB", "uplink__link": "100MB/s",
+        "uplink__interval": "1min", "receiver__device_rate": "0", "receiver__device_parallel": "0",
+    }  # fmt: skip
+    with disk(tmp_path, 64, *options) as point, strict_place(tmp_path) as s3, Hook() as hook:
+        with running(point, **settings) as receiver:
+            for number in range(40):
+                assert receiver.post_raw(image(number)).status == 201
+            flags = {
+                **receiver.flags,
+                "receiver.bind": f"127.0.0.1:{receiver.port}",
+                "s3.bucket": s3.bucket,
+                "s3.endpoint_url": s3.url,
+                "s3.region": "us-east-1",
+                "alerts.slack_webhook": hook.url,
+            }
+            if earlier:
+                assert headgate(flags, "drain", "--max-bytes", "1MB").returncode == 0
+            if not receives:
+                receiver.stop()
+            (take_every_inode if lacks == "inodes" else fill_to_the_last_byte)(point)
+            said = os.statvfs(point)
+            assert (said.f_favail if lacks == "inodes" else said.f_bavail) == 0
+
+            listed = headgate(flags, "alert", "list")
+            assert (listed.returncode, listed.stderr) == (0, "")
+            watched = headgate(flags, "watch")
+            assert (watched.returncode, watched.stderr) == (1, "")
+            assert "disk-full" in watched.stdout
+            assert any("The disk is full" in text for text in hook.said), hook.said
+            found = json.loads(headgate(flags, "doctor", "--json").stdout)["findings"]
+            room = "inodes" if lacks == "inodes" else "room"
+            assert next(one["level"] for one in found if one["check"] == room) == "loses"
+            status = headgate(flags, "status")
+            assert (status.returncode, status.stderr) == (0, "")
+
+            drained = headgate(flags, "drain")
+            assert (drained.returncode, drained.stderr) == (0, ""), drained.stdout
+            sent = {hashlib.sha256(image(number)).hexdigest() for number in range(40)}
+            held = [s3.read(key) for key in s3.names() if not key.endswith(".headgate-probe")]
+            assert {hashlib.sha256(body).hexdigest() for body in held} == sent
+            verified = headgate(flags, "verify")
+            assert verified.returncode == 0, verified.stdout
+            if receives:  # copies have made way for images
+                assert receiver.get("/readyz").status == 200
+                assert receiver.post_raw(image(1000)).status == 201

@@ -271,7 +271,9 @@ def _ask(host: str, port: int, path: str) -> tuple[int, str]:
         connection.request("GET", path)
         answer = connection.getresponse()
         said = json.loads(answer.read(64 * 1024) or b"{}")
-        return answer.status, str(said.get("detail", "")) if isinstance(said, dict) else ""
+        return answer.status, str(said.get("why") or said.get("detail", "")) if isinstance(
+            said, dict
+        ) else ""
     except (OSError, http.client.HTTPException, ValueError):
         return -1, ""
     finally:

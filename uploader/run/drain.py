@@ -20,8 +20,9 @@ from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
 from spool.item import Item, Sent, State
 from spool.mover import Mover
+from spool.reserve import LOW_BYTES, LOW_INODES
 from spool.spool import Spool
-from spool.units import human_duration, of_disk
+from spool.units import human_duration
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.breaker import LIMIT, Breaker
@@ -177,19 +178,21 @@ class Drain:
         arriving = self._spool.forecast().received_per_second
         # Until the next run comes, and one more: no upload is refused for the sake of copies.
         self._arriving = int(arriving * 2 * int(self._spool.settings["uplink.interval"]))
-        self._drop_copies(now, self._missing_bytes())
+        self._make_room(now, always=True)
         for day in self._mover.drop_old_receipts(now):
             self._log.info("receipts.dropped", day=day)
         self._mover.sweep(now)
 
-    def _missing_bytes(self) -> int:
-        """What is not free above the floor, for what will arrive; a fifth of it at least."""
-        free, disk, _ = self._spool.free()
-        floor = of_disk(self._spool.settings["spool.keep_free"], disk)
-        return max(0, floor + max(floor // 5, self._arriving) - free)
-
-    def _drop_copies(self, now: datetime, need: int) -> None:
-        pruned = self._mover.prune(now, need=need)
+    def _make_room(self, now: datetime, *, always: bool = False) -> None:
+        """Drop local copies for what will arrive, or for a fifth of the floor at least: beyond what
+        it takes for an image of the largest size to be accepted. ``always``: by their age too."""
+        seen = self._spool.admission()
+        ahead = max(seen.keep_free_bytes // 5, self._arriving, LOW_BYTES)
+        need = max(0, seen.needed_bytes + ahead - seen.free_bytes)
+        files = max(0, seen.needed_inodes + LOW_INODES - seen.free_inodes)
+        if not (need or files or always):
+            return
+        pruned = self._mover.prune(now, need=need, need_images=files)
         if pruned.images:
             self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
 
@@ -251,8 +254,8 @@ class Drain:
             if request.word == YIELD and self.run.trigger != "hand":
                 self.stop("made way for a run started by hand")
         self._mover.answer_requests(now)
-        if need := self._missing_bytes():  # a long run fills done/ while it goes on
-            self._drop_copies(now, need)
+        self._spool.give_up_reserve()
+        self._make_room(now)  # a long run fills done/ while it goes on
         self._catalog.due(now)
         self._catalog.checkpoint()
         self._report(ended=False)
@@ -473,6 +476,7 @@ class Drain:
             self._judge(result)
         try:
             self._finish(all_of_them=True)
+            self._make_room(self._spool.now())
         except DiskTrouble as error:
             self._fail(f"the disk refused: {error}")
         self._catalog.backlog.credit(self._picker.served)
