@@ -41,20 +41,17 @@ class Catalog:
 
     def __init__(self, path: Path) -> None:
         self._on = sqlite.Pair(path, MIGRATIONS)
-        self._checkpointer = sqlite.connect(path, MIGRATIONS, full=False)
         self.minutes = Minutes(self._on)
         self.backlog = Backlog(self._on)
 
     def close(self) -> None:
         self._on.close()
-        self._checkpointer.close()
 
-    def checkpoint(self) -> None:
-        """Outside requests (the receiver's own thread, or between the batches of a run).
-
-        On a connection of its own, so that no accept waits for the writer's lock meanwhile.
-        """
-        sqlite.checkpoint(self._checkpointer)
+    def checkpoint(self, least: int = 1) -> bool:
+        """Outside requests (the receiver's own thread, or between the batches of a run); commits
+        wait meanwhile. See ``sqlite.checkpoint``."""
+        with self._on.write:
+            return sqlite.checkpoint(self._on.writer, least)
 
     # -- images
 

@@ -131,7 +131,8 @@ class Site:
             db.execute(
                 "DELETE FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?", (KEEP_RUNS,)
             )
-        sqlite.checkpoint(self._db)
+        with self._lock:
+            sqlite.checkpoint(self._db)
 
     def end_killed_runs(self, now: datetime) -> int:
         """Give an end to runs that never wrote theirs; only under the drain lock."""

@@ -29,6 +29,12 @@ OLDEST = (3, 51, 3)
 VERSION = apsw.sqlite_lib_version()
 """Of the SQLite that opens our files."""
 BUSY_SECONDS = 10.0
+POLITE_SECONDS = 0.2
+"""How long a checkpoint waits for another program's commit; then it is left for the next time."""
+LOG_BYTES = 16 * 1024 * 1024
+"""What a log that had to grow is cut to once all of it is in the database."""
+MANY_PAGES = 1000
+"""In the log, from which on a program that is not the receiver makes a checkpoint as well."""
 
 
 class Rows(Protocol):
@@ -40,6 +46,22 @@ class Rows(Protocol):
 
 class Connection(apsw.Connection):
     """A connection to one file. It never begins a transaction by itself."""
+
+    _copier: apsw.Connection | None = None
+
+    def copier(self) -> apsw.Connection:
+        """A second connection to the same file, for checkpoints: none runs inside a transaction."""
+        if self._copier is None:
+            copier = apsw.Connection(self.filename, flags=apsw.SQLITE_OPEN_READWRITE)
+            copier.set_busy_timeout(int(BUSY_SECONDS * 1000))
+            copier.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log
+            self._copier = copier
+        return self._copier
+
+    def close(self, force: bool = False) -> None:
+        if self._copier is not None:
+            self._copier.close()
+        super().close(force)
 
     if TYPE_CHECKING:  # the same, where a row is Any: the tables are STRICT
 
@@ -76,6 +98,7 @@ def connect(
                 path.chmod(0o660)  # SQLite gives -wal and -shm the mode of the database
             _write_ahead(connection)
             connection.wal_autocheckpoint(0)
+            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             _migrate(connection, path, migrations)
         else:
@@ -105,8 +128,8 @@ class Pair:
 
     def close(self) -> None:
         with self.write, self.read:
-            self.writer.close()
             self.reader.close()
+            self.writer.close()  # last: who only reads leaves the log where it is
 
 
 def _write_ahead(connection: Connection) -> None:
@@ -138,7 +161,7 @@ def _migrate(connection: Connection, path: Path, migrations: Sequence[str]) -> N
     with transaction(connection):
         # Read again under the lock: another program may have come first.
         for number in range(_version(connection, path, migrations), len(migrations)):
-            connection.execute(migrations[number])
+            connection.execute(migrations[number]).fetchall()  # all of its statements
             connection.execute(f"PRAGMA user_version = {number + 1}")
 
 
@@ -190,6 +213,31 @@ def damage(path: Path) -> str:
     return "" if found == "ok" else found
 
 
-def checkpoint(connection: Connection) -> None:
-    """Move the WAL into the database as far as readers let it; never waits."""
-    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+def checkpoint(connection: Connection, least: int = 1) -> bool:
+    """Move the log into the database while no program commits; False if that was not possible now.
+
+    The caller holds the lock of the connection. It takes SQLite's own lock on writes for as long as
+    the checkpoint lasts, so that no commit of any program, this one included, runs beside it: the
+    WAL reset bug needs both. The kernel gives that lock back when its holder dies. And a checkpoint
+    with no commits beside it always copies all of the log, unless a reader still needs it, so that
+    the next commit begins the log again: beside a stream of commits it would grow without end.
+
+    Left for another time where less than ``least`` pages wait, where another program writes, and
+    where the disk is full: what was committed stays in the log.
+    """
+    copier = connection.copier()
+    in_log, copied = copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    if in_log - copied < least:
+        return in_log == copied
+    connection.set_busy_timeout(int(POLITE_SECONDS * 1000))
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            in_log, copied = copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        finally:
+            connection.execute("ROLLBACK")
+    except (apsw.BusyError, apsw.FullError):
+        return False
+    finally:
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+    return in_log == copied

@@ -424,6 +424,16 @@ def test_a_checkpoint_moves_the_log_into_the_database_and_nothing_else_does(
     assert rows_in(without_log) == 1500
 
 
+def test_the_last_that_closes_leaves_no_log(path: Path) -> None:
+    catalog = Catalog(path)
+    catalog.add(*image(1))
+    catalog.checkpoint()
+    catalog.add(*image(2))
+    catalog.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert rows_in(path) == 2
+
+
 def rows_in_or_none(database: Path) -> int:
     """None of them, also where the tables themselves are still in the log."""
     try:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
 from spool import sqlite
 from spool.catalog import Catalog
 from spool.errors import SpoolUnfit
 
+ROOT = Path(__file__).parents[2]
+SCHEMA = """
+    CREATE TABLE t (i INTEGER PRIMARY KEY, v BLOB);
+    CREATE TABLE n (t REFERENCES t DEFERRABLE INITIALLY DEFERRED);
+    """
+ROW = "INSERT INTO t (v) VALUES (zeroblob(3000))"
+
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[sqlite.Connection]:
-    schema = (
-        "CREATE TABLE t (i INTEGER PRIMARY KEY, v BLOB); "
-        "CREATE TABLE n (t REFERENCES t DEFERRABLE INITIALLY DEFERRED)"
-    )
-    connection = sqlite.connect(tmp_path / "t.sqlite3", [schema], full=False)
+    connection = sqlite.connect(tmp_path / "t.sqlite3", [SCHEMA], full=False)
     yield connection
     connection.close()
 
@@ -74,3 +81,167 @@ def test_an_error_of_the_caller_undoes_all_of_it(opened: sqlite.Connection) -> N
         db.execute("INSERT INTO t (v) VALUES (x'00')")
         raise KeyError
     assert opened.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
+
+
+# -- checkpoints
+
+INSIDE = """
+import sys
+from spool import sqlite
+db = sqlite.raw(sys.argv[1])
+db.execute("BEGIN IMMEDIATE")
+db.execute("INSERT INTO t (v) VALUES (zeroblob(3000))")
+print("inside", flush=True)
+sys.stdin.readline()
+db.execute("COMMIT")
+"""
+
+
+@pytest.fixture
+def committing(opened: sqlite.Connection) -> Iterator[subprocess.Popen[str]]:
+    """Another program in the middle of a transaction, until it reads a line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", INSIDE, opened.filename],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None and program.stdout.readline() == "inside\n"
+        yield program
+        program.kill()
+
+
+def log_of(connection: sqlite.Connection) -> Path:
+    return Path(connection.filename + "-wal")
+
+
+def test_no_checkpoint_runs_while_another_program_is_inside_a_transaction(
+    opened: sqlite.Connection, committing: subprocess.Popen[str]
+) -> None:
+    before = Path(opened.filename).read_bytes()
+    assert not sqlite.checkpoint(opened)
+    assert Path(opened.filename).read_bytes() == before
+    committing.communicate("go on\n")
+    assert committing.returncode == 0
+    assert sqlite.checkpoint(opened)
+    assert Path(opened.filename).read_bytes() != before
+    assert opened.execute("SELECT count(*) FROM t").fetchone() == (1,)
+
+
+def test_a_program_killed_inside_a_transaction_stops_no_checkpoint(
+    opened: sqlite.Connection, committing: subprocess.Popen[str]
+) -> None:
+    committing.kill()
+    committing.wait()
+    assert sqlite.checkpoint(opened)
+    assert opened.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+class Watched:
+    """The connection that makes checkpoints, with a look at what others can do meanwhile."""
+
+    def __init__(self, real: apsw.Connection, meanwhile: Any) -> None:
+        self._real = real
+        self._meanwhile = meanwhile
+
+    def wal_checkpoint(self, mode: int) -> tuple[int, int]:
+        if mode != apsw.SQLITE_CHECKPOINT_NOOP:
+            self._meanwhile()
+        return self._real.wal_checkpoint(mode=mode)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+COMMIT = """
+import sys
+from spool import sqlite
+db = sqlite.raw(sys.argv[1])
+db.set_busy_timeout(0)
+try:
+    with sqlite.transaction(db):
+        db.execute("INSERT INTO t (v) VALUES (zeroblob(3000))")
+except sqlite.Error as error:
+    print(type(error).__name__)
+"""
+
+
+def test_no_program_commits_while_a_checkpoint_runs(
+    opened: sqlite.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    def another_commits() -> None:
+        command = [sys.executable, "-c", COMMIT, opened.filename]
+        said.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout)
+
+    with sqlite.transaction(opened) as db:
+        db.execute(ROW)
+    watched = Watched(opened.copier(), another_commits)
+    monkeypatch.setattr(opened, "copier", lambda: watched)
+    assert sqlite.checkpoint(opened)
+    assert said == ["BusyError\n"]
+    another_commits()
+    assert said == ["BusyError\n", ""]
+
+
+def test_a_checkpoint_copies_all_so_that_the_log_begins_again(opened: sqlite.Connection) -> None:
+    sizes = set()
+    for _ in range(5):
+        for _ in range(50):
+            with sqlite.transaction(opened) as db:
+                db.execute(ROW)
+        assert sqlite.checkpoint(opened)
+        sizes.add(log_of(opened).stat().st_size // 100_000)
+    assert len(sizes) == 1  # it is written from its begin each time
+
+
+def test_a_log_that_a_reader_made_grow_is_cut_when_the_reader_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOG_BYTES", 100_000)
+    path = tmp_path / "t.sqlite3"
+    writer = sqlite.connect(path, ["CREATE TABLE t (v BLOB)"], full=False)
+    reader = sqlite.raw(path)
+    with sqlite.transaction(writer) as db:
+        db.execute(ROW)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM t").fetchall()
+    for _ in range(200):
+        with sqlite.transaction(writer) as db:
+            db.execute(ROW)
+    assert not sqlite.checkpoint(writer)
+    assert log_of(writer).stat().st_size > 400_000
+    reader.execute("ROLLBACK")
+    assert sqlite.checkpoint(writer)
+    with sqlite.transaction(writer) as db:
+        db.execute(ROW)
+    assert log_of(writer).stat().st_size <= 100_000
+    reader.close()
+    writer.close()
+
+
+def test_a_checkpoint_that_is_not_worth_it_is_left(opened: sqlite.Connection) -> None:
+    sqlite.checkpoint(opened)
+    with sqlite.transaction(opened) as db:
+        db.execute(ROW)
+    before = Path(opened.filename).read_bytes()
+    assert not sqlite.checkpoint(opened, least=50)
+    assert Path(opened.filename).read_bytes() == before
+    assert sqlite.checkpoint(opened)
+    assert sqlite.checkpoint(opened, least=50)  # all of it is there
+
+
+def test_a_full_disk_leaves_a_checkpoint_for_another_time(
+    opened: sqlite.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise apsw.FullError
+
+    with sqlite.transaction(opened) as db:
+        db.execute(ROW)
+    watched = Watched(opened.copier(), full)
+    monkeypatch.setattr(opened, "copier", lambda: watched)
+    assert not sqlite.checkpoint(opened)
+    with sqlite.transaction(opened) as db:  # no transaction was left open
+        db.execute(ROW)
+    monkeypatch.undo()
+    assert sqlite.checkpoint(opened)

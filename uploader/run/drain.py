@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from spool import logs
+from spool import logs, sqlite
 from spool import recover as recovery
 from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
@@ -257,7 +257,7 @@ class Drain:
         self._spool.give_up_reserve()
         self._make_room(now)  # a long run fills done/ while it goes on
         self._catalog.due(now)
-        self._catalog.checkpoint()
+        self._catalog.checkpoint(sqlite.MANY_PAGES)  # the receiver makes them, where there is one
         self._report(ended=False)
         self._watch(self.progress)
 
