@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 SEED = "HEADGATE_TEST_SEED"
 """Set to the number that a failure shows, the tests make the same random choices again."""
@@ -52,7 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Each test begins with random numbers of its own, whichever ran before it."""
+    """Each test begins with random numbers of its own and with logging not set up, whichever ran
+    before it."""
+    structlog.reset_defaults()
     random.seed(f"{item.config.stash[_seed]} {item.nodeid}")
 
 

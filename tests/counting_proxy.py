@@ -117,7 +117,7 @@ def counting(host: str, port: int) -> Iterator[Counting]:
     try:
         yield proxy
     finally:
-        out, _ = program.communicate("")
+        out, _ = program.communicate("", timeout=60)
         proxy.connections, arrivals = json.loads(out)
         proxy.arrivals = [(early, late, size) for early, late, size in arrivals]
 

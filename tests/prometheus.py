@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -17,13 +16,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.wait import wait_until
+
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="prometheus is not installed"
 )
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool (Debian's prometheus) is not installed"
 )
-_SECONDS = 60
 
 
 class Prometheus:
@@ -38,13 +38,12 @@ class Prometheus:
         return list(found["result"])
 
     def await_series(self, query: str) -> list[dict[str, Any]]:
-        until = time.monotonic() + _SECONDS
-        while True:
+        def found() -> list[dict[str, Any]]:
             with contextlib.suppress(OSError):
-                if found := self.query(query):
-                    return found
-            assert time.monotonic() < until, f"nothing came for {query}"
-            time.sleep(0.1)
+                return self.query(query)
+            return []
+
+        return wait_until(found, f"a series comes for {query}", every=0.1)
 
     def _get(self, path: str, **values: str) -> dict[str, Any]:
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(values)}"
@@ -75,4 +74,4 @@ def scraping(folder: Path, config: Path, port: int) -> Iterator[Prometheus]:
         yield Prometheus(own)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

@@ -19,6 +19,7 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from tests.support.wait import wait_until
 from tests.uploader.test_drain import Gateway
 
 WANTED = os.environ.get("HEADGATE_TEST_QUEUE") == "1"
@@ -33,15 +34,6 @@ needs_redis = pytest.mark.skipif(
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def wait_until(ready: Callable[[], Any], seconds: float = 30, what: Any = "") -> Any:
-    """What ``ready`` gave when it first gave something."""
-    until = time.monotonic() + seconds
-    while not (found := ready()):
-        assert time.monotonic() < until, what() if callable(what) else what
-        time.sleep(0.05)
-    return found
 
 
 class Redis:
@@ -60,12 +52,12 @@ class Redis:
              "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self.folder)],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_until(self._answers, what="redis-server does not answer")
+        wait_until(self._answers, "redis-server answers", process=self.process)
         return self
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
                 connection.sendall(b"PING\r\n")
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:
@@ -74,7 +66,7 @@ class Redis:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def client(self) -> Any:
@@ -155,12 +147,19 @@ class Worker:
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [one for one in found if name in ("", one["event"])]
 
+    def until(self, met: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+        """What ``met`` gives when it gives something; in vain, a failure with the log."""
+        return wait_until(met, what, seconds, detail=self.log.read_text)
+
     def ended(self) -> list[dict[str, Any]]:
         """What came of each message so far."""
         return self.events("job.ended")
 
     def ready(self) -> Worker:
-        wait_until(lambda: "ready." in self.log.read_text(), what=self.log.read_text)
+        wait_until(
+            lambda: "ready." in self.log.read_text(), "the worker is ready",
+            process=self.process, detail=self.log.read_text,
+        )  # fmt: skip
         return self
 
     def children(self) -> list[int]:

@@ -21,6 +21,7 @@ import trustme
 from botocore.config import Config
 
 from spool.settings import Settings, combine
+from tests.support.wait import join
 from uploader.s3.client import S3Sender
 from uploader.s3.exchange import Timeouts
 from uploader.s3.sender import Pacer, Piece, Upload
@@ -200,10 +201,10 @@ class Proxy:
     def __exit__(self, *_error: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join()
+        join(self._thread)
         self.hang_up()
         for thread in self._threads:
-            thread.join()
+            join(thread)
 
     def hang_up(self) -> None:
         """End every connection."""
@@ -238,7 +239,7 @@ class Proxy:
         for sock in (source, sink):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        both.wait()
+        both.wait(60)
         if outward:
             source.close()
             sink.close()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from tests.support.wait import join, wait_for_event
+
 _PIECE = 16 * 1024
 
 
@@ -34,7 +36,7 @@ class Link:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,))
         self._thread.start()
-        started.wait()
+        wait_for_event(started, "the proxy listens")
         return self
 
     def __exit__(
@@ -44,7 +46,7 @@ class Link:
         trace: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        join(self._thread)
         self._loop.close()
 
     def _run(self, started: threading.Event) -> None:

@@ -9,11 +9,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.wait import wait_for_exit, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,7 +101,7 @@ class Project:
 
     def make(self, *words: str, code: int = 0, **more: str) -> str:
         with self.start(*words, **more) as child:
-            said = child.communicate()[1]
+            said = wait_for_exit(child, seconds=240)[1]
         assert child.returncode == code, said
         return said
 
@@ -122,7 +123,7 @@ def test_the_lock_is_installed_once_and_followed(project: Project, tmp_path: Pat
         "PYTHONPATH": "/absent",
     }
     with project.start(**elsewhere) as first, project.start(**elsewhere) as second:
-        said = first.communicate()[1] + second.communicate()[1]
+        said = wait_for_exit(first, seconds=240)[1] + wait_for_exit(second, seconds=240)[1]
     assert (first.returncode, second.returncode) == (0, 0)
     assert said.count("ready") == 1, "of two at once the second finds it done"
     assert len(said.splitlines()) <= 5
@@ -174,12 +175,11 @@ def test_after_an_interruption_the_next_call_begins_again(
     project: Project, number: signal.Signals
 ) -> None:
     with project.start() as child:
-        deadline = time.monotonic() + 60
-        while not (project.folder / ".venv" / "bin" / "python").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(
+            (project.folder / ".venv" / "bin" / "python").exists, ".venv/ is begun", process=child
+        )
         child.send_signal(number)
-        said = child.communicate()[1]
+        said = wait_for_exit(child)[1]
     assert child.returncode != 0
     assert "Traceback" not in said
     assert not (project.folder / ".venv" / ".made").exists()

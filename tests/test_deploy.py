@@ -3,6 +3,7 @@ tests/system/test_clean_root.py."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -26,6 +26,7 @@ from app.credentials import is_forwarded
 from spool.settings import combine
 from spool.settings_table import SETTINGS
 from tests.app.live import Receiver
+from tests.support.wait import wait_until
 from tests.test_docs import CONTEXT, headgate
 from uploader.install.site_plan import Plan, render
 
@@ -181,14 +182,15 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver
     with subprocess.Popen([program, "-p", str(tmp_path), "-c", str(config)]) as nginx:
         trust = ssl.create_default_context()
         authority.configure_trust(trust)
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, (tmp_path / "error.log").read_text()
-                time.sleep(0.02)
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), timeout=60).close()
+                return True
+            return False
+
+        log = tmp_path / "error.log"
+        wait_until(listens, "nginx listens", process=nginx, detail=log.read_text)
         yield f"https://127.0.0.1:{port}", trust, receiver
         nginx.terminate()
     receiver.stop()

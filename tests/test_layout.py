@@ -234,6 +234,66 @@ def test_every_public_thing_says_what_it_is_for(path: Path) -> None:
             assert ast.get_docstring(node), f"{place(path)}:{node.lineno} {node.name}"
 
 
+TESTS = sorted(
+    path
+    for path in (ROOT / "tests").rglob("*.py")
+    if place(path) != "tests/support/wait.py" and "data" not in path.parts
+)
+
+
+def endless_waits(tree: ast.Module) -> Iterator[str]:
+    """Loops that sleep until something is so, and waits for another thread or program for ever."""
+    awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.While):
+            calls = [inner for inner in ast.walk(node)
+                     if isinstance(inner, ast.Call) and id(inner) not in awaited]  # fmt: skip
+            if any(re.search(r"\bsleep$", ast.unparse(call.func)) for call in calls):
+                yield f"{node.lineno}: a loop that sleeps (tests.support.wait has wait_until)"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            word, bounds = node.func.attr, len(node.args)
+            if word not in ("communicate", "wait", "join", "result") or id(node) in awaited:
+                continue
+            bounds -= word == "communicate"  # its first argument is the input
+            if bounds < 1 and not any(key.arg == "timeout" for key in node.keywords):
+                yield f"{node.lineno}: {word}() without a bound (tests.support.wait has some)"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=place)
+def test_each_wait_of_a_test_has_a_bound(path: Path) -> None:
+    assert list(endless_waits(tree_of(path))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while not ready():\n    time.sleep(0.1)",
+        "while True:\n    if ready():\n        break\n    sleep(1)",
+        "process.communicate()",
+        "process.communicate('input')",
+        "event.wait()",
+        "thread.join()",
+        "future.result()",
+    ],
+)
+def test_a_wait_without_a_bound_is_found(text: str) -> None:
+    assert len(list(endless_waits(ast.parse(text)))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "while piece := sock.recv(100):\n    data += piece",
+        "process.communicate(timeout=9)",
+        "event.wait(20)",
+        "', '.join(words)",
+        "async def serve():\n    await stop.wait()",
+    ],
+)
+def test_what_has_a_bound_or_is_no_wait_is_let_alone(text: str) -> None:
+    assert list(endless_waits(ast.parse(text))) == []
+
+
 def test_the_rules_can_fail(tmp_path: Path) -> None:
     """A check that cannot fail is none: each rule is shown a breach."""
     breach = tmp_path / "x.py"

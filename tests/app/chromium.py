@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.wait import wait_until
+
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"),
@@ -73,10 +75,9 @@ class Page:
 
     def until(self, expression: str) -> None:
         """Wait until it is true; AssertionError after a minute."""
-        until = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
-            assert time.monotonic() < until, (expression, self.evaluate("document.body.innerText"))
-            time.sleep(0.05)
+        wait_until(
+            lambda: self.evaluate(expression), expression, PATIENCE, detail=lambda: self.text
+        )
 
     @property
     def text(self) -> str:
@@ -107,6 +108,6 @@ def browsing(profile: Path) -> Iterator[Page]:
         yield Page(to, back)
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE)
         os.close(to)
         os.close(back)

@@ -11,11 +11,12 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support.wait import wait_for_exit, wait_until
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "docs" / "photos"
@@ -64,23 +65,26 @@ class Receiver:
                 env=environment(),
                 start_new_session=True,
             )
-        until = time.monotonic() + 20
-        while True:
-            text = self.log.read_bytes()[at:].decode()
-            found = re.search(r'"url": "http://[^/]*:(\d+)/"', text)
-            if found:
+
+        def said() -> str:
+            return self.log.read_bytes()[at:].decode()
+
+        def answers() -> bool:
+            if found := re.search(r'"url": "http://[^/]*:(\d+)/"', said()):
                 self.port = int(found[1])
                 with contextlib.suppress(OSError), self.connect():
-                    return self
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise AssertionError(f"the receiver did not start: {text}")
-            time.sleep(0.02)
+                    return True
+            return False
+
+        wait_until(answers, "the receiver is ready", process=self.process, detail=said)
+        return self
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(20)
+        wait_for_exit(self.process, f"the receiver ends: {self.log}")
+        return self.process.returncode
 
     @property
     def url(self) -> str:
@@ -91,7 +95,7 @@ class Receiver:
         return [json.loads(line) for line in self.log.read_text().splitlines() if line[:1] == "{"]
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def send(self, *pieces: bytes, end: str = "") -> Answer | None:
         """Write the pieces and read one answer; ``end`` is "fin" or "rst" after the last piece."""
@@ -128,10 +132,12 @@ class Receiver:
         return list((self.spool / "tmp").iterdir())
 
     def await_empty_tmp(self) -> None:
-        until = time.monotonic() + 20
-        while self.half_received():
-            assert time.monotonic() < until, self.half_received()
-            time.sleep(0.01)
+        wait_until(lambda: not self.half_received(), "tmp/ is empty", detail=self.half_received)
+
+    def await_ready(self) -> None:
+        """Wait until it takes images again."""
+        wait_until(lambda: self.get("/readyz").status == 200, "the receiver is ready",
+                   detail=lambda: self.get("/readyz").body)  # fmt: skip
 
 
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"

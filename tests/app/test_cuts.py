@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.live import FORM_TYPE, Answer, Receiver, chunked, form, head, part, running
+from tests.support.wait import wait_until
 
 Photo = Callable[[], bytes]
 
@@ -107,9 +108,15 @@ def test_aborts_leave_no_descriptor_no_file_and_no_reservation(own: Path, photo:
         for number in range(1000):
             receiver.send((top, by_token)[number % 2], body[: 1 + number % 300], end="rst")
         receiver.await_empty_tmp()
-        wait_until(lambda: len(os.listdir(f"/proc/{serving}/fd")) <= descriptors + 1)
+        wait_until(
+            lambda: len(os.listdir(f"/proc/{serving}/fd")) <= descriptors + 1,
+            "the descriptors are closed",
+        )
         # Nothing is still counted for the device, of which one upload at once may come.
-        wait_until(lambda: receiver.post_raw(photo(), X_Device="cam-abort").status == 201)
+        wait_until(
+            lambda: receiver.post_raw(photo(), X_Device="cam-abort").status == 201,
+            "nothing is counted for the device any more",
+        )
         assert receiver.post_raw(photo()).status == 201
         assert not [event for event in receiver.events if event["level"] == "error"]
 
@@ -134,12 +141,3 @@ def serving_process(receiver: Receiver) -> int:
     pid = receiver.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(children[0]) if children else pid
-
-
-def wait_until(met: Callable[[], bool]) -> None:
-    import time
-
-    until = time.monotonic() + 20
-    while not met():
-        assert time.monotonic() < until
-        time.sleep(0.02)

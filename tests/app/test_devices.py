@@ -15,8 +15,8 @@ import pytest
 
 from spool.site import Site
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
-from tests.app.test_cuts import wait_until
 from tests.app.test_upload import metadata
+from tests.support.wait import join, wait_until
 
 Photo = Callable[[], bytes]
 
@@ -173,7 +173,7 @@ def test_a_device_that_sends_too_much_at_once(own: Path, photo: Photo) -> None:
         begun = [receiver.connect() for _ in range(2)]
         for connection in begun:
             connection.sendall(top + data[:1000])
-        wait_until(lambda: len(receiver.half_received()) == 2)
+        wait_until(lambda: len(receiver.half_received()) == 2, "both uploads have begun")
         check(receiver.post_raw(photo(), X_Device="cam-many"), 429, "too_many_at_once")
         check(receiver.post_raw(photo(), X_Device="cam-other"), 201)
         for connection in begun:
@@ -202,10 +202,10 @@ def test_what_an_upload_promised_and_never_sent_is_not_counted(own: Path, photo:
         top = head("POST", "/images", Content_Type="image/jpeg", Content_Length="15000000")
         with receiver.connect() as connection:
             connection.sendall(top + photo()[:1000])
-            wait_until(lambda: bool(receiver.half_received()))
+            wait_until(lambda: bool(receiver.half_received()), "the upload has begun")
             check(receiver.post_raw(photo()), 503, "intake_spent")
         receiver.await_empty_tmp()
-        wait_until(lambda: receiver.get("/readyz").status == 200)
+        receiver.await_ready()
         check(receiver.post_raw(photo()), 201)
 
 
@@ -333,7 +333,7 @@ def test_many_devices_at_once_each_with_its_own_token(guarded: Receiver, photo: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join(thread)
     assert {name: answer.json["device"] for name, answer in answers.items()} == {
         name: name for name in tokens
     }

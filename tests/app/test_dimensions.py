@@ -15,8 +15,8 @@ from PIL import Image
 
 from app.kinds import Watcher
 from tests.app.live import PHOTOS, Receiver, head, part, running
-from tests.app.test_cuts import wait_until
 from tests.app.test_kinds import box
+from tests.support.wait import wait_until
 
 WIDTH, HEIGHT = 97, 63
 
@@ -168,7 +168,7 @@ def test_it_is_refused_by_its_first_bytes(own: Path) -> None:
         top = head("POST", "/images", image, Content_Type="image/jpeg")
         connection.sendall(top + image[:100_000])
         connection.shutdown(socket.SHUT_WR)
-        wait_until(lambda: any(event.get("code") for event in receiver.events))
+        wait_until(lambda: any(event.get("code") for event in receiver.events), "it is logged")
         assert [event["code"] for event in receiver.events if "code" in event] == [
             "too_many_pixels"
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from spool.errors import DiskTrouble
 from spool.facts import Accepted
 from spool.spool import Spool
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
+from tests.support.wait import wait_until
 
 Photo = Callable[[], bytes]
 
@@ -100,10 +100,7 @@ def test_no_acknowledgement_then_the_latch_until_a_probe_passes(
     assert told["verdict"]["level"] == "bad"
     assert told["waiting"]["images"] == 1
     failing.step = ""
-    until = time.monotonic() + 20
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: client.get("/readyz").status_code == 200, "the receiver is ready")
     assert post() == 201
 
 
@@ -162,10 +159,7 @@ def test_a_disk_that_fills_up_during_an_upload_and_is_freed(own: Path, photo: Ph
             assert (refused.status, refused.code) == (507, "disk_full")
             assert "retry-after" in refused.headers
             filler.unlink()
-            until = time.monotonic() + 20
-            while receiver.get("/readyz").status != 200:
-                assert time.monotonic() < until
-                time.sleep(0.05)
+            receiver.await_ready()
             assert receiver.post_raw(photo()).status == 201
             assert receiver.get(f"/images/{acked['id']}").json["state"] == "waiting"
     finally:
@@ -178,10 +172,10 @@ def fill_during_upload(receiver: Receiver, filler: Path, photo: bytes) -> tuple[
     answer: Answer | None
     with receiver.connect() as connection:
         connection.sendall(head("POST", "/images", body, Content_Type=FORM_TYPE) + body[:100_000])
-        until = time.monotonic() + 20
-        while not any(path.stat().st_size for path in receiver.half_received()):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until(
+            lambda: any(path.stat().st_size for path in receiver.half_received()),
+            "the upload has begun",
+        )
         with filler.open("wb", buffering=0) as out:
             try:
                 while True:

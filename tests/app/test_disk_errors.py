@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from tests.app.live import Answer, Receiver, running
 from tests.app.test_cuts import serving_process
 from tests.app.test_room import disk, image
+from tests.support.wait import wait_for_exit, wait_until
 
 pytestmark = [
     pytest.mark.skipif(
@@ -58,19 +58,24 @@ class Injected:
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         tracer = Path(f"/proc/{pid}/task")
-        until = time.monotonic() + 20
-        while not all(_is_traced(task) for task in tracer.iterdir()):
-            assert self._strace.poll() is None, self._strace.communicate()[1]
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_until(
+            lambda: all(_is_traced(task) for task in tracer.iterdir()),
+            "strace has attached itself to every thread",
+            process=self._strace,
+        )
+
+    @property
+    def count(self) -> int:
+        """How often a call was made to fail."""
+        return self.log.read_text(errors="replace").count("(INJECTED)")
 
     @property
     def fired(self) -> bool:
-        return "(INJECTED)" in self.log.read_text(errors="replace")
+        return self.count > 0
 
     def end(self) -> None:
         self._strace.send_signal(signal.SIGTERM)
-        self._strace.communicate()
+        wait_for_exit(self._strace, "strace ends")
 
     def flushed_again(self) -> list[str]:
         """Files whose flush failed and was tried again: the second one would say OK."""
@@ -93,13 +98,6 @@ def _is_traced(task: Path) -> bool:
     except OSError:
         return True  # it ended
     return "TracerPid:\t0\n" not in text
-
-
-def await_trusted(receiver: Receiver) -> None:
-    until = time.monotonic() + 30
-    while receiver.get("/readyz").status != 200:
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 class Acked:
@@ -159,12 +157,13 @@ def test_an_error_at_each_call_of_an_upload(
                     assert acked.post(receiver).status == expected  # closed
                     assert receiver.get("/readyz").status == expected
                 if ever and fired and call in PROBED:
-                    time.sleep(1.5)
+                    seen = injected.count
+                    wait_until(lambda: injected.count > seen + 1, "it has probed again")  # noqa: B023
                     assert receiver.get("/readyz").status != 200
             finally:
                 injected.end()
             assert injected.flushed_again() == []
-            await_trusted(receiver)
+            receiver.await_ready()
             assert acked.post(receiver).status == 201
             if not fired:
                 break  # the upload has no more calls of this kind

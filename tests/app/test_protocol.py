@@ -27,6 +27,7 @@ from spool.spool import Spool
 from tests.app.live import PHOTOS, ROOT, Receiver, head, read_answer, running
 from tests.app.test_upload import metadata, stored
 from tests.spooling import settings_for
+from tests.support.wait import join
 
 PAGE = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
 PHOTO = PHOTOS / "flower.jpg"
@@ -75,7 +76,7 @@ class Doorkeeper:
                 back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
                 back.start()
                 self._copy(client, server)
-                back.join()
+                join(back)
 
     @staticmethod
     def _copy(source: socket.socket, sink: socket.socket) -> None:

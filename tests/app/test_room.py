@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from spool.room import BLOCK, SPARE_BYTES, SPARE_INODES, on_disk
-from spool.spool import CHECKPOINT_SECONDS
 from tests.app.live import (
     FORM_TYPE,
     Answer,
@@ -27,7 +25,7 @@ from tests.app.live import (
     read_answer,
     running,
 )
-from tests.app.test_cuts import wait_until
+from tests.support.wait import join, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -86,18 +84,18 @@ def post_all(receiver: Receiver, numbers: range) -> list[Answer]:
     barrier = threading.Barrier(len(numbers))
 
     def post(number: int) -> Answer:
-        barrier.wait()
+        barrier.wait(60)
         return receiver.post_raw(image(number))
 
     with ThreadPoolExecutor(len(numbers)) as pool:
         return list(pool.map(post, numbers))
 
 
-def await_ready(receiver: Receiver) -> None:
-    until = time.monotonic() + READY_SECONDS
-    while receiver.get("/readyz").status != 200:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+def is_checkpointed(receiver: Receiver) -> bool:
+    """Whether the catalog holds all that is in its WAL: mxFrame and nBackfill of the WAL-index
+    (sqlite.org/walformat.html)."""
+    index = (receiver.spool / "state" / "catalog.sqlite3-shm").read_bytes()
+    return index[16:20] == index[96:100]
 
 
 def test_fifty_posts_into_room_for_ten(own: Path) -> None:
@@ -106,7 +104,8 @@ def test_fifty_posts_into_room_for_ten(own: Path) -> None:
         with running(point, **settings) as receiver:
             for number in range(100, 130):  # its folders are there, and its files have grown
                 assert receiver.post_raw(image(number)).status == 201
-            time.sleep(1.5 * CHECKPOINT_SECONDS)  # its WAL begins anew within its size
+            # From here on its WAL is written from its start, within its size.
+            wait_until(lambda: is_checkpointed(receiver), "its WAL is checkpointed")
             wanted = FLOOR + SPARE_BYTES + 11 * on_disk(SIZE) - 2 * BLOCK
             filler = leave_free(point, wanted)
             lowest, done = [free_bytes(point)], threading.Event()
@@ -119,7 +118,7 @@ def test_fifty_posts_into_room_for_ten(own: Path) -> None:
             watching.start()
             answers = post_all(receiver, range(1, 51))
             done.set()
-            watching.join()
+            join(watching)
             assert sorted(answer.status for answer in answers) == [201] * 10 + [507] * 40
             for answer in answers:
                 if answer.status == 507:
@@ -130,7 +129,7 @@ def test_fifty_posts_into_room_for_ten(own: Path) -> None:
             assert receiver.half_received() == []
             # The disk never failed: nothing is latched, and it recovers alone.
             filler.unlink()
-            await_ready(receiver)
+            receiver.await_ready()
             assert {answer.status for answer in post_all(receiver, range(51, 61))} == {201}
             assert not [event for event in receiver.events if event["level"] == "error"]
 
@@ -149,7 +148,7 @@ def test_no_inodes_left(own: Path) -> None:
             assert receiver.half_received() == []
             receiver.images()[0].unlink()  # as a run would, once it is in the bucket
             receiver.images()[0].unlink()
-            await_ready(receiver)
+            receiver.await_ready()
             assert receiver.post_raw(image(1000)).status == 201
 
 
@@ -160,7 +159,7 @@ def test_an_upload_in_flight_is_promised_one_inode_and_no_second(own: Path) -> N
             top = head("POST", "/images", image(1), Content_Type="image/jpeg")
             with receiver.connect() as connection:
                 connection.sendall(top + image(1)[:70_000])
-                wait_until(lambda: bool(receiver.half_received()))
+                wait_until(lambda: bool(receiver.half_received()), "the upload has begun")
                 for number in range(os.statvfs(point).f_favail - SPARE_INODES - 1):
                     (point / f"filler-{number}").touch()
                 assert os.statvfs(point).f_favail == SPARE_INODES + 1

@@ -22,6 +22,7 @@ from spool.catalog_schema import MIGRATIONS
 from spool.errors import SpoolUnfit
 from spool.item import Count, Item, Metadata, State, Totals
 from spool.names import Name
+from tests.support.wait import join
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -495,7 +496,7 @@ def test_opening_waits_for_whoever_writes_a_fresh_file_first(path: Path) -> None
     release = threading.Timer(0.3, first.execute, ["ROLLBACK"])
     release.start()
     Catalog(path).close()
-    release.join()
+    join(release)
     first.close()
 
 
@@ -508,7 +509,7 @@ def test_tables_that_another_program_makes_meanwhile_are_not_made_again(path: Pa
     release = threading.Timer(0.3, first.execute, ["COMMIT"])
     release.start()
     Catalog(path).close()  # it saw none of that, and waited to make them itself
-    release.join()
+    join(release)
     assert first.execute("SELECT count(*) FROM totals").fetchone() == (5,)
     first.close()
 

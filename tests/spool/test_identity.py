@@ -15,6 +15,7 @@ from spool.mover import Mover
 from spool.names import Name
 from spool.spool import Spool
 from tests.spooling import Clock, images_below, open_spool, put
+from tests.support.wait import join
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_of_many_at_once_one_is_new_and_the_others_wait_for_it(
     accepted: list[Accepted] = []
 
     def send() -> None:
-        everybody.wait()
+        everybody.wait(60)
         accepted.append(put(spool, b"image", **more))
 
     for _ in range(10):
@@ -109,7 +110,7 @@ def test_of_many_at_once_one_is_new_and_the_others_wait_for_it(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            join(thread)
     assert len(accepted) == 160
     assert sum(not one.duplicate for one in accepted) == 1
     assert len({one.receipt.id for one in accepted}) == 1
@@ -145,8 +146,8 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
     two.join(0.2)
     assert two.is_alive()  # it waits for the outcome of the first
     go_on.set()
-    one.join()
-    two.join()
+    join(one)
+    join(two)
     assert outcome == ["the first one fails", False]
 
 

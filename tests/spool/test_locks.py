@@ -93,7 +93,7 @@ def holder(folder: Path, note: Path) -> Iterator[Holder]:
     yield start
     for program in started:
         program.kill()
-        program.wait()
+        program.wait(60)
         assert program.stdout is not None
         program.stdout.close()
 
@@ -120,7 +120,7 @@ def test_a_kill_of_the_holder_frees_it(folder: Path, note: Path, holder: Holder)
         program = holder()
         assert is_held(folder, note)
         program.send_signal(signal.SIGKILL)
-        program.wait()
+        program.wait(60)
         with locks.acquire(folder, note, "the next"):
             assert note.read_text() == f"the next, pid {os.getpid()}\n"
 
@@ -147,7 +147,7 @@ def test_whatever_is_done_to_the_lock_file_lets_no_second_holder_in(
         note.write_text("me\n")
     assert is_held(folder, note)
     program.kill()
-    program.wait()
+    program.wait(60)
     assert not is_held(folder, note)
 
 

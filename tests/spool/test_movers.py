@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from spool.item import Sent, State
 from spool.mover import Mover
 from spool.verify import Kind
 from tests.spooling import images_below, open_spool, put
+from tests.support.wait import moments, wait_for_exit
 
 SECONDS = float(os.environ.get("HEADGATE_TEST_MOVERS_SECONDS", "2"))
 """Each change; the published campaign sets an hour."""
@@ -27,18 +27,17 @@ def act(word: str, root: Path, seed: int, seconds: float) -> None:
     """One of the four programs; it notes each acknowledgement on stdout, outside the spool."""
     dice = random.Random(seed)
     spool = open_spool(root)
-    until = time.monotonic() + seconds
     number = 0
     if word == "receive":
         with spool.hold_receiver_lock():
             spool.recover()
-            while time.monotonic() < until:
+            for _ in moments(seconds, enough=lambda: number >= 10):  # noqa: B023
                 number += 1
                 receipt = put(spool, b"%d %d" % (seed, number), device=f"cam-{number % 5}").receipt
                 print(receipt.id, flush=True)
         spool.close()
         return
-    while time.monotonic() < until:
+    for _ in moments(seconds, lambda: dice.random() * 0.02):
         try:
             with spool.hold_drain_lock(word, 1) as lock:
                 mover = Mover(spool, lock)
@@ -58,7 +57,6 @@ def act(word: str, root: Path, seed: int, seconds: float) -> None:
                             continue
         except LockHeld:
             continue
-        time.sleep(dice.random() * 0.02)
     spool.close()
 
 
@@ -97,25 +95,22 @@ def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
     failures: list[str] = []
 
     def end(program: subprocess.Popen[str]) -> None:
-        out, err = program.communicate()
+        out, err = wait_for_exit(program, "a mover ends", SECONDS + 240)
         acked.extend(line for line in out.split("\n")[:-1] if line)
         if program.returncode not in (0, -signal.SIGKILL):
             failures.append(err)
 
-    began = time.monotonic()
     running = {word: start(word, SECONDS) for word in words}
-    while kill and time.monotonic() - began < SECONDS:
-        time.sleep(dice.random() * 0.6)
+    for passed in moments(SECONDS if kill else 0, lambda: dice.random() * 0.6):
         word = dice.choice(words)
         running[word].kill()
         end(running[word])
-        left = SECONDS - (time.monotonic() - began)
-        running[word] = start(word, max(0.1, left))
+        running[word] = start(word, max(0.1, SECONDS - passed))
     for program in running.values():
         end(program)
     assert failures == []
     assert len(set(acked)) == len(acked)
-    assert len(acked) > 5  # it did something, however busy the machine
+    assert len(acked) >= 10  # by the last receiver alone, which nothing killed
 
     spool = open_spool(tmp_path)
     spool.recover()

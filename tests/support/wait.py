@@ -98,15 +98,22 @@ def wait_for_event(
         never(f"{seconds:g} s passed without this: {what}")
 
 
-def moments(seconds: float, pause: Callable[[], float], *, first: bool = False) -> Iterator[float]:
-    """The seconds that have passed, again and again with a pause between, until all have: for load
-    that goes on for a while. Nothing may be concluded from how many there are."""
+def moments(
+    seconds: float,
+    pause: Callable[[], float] = lambda: 0.0,
+    enough: Callable[[], object] = lambda: True,
+) -> Iterator[float]:
+    """The seconds that have passed, again and again with a pause between, until all have and it is
+    enough: for load that goes on for a while. Nothing may be concluded from how many there are."""
     began = time.monotonic()
-    if first:
-        yield 0.0
-    while (passed := time.monotonic() - began) < seconds:
+    while (passed := time.monotonic() - began) < seconds or not enough():
         yield passed
-        time.sleep(min(pause(), max(0.0, seconds - passed)))
+        time.sleep(pause())
+
+
+def spend(seconds: float) -> None:
+    """Let time pass, as a slow disk or a slow peer does; never to wait until something is so."""
+    time.sleep(seconds)
 
 
 def never(message: str, detail: Callable[[], object] | None = None, output: str = "") -> NoReturn:

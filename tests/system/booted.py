@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tests.support.wait import wait_until
 
 PACKAGES = (
     "systemd,systemd-sysv,dbus,iproute2,curl,ca-certificates,"
@@ -122,16 +123,14 @@ class Booted:
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            self._init = self._child()
-            if self._init and self.run("systemctl is-system-running --wait", check=False) in (
-                "running\n",
-                "degraded\n",
-            ):
-                return
-            time.sleep(0.2)
-        raise AssertionError((self.tree.parent / "console").read_text(errors="replace"))
+        console = self.tree.parent / "console"
+        wait_until(self._is_up, "Debian has booted", 300,
+                   detail=lambda: console.read_text(errors="replace"), every=0.2)  # fmt: skip
+
+    def _is_up(self) -> bool:
+        self._init = self._child()
+        up = self._init and self.run("systemctl is-system-running --wait", check=False)
+        return up in ("running\n", "degraded\n")
 
     def _child(self) -> int:
         assert self._nspawn is not None

@@ -12,13 +12,13 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from tests.support.wait import wait_until
 from tests.system.booted import GATEWAY, Booted, Network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +38,7 @@ def blocks(heading: str) -> list[str]:
 
 
 def until(what: str, found: Callable[[], Any], seconds: float = MINUTE) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (seen := found()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
-    return seen
+    return wait_until(found, what, seconds, every=0.5)
 
 
 def picture(number: int) -> bytes:
@@ -86,15 +82,15 @@ class Camera:
     def send(self, count: int) -> None:
         """So many images, each until it is acknowledged."""
         for _ in range(count):
-            again: int | None = None
-            while True:
-                status = self.post(
-                    f"http://{GATEWAY}:8080/uploadImage", *self.bearer(), number=again
-                )
-                if status in (200, 201):
-                    break
-                again = self._number
-                time.sleep(0.3)
+            again: list[int | None] = [None]
+
+            def taken(number: list[int | None] = again) -> bool:
+                url = f"http://{GATEWAY}:8080/uploadImage"
+                status = self.post(url, *self.bearer(), number=number[0])
+                number[0] = self._number
+                return status in (200, 201)
+
+            wait_until(taken, "an image is acknowledged", 600, every=0.3)
 
     def bearer(self) -> list[str]:
         return ["-H", f"Authorization: Bearer {self.token}"]

@@ -20,6 +20,8 @@ from typing import Any
 import boto3
 import requests
 
+from tests.support.wait import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = (
     b"# the tab of somebody else   \n"
@@ -101,13 +103,13 @@ def python() -> str:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
+    def answers() -> bool:
         with contextlib.suppress(requests.RequestException):
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"nothing answers on port {port}")
+            return True
+        return False
+
+    wait_until(answers, f"something answers on port {port}", process=process)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,13 @@ import hashlib
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.support.wait import wait_until
 from tests.system.somebody import (
     ROOT,
     FileTab,
@@ -102,10 +102,12 @@ def test_cron_carries_images_and_leaves_the_tab_as_it_was(
         for image in images:
             post(image, port)
 
-        deadline = time.monotonic() + CRON_SECONDS
-        while len(local(somebody, "done")) < len(wanted):
-            assert time.monotonic() < deadline, log(somebody)
-            time.sleep(1)
+        wait_until(
+            lambda: len(local(somebody, "done")) >= len(wanted),
+            "cron has had all of them sent",
+            CRON_SECONDS,
+            detail=lambda: log(somebody),
+        )
         assert local(somebody, "done") == wanted
         assert local(somebody, "new") == []
         assert bucket.digests() == wanted

@@ -22,16 +22,14 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.wait import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def until(ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """The first answer that is true."""
-    deadline = time.monotonic() + seconds
-    while not (answer := ask()):
-        assert time.monotonic() < deadline, f"no {what} after {seconds} s"
-        time.sleep(0.05)
-    return answer
+    return wait_until(ask, what, seconds)
 
 
 class Run:

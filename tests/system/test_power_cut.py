@@ -26,6 +26,7 @@ from spool import verify
 from spool.mover import Mover
 from spool.verify import Kind
 from tests.spooling import images_below, open_spool, put
+from tests.support.wait import kill, wait_until
 
 SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
 NO_LOG_FLUSH = 2
@@ -103,10 +104,12 @@ class Disk:
     def _await_release(self) -> None:
         """A copy of the mount in another namespace keeps the file system alive; mounted a second
         time beside that, it would be damaged by the test itself."""
-        until = time.monotonic() + 60
-        while subprocess.run(["losetup", "-j", str(self.image)], capture_output=True).stdout:
-            assert time.monotonic() < until, f"something else holds {self.device}, mounted"
-            time.sleep(0.1)
+        find = ["losetup", "-j", str(self.image)]
+        wait_until(
+            lambda: not subprocess.run(find, capture_output=True, timeout=60).stdout,
+            f"nothing else holds {self.device}, mounted",
+            every=0.1,
+        )
 
 
 @contextmanager
@@ -156,8 +159,7 @@ def received_until_cut(disk: Disk, seed: int, seconds: float) -> dict[str, str]:
         time.sleep(seconds)
         disk.cut()
         time.sleep(0.02)
-        program.kill()
-        rest, _ = program.communicate()
+        rest, _ = kill(program)
     assert first, "nothing was acknowledged"
     # A line is whole or it was never acknowledged.
     lines = [first.strip(), *rest.split("\n")[:-1]]

@@ -22,10 +22,10 @@ from tests.queueing import (
     drain_pid,
     needs_queue,
     needs_redis,
-    wait_until,
     working,
 )
 from tests.s3_server import Place, strict_place
+from tests.support.wait import wait_for_exit, wait_until
 from tests.uploader.test_cap import counted, slack
 from tests.uploader.test_drain import Gateway
 from uploader.queue.broker import MOST_DELIVERIES
@@ -85,7 +85,7 @@ def done(gateway: Gateway, sent: dict[str, Any], seconds: float = 60) -> Job:
         found = job(gateway, sent)
         return found if found is not None and found.state == "done" else None
 
-    found: Job = wait_until(is_done, seconds, what=lambda: str(job(gateway, sent)))
+    found: Job = wait_until(is_done, "the job is done", seconds, detail=lambda: job(gateway, sent))
     return found
 
 
@@ -95,7 +95,7 @@ def test_a_message_drains_and_its_result_says_what_was_done(gateway: Gateway, re
     with working(gateway) as worker:
         redis.put(QUEUE, sent)
         found = done(gateway, sent)
-        wait_until(lambda: redis.result(id_of(sent)), what=worker.log.read_text)
+        worker.until(lambda: redis.result(id_of(sent)), "the result is there")
     gateway.assert_arrived(images)
     assert (found.outcome, found.images, found.bytes, found.exit_code) == ("done", 20, 40_000, 0)
     result = redis.result(id_of(sent))
@@ -113,7 +113,7 @@ def test_a_message_drains_and_its_result_says_what_was_done(gateway: Gateway, re
 def test_beat_sends_its_first_message_at_once(gateway: Gateway) -> None:
     images = gateway.fill(3)
     with working(gateway, "--beat") as worker:
-        wait_until(worker.ended, what=worker.log.read_text)
+        worker.until(worker.ended, "a message is dealt with")
         assert gateway.spool.site.triggers.all()["queue"].sender == "beat"
         assert worker.stop() == 0
     gateway.assert_arrived(images)
@@ -150,7 +150,7 @@ def test_the_workers_child_killed_in_the_middle_is_made_good_at_once(
         configure(gateway, redis, proxy.url, **SLOW)
         with working(gateway) as worker:
             redis.put(QUEUE, sent)
-            wait_until(lambda: gateway.spool.receipts.totals()[0].images >= 3)
+            gateway.await_uploads(3)
             (child,) = worker.children()
             os.kill(drain_pid(gateway), signal.SIGKILL)
             os.kill(child, signal.SIGKILL)
@@ -171,14 +171,14 @@ def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(
         configure(gateway, redis, proxy.url, **SLOW)
         first = stack.enter_context(working(gateway))
         redis.put(QUEUE, sent)
-        wait_until(lambda: gateway.spool.receipts.totals()[0].images >= 3)
+        gateway.await_uploads(3)
         pid = drain_pid(gateway)
         first.stop(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         assert redis.waiting(QUEUE) == 0  # it was taken, and not done
         second = stack.enter_context(working(gateway))
         found = done(gateway, sent, VISIBILITY_SECONDS + 60)
-        wait_until(second.ended)
+        second.until(second.ended, "the second worker has dealt with it")
         assert [one["job"] for one in second.ended()] == [id_of(sent)]
     assert found.outcome == "done"
     gateway.assert_arrived(images)
@@ -190,10 +190,10 @@ def test_a_drain_whose_worker_is_killed_ends_by_itself(gateway: Gateway, redis: 
     configure(gateway, redis, **SLOW)
     with working(gateway) as worker:
         redis.put(QUEUE, message())
-        pid = wait_until(lambda: drain_pid(gateway))
-        wait_until(lambda: gateway.spool.receipts.totals()[0].images >= 2)
+        pid = wait_until(lambda: drain_pid(gateway), "a drain is at work")
+        gateway.await_uploads(2)
         worker.stop(signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 20)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the drain is gone")
     assert gateway.spool.site.runs(1)[0].outcome == "stopped"
 
 
@@ -210,8 +210,9 @@ def test_of_fifty_duplicates_one_drains_and_the_others_say_so(
         redis.put(QUEUE, *same, *others)
         wait_until(
             lambda: sum(len(worker.ended()) for worker in workers) == 50,
+            "all fifty are dealt with",
             120,
-            what=lambda: "\n".join(worker.log.read_text() for worker in workers),
+            detail=lambda: "\n".join(worker.log.read_text() for worker in workers),
         )
         ended = [event for worker in workers for event in worker.ended()]
     outcomes = sorted(event["outcome"] for event in ended)
@@ -231,10 +232,10 @@ def test_beside_cron_there_is_still_one_run_at_a_time(gateway: Gateway, redis: R
             redis.put(QUEUE, message(max_bytes="100kB"))
             crons.append(gateway.start("drain", "--cron", "--max-bytes", "50kB"))
             time.sleep(0.3)
-        codes = {cron.wait(120) for cron in crons}
         for cron in crons:
-            cron.communicate()
-        wait_until(lambda: len(worker.ended()) == 8, 120, what=worker.log.read_text)
+            wait_for_exit(cron, "a drain of cron ends", 120)
+        codes = {cron.returncode for cron in crons}
+        worker.until(lambda: len(worker.ended()) == 8, "all eight are dealt with")
         redis.put(QUEUE, last := message())
         done(gateway, last)
     assert codes <= {0, 75}
@@ -250,9 +251,11 @@ def test_with_the_broker_down_the_floor_goes_on_and_the_worker_comes_back(
     gateway: Gateway, redis: Redis
 ) -> None:
     with working(gateway, "--beat") as worker:
-        wait_until(worker.ended, what=worker.log.read_text)
+        worker.until(worker.ended, "a message is dealt with")
         redis.stop()
-        wait_until(lambda: "Connection to broker lost" in worker.log.read_text(), 60)
+        worker.until(
+            lambda: "Connection to broker lost" in worker.log.read_text(), "the worker notices"
+        )
         images = gateway.fill(5)
         assert gateway.call("drain", "--cron").returncode == 0  # cron's own, the floor
         gateway.assert_arrived(images)
@@ -270,7 +273,9 @@ def test_a_worker_starts_before_its_broker(gateway: Gateway, redis: Redis) -> No
     redis.stop()
     worker = Worker(gateway)
     try:
-        wait_until(lambda: "Cannot connect to" in worker.log.read_text(), what=worker.log.read_text)
+        worker.until(
+            lambda: "Cannot connect to" in worker.log.read_text(), "the worker misses its broker"
+        )
         redis.start()
         redis.put(QUEUE, sent := message())
         assert done(gateway, sent).outcome == "nothing to do"
@@ -287,7 +292,7 @@ def test_told_to_end_it_finishes_what_is_sent_and_the_rest_waits_for_the_next(
     sent = message()
     with working(gateway) as worker:
         redis.put(QUEUE, sent)
-        wait_until(lambda: gateway.spool.receipts.totals()[0].images >= 3)
+        gateway.await_uploads(3)
         assert worker.stop() == 0
         (ended,) = worker.ended()
     assert (ended["outcome"], ended["job"]) == ("stopped", id_of(sent))
@@ -313,12 +318,12 @@ def test_a_message_whose_drain_is_always_killed_is_put_aside(
         redis.put(QUEUE, sent)
         killed: set[int] = set()
         while len(killed) < MOST_DELIVERIES:
-            pid = wait_until(lambda: drain_pid(gateway), 60, what=worker.log.read_text)
+            pid = worker.until(lambda: drain_pid(gateway), "a drain is at work")
             if pid not in killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
         found = done(gateway, sent, 60)
-        wait_until(lambda: redis.waiting(f"{QUEUE}-dead") == 1, what=worker.log.read_text)
+        worker.until(lambda: redis.waiting(f"{QUEUE}-dead") == 1, "it is put aside")
         time.sleep(1)
         assert redis.waiting(QUEUE) == 0
         assert not drain_pid(gateway)

@@ -15,8 +15,9 @@ import pytest
 
 from spool.jobs import Job, new_id
 from tests.counting_proxy import most_in
-from tests.queueing import Sqs, drain_pid, needs_queue, wait_until, working
+from tests.queueing import Sqs, drain_pid, needs_queue, working
 from tests.s3_server import Place, strict_place
+from tests.support.wait import wait_until
 from tests.template import scheduled_message
 from tests.uploader.test_cap import counted, slack
 from tests.uploader.test_drain import Gateway
@@ -70,7 +71,9 @@ def done(gateway: Gateway, job: str, seconds: float = 90) -> Job:
         found = gateway.spool.site.jobs.get(job)
         return found if found is not None and found.state == "done" else None
 
-    found: Job = wait_until(is_done, seconds, what=lambda: str(gateway.spool.site.jobs.get(job)))
+    found: Job = wait_until(
+        is_done, "the job is done", seconds, detail=lambda: gateway.spool.site.jobs.get(job)
+    )
     return found
 
 
@@ -82,7 +85,7 @@ def test_the_schedules_own_message_drains(gateway: Gateway, sqs: Sqs) -> None:
     with working(gateway) as worker:
         sqs.send(body)
         found = done(gateway, "9f5c2e")
-        wait_until(lambda: not sqs.count(sqs.url, in_flight=True), what=worker.log.read_text)
+        worker.until(lambda: not sqs.count(sqs.url, in_flight=True), "the message is acknowledged")
     gateway.assert_arrived(images)
     assert (found.outcome, found.images, found.sender) == ("done", 10, "scheduler")
     assert abs((found.asked_at - at).total_seconds()) < 1
@@ -108,7 +111,7 @@ def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(
         configure(gateway, sqs, proxy.url, **SLOW)
         first = stack.enter_context(working(gateway))
         sqs.send(message(job))
-        wait_until(lambda: gateway.spool.receipts.totals()[0].images >= 3)
+        gateway.await_uploads(3)
         pid = drain_pid(gateway)
         first.stop(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
@@ -126,8 +129,11 @@ def test_of_fifty_messages_one_drains_and_the_others_say_so(gateway: Gateway, sq
         for _ in range(25):
             sqs.send(same)
             sqs.send(message(new_id()))
-        wait_until(lambda: len(worker.ended()) >= 50, 120, what=worker.log.read_text)
-        wait_until(lambda: not sqs.count(sqs.url) + sqs.count(sqs.url, in_flight=True))
+        worker.until(lambda: len(worker.ended()) >= 50, "all fifty are dealt with")
+        worker.until(
+            lambda: not sqs.count(sqs.url) + sqs.count(sqs.url, in_flight=True),
+            "the queue is empty",
+        )
         outcomes = [event["outcome"] for event in worker.ended()]
     assert outcomes.count("done") == 1
     assert outcomes.count("already done") >= 24  # those asked for after it began find nothing
@@ -144,11 +150,11 @@ def test_a_message_whose_drain_is_always_killed_becomes_a_dead_letter(
         sqs.send(message(job))
         killed: set[int] = set()
         while len(killed) < MOST_DELIVERIES:
-            pid = wait_until(lambda: drain_pid(gateway), 120, what=worker.log.read_text)
+            pid = worker.until(lambda: drain_pid(gateway), "a drain is at work")
             if pid not in killed:
                 os.kill(pid, signal.SIGKILL)
                 killed.add(pid)
-        wait_until(lambda: sqs.count(sqs.dead_url), 120, what=worker.log.read_text)
+        worker.until(lambda: sqs.count(sqs.dead_url), "it is a dead letter")
         assert worker.process.poll() is None
     assert sqs.count(sqs.url) == 0
     found = gateway.spool.site.jobs.get(job)

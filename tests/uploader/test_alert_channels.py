@@ -28,6 +28,7 @@ from spool.spool import Spool
 from spool.uplink import Part
 from tests.s3_server import CountingPacer
 from tests.spooling import Clock, Crash, open_spool
+from tests.support.wait import join
 from uploader.alerts import outbox
 from uploader.alerts.channels import Undelivered
 from uploader.alerts.compose import Scene, messages
@@ -77,7 +78,7 @@ def slack() -> Iterator[Slackish]:
     yield at
     server.shutdown()
     server.server_close()
-    thread.join()
+    join(thread)
 
 
 class Inbox:
@@ -495,4 +496,4 @@ def test_an_answer_of_a_server_that_closes_is_read_to_its_end() -> None:
             Slack(f"http://127.0.0.1:{listening.getsockname()[1]}/x").send(
                 message(), CountingPacer()
             )
-        thread.join()
+        join(thread)

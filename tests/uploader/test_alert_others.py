@@ -19,6 +19,7 @@ from spool.alert import Message
 from spool.settings import SettingsError
 from tests.s3_server import CountingPacer
 from tests.spooling import open_spool, settings_for
+from tests.support.wait import join
 from uploader.alerts import outbox
 from uploader.alerts.channels import Undelivered
 from uploader.alerts.others import Other
@@ -62,7 +63,7 @@ def service() -> Iterator[Service]:
     yield at
     server.shutdown()
     server.server_close()
-    thread.join()
+    join(thread)
 
 
 def test_it_gets_the_message_and_more_than_that_was_charged(service: Service) -> None:

@@ -27,6 +27,7 @@ from spool import budget, ledger
 from spool.uplink import Part
 from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
+from tests.support.wait import kill, moments, spend, wait_until
 from tests.uploader.test_drain import ROOT, Gateway
 from uploader.exits import Exit
 from uploader.s3.wire import SEND_BUFFER, connect
@@ -84,16 +85,13 @@ def seconds(gateway: Gateway) -> list[Second]:
 def await_second(
     gateway: Gateway, drain: subprocess.Popen[str], what: str, fits: Callable[[Second], bool]
 ) -> Second:
-    """The first second of the ledger that fits, once there is one; a failure after a minute."""
-    until = time.monotonic() + 60
-    while True:
-        if found := next(filter(fits, seconds(gateway)), None):
-            return found
-        if drain.poll() is not None:
-            pytest.fail(f"the drain ended before {what}: {drain.communicate(timeout=10)}")
-        if time.monotonic() > until:
-            pytest.fail(f"a minute passed without {what}: {seconds(gateway)}")
-        time.sleep(0.02)
+    """The first second of the ledger that fits, once there is one."""
+    found = wait_until(
+        lambda: next(filter(fits, seconds(gateway)), None), what,
+        process=drain, detail=lambda: seconds(gateway),
+    )  # fmt: skip
+    assert found is not None
+    return found
 
 
 # -- everything else that leaves, beside a drain
@@ -115,7 +113,7 @@ def test_checks_beside_a_drain_keep_the_rate_together(gateway: Gateway) -> None:
     assert all(
         ok or "other.lock" in str(check["faults"]) for ok, check in zip(answered, said, strict=True)
     )
-    assert most_in(proxy.arrivals, 1.0) <= rate + slack(1)
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
     stored = set(gateway.objects())
     assert {key for key in stored if "headgate-probe" in key}
     assert len(stored) == len(images) + 1
@@ -146,13 +144,20 @@ def test_a_limit_is_followed_down_and_up_by_a_running_drain(gateway: Gateway) ->
         gateway.write(endpoint=proxy.url, uplink={"link": "2MB/s", "share": "100%"})
         gateway.json("limit", "5%", "--for", "1h", "--reason", "so that much is left")
         drain = gateway.start("drain", "--until-empty")
-        await_second(gateway, drain, "a first charge", lambda second: True)
+        await_second(gateway, drain, "a second is charged", lambda second: True)
         low = gateway.json("limit", "1%", "--for", "1h", "--reason", "backup")["rate"]
         obeys = budget.drain_part(low)
-        first = await_second(gateway, drain, "the limit", lambda second: second.rate == obeys)
-        second = await_second(gateway, drain, "a charge", lambda second: second.at > first.at)
+        first = await_second(
+            gateway,
+            drain,
+            "a second is charged at the limit's rate",
+            lambda second: second.rate == obeys,
+        )
+        second = await_second(
+            gateway, drain, "a later one is charged", lambda second: second.at > first.at
+        )
         lowered = time.monotonic()  # what was granted at the rate before is void by now
-        await_second(gateway, drain, "another charge", lambda other: other.at > second.at)
+        await_second(gateway, drain, "another one is charged", lambda other: other.at > second.at)
         raising = time.monotonic()
         so_far = seconds(gateway)
         gateway.json("limit", "--off")
@@ -161,10 +166,10 @@ def test_a_limit_is_followed_down_and_up_by_a_running_drain(gateway: Gateway) ->
     assert low == 20_000
     assert max(found.charged for found in so_far if found.at > first.at) <= obeys
     slowly = [a for a in proxy.arrivals if a[0] >= lowered and a[1] <= raising]
-    assert most_in(slowly, 1.0) <= low + slack(1)
+    assert most_in(slowly, 1.0) <= low + slack(proxy.connections)
     left = 60 * 50_000 - sum(found.charged for found in so_far)
     assert left > patience * low  # at the limit's rate the drain would still be at work
-    assert most_in(proxy.arrivals, 1.0) <= 2_000_000 + slack(1)
+    assert most_in(proxy.arrivals, 1.0) <= 2_000_000 + slack(proxy.connections)
     gateway.assert_arrived(images)
 
 
@@ -182,12 +187,11 @@ def test_a_day_carries_no_more_than_its_allowance_whatever_is_killed(gateway: Ga
             uplink={"link": "1MB/s", "share": "100%", "daily": "1MB"},
         )
         for _ in range(2):
+            before = charged(gateway)
             run = gateway.start("drain")
-            while not any(r.outcome == "" for r in gateway.spool.site.runs(1)):
-                time.sleep(0.02)
-            time.sleep(0.3)
-            run.kill()
-            run.communicate()
+            wait_until(lambda: charged(gateway) > before, "it sends", process=run)  # noqa: B023
+            spend(0.2)
+            kill(run)
         first = gateway.json("drain")
         strict = gateway.json("drain", "--strict", code=Exit.BUDGET_SPENT)
         shown = gateway.json("limit")
@@ -271,19 +275,17 @@ def test_a_ledger_harmed_under_a_running_drain_earns_nothing(
     gateway: Gateway, harm: Callable[[Path], None]
 ) -> None:
     rate = 500_000
-    gateway.fill(60, 50_000)
+    gateway.fill(150, 50_000)
     with counted(gateway) as proxy:
         gateway.write(endpoint=proxy.url, uplink={"link": "500kB/s", "share": "100%"})
         run = gateway.start("drain")
-        while not gateway.spool.receipts.totals()[0].images:
-            time.sleep(0.02)
+        gateway.await_uploads(1, run)
         harm(gateway.spool.files.state / Part.DRAIN)
-        time.sleep(1.2)
-        run.kill()
-        run.communicate()
+        gateway.await_uploads(gateway.uploaded() + 10, run)  # it goes on with what it remembers
+        kill(run)
         after = gateway.json("drain", "--strict", code=Exit.BUDGET_SPENT)
     assert (after["outcome"], after["wire_bytes"]) == ("budget spent", 0)
-    assert 0 < most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
 
 
 # -- kills
@@ -295,6 +297,7 @@ def campaign(gateway: Gateway, seconds: float, seed: int, *words: str) -> dict[s
     ran = subprocess.run(
         [*program, str(seconds), str(seed), *words],
         env=gateway.environment(), text=True, capture_output=True, check=False,
+        timeout=seconds + 250,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     said: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
@@ -312,11 +315,11 @@ def test_no_window_is_above_the_cap_when_runs_are_killed_every_15_to_60_ms(
         gateway.write(endpoint=proxy.url, uplink={"link": "2MB/s", "share": "100%"})
         said = campaign(gateway, seconds, seed)
     print(f"seed {seed}: {said}")
-    assert said["kills"] > seconds and said["while_sending"]  # the campaign is one
-    assert most_in(proxy.arrivals, 1.0) <= rate + slack(2), f"seed {seed}"
+    assert said["kills"] > 5 and said["while_sending"]  # the campaign is one
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections), f"seed {seed}"
     assert proxy.total > 0
     span = proxy.arrivals[-1][1] - proxy.arrivals[0][0]
-    assert proxy.total <= rate * (span + 1) + slack(2), f"seed {seed}"
+    assert proxy.total <= rate * (span + 1) + slack(proxy.connections), f"seed {seed}"
     assert charged(gateway) >= proxy.total
     gateway.write()
     gateway.json("drain", "--until-empty")
@@ -384,10 +387,8 @@ def test_a_stepped_clock_neither_widens_the_cap_nor_ends_a_run(faketime: Faked) 
     with counted(faketime) as proxy:
         faketime.write(endpoint=proxy.url, uplink={"link": "1MB/s", "share": "100%"})
         run = faketime.start("drain", "--until-empty", "--json")
-        until = time.monotonic() + 60
-        while run.poll() is None and time.monotonic() < until:
+        for _ in moments(0, lambda: 0.25, enough=lambda: run.poll() is not None):
             faketime.set(next(steps))
-            time.sleep(0.25)
         out, err = run.communicate(timeout=60)
     assert run.returncode == 0, err
     assert json.loads(out)["images"] == len(images)
@@ -408,11 +409,9 @@ def test_runs_in_different_years_keep_the_rate_together(faketime: Faked) -> None
             faketime.set(step)
             sent = faketime.spool.receipts.totals()[0].images
             run = faketime.start("drain")
-            while faketime.spool.receipts.totals()[0].images == sent and run.poll() is None:
-                time.sleep(0.02)
-            run.kill()
-            run.communicate()
-    assert 0 < most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
+            wait_until(lambda: faketime.uploaded() > sent or run.poll() is not None, "it sends")  # noqa: B023
+            kill(run)
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
 
 
 @pytest.mark.slow
@@ -420,7 +419,7 @@ def test_runs_in_different_years_keep_the_rate_together(faketime: Faked) -> None
 def test_the_timetable_is_followed_as_the_clock_on_the_wall_passes_an_hour(
     faketime: Faked,
 ) -> None:
-    faketime.fill(80, 50_000)
+    faketime.fill(200, 50_000)
     week = ["08:00-18:00 10%", "18:00-19:00 0%"]
     with counted(faketime) as proxy:
         uplink = {"link": "1MB/s", "share": "100%", "timetable": week}
@@ -428,21 +427,21 @@ def test_the_timetable_is_followed_as_the_clock_on_the_wall_passes_an_hour(
         faketime.set("@2026-11-23 07:30:00")
         shown = faketime.json("limit")
         run = faketime.start("drain", "--until-empty")
-        while faketime.spool.receipts.totals()[0].images < 10:
-            time.sleep(0.02)
+        faketime.await_uploads(10, run)
         faketime.set("@2026-11-23 08:00:00")
-        lowered = time.monotonic()
-        time.sleep(3)
-        paused = time.monotonic()
+        obeys = budget.drain_part(100_000)
+        first = await_second(
+            faketime, run, "the day's rate holds", lambda second: second.rate == obeys
+        )
+        await_second(faketime, run, "two more are charged", lambda at: at.at > first.at + 1)
+        so_far = seconds(faketime)
         faketime.set("@2026-11-23 18:00:00")
         out, err = run.communicate(timeout=60)
         again = faketime.json("drain", "--strict", code=Exit.BUDGET_SPENT)
     assert (shown["rate"], shown["next_rate"]) == (1_000_000, 100_000)
     assert shown["why"] == "100% of the link"
     assert shown["next_change"].startswith("2026-11-23 08:00")
-    low = [a for a in proxy.arrivals if lowered + 1 <= a[0] and a[1] <= paused]
-    assert 0 < most_in(low, 1.0) <= 100_000 + slack(1)
-    assert most_in([a for a in proxy.arrivals if a[0] > paused + 1.5], 1.0) == 0
+    assert max(found.charged for found in so_far if found.at > first.at) <= obeys
     assert run.returncode == 0, err
     assert "paused by the timetable" in out and "Mon 23 Nov at 19:00" in out
     assert (again["outcome"], again["wire_bytes"]) == ("paused by the timetable", 0)

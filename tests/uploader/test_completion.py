@@ -75,7 +75,7 @@ class Keyboard:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(SECONDS)
         os.close(self._fd)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from tests.s3_server import environment, settings_for
+from tests.support.wait import join
 from uploader.s3.access import open_access
 from uploader.s3.client import EMPTY_SHA256
 from uploader.s3.errors import Kind, SendError
@@ -69,7 +70,7 @@ def issuer() -> Iterator[Issuer]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join()
+        join(thread)
 
 
 def signed(profile: str = "") -> dict[str, str]:

@@ -10,7 +10,6 @@ import re
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from spool.errors import DiskTrouble
 from spool.room import Disk as Free
 from spool.room import admission
 from tests.spooling import open_spool
+from tests.support.wait import wait_until
 from uploader.cli import headgate
 from uploader.commands import doctor as doctor_command
 from uploader.cron import tabs, timer
@@ -293,8 +293,7 @@ def test_the_process_that_holds_the_lock_is_found_and_no_other(tmp_path: Path) -
     waits = ["sh", "-c", "read word", "headgate-receiver"]
     with subprocess.Popen(waits, stdin=subprocess.PIPE) as program:
         named = Path("/proc", str(program.pid), "cmdline")
-        while b"headgate-receiver" not in named.read_bytes():  # exec(2) takes its moment
-            time.sleep(0.01)
+        wait_until(lambda: b"headgate-receiver" in named.read_bytes(), "exec(2) is done")
         (state / "receiver.lock").write_text(f"a receiver, pid {program.pid}\n")
         found = look.serving(tmp_path)
         (state / "receiver.lock").write_text(f"a receiver, pid {os.getpid()}\n")

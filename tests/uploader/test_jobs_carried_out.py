@@ -18,6 +18,7 @@ from spool.jobs import OIDC_KEYS, WANT_KEYS, Job, new_id
 from spool.spool import Spool, utc_now
 from tests.s3_server import Place, strict_place
 from tests.spooling import put
+from tests.support.wait import join
 from tests.uploader.test_drain import Gateway
 from uploader.queue import signing_keys, waiting
 
@@ -138,7 +139,7 @@ class Issuer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        join(self._thread)
 
 
 def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> None:

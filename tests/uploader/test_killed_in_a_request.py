@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.s3_server import Place, strict_place
+from tests.support.wait import join
 from tests.uploader.test_drain import Gateway
 
 SECONDS = 60  # bounds a wait for what surely comes; nothing is asserted about how soon
@@ -86,7 +87,7 @@ class Cutter:
             back = threading.Thread(target=pump, args=(server, client))
             back.start()
             pump(client, server)
-            back.join()
+            join(back)
 
     def _cut(self, begun: bytes, client: socket.socket, server: socket.socket) -> None:
         while b"\r\n\r\n" not in begun:

@@ -232,7 +232,7 @@ def on_a_terminal(config: Path, **environment: str) -> str:
             if not piece:
                 break
             said += piece
-    assert process.wait(20) == 0, said
+    assert process.wait(60) == 0, said
     return said.decode()
 
 

@@ -28,14 +28,14 @@ def test_far_away_many_connections_use_the_cap(gateway: Gateway) -> None:
 
 
 def test_on_a_narrow_link_few_connections_finish_what_they_start(gateway: Gateway) -> None:
-    """1 Mbit/s under a cap of 40 MB/s: more connections would only share it, and time out."""
+    """1 Mbit/s under a cap of 40 MB/s: more connections would only share it, and time out. How
+    many it takes is decided by what the clock shows: tests/uploader/test_parallel.py has one."""
     images = gateway.fill(16, 20_000)
     with Link(gateway.place.url, delay=0.02, rate=125_000) as link:
         gateway.write(endpoint=link.url)
         report = gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
     assert (report["deferred"], uploads_of(gateway)) == (0, 16)  # none was begun twice
-    assert link.connections <= 8
     assert report["wire_bytes"] <= 1.2 * report["bytes"]
 
 

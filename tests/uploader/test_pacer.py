@@ -6,7 +6,6 @@ import heapq
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from spool.budget import SECOND, Header
 from spool.errors import DiskTrouble
 from spool.ledger import Ledger
 from tests.spooling import Disk
+from tests.support.wait import join, spend, wait_until
 from uploader.run.pacer import Closed, Pacer, Permit
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -409,7 +409,7 @@ def test_threads_together_keep_to_the_rate(
                 # because the pacer's own is not after it.
                 permit = pacer.take(1000 + 700 * number)
                 piece = Piece(permit.size, ledger.boottime(), 0, permit.size - number % 2)
-                time.sleep(0.002 * number)
+                spend(0.002 * number)
                 piece.until = ledger.boottime()
                 pacer.wrote(permit, piece.written)
                 pieces.append(piece)
@@ -419,10 +419,10 @@ def test_threads_together_keep_to_the_rate(
     threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
-    time.sleep(1.6)
+    wait_until(lambda: pacer.sent > rate, "more than a second's worth has left")
     pacer.close("enough")
     for thread in threads:
-        thread.join()
+        join(thread)
     assert pacer.sent == sum(piece.written for piece in pieces)
     worst = max(
         sum(p.written for p in pieces if p.until >= start and p.since < start + SECOND)

@@ -67,7 +67,7 @@ def test_as_many_as_bring_more(network: Network, low: int, high: int) -> None:
     assert carried >= 0.9 * network.used()
 
 
-def test_many_are_found_within_seconds() -> None:
+def test_many_are_found_soon() -> None:
     counts = run(Parallel(0.0), Network(cap=40e6, latency=0.3), 12)
     assert counts[-1] >= 48
 

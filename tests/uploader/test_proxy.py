@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.s3_server import CountingPacer, Place, strict_place, upload_of
+from tests.support.wait import join
 from uploader.s3.client import S3Sender
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.proxy import proxy_from
@@ -39,7 +40,7 @@ class Passage:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join()
+            join(thread)
         for sock in (self._listener, *self._open):
             sock.close()
 

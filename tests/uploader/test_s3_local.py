@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.s3_server import Place, client_for, environment, strict_place
+from tests.support.wait import join
 from uploader.cli import headgate
 from uploader.s3.exchange import Request
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
@@ -116,7 +117,7 @@ def test_a_condition_holds_for_one_and_for_many_at_once(place: Place) -> None:
         start = threading.Barrier(8)
 
         def attempt(writer: int) -> int:
-            start.wait()  # noqa: B023
+            start.wait(60)  # noqa: B023
             body = bytes([writer]) * 50_000
             return put(place, f"race/{number}", body, If_None_Match="*")[0]  # noqa: B023
 
@@ -334,7 +335,7 @@ def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> No
                     if not number:  # it is at work, however busy the machine
                         killer.start()
                     answer.read()
-            killer.join()
+            join(killer)
     with StrictS3(bucket="killed", folder=tmp_path / "kept") as strict:
         objects = strict.objects()
     assert len(answered) >= 3

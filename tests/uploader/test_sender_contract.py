@@ -263,7 +263,7 @@ def test_of_two_at_once_exactly_one_is_stored(place: Place, image: Path) -> None
         start = threading.Barrier(2)
 
         def attempt() -> str:
-            start.wait()  # noqa: B023
+            start.wait(60)  # noqa: B023
             try:
                 return sender.send(upload).etag  # noqa: B023
             except SendError as error:
@@ -271,7 +271,7 @@ def test_of_two_at_once_exactly_one_is_stored(place: Place, image: Path) -> None
                 return error.code
 
         with ThreadPoolExecutor(2) as pool:
-            outcomes = [one.result() for one in [pool.submit(attempt) for _ in range(2)]]
+            outcomes = [one.result(60) for one in [pool.submit(attempt) for _ in range(2)]]
         assert hashlib.md5(image.read_bytes()).hexdigest() in outcomes
         assert place.read(upload.key) == image.read_bytes()
     sender.close()

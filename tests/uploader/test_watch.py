@@ -23,6 +23,7 @@ from spool.spool import Spool, utc_now
 from spool.uplink import Part
 from tests.s3_server import environment
 from tests.spooling import put
+from tests.support.wait import join
 from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
 from uploader.cli import headgate
@@ -72,7 +73,7 @@ def ear() -> Iterator[Ear]:
     yield at
     server.shutdown()
     server.server_close()
-    thread.join()
+    join(thread)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3_server import CountedPiece, CountingPacer, certificates
+from tests.s3_server import PATIENT, CountedPiece, CountingPacer, certificates
+from tests.support.wait import join, wait_for_event
 from uploader.s3.body import Body
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.exchange import Exchange, Request, Target, Timeouts
@@ -21,7 +22,8 @@ from uploader.s3.sender import Piece
 from uploader.s3.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-QUICK = Timeouts(connect=5, stall=0.3, answer=0.5)
+QUICK = Timeouts(connect=60, stall=0.3, answer=0.5)
+"""For what is to run into them; the others are as patient as a busy machine needs."""
 Script = Callable[[socket.socket], None]
 
 
@@ -49,7 +51,7 @@ def server(*scripts: Script, tls: ssl.SSLContext | None = None) -> Iterator[int]
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join()
+        join(thread)
 
 
 def read_request(sock: socket.socket) -> bytes:
@@ -82,7 +84,7 @@ def until_closed(sock: socket.socket) -> None:
 def exchange(
     port: int,
     pacer: CountingPacer | None = None,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts = PATIENT,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Exchange]:
     opened = Exchange(Target("127.0.0.1", port, tls), pacer or CountingPacer(), timeouts)
@@ -126,7 +128,7 @@ def test_a_connection_that_was_hung_up_while_idle_is_replaced_unseen() -> None:
 
     with server(once, answer) as port, exchange(port) as opened:
         opened.ask(GET)
-        gone.wait()
+        wait_for_event(gone, "the peer is gone")
         assert opened.ask(GET).status == 200
         assert opened.opened == 2
 
@@ -136,7 +138,7 @@ def test_a_stalled_connection_is_reset_and_not_waited_for() -> None:
     go_on = threading.Event()
 
     def never_reads(sock: socket.socket) -> None:
-        go_on.wait()
+        wait_for_event(go_on, "the test goes on")
         try:
             while sock.recv(65536):
                 pass
@@ -145,7 +147,7 @@ def test_a_stalled_connection_is_reset_and_not_waited_for() -> None:
             seen.append("reset")
 
     pacer = Recorder()
-    with server(never_reads) as port, exchange(port, pacer) as opened:
+    with server(never_reads) as port, exchange(port, pacer, QUICK) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(put(20_000_000))
         go_on.set()
@@ -190,7 +192,7 @@ def test_an_early_answer_ends_the_sending(tls: bool, tmp_path: Path) -> None:
 
 
 def test_no_answer_in_time_leaves_the_outcome_unknown() -> None:
-    with server(until_closed) as port, exchange(port) as opened:
+    with server(until_closed) as port, exchange(port, timeouts=QUICK) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(put(1000))
     assert (caught.value.kind, caught.value.unknown) == (Kind.UPLINK_DOWN, True)
@@ -204,7 +206,7 @@ def test_an_answer_that_drips_is_not_waited_for_without_end() -> None:
             if threading.Event().wait(0.05):
                 return
 
-    with server(drips) as port, exchange(port) as opened:
+    with server(drips) as port, exchange(port, timeouts=QUICK) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(put(1000))
     assert caught.value.unknown
@@ -310,7 +312,7 @@ def test_a_name_that_the_certificate_does_not_have_stops_the_run(tmp_path: Path)
     context, ca = certificates(tmp_path)
     target = Target("localhost", 0, ssl.create_default_context(cafile=ca))
     with server(until_closed, until_closed, tls=context) as port:
-        opened = Exchange(Target(target.host, port, target.tls), CountingPacer(), QUICK)
+        opened = Exchange(Target(target.host, port, target.tls), CountingPacer(), PATIENT)
         with pytest.raises(SendError) as caught:
             opened.ask(GET)
     assert caught.value.code == "certificate"
