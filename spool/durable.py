@@ -312,9 +312,19 @@ def sync_folders(paths: set[Path]) -> None:
 
 def write_file(path: Path, data: bytes, *, readable_by_all: bool = False) -> None:
     """Replace a small file of ours by ``data``, all or nothing, durable when it returns."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with _disk(f"writing {path.name}"):
-        fd = os.open(temporary, _NEW_FILE, _FILE_MODE)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_file_in(folder, path.name, data, readable_by_all=readable_by_all)
+    finally:
+        os.close(folder)
+
+
+def write_file_in(folder: int, name: str, data: bytes, *, readable_by_all: bool = False) -> None:
+    """The same in a folder that is open, which no link can lead elsewhere meanwhile."""
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    with _disk(f"writing {name}"):
+        fd = os.open(temporary, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             try:
                 if readable_by_all:
@@ -325,12 +335,12 @@ def write_file(path: Path, data: bytes, *, readable_by_all: bool = False) -> Non
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(temporary, path)
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=folder)
             raise
-        sync_folder(path.parent)
+        os.fsync(folder)
 
 
 def write_records(fd: int, records: Sequence[tuple[bytes, int]]) -> None:
@@ -350,7 +360,11 @@ def make_root(root: Path, folders: tuple[str, ...]) -> None:
             path = root / folder
             if not path.is_dir():
                 os.mkdir(path, _FOLDER_MODE)
-                os.chmod(path, _FOLDER_MODE)  # the set-group-ID bit: mkdir(2) ignores it
+                fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
+                try:
+                    os.fchmod(fd, _FOLDER_MODE)  # the set-group-ID bit: mkdir(2) ignores it
+                finally:
+                    os.close(fd)
         for path in (*(root / folder for folder in folders), root, root.parent):
             sync_folder(path)
 

@@ -9,6 +9,15 @@ from pathlib import Path
 _MEMORY = {"tmpfs", "ramfs"}
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "afs"}
 _KNOWN = {"ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs"}
+_SYSTEM = frozenset(
+    (
+        "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/opt", "/proc",
+        "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local",
+        "/usr/share", "/var", "/var/cache", "/var/lib", "/var/log", "/var/run", "/var/spool",
+        "/var/tmp",
+    )
+)  # fmt: skip
+"""Folders that everything else lies in: no spool is made of one."""
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040; nothing but ASCII is escaped
 
 
@@ -61,3 +70,27 @@ def warnings(path: Path) -> list[str]:
             f"{path} is on {kind or 'an unknown file system'}, where power cuts were not tested"
         ]
     return []
+
+
+_CHOOSE = "give the spool a folder of its own in spool.path"
+
+
+def of_the_system(path: str) -> str:
+    """Why no spool may be made of this folder, by its name alone; empty if one may."""
+    clean = os.path.normpath(path)
+    if clean not in _SYSTEM:
+        return ""
+    return f"{clean} is a folder of the system: {_CHOOSE}, as {clean.rstrip('/')}/headgate"
+
+
+def foreign(path: Path, own: tuple[str, ...]) -> str:
+    """Why no spool may be made of this folder: it holds other things than a spool's (``own``).
+    Empty if one may, or if there is no such folder."""
+    try:
+        others = sorted(set(os.listdir(path)) - {*own, "lost+found"})
+    except OSError:
+        return ""
+    if not others:
+        return ""
+    shown = ", ".join(repr(name) for name in others[:3])
+    return f"{path} holds other files than a spool's ({shown}): {_CHOOSE}"

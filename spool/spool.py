@@ -407,6 +407,15 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
     fresh = not state.exists()
     if fresh and not create:
         raise SpoolUnfit(f"there is no spool at {root} yet; the receiver makes it when it starts")
+    if fresh and (
+        no := place.of_the_system(os.path.realpath(root)) or place.foreign(root, FOLDERS)
+    ):
+        raise SpoolUnfit(no)
+    if link := next((folder for folder in FOLDERS if (root / folder).is_symlink()), ""):
+        raise SpoolUnfit(
+            f"{root / link} is a link, and Headgate makes none there: see who put it there, and "
+            "put the folder back in its place"
+        )
     try:
         durable.make_root(root, FOLDERS)
         devices = {os.stat(root / folder).st_dev for folder in FOLDERS}

@@ -9,6 +9,9 @@ reset bug").
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +38,7 @@ LOG_BYTES = 16 * 1024 * 1024
 """What a log that had to grow is cut to once all of it is in the database."""
 MANY_PAGES = 1000
 """In the log, from which on a program that is not the receiver makes a checkpoint as well."""
+_MODE = 0o660
 
 
 class Rows(Protocol):
@@ -91,11 +95,11 @@ def connect(
     """
     if refused := unsafe(VERSION):
         raise SpoolUnfit(refused)
+    if not read_only:
+        _share(path)
     connection = raw(path, read_only=read_only)
     try:
         if not read_only:
-            with contextlib.suppress(PermissionError):  # made by the other user of the spool
-                path.chmod(0o660)  # SQLite gives -wal and -shm the mode of the database
             _write_ahead(connection)
             connection.wal_autocheckpoint(0)
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
@@ -109,10 +113,48 @@ def connect(
     return connection
 
 
+def _share(path: Path) -> None:
+    """Make the file, or see to it that the other user of the spool may write it: SQLite gives -wal
+    and -shm the mode of the database.
+
+    By descriptor: another user may write to the folder, and could put a link there that leads to a
+    file of ours. SpoolUnfit where it is no plain file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, _MODE)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _foreign(path) from None
+        return  # SQLite says what is wrong with it
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            raise _foreign(path)
+        # A second name of it may be where others were never meant to read it.
+        if stat.S_IMODE(seen.st_mode) != _MODE and seen.st_nlink == 1:
+            with contextlib.suppress(PermissionError):  # made by the other user of the spool
+                os.fchmod(fd, _MODE)
+    finally:
+        os.close(fd)
+
+
+def _foreign(path: Path) -> SpoolUnfit:
+    return SpoolUnfit(
+        f"{path} is no file of Headgate's but a link, a folder or a device: see who put it there, "
+        "remove it, and run headgate verify --repair"
+    )
+
+
 def raw(path: Path | str, *, read_only: bool = False) -> Connection:
     """A connection to a file as it is, whatever is in it: to look at damage, to copy, to test."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY if read_only else flags)
+    if read_only:
+        flags = apsw.SQLITE_OPEN_READONLY
+    whole = str(path)
+    if isinstance(path, Path):  # with NOFOLLOW no part of the path may be a link
+        whole, flags = f"{path.parent.resolve()}/{path.name}", flags | apsw.SQLITE_OPEN_NOFOLLOW
+    connection = Connection(whole, flags=flags)
     connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
     return connection
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from spool import sqlite
 from spool.catalog import Catalog
 from spool.errors import SpoolUnfit
+from tests.spooling import open_spool
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = """
@@ -245,3 +248,60 @@ def test_a_full_disk_leaves_a_checkpoint_for_another_time(
         db.execute(ROW)
     monkeypatch.undo()
     assert sqlite.checkpoint(opened)
+
+
+@pytest.mark.parametrize("name", ["catalog.sqlite3", "site.sqlite3"])
+@pytest.mark.parametrize("leads_to", ["text", "empty", "database", "nowhere", "folder", "pipe"])
+def test_a_link_in_the_state_folder_changes_nothing_where_it_leads(
+    tmp_path: Path, name: str, leads_to: str
+) -> None:
+    """The receiver's user may write to the folder; the uploader's has files of its own."""
+    spool = open_spool(tmp_path)
+    state = spool.files.state
+    spool.close()
+    private = tmp_path / "private"
+    private.mkdir()
+    target = private / leads_to
+    match leads_to:
+        case "text" | "empty":
+            target.write_text("a secret" * (leads_to == "text"))
+        case "database":
+            shutil.copy(state / name, target)
+        case "folder":
+            target.mkdir()
+        case "pipe":
+            os.mkfifo(target)
+    if target.exists():
+        target.chmod(0o600)
+    seen = [(path.name, path.stat().st_mode) for path in private.iterdir()]
+    data = target.read_bytes() if target.is_file() else None
+    for end in ("", "-wal", "-shm"):
+        (state / f"{name}{end}").unlink(missing_ok=True)
+    (state / name).symlink_to(target)
+    with pytest.raises(SpoolUnfit, match=f"{name} is no file of Headgate's but a link"):
+        open_spool(tmp_path)
+    assert [(path.name, path.stat().st_mode) for path in private.iterdir()] == seen
+    assert data is None or target.read_bytes() == data
+    with pytest.raises(sqlite.Error):
+        sqlite.raw(state / name, read_only=True).execute("PRAGMA user_version").fetchone()
+
+
+def test_a_file_of_two_names_keeps_its_mode(tmp_path: Path) -> None:
+    private, shared = tmp_path / "private", tmp_path / "shared.sqlite3"
+    private.touch(mode=0o600)
+    os.link(private, shared)
+    sqlite.connect(shared, [], full=False).close()
+    assert private.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_lost_its_mode_is_the_groups_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.sqlite3"
+    path.touch(mode=0o600)
+    sqlite.connect(path, [], full=False).close()
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_a_spool_may_lie_beyond_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "here").symlink_to(tmp_path / "disk")
+    open_spool(tmp_path / "here").close()

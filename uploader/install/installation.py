@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from spool import place
 from spool.config import read_file
+from spool.files import FOLDERS
 from spool.settings import Settings, SettingsError, combine
 from uploader.commands import completion
 from uploader.install import accounts, systemd
@@ -106,6 +108,22 @@ class Installation:
             f"{user}:{group}",
         )
 
+    def check_spool(self) -> None:
+        """InstallError unless the spool's folder is ours to give away: new, empty, or a spool."""
+        path, plan = self.at(self.plan.spool), self.plan
+        no = place.of_the_system(plan.spool)
+        if not no and not (path / "state").is_dir():
+            no = place.foreign(path, FOLDERS)
+        if not no and self.root == Path("/") and path.is_dir():
+            owner = accounts.user_name(path.stat().st_uid)
+            if owner not in ("", "root", plan.user, plan.receiver):
+                no = (
+                    f"{path} belongs to {owner}: choose another folder in spool.path, or give this "
+                    f"one away with chown -R {plan.user}:{plan.group} {path}"
+                )
+        if no:
+            raise InstallError(f"{no}; nothing was changed")
+
     def account_steps(self) -> list[Step]:
         """The group, and the two users that share it."""
         plan, root = self.plan, self.root
@@ -154,10 +172,9 @@ class Installation:
 
         def needed() -> bool:
             state = spool / "state"
-            return state.exists() and state.stat().st_gid != group()
+            return state.is_dir() and state.lstat().st_gid != group()
 
-        words = ["chown", "-R", f"{plan.user}:{plan.group}", str(spool)]
-        return [step.command(f"all in {spool} belongs to {plan.user}:{plan.group}", needed, words)]
+        return [step.adopted(spool, self._owner(plan.user, plan.group), needed)]
 
     def file_steps(self) -> list[Step]:
         """The files of deploy/, with this installation's names, and links to the commands."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from spool import durable
 from spool.errors import DiskTrouble
 
 COMMAND_SECONDS = 180
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LINKS = 40  # as many as the kernel follows
 
 
 class InstallError(Exception):
@@ -42,13 +44,14 @@ class Owner:
     def fits(self, found: os.stat_result) -> bool:
         return (found.st_uid, found.st_gid) == (self.user(), self.group())
 
-    def give(self, path: Path, mode: int) -> None:
+    def give(self, fd: int, path: Path, mode: int) -> None:
+        """Give them what is open as ``fd``; its ``path`` is for people."""
         user, group = self.user(), self.group()
         if user is None or group is None:
             raise InstallError(f"there is no {self.name} on this machine to own {path}")
         if os.geteuid() == 0:
-            os.chown(path, user, group)
-        path.chmod(mode)  # after the owner: chown(2) takes the set-group-ID bit away
+            os.fchown(fd, user, group)
+        os.fchmod(fd, mode)  # after the owner: chown(2) takes the set-group-ID bit away
 
 
 def run(command: Sequence[str]) -> str:
@@ -75,12 +78,55 @@ def _is(path: Path, kind: Callable[[int], bool], owner: Owner, mode: int) -> boo
     return kind(found.st_mode) and stat.S_IMODE(found.st_mode) == mode and fits
 
 
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A folder, made where it is missing, and open: what is done by this descriptor cannot be led
+    elsewhere. No link counts on the way there but where root alone could have put it; InstallError
+    where another one stands."""
+    fd = os.open("/", _FOLDER)
+    try:
+        left, links = list(path.parts[1:]), 0
+        while left:
+            part = left.pop(0)
+            inner = _step_into(fd, part)
+            if inner is None:
+                links += 1
+                if not _only_roots(os.fstat(fd)) or links > _LINKS:
+                    raise InstallError(
+                        f"{path} leads through a link ({part}) that another user than root could "
+                        "have made; see who did, and remove it"
+                    )
+                target = Path(os.readlink(part, dir_fd=fd))
+                left = [*target.parts[target.is_absolute() :], *left]
+                inner = os.open("/" if target.is_absolute() else ".", _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _step_into(fd: int, part: str) -> int | None:
+    """The folder ``part`` of an open one, made if need be; None where a link stands."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(part, 0o755, dir_fd=fd)
+    if stat.S_ISLNK(os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode):
+        return None
+    return os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+
+
+def _only_roots(seen: os.stat_result) -> bool:
+    """Whether nobody but root, or whoever this is, can put names into this folder."""
+    shared = seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return seen.st_uid in (0, os.geteuid()) and not shared
+
+
 def folder(path: Path, owner: Owner, mode: int) -> Step:
     """A folder with this owner and mode; what is in it stays."""
 
     def do() -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        owner.give(path, mode)
+        with opened(path) as fd:
+            owner.give(fd, path, mode)
 
     return Step(
         f"the folder {path} ({owner.name}, {mode:04o})",
@@ -96,9 +142,15 @@ def file(path: Path, data: bytes, owner: Owner, mode: int) -> Step:
         return not _is(path, stat.S_ISREG, owner, mode) or path.read_bytes() != data
 
     def do() -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.write_file(path, data)
-        owner.give(path, mode)
+        with opened(path.parent) as folder:
+            durable.write_file_in(folder, path.name, data)
+            fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise InstallError(f"{path} was replaced by something else; see who does that")
+                owner.give(fd, path, mode)
+            finally:
+                os.close(fd)
 
     return Step(f"the file {path} ({owner.name}, {mode:04o})", needed, do)
 
@@ -122,6 +174,35 @@ def conffile(path: Path, data: bytes, owner: Owner, mode: int, before: str | Non
     beside = path.with_name(f"{path.name}.dist")
     step = file(beside, data, owner, mode)
     return Step(f"{step.what}; {path.name} was edited and stays", step.needed, step.do)
+
+
+def adopted(path: Path, owner: Owner, needed: Callable[[], bool]) -> Step:
+    """All in this folder belongs to its new owner; modes stay. What root owns, or what has a second
+    name elsewhere, was not made by those who had it, and stays as it is."""
+
+    def do() -> None:
+        user, group = owner.user(), owner.group()
+        assert user is not None and group is not None  # the folder above was given to them
+        with opened(path) as top:
+            for _, folders, files, fd in os.fwalk(".", dir_fd=top, follow_symlinks=False):
+                for name in (*folders, *files):
+                    seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    mode = seen.st_mode
+                    ours = stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and seen.st_nlink == 1)
+                    if seen.st_uid != 0 and ours:
+                        os.chown(name, user, group, dir_fd=fd, follow_symlinks=False)
+                        if stat.S_ISDIR(mode):  # chown(2) takes the set-group-ID bit away
+                            _mode_again(name, fd, stat.S_IMODE(mode))
+
+    return Step(f"all in {path} belongs to {owner.name}", needed, do)
+
+
+def _mode_again(name: str, folder: int, mode: int) -> None:
+    fd = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
 
 
 def symbolic(path: Path, target: str) -> Step:
