@@ -111,6 +111,14 @@ def _images(facts: Facts) -> list[tuple[Level, str]]:
                 "run headgate verify.",
             )
         )
+    if facts.lost.images:
+        verb = "is" if facts.lost.images == 1 else "are"
+        found.append(
+            (
+                Level.BAD,
+                f"{_images_word(facts.lost.images)} {verb} lost: headgate verify says which.",
+            )
+        )
     if facts.set_aside.images:
         verb = (
             "was set aside and needs" if facts.set_aside.images == 1 else "were set aside and need"

@@ -9,10 +9,11 @@ A file's place is its state. The files are the truth; the catalog is an index of
 | S2 | new/ (perhaps also tmp/) | yes, once the folder's fsync returned | the next run sends it |
 | S3 | new/, object in S3 | yes | If-None-Match or HEAD finds it: confirmed, not sent twice |
 | S4 | done/ | yes | kept, then pruned; its receipt stays |
-| S5 | aside/ | yes | a person looks; ``headgate retry`` puts it back |
+| S5 | aside/ | yes | a person looks; ``headgate retry`` puts it back, ``discard`` ends it |
 
 The invariant: every acknowledged image is in exactly one of new, done, aside, or was pruned from
-done; received = new + done + aside + pruned, always. ``spool.verify`` checks it.
+done, or has a line that says it is lost or was discarded by a person (``spool.gone``); received =
+new + done + aside + pruned + lost + discarded, always. ``spool.verify`` checks it.
 
 Who moves what: the receiver only adds, tmp/ -> new/. Only the holder of the drain lock moves or
 unlinks anything in new/, done/ and aside/ (``spool.mover``).

@@ -310,16 +310,9 @@ class Catalog:
             return flow.read(self._on.reader, since, step_minutes)
 
     def drop(self, ids: Iterable[str]) -> None:
-        """Forget images whose receipts say that they are uploaded."""
+        """Forget images that have another line: a receipt, or one among those that are gone."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             db.execute(f"DELETE FROM images WHERE id IN {_LISTED}", (json.dumps([*ids]),))
-
-    def drop_lost(self, item: Item) -> None:
-        """Forget an image whose file is nowhere, as if it had never come; verify says so aloud."""
-        with self._on.write, sqlite.transaction(self._on.writer) as db:
-            db.execute("DELETE FROM images WHERE id = ?", (item.id,))
-            if sqlite.changes(db):
-                count_received(db, Count(-1, -item.size), item.name.folder)
 
     def _set(self, what: str, values: list[tuple[object, ...]], where: str = "1") -> None:
         with self._on.write, sqlite.transaction(self._on.writer) as db:

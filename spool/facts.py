@@ -10,6 +10,7 @@ from spool.budget import drain_part, other_part
 from spool.item import Count, Receipt
 from spool.room import UNASKED, Admission
 
+NONE = Count()
 CLOCK_OFF_SECONDS = 60
 """From here on a device's clock is remarked upon."""
 
@@ -256,6 +257,8 @@ class Facts:
     free_bytes: int
     disk_bytes: int
     free_inodes: int
+    lost: Count = NONE  # no file, no proof, and nobody said that this is all right
+    discarded: Count = NONE  # given up by a person
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
     forecast: Forecast = Forecast()
     oldest_due_at: datetime | None = None  # since when an image could have gone, and did not

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from spool import names
 from spool.catalog import Catalog
 from spool.files import Files
+from spool.gone import Gone
 from spool.item import Item, Metadata, Receipt, State
 from spool.lane import computing
 from spool.names import MEDIA_TYPES
@@ -62,8 +63,11 @@ def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:
 class Held:
     """Looks up what is already held, in the catalog and in the receipts of the last days."""
 
-    def __init__(self, files: Files, catalog: Catalog, receipts: Receipts, seconds: int) -> None:
+    def __init__(
+        self, files: Files, catalog: Catalog, receipts: Receipts, gone: Gone, seconds: int
+    ) -> None:
         self._files = files
+        self._gone = gone
         self._catalog = catalog
         self._receipts = receipts
         self._days = -(-seconds // 86400)
@@ -117,4 +121,5 @@ class Held:
                 return receipt
             if item is not None:
                 return self.receipt_of(item)
-        return None
+        line = self._gone.by_sha256(ref) if len(ref) == 64 else self._gone.get(ref)
+        return line.receipt if line is not None and line.is_named else None

@@ -26,6 +26,8 @@ class State(StrEnum):
     SENDING = "sending"
     UPLOADED = "uploaded"
     SET_ASIDE = "set_aside"
+    LOST = "lost"  # its file is gone, and nobody has proof of it elsewhere
+    DISCARDED = "discarded"  # a person gave it up
 
 
 class MetadataTooLarge(ValueError):

@@ -59,6 +59,8 @@ def _images(facts: Facts) -> Iterator[Measure]:
         (State.UPLOADED.value, "true"): facts.uploaded_local,
         (State.UPLOADED.value, "false"): facts.uploaded_pruned,
         (State.SET_ASIDE.value, "true"): facts.set_aside,
+        (State.LOST.value, "false"): facts.lost,
+        (State.DISCARDED.value, "false"): facts.discarded,
     }
     labels = ("state", "local")
     images = tuple((key, float(count.images)) for key, count in by_state.items())

@@ -12,6 +12,7 @@ from pathlib import Path
 from spool import attributes, durable, jumps, ledger, names
 from spool.errors import Missing
 from spool.files import read_sent, write_reason, write_sent
+from spool.gone import Stage
 from spool.item import Item, Receipt, Sent, State
 from spool.locks import Lock
 from spool.names import Name
@@ -33,13 +34,14 @@ class Pruned:
 
 
 class Mover:
-    """finish, set aside, retry, prune, sweep, reconcile."""
+    """finish, set aside, retry, discard, lose, prune, sweep, reconcile."""
 
     def __init__(self, spool: Spool, lock: Lock) -> None:
         self._spool = spool
         self._files = spool.files
         self._catalog = spool.catalog
         self._receipts = spool.receipts
+        self._gone = spool.site.gone
         self.lock = lock
 
     # -- one image
@@ -105,9 +107,53 @@ class Mover:
                 attributes.clear_attribute(source, attributes.ASIDE_ATTRIBUTE)
                 self.place(source, self._files.new, item.name)
             elif not target.exists():
+                if self.locate(item, self._spool.now()) == "nowhere":
+                    self.lose(item, self._spool.now())
                 return False
         self._catalog.put_back(item.id)
         return True
+
+    def discard(self) -> int:
+        """Carry out what was asked for: the line in the books is there, now the file may go. How
+        many are gone. Whatever was put back, or was sent, meanwhile stays."""
+        done = 0
+        for line in self._gone.of(Stage.ASKED):
+            name = names.parse(f"{line.id}.{line.ext}")
+            item, aside = self._catalog.get(line.id), self._files.in_aside(name)
+            elsewhere = any(path != aside for path in self._files.places(name))
+            if elsewhere or self._receipts.get(line.id) is not None:
+                self._gone.returned(line.id)
+                continue
+            if item is not None and item.state is not State.SET_ASIDE:
+                self._gone.returned(line.id)
+                continue
+            durable.remove(aside)
+            durable.sync_folders({self._files.aside})
+            self._catalog.drop([line.id])
+            self._gone.discarded(line.id, line.at)
+            done += 1
+        return done
+
+    def welcome_back(self) -> int:
+        """Lines of images that are here again, or were found to be uploaded, count no more. How
+        many: somebody restored a backup."""
+        back = 0
+        for line in self._gone.of(Stage.LOST) + self._gone.of(Stage.DISCARDED):
+            if not line.is_named:
+                continue
+            alive = self._catalog.get(line.id)
+            here = alive is not None and bool(self._files.places(alive.name))
+            if here or self._receipts.get(line.id) is not None:
+                self._gone.returned(line.id)
+                back += 1
+        return back
+
+    def lose(self, item: Item, now: datetime) -> None:
+        """Its file is nowhere: it keeps a line in the books, which verify names until a person
+        discards it."""
+        reason = f"it was {item.state.replace('_', ' ')}, and its file is nowhere"
+        self._gone.lose(item, now, reason)
+        self._catalog.drop([item.id])
 
     @staticmethod
     def _make(base: Path, folder: str) -> None:
@@ -135,15 +181,19 @@ class Mover:
             if receipt is not None and not receipt.local:
                 durable.remove(self._files.in_done(name))
         self._spool.site.remember(_PRUNING, None)
+        self.discard()
+        self.welcome_back()
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
-            if not os.path.lexists(self._files.in_aside(item.name)):
-                self.locate(item, now)
+            aside = self._files.in_aside(item.name)
+            if not os.path.lexists(aside) and self.locate(item, now) == "nowhere":
+                self.lose(item, now)
         return self._catalog.reclaim()
 
     def locate(self, item: Item, now: datetime) -> str:
         """The catalog says new/, and no file is there: see where it is, and believe that.
 
-        ``done``, ``aside``, ``new`` (it is there after all) or ``nowhere``.
+        ``done``, ``aside``, ``new`` (it is there after all), ``gone`` (its line says so, and an
+        unclean stop brought its row back) or ``nowhere``.
         """
         in_done, in_aside = self._files.in_done(item.name), self._files.in_aside(item.name)
         if self._receipts.get(item.id) is not None:
@@ -167,6 +217,10 @@ class Mover:
             if item.state is State.SET_ASIDE:
                 self._catalog.put_back(item.id)
             return "new"
+        line = self._gone.get(item.id)
+        if line is not None and line.stage is not Stage.ASKED:
+            self._catalog.drop([item.id])
+            return "gone"
         return "nowhere"
 
     # -- done/ and empty folders
@@ -256,7 +310,7 @@ class Mover:
 
     def answer_requests(self, now: datetime) -> int:
         """Carry out what was asked for while the lock was held; how many."""
-        answered = 0
+        answered = self.discard()
         for request in self._spool.site.requests():
             if request.word != RETRY:
                 continue  # for somebody else

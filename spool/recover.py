@@ -11,6 +11,7 @@ from spool import durable
 from spool.catalog import Catalog
 from spool.errors import DiskTrouble, Missing
 from spool.files import Files, read_metadata, read_reason
+from spool.gone import Gone
 from spool.item import Count, Metadata, State
 from spool.names import Name
 from spool.receipts import Receipts
@@ -24,7 +25,7 @@ class Recovered:
     restored: int = 0
 
 
-def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
+def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
     """Restore the rows of the named minute folders from their files; how many were missing.
 
     Bounded by the folders that the catalog names: the one that was filled when it stopped, the one
@@ -59,6 +60,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts) -> int:
                 else:
                     arrived[name.id] = item.size
         arrived.update(receipts.in_folder(folder))
+        arrived.update(gone.in_folder(folder))
         for name in files.names_in(files.done / folder):
             if name.id not in arrived:
                 item = catalog.get(name.id)

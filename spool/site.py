@@ -14,10 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spool import alerts, devices, jobs, points, sqlite, tally, triggers
+from spool import alerts, devices, gone, jobs, points, sqlite, tally, triggers
 from spool.alerts import Alerts
 from spool.devices import Devices
 from spool.facts import Run, RunTotals
+from spool.gone import Gone
 from spool.item import Count
 from spool.jobs import Jobs
 from spool.points import Points
@@ -65,6 +66,7 @@ MIGRATIONS: Sequence[str] = (
     alerts.MEND,
     triggers.TABLES,
     jobs.TABLES,
+    gone.TABLES,
 )
 _RUN = (
     "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
@@ -95,6 +97,7 @@ class Site:
         self.points = Points(self._db, self._lock)
         self.triggers = Triggers(self._db, self._lock)
         self.jobs = Jobs(self._db, self._lock)
+        self.gone = Gone(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

@@ -30,6 +30,7 @@ from spool.durable import Folders, Incoming
 from spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolFull, SpoolUnfit
 from spool.facts import Accepted, BudgetUse, Cap, ClockReading, Facts, Forecast, RefusedLately
 from spool.files import FOLDERS, Files
+from spool.gone import Stage
 from spool.identity import Held, Turns, identities
 from spool.item import Count, Item, Metadata, Receipt, State
 from spool.locks import Lock
@@ -43,6 +44,7 @@ from spool.site import Site
 from spool.together import Together
 from spool.uplink import Uplink, create_ledgers
 
+_GONE = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
 CHECKPOINT_SECONDS = 2.0
 RESERVE_ROUNDS = 15
 """How many of these pass before the reserve is looked at."""
@@ -96,7 +98,7 @@ class Spool:
         self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
         self.receipts = Receipts(state / "receipts")
         kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
-        self._held = Held(self.files, self.catalog, self.receipts, kept)
+        self._held = Held(self.files, self.catalog, self.receipts, self.site.gone, kept)
         self._turns = Turns()
         self._commits = Together(self._commit)
         self._folders = Folders(self.files.new)
@@ -181,7 +183,7 @@ class Spool:
     def recover(self) -> Recovered:
         """Make good an unclean stop; the receiver calls it under its lock, before it listens."""
         cut_off = durable.empty_tmp(self.files.tmp)
-        restored = recovery.scan(self.files, self.catalog, self.receipts)
+        restored = recovery.scan(self.files, self.catalog, self.receipts, self.site.gone)
         self._renew_reserve()
         self._checkpoints = threading.Thread(
             target=self._checkpoint, name="checkpoints", daemon=True
@@ -285,7 +287,11 @@ class Spool:
         self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
 
     def _enter(self, folder: str) -> None:
-        self.catalog.minutes.enter(folder, lambda: self.receipts.in_folder(folder))
+        self.catalog.minutes.enter(folder, lambda: self._gone_from(folder))
+
+    def _gone_from(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of what arrived in a minute folder and is in it no more."""
+        return self.receipts.in_folder(folder) | self.site.gone.in_folder(folder)
 
     def probe(self) -> None:
         """Write a probe the way an image is written; DiskTrouble names the step that failed."""
@@ -302,6 +308,9 @@ class Spool:
         found: list[Receipt] = []
         if state is None:
             found = [self._held.receipt_of(item) for item in self.catalog.latest(limit)]
+        elif state in _GONE:
+            lines = self.site.gone.of(_GONE[state], limit)
+            found = [line.receipt for line in lines if line.is_named]
         elif state is not State.UPLOADED:
             items = self.catalog.in_state(state, limit)
             found = [self._held.receipt_of(item) for item in items]
@@ -345,7 +354,9 @@ class Spool:
         totals = self.catalog.totals()
         local, pruned = self.receipts.totals()
         pruned += self.site.forgotten(self.receipts.stands)
+        lost, discarded = self.site.gone.totals()
         known = totals.waiting + totals.sending + totals.set_aside + local + pruned
+        known += lost + discarded
         oldest = self.catalog.backlog.oldest_waiting()
         free, size, inodes = self.free()
         return Facts(
@@ -356,6 +367,8 @@ class Spool:
             set_aside=totals.set_aside,
             uploaded_local=local,
             uploaded_pruned=pruned,
+            lost=lost,
+            discarded=discarded,
             unaccounted=totals.received.images - known.images,
             oldest_waiting_at=None if oldest is None else oldest.name.received_at,
             latest=tuple(self.images(None, latest)),

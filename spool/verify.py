@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from spool import attributes, durable, ledger, sqlite
+from spool import attributes, durable, ledger, names, sqlite
 from spool.errors import Missing
 from spool.files import read_metadata, read_reason, read_sent
-from spool.item import Item, Receipt, State
+from spool.gone import Stage
+from spool.item import Count, Item, Receipt, State
 from spool.mover import Mover
 from spool.names import Name
 from spool.spool import Spool
@@ -28,7 +29,7 @@ _PAGE = 1000
 class Kind(StrEnum):
     """Every disagreement that verify knows."""
 
-    LOST = "lost"  # the catalog has it; its file is nowhere
+    LOST = "lost"  # it was received; its file is nowhere, and nobody discarded it
     UNKNOWN = "not in the catalog"
     MISPLACED = "elsewhere than the catalog says"
     TWICE = "in two places"
@@ -79,6 +80,7 @@ def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
         yield Disagreement(Kind.FOREIGN, str(path.relative_to(spool.path)))
     yield from _files(spool, deep)
     yield from _rows(spool)
+    yield from _gone(spool)
     yield from _receipts(spool)
     yield from _totals(spool)
 
@@ -147,8 +149,24 @@ def _rows(spool: Spool) -> Iterator[Disagreement]:
     while page := spool.catalog.after(after, _PAGE):
         for item in page:
             if not spool.files.places(item.name) and spool.receipts.get(item.id) is None:
-                yield Disagreement(Kind.LOST, item.id, f"the catalog says {item.state}", item.name)
+                line = spool.site.gone.get(item.id)
+                if line is None or line.stage is Stage.ASKED:
+                    detail = f"the catalog says {item.state}; {closes(item.id)}"
+                    yield Disagreement(Kind.LOST, item.id, detail, item.name)
         after = page[-1].arrival
+
+
+def _gone(spool: Spool) -> Iterator[Disagreement]:
+    """What is known to be lost, until a person says that this is all right."""
+    for line in spool.site.gone.of(Stage.LOST):
+        name = names.parse(f"{line.id}.{line.ext}") if line.is_named else None
+        if name is None or not (spool.files.places(name) or spool.catalog.get(line.id)):
+            yield Disagreement(Kind.LOST, line.id, f"{line.reason}; {closes(line.id)}", name)
+
+
+def closes(image: str) -> str:
+    """What to type once it is known what became of an image."""
+    return f'when you know why: headgate discard {image} --reason "..."'
 
 
 def _receipts(spool: Spool) -> Iterator[Disagreement]:
@@ -173,13 +191,18 @@ def _totals(spool: Spool) -> Iterator[Disagreement]:
     if facts.unaccounted:
         yield Disagreement(
             Kind.TOTALS,
-            "received = new + done + aside + pruned",
+            "received = new + done + aside + pruned + lost + discarded",
             f"{facts.unaccounted} images are unaccounted for",
         )
 
 
 def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagreement]:
-    """Mend these by what the files say, the catalog in place; what could not be mended."""
+    """Mend these by what the files say, the catalog in place; what could not be mended.
+
+    ``received`` never becomes less: what is missing afterwards gets a line of its own.
+    """
+    received = spool.catalog.totals().received
+    mover.discard()
     left = []
     for trouble in found:
         if trouble.name is not None:
@@ -187,9 +210,21 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
                 left.append(trouble)
         elif trouble.kind is not Kind.TOTALS:
             left.append(trouble)
-    local, pruned = spool.receipts.totals()
-    spool.catalog.settle(local + pruned + spool.site.forgotten(spool.receipts.stands))
+    mover.welcome_back()
+    spool.catalog.settle(_elsewhere(spool))
+    missing = received - spool.catalog.totals().received
+    if missing.images > 0:
+        spool.site.gone.missing(Count(missing.images, max(0, missing.bytes)), spool.now())
+        spool.catalog.settle(_elsewhere(spool))
+        left += [line for line in _gone(spool) if line.name is None and line not in left]
     return left
+
+
+def _elsewhere(spool: Spool) -> Count:
+    """All images that were received and have no row in the catalog."""
+    local, pruned = spool.receipts.totals()
+    lost, discarded = spool.site.gone.totals()
+    return local + pruned + lost + discarded + spool.site.forgotten(spool.receipts.stands)
 
 
 def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool:
@@ -198,8 +233,8 @@ def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool
     match trouble.kind:
         case Kind.LOST:
             if item is not None and mover.locate(item, now) == "nowhere":
-                spool.catalog.drop_lost(item)
-            return False  # said aloud, whatever was done about its row
+                mover.lose(item, now)
+            return False  # said until somebody discards it
         case Kind.PRUNED:
             spool.receipts.mark_pruned(name.day, [name.id])
         case Kind.LOCAL:
@@ -242,6 +277,9 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     except (OSError, Missing):
         return False
     item, receipt = spool.catalog.get(name.id), spool.receipts.get(name.id)
+    line = spool.site.gone.get(name.id)
+    if line is not None and line.stage is not Stage.ASKED:
+        spool.site.gone.returned(name.id)  # its file is here again
     if receipt is not None:
         if path != files.in_done(name):
             mover.place(path, files.done, name)

@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, str] = {
     "limit": "uploader.commands.limit",
     "list": "uploader.commands.list",
     "retry": "uploader.commands.retry",
+    "discard": "uploader.commands.discard",
     "s3-local": "uploader.commands.s3_local",
     "status": "uploader.commands.status",
     "uninstall": "uploader.commands.uninstall",

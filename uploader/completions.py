@@ -50,7 +50,7 @@ def devices(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Off
 
 
 def images_aside(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
-    """Images that are set aside, for a retry."""
+    """Images that are set aside."""
 
     def ids(spool: Spool) -> Iterator[str]:
         for item in spool.catalog.in_state(State.SET_ASIDE, _MOST):

@@ -161,15 +161,6 @@ class Model:
             self.catalog.drop([ident])
             del self.rows[ident]
 
-    def drop_lost(self, which: int) -> None:
-        if (ident := self.chosen(which)) is not None:
-            item = self.item(ident)
-            self.catalog.drop_lost(item)
-            self.catalog.drop_lost(item)  # once is enough
-            del self.rows[ident]
-            self.received -= 1
-            self.received_bytes -= item.size
-
     def settle(self, elsewhere: int) -> None:
         self.catalog.settle(Count(elsewhere, elsewhere))
         self.received = len(self.rows) + elsewhere
@@ -226,7 +217,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("defer"), WHICH, st.integers(-5, 50)),
     st.tuples(st.just("reclaim")),
     st.tuples(st.just("due"), st.integers(0, 40)),
-    st.tuples(st.sampled_from(["drop", "drop_lost"]), WHICH),
+    st.tuples(st.just("drop"), WHICH),
     st.tuples(st.just("settle"), st.integers(0, 5)),
 )
 

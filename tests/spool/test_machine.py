@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from spool import sqlite, verify
 from spool.errors import DiskTrouble, IdentityConflict
+from spool.gone import Stage
 from spool.item import Item, Sent, State
 from spool.locks import Lock
 from spool.mover import Mover
@@ -55,6 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.bucket: set[str] = set()
         self.stale: Path | None = None  # an older catalog that a power cut may bring back
         self.stale_named: set[str] = set()
+        self.removed: set[str] = set()  # by hand
         self.faulty = False  # since the last start, so that the catalog may lag behind
 
     @initialize()
@@ -134,11 +136,20 @@ class Machine(RuleBasedStateMachine):
             return [
                 h
                 for h in self.acked.values()
-                if (h.device, h.key) == (device, key) and not h.key_lost
+                if (h.device, h.key) == (device, key) and not h.key_lost and self.is_here(h)
             ]
         if device.startswith("_"):
             return []
-        return [h for h in self.acked.values() if (h.device, h.data) == (device, data)]
+        return [
+            h
+            for h in self.acked.values()
+            if (h.device, h.data) == (device, data) and self.is_here(h)
+        ]
+
+    def is_here(self, held: Held) -> bool:
+        """Whether the gateway still counts an upload of it as a repetition."""
+        line = self.spool.site.gone.get(held.id)
+        return line is None or line.stage is Stage.ASKED
 
     # -- the uploader
 
@@ -190,6 +201,31 @@ class Machine(RuleBasedStateMachine):
     def retry(self, fault: tuple[int, str] | None) -> None:
         aside = self.spool.catalog.in_state(State.SET_ASIDE, 2)
         self.risk(lambda: [self.mover.retry(item.id) for item in aside], fault)
+
+    @rule(fault=FAULT)
+    def discard(self, fault: tuple[int, str] | None) -> None:
+        for item in self.spool.catalog.in_state(State.SET_ASIDE, 1):
+            self.spool.site.gone.ask(item, self.clock(), "a person", "a test")
+        self.risk(self.mover.discard, fault)
+
+    @precondition(lambda self: not self.faulty)
+    @rule(top=st.sampled_from(["new", "aside"]))
+    def remove_by_hand(self, top: str) -> None:
+        """As nobody should; the run that is at work notices when it is restarted."""
+        for image, places in sorted(images_below(self.root / "var/spool").items()):
+            if places == [top] and image in self.acked:
+                next((self.root / "var/spool" / top).rglob(f"{image}.jpg")).unlink()
+                self.removed.add(image)
+                break
+        self.mover.reconcile(self.clock())
+        for item in self.spool.catalog.after(0, 1000):
+            if item.id in self.removed and self.mover.locate(item, self.clock()) == "nowhere":
+                self.mover.lose(item, self.clock())
+
+    @rule()
+    def discard_what_is_lost(self) -> None:
+        for line in self.spool.site.gone.of(Stage.LOST, 1):
+            self.spool.site.gone.discarded(line.id, self.clock(), "a person", "a test")
 
     @rule(need=st.sampled_from([0, 2, 10**6]), fault=FAULT)
     def prune(self, need: int, fault: tuple[int, str] | None) -> None:
@@ -272,9 +308,14 @@ class Machine(RuleBasedStateMachine):
                     self.acked[image].key_lost = True
         self.open(complete=not lose)
         found = verify.disagreements(self.spool, deep=True, sleep=lambda _: None)
-        assert not [trouble for trouble in found if trouble.kind is Kind.LOST]
-        assert verify.repair(self.spool, self.mover, found) == []
-        assert verify.disagreements(self.spool, deep=True, sleep=lambda _: None) == []
+        lost = {line.id for line in self.spool.site.gone.of(Stage.LOST)}
+        assert {trouble.what for trouble in found if trouble.kind is Kind.LOST} <= self.removed
+        left = verify.repair(self.spool, self.mover, found)
+        assert {trouble.what for trouble in left} == lost
+        again = verify.disagreements(self.spool, deep=True, sleep=lambda _: None)
+        assert {(trouble.kind, trouble.what) for trouble in again} == {
+            (Kind.LOST, image) for image in lost
+        }
 
     # -- what must hold after every step
 
@@ -288,6 +329,17 @@ class Machine(RuleBasedStateMachine):
             where = places.get(image, [])
             assert receipt is not None, f"nobody knows of {image}, in {where}"
             assert len(where) <= 1, f"{image} is in {where}"
+            line = self.spool.site.gone.get(image)
+            if line is not None and line.stage is Stage.DISCARDED:
+                assert not where
+                assert (receipt.state, line.reason) == (State.DISCARDED, "a test")
+                continue
+            if image in self.removed and not where:
+                assert receipt.state is State.LOST, f"{image} was removed, and is {receipt.state}"
+                continue
+            if line is not None and not where:
+                assert line.stage is Stage.ASKED, f"{image} is gone, and nobody asked for it"
+                continue
             if not where:
                 assert receipt.safe_to_erase, f"{image} is gone and not uploaded"
             elif where == ["done"]:
@@ -301,7 +353,18 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_disagrees_unless_something_failed(self) -> None:
         if hasattr(self, "spool") and not self.faulty:
-            assert [str(found) for found in verify.look(self.spool)] == []
+            lost = {line.id for line in self.spool.site.gone.of(Stage.LOST)}
+            assert lost <= self.removed
+            assert {(found.kind, found.what) for found in verify.look(self.spool)} == {
+                (Kind.LOST, image) for image in lost
+            }
+
+    @invariant()
+    def received_never_becomes_less(self) -> None:
+        """While the catalog is the one that it was: what a device was told is counted."""
+        if hasattr(self, "spool") and not self.faulty:
+            assert self.spool.facts(0, 0).unaccounted == 0
+            assert self.spool.catalog.totals().received.images >= len(self.acked)
 
 
 TestMachine = Machine.TestCase

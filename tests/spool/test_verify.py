@@ -11,7 +11,7 @@ import pytest
 
 from spool import attributes, sqlite, verify
 from spool.errors import SpoolUnfit
-from spool.item import Receipt, Sent, State
+from spool.item import Count, Receipt, Sent, State
 from spool.mover import Mover
 from spool.spool import Spool
 from spool.verify import Disagreement, Kind
@@ -131,7 +131,7 @@ BREAKS: dict[Kind, list[Callable[[Spool, Site], object]]] = {
         lambda spool, site: spool.receipts.mark_pruned(site.done.name.day, [site.done.id])
     ],
     Kind.TOTALS: [
-        lambda spool, site: _edit(spool, "UPDATE totals SET images = images + 1 WHERE state = -1"),
+        lambda spool, site: _edit(spool, "UPDATE totals SET images = images - 1 WHERE state = -1"),
         lambda spool, site: _edit(spool, "UPDATE totals SET bytes = 0 WHERE state = 0"),
     ],
 }
@@ -180,12 +180,55 @@ def test_two_copies_that_differ_are_left_for_a_person(spool: Spool, site: Site) 
     assert images_below(spool.path)[site.done.id] == ["new", "done"]
 
 
-def test_a_lost_image_is_said_aloud_even_when_mended(spool: Spool, site: Site) -> None:
-    path_of(spool, site.waiting, "new").unlink()
-    (left,) = mend(spool)
-    assert (left.kind, left.what) == (Kind.LOST, site.waiting.id)
+@pytest.mark.parametrize("where", ["new", "aside"])
+def test_a_lost_image_keeps_its_line_until_a_person_discards_it(
+    spool: Spool, site: Site, where: str
+) -> None:
+    image = site.waiting if where == "new" else site.aside
+    path_of(spool, image, where).unlink()
+    for _ in range(3):  # however often it is mended
+        (left,) = mend(spool)
+        assert (left.kind, left.what) == (Kind.LOST, image.id)
+        facts = spool.facts()
+        assert (facts.received.images, facts.lost, facts.unaccounted) == (
+            4, Count(1, image.size), 0,
+        )  # fmt: skip
+        receipt = spool.receipt(image.id)
+        assert receipt is not None and receipt == spool.receipt(image.sha256)
+        assert (receipt.state, receipt.local, receipt.safe_to_erase) == (State.LOST, False, False)
+    spool.site.gone.discarded(image.id, spool.now(), "ann", "it was a test")
     assert found_in(spool) == []
-    assert spool.facts().received.images == 3
+    facts = spool.facts()
+    assert (facts.received.images, facts.discarded.images, facts.unaccounted) == (4, 1, 0)
+    receipt = spool.receipt(image.id)
+    assert receipt is not None and receipt.state is State.DISCARDED
+    assert "by ann" in receipt.reason and "it was a test" in receipt.reason
+
+
+def test_what_a_repair_cannot_account_for_gets_a_line_and_is_never_forgotten(
+    spool: Spool, site: Site
+) -> None:
+    _edit(spool, "UPDATE totals SET images = images + 2, bytes = bytes + 20 WHERE state = -1")
+    (left,) = mend(spool)
+    assert left.kind is Kind.LOST and left.what.startswith("unaccounted-")
+    facts = spool.facts()
+    assert (facts.received.images, facts.lost, facts.unaccounted) == (6, Count(2, 20), 0)
+    assert [trouble.what for trouble in found_in(spool)] == [left.what]
+    spool.site.gone.discarded(left.what, spool.now(), "ann", "an old copy of the catalog")
+    assert found_in(spool) == []
+
+
+def test_a_lost_image_that_is_put_back_counts_once(spool: Spool, site: Site) -> None:
+    path = path_of(spool, site.waiting, "new")
+    kept = spool.path / "kept"
+    path.rename(kept)
+    mend(spool)
+    kept.rename(path)
+    mend(spool)
+    assert found_in(spool) == []
+    facts = spool.facts()
+    assert (facts.received.images, facts.waiting.images, facts.lost.images) == (4, 1, 0)
+    assert facts.unaccounted == 0
 
 
 def test_changed_bytes_are_found_by_their_size_and_by_reading(spool: Spool, site: Site) -> None:

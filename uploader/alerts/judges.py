@@ -251,7 +251,9 @@ def set_aside(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, st
 
 def unaccounted(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     """Totals are read one after the other while images move, so only what lasts is told."""
-    if count := signs.facts.unaccounted:
+    if lost := signs.facts.lost.images:
+        yield "", f"{lost} images are lost: they were received, and their files are nowhere."
+    elif count := signs.facts.unaccounted:
         if count > 0:
             yield "", f"{count} images were received and are in no known state."
         else:

@@ -28,7 +28,8 @@ def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None
     signs = look(spool, ways, at_work=working)
     facts = signs.facts
     counts = Counts(facts.received.images, facts.set_aside.images)
-    scene = Scene(str(spool.settings["site.name"]), signs.now, counts, facts.unaccounted)
+    astray = facts.unaccounted + facts.lost.images
+    scene = Scene(str(spool.settings["site.name"]), signs.now, counts, astray)
 
     def take(
         before: tuple[Alert, ...], silences: tuple[Silence, ...]

@@ -32,7 +32,8 @@ from uploader.ending import ending
 def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
     """List images, the newest first.
 
-    Those set aside come with their reason, those uploaded with their key.
+    Those set aside, lost or discarded come with their reason, those uploaded with their key.
+    Without --state, lost and discarded ones are left out.
     """
     with context.spool() as spool:
         found = spool.images(None if state is None else State(state), limit)

@@ -100,4 +100,6 @@ def _unknown(spool: Spool, image: str) -> str:
     receipt = spool.receipt(image)
     if receipt is not None and receipt.safe_to_erase:
         return "it is uploaded already"
+    if receipt is not None and receipt.state in (State.LOST, State.DISCARDED):
+        return f"there is no file of it any more: {receipt.reason}"
     return "there is no such image here"

@@ -21,13 +21,13 @@ from uploader.exits import Exit
     epilog=ending(
         "headgate status",
         "headgate status --json | jq .waiting.images",
-        meaning={Exit.ERROR: "images are unaccounted for, or the spool cannot be read"},
+        meaning={Exit.ERROR: "images are lost or unaccounted for, or the spool cannot be read"},
     )
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
-    """Say where everything stands. Exit code 1 if images are unaccounted for."""
+    """Say where everything stands. Exit code 1 if images are lost or unaccounted for."""
     with context.spool() as spool:
         facts = spool.facts()
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
@@ -42,7 +42,7 @@ def command(context: Context, as_json: bool) -> None:
         click.echo(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
         for warning in warnings:
             click.echo(click.style(f"warning    {warning}", fg="yellow"))
-    if facts.unaccounted:
+    if facts.unaccounted or facts.lost.images:
         raise SystemExit(Exit.ERROR)
 
 
@@ -66,6 +66,11 @@ def _lines(facts: Facts) -> list[str]:
             f"set aside  {_count(facts.set_aside)}", fg="yellow" if facts.set_aside.images else None
         ),
     ]
+    if facts.discarded.images:
+        lines.append(f"discarded  {_count(facts.discarded)}")
+    if facts.lost.images:
+        lost = f"LOST       {_count(facts.lost)}: headgate verify says which"
+        lines.append(click.style(lost, fg="red", bold=True))
     if facts.unaccounted:
         missing = f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify"
         lines.append(click.style(missing, fg="red", bold=True))

@@ -163,7 +163,12 @@ class Drain:
         self._spool.site.save_run(self.run)
         try:
             with self._spool.hold_receiver_lock(wait_seconds=0):
-                recovery.scan(self._spool.files, self._spool.catalog, self._spool.receipts)
+                recovery.scan(
+                    self._spool.files,
+                    self._spool.catalog,
+                    self._spool.receipts,
+                    self._spool.site.gone,
+                )
         except LockHeld:
             pass  # the receiver is up: it scanned when it started
         now = self._spool.now()
@@ -363,10 +368,9 @@ class Drain:
             self._clear(item, result.began)
         elif result.missing:
             if self._mover.locate(item, self._spool.now()) == "nowhere":
-                reason = "its file is gone from new/, and it is nowhere else"
-                self._catalog.put_aside(item.id, reason)
+                self._mover.lose(item, self._spool.now())
                 self.progress.set_aside += 1
-                self._log.error("image.lost", image=item.id, reason=reason)
+                self._log.error("image.lost", image=item.id)
             elif self._catalog.get(item.id) is not None:
                 self._catalog.unclaim([item])
         elif result.trouble is not None:

@@ -85,8 +85,8 @@ def _changed(path: Path, how: str) -> SendError:
     return SendError(
         Kind.PERMANENT,
         "file-changed",
-        f"{path.name} is {how}: it changed after it was received; look at it, then "
-        "`headgate retry` or delete it.",
+        f"{path.name} is {how}: it changed after it was received; look after the "
+        "disk. To give it up: headgate discard.",
     )
 
 
