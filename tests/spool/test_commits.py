@@ -14,7 +14,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from spool import names, sqlite
 from spool.catalog import Catalog
 from spool.item import Metadata
 from spool.site import Site
-from tests.support.wait import wait_until
+from tests.support.wait import kill, moments, wait_until
 
 SECONDS = float(os.environ.get("HEADGATE_TEST_COMMITS_SECONDS", "2"))
 """Each change; the published campaign sets more."""
@@ -140,8 +139,7 @@ class Programs:
             self.wait_for(who)
 
     def kill(self, who: str) -> None:
-        self._running[who].kill()
-        self._running[who].communicate()
+        kill(self._running[who])
         self._start(who)
 
     def end(self) -> None:
@@ -155,8 +153,7 @@ class Programs:
 
     def __exit__(self, *_: object) -> None:
         for program in self._running.values():
-            program.kill()
-            program.communicate()
+            kill(program)
 
 
 def look(root: Path) -> None:
@@ -179,9 +176,9 @@ def look(root: Path) -> None:
 
 
 @pytest.mark.timeout(300 + 5 * SECONDS)
-@pytest.mark.parametrize("kill", [False, True], ids=["in-peace", "with-kills"])
+@pytest.mark.parametrize("kills_too", [False, True], ids=["in-peace", "with-kills"])
 def test_no_row_is_lost_where_programs_commit_and_checkpoint_at_once(
-    tmp_path: Path, kill: bool
+    tmp_path: Path, kills_too: bool
 ) -> None:
     left, kills, looks = SECONDS, 0, 0
     while left > 0:
@@ -189,10 +186,8 @@ def test_no_row_is_lost_where_programs_commit_and_checkpoint_at_once(
         left -= seconds
         with Programs(tmp_path) as programs:
             programs.wait_for_all()
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                time.sleep(random.random() * min(seconds, 0.5))
-                if kill:
+            for _ in moments(seconds, lambda: random.random() / 2):
+                if kills_too:
                     who = random.choice([*COMMITTERS, *CHECKPOINTERS])
                     programs.wait_for(who)
                     programs.kill(who)

@@ -17,6 +17,7 @@ from spool import sqlite
 from spool.catalog import Catalog
 from spool.errors import SpoolUnfit
 from tests.spooling import open_spool
+from tests.support.wait import kill
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = """
@@ -122,7 +123,7 @@ def test_no_checkpoint_runs_while_another_program_is_inside_a_transaction(
     before = Path(opened.filename).read_bytes()
     assert not sqlite.checkpoint(opened)
     assert Path(opened.filename).read_bytes() == before
-    committing.communicate("go on\n")
+    committing.communicate("go on\n", timeout=60)
     assert committing.returncode == 0
     assert sqlite.checkpoint(opened)
     assert Path(opened.filename).read_bytes() != before
@@ -132,8 +133,7 @@ def test_no_checkpoint_runs_while_another_program_is_inside_a_transaction(
 def test_a_program_killed_inside_a_transaction_stops_no_checkpoint(
     opened: sqlite.Connection, committing: subprocess.Popen[str]
 ) -> None:
-    committing.kill()
-    committing.wait()
+    kill(committing)
     assert sqlite.checkpoint(opened)
     assert opened.execute("SELECT count(*) FROM t").fetchone() == (0,)
 

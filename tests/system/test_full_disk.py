@@ -19,6 +19,7 @@ from spool.room import SPARE_BYTES
 from tests.app.live import ROOT, Receiver, environment, running
 from tests.app.test_room import disk, image, leave_free
 from tests.s3_server import strict_place
+from tests.support.wait import join
 
 pytestmark = pytest.mark.root
 
@@ -137,7 +138,7 @@ class Hook:
     def __exit__(self, *_how: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        join(self._thread)
 
 
 def fill_to_the_last_byte(point: Path) -> None:
