@@ -11,6 +11,11 @@ class SpoolUnfit(Exception):
     """This place cannot hold a spool; the sentence says why and what would."""
 
 
+class SpoolElsewhere(SpoolUnfit):
+    """Another spool, or none, is where one is known to be; the sentence says which disk is
+    missing."""
+
+
 class SpoolFull(SpoolUnfit):
     """The same for want of room, inodes or quota."""
 

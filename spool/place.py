@@ -22,7 +22,13 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040; nothing but ASCII is 
 
 
 def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
-    """File system type and source of the mount that holds ``path`` (proc_pid_mountinfo(5))."""
+    """File system type and source of the mount that holds ``path``."""
+    return mount_point_of(path, mountinfo)[1:]
+
+
+def mount_point_of(path: Path, mountinfo: str) -> tuple[str, str, str]:
+    """Mount point, file system type and source of the mount that holds ``path``
+    (proc_pid_mountinfo(5))."""
     best = ("", "", "")
     text = os.path.realpath(path)
     for line in mountinfo.split("\n"):
@@ -34,7 +40,7 @@ def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
         inside = text == point or text.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best[0]):
             best = (point, kind, source)
-    return best[1], best[2]
+    return best
 
 
 def _has_journal(source: str) -> bool:

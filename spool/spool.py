@@ -13,6 +13,7 @@ from pathlib import Path
 
 from spool import (
     durable,
+    known,
     locks,
     logs,
     names,
@@ -119,6 +120,7 @@ class Spool:
 
         SpoolUnfit if this place cannot keep the promise: the sentence says what can.
         """
+        known.check(settings)
         state = settings.spool / "state"
         reserve.give_up(state)
         try:
@@ -133,6 +135,7 @@ class Spool:
                 f"the databases in {state} cannot be opened ({error}); if the disk has no room "
                 "for their -wal and -shm files (df -h, df -i), free some"
             ) from error
+        known.settle(settings, now())
         return opened
 
     def give_up_reserve(self) -> None:

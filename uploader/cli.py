@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, str] = {
     "retry": "uploader.commands.retry",
     "discard": "uploader.commands.discard",
     "s3-local": "uploader.commands.s3_local",
+    "spool": "uploader.commands.spool",
     "status": "uploader.commands.status",
     "uninstall": "uploader.commands.uninstall",
     "verify": "uploader.commands.verify",

@@ -48,11 +48,14 @@ class Receiver:
         self.spool = folder / "spool"
         self.log = folder / "receiver.log"
         self.flags = {"receiver.bind": "127.0.0.1:0", "spool.path": str(self.spool), **settings}
+        self.config = ""  # a settings file
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self) -> Receiver:
         command = [sys.executable, "-c", START]
+        if self.config:
+            command += ["--config", self.config]
         for name, value in self.flags.items():
             command += ["--set", f"{name}={value}"]
         with self.log.open("ab") as log:

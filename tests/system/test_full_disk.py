@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -26,9 +27,13 @@ pytestmark = pytest.mark.root
 HEADGATE = "from uploader.cli import main; main()"
 
 
-def headgate(flags: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def headgate(
+    flags: dict[str, str], *arguments: str, config: str = ""
+) -> subprocess.CompletedProcess[str]:
     """One command with these settings, in a process of its own."""
     sets = [word for name, value in flags.items() for word in ("--set", f"{name}={value}")]
+    if config:
+        sets += ["--config", config]
     return subprocess.run(
         [sys.executable, "-c", HEADGATE, *sets, *arguments],
         capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=120,
@@ -231,3 +236,64 @@ def test_with_nothing_free_alerts_leave_and_a_run_makes_room(
             if receives:  # copies have made way for images
                 assert receiver.get("/readyz").status == 200
                 assert receiver.post_raw(image(1000)).status == 201
+
+
+def test_a_disk_that_is_not_mounted_is_missed_by_all(tmp_path: Path) -> None:
+    """The disk is taken away, swapped for another, and brought back: what was acknowledged is
+    there, and nothing was acknowledged into another place."""
+    file = tmp_path / "headgate.toml"
+    with disk(tmp_path, 64) as point:
+        spool = point / "spool"
+        file.write_text(
+            f'[spool]\npath = "{spool}"\nkeep_free = "0B"\n[receiver]\nmax_image = "250kB"\n'
+        )
+        with_file = {"config": str(file)}
+        flags = {
+            "receiver.bind": "127.0.0.1:0",
+            "receiver.max_image": "250kB",
+            "s3.bucket": "pictures",
+        }
+        with started(file, flags) as receiver:
+            assert receiver.post_raw(image(1)).status == 201
+        subprocess.run(["umount", str(point)], check=True)
+        try:
+            for command in (("status",), ("drain", "--dry-run"), ("watch",), ("verify",)):
+                said = headgate(flags, *command, **with_file)
+                assert said.returncode == 1
+                assert f"Mount {loop_of(point, said.stderr)}" in said.stderr
+                assert "headgate spool adopt" in said.stderr
+            assert "there was one" in headgate(flags, "doctor", **with_file).stdout
+            with pytest.raises(AssertionError, match="there was one"), started(file, flags):
+                pass
+            assert list(point.iterdir()) == []
+            subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], check=True)
+            try:
+                with pytest.raises(AssertionError, match="there was one"), started(file, flags):
+                    pass
+            finally:
+                subprocess.run(["umount", str(point)], check=True)
+        finally:
+            image_file = str(tmp_path / "disk.img")
+            subprocess.run(["mount", "-o", "loop", image_file, str(point)], check=True)
+        with started(file, flags) as receiver:
+            assert receiver.post_raw(image(2)).status == 201
+            assert len(list((spool / "new").rglob("*.jpg"))) == 2
+        assert headgate(flags, "verify", **with_file).returncode == 0
+
+
+@contextlib.contextmanager
+def started(file: Path, flags: dict[str, str]) -> Iterator[Receiver]:
+    """A receiver whose settings file names its spool."""
+    receiver = Receiver(file.parent)
+    receiver.flags = flags
+    receiver.config = str(file)
+    try:
+        yield receiver.start()
+    finally:
+        receiver.stop()
+
+
+def loop_of(point: Path, said: str) -> str:
+    found = re.search(rf"/dev/loop\d+, which was mounted at {point}", said)
+    assert found is not None, said
+    return found[0]

@@ -50,6 +50,7 @@ ACCOUNTS = Accounts(
 DISK = Disk(
     "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), (), "",
     admission(20_000_000, Free(10**12, 10**10, 10**6)), True, True,
+    known_in="/etc/headgate/identity",
 )  # fmt: skip
 
 
@@ -104,6 +105,9 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("nearly full", disk.judge(with_free(15 * 10**9)), WARNING, "15.0 GB are free", "headgate status"),
     ("no inodes", disk.judge(with_free(10**12, 16)), LOSES, "too few inodes are left", "df -i"),
     ("few inodes", disk.judge(with_free(10**12, 9_999)), WARNING, "9999 inodes are left", "mkfs.ext4 -i"),
+    ("known", disk.judge(DISK), OK, "is remembered in /etc/headgate/identity", ""),
+    ("known nowhere", disk.judge(replace(DISK, known_in="")), WARNING, "is remembered nowhere", "a settings file"),
+    ("known on the same disk", disk.judge(replace(DISK, known_on_itself=True)), WARNING, "only on its own disk", "a settings file"),
     ("shared", disk.judge(replace(DISK, own_mount=False)), WARNING, "shares its file system", "mount a disk"),
     ("clock fine", clock.judge(CLOCK), OK, "synchronised, by chronyd", ""),
     ("zone", clock.judge(CLOCK), OK, "goes by Europe/Berlin", ""),

@@ -113,6 +113,7 @@ def test_a_tree_is_filled_once_and_a_second_call_finds_it_done(
         ("var/lib/headgate/.aws", 0o700, sender),
         ("var/lib/headgate/.aws/credentials", 0o600, sender),
         ("var/lib/headgate/spool", 0o2770, sender),
+        ("var/lib/headgate/identities", 0o2770, sender),
         ("var/log/headgate", 0o750, sender),
         ("etc/logrotate.d/headgate", 0o644, 0),
         ("usr/local/lib/systemd/system/headgate-receiver.service", 0o644, 0),

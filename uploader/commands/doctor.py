@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
 from uploader.cli import Context, print_json
 from uploader.doctor import accounts, bucket, clock, disk, look, network, schedule
 from uploader.doctor.findings import Finding, Level, loses, would_lose
@@ -60,6 +60,9 @@ def _look(context: Context) -> list[Finding]:
             findings += bucket.judge(found, trouble, reached)
             offset = found.clock_offset_seconds if found is not None else None
             findings += clock.judge(look.clock(spool, offset))
+    except SpoolElsewhere as error:
+        mend = "mount its disk; or, if that is gone for good: headgate spool adopt"
+        findings.append(loses("spool", str(error), mend))
     except (SpoolUnfit, DiskTrouble, LockHeld) as error:
         findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
     return findings

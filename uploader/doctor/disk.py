@@ -29,6 +29,8 @@ class Disk:
     admission: Admission  # what it has room for
     volatile_cache: bool | None  # whether the disk says that it has one; None: it does not say
     own_mount: bool  # nothing else fills it
+    known_in: str = ""  # the file outside it that remembers which spool belongs here
+    known_on_itself: bool = False  # that lies on the same disk, and goes missing with it
 
 
 def judge(disk: Disk) -> Iterator[Finding]:
@@ -60,12 +62,27 @@ def judge(disk: Disk) -> Iterator[Finding]:
     if disk.volatile_cache:
         yield ok("cache", f"{disk.source} has a volatile cache, which each flush empties")
     yield from _room(disk)
+    yield from _identity(disk)
     if not disk.own_mount:
         yield warning(
             "disk",
             f"{disk.path} shares its file system with others, who may fill it",
             "mount a disk of its own there; until then keep_free under [spool] is the reserve",
         )
+
+
+def _identity(disk: Disk) -> Iterator[Finding]:
+    if disk.known_in and not disk.known_on_itself:
+        yield ok("identity", f"which spool belongs here is remembered in {disk.known_in}")
+        return
+    where = f"only on its own disk ({disk.known_in})" if disk.known_in else "nowhere"
+    yield warning(
+        "identity",
+        f"which spool belongs at {disk.path} is remembered {where}: while the disk is not mounted, "
+        "images would be taken into the empty folder below",
+        "name the spool in a settings file whose folder its user may write, or let headgate "
+        "install make /var/lib/headgate/identities",
+    )
 
 
 def _mend(mend: str, source: str) -> str:

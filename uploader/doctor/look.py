@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spool import confinement, place
+from spool import confinement, known, place
 from spool.errors import DiskTrouble
 from spool.facts import TriggerFacts
 from spool.locks import holder
@@ -141,6 +141,7 @@ def disk(spool: Spool) -> Disk:
         fails = ""
     except DiskTrouble as error:
         fails = str(error)
+    remembered = known.memory(spool.settings)
     cache: bool | None = None
     with contextlib.suppress(OSError):
         block = Path(os.path.realpath(source)).name
@@ -157,6 +158,8 @@ def disk(spool: Spool) -> Disk:
         admission=spool.admission(),
         volatile_cache=cache,
         own_mount=point not in ("", "/"),
+        known_in=remembered.file,
+        known_on_itself=remembered.on_its_own_disk,
     )
 
 

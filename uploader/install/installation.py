@@ -21,6 +21,7 @@ from uploader.install.site_plan import (
     COMPLETIONS,
     CREDENTIALS,
     HOME,
+    IDENTITIES,
     LOGS,
     RECEIVER_UNIT,
     TIMERS,
@@ -157,6 +158,7 @@ class Installation:
             step.folder(self.at(HOME), sender, 0o750),
             step.folder(self.at(f"{HOME}/.aws"), sender, 0o700),
             Step(kept.what, lambda: not credentials.exists(), kept.do),
+            step.folder(self.at(IDENTITIES), sender, 0o2770),
             step.folder(spool, sender, 0o2770),
             *self._adopt(spool),
             step.folder(self.at(LOGS), sender, 0o750),
@@ -228,6 +230,7 @@ class Installation:
             step.absent_if_empty(self.at(plan.config).parent),
             step.absent(self.at(f"{HOME}/.aws")),
             step.absent(self.at(LOGS)),
+            step.absent(self.at(IDENTITIES)),
             step.absent_if_empty(self.at(HOME)),
         ]
         root = self.root

@@ -16,6 +16,8 @@ USER = "headgate"
 CONFIG = "/etc/headgate/headgate.toml"
 HOME = "/var/lib/headgate"
 SPOOL = "/var/lib/headgate/spool"
+IDENTITIES = "/var/lib/headgate/identities"
+"""Which spool belongs at which path (``spool.known``)."""
 LOGS = "/var/log/headgate"
 CRON_FILE = "/etc/cron.d/headgate"
 
