@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from app.refusals import Refused
 from spool.facts import Credential
 
-_FORWARDED = re.compile(r"HTTP_(FORWARDED|X_FORWARDED(_.*)?|X_REAL_IP)")
+_FORWARDED = re.compile(
+    r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"
+    r"(TRUE|FASTLY|FLY|X|X_CLUSTER|X_ENVOY_EXTERNAL)_CLIENT_IP|CLIENT_IP|CDN_LOOP|"
+    r"X_(ORIGINAL_(HOST|URL)|PROXYUSER_IP|ENVOY_EXTERNAL_ADDRESS|AMZN_TRACE_ID|AZURE_CLIENTIP))"
+)
 _OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
 _HOW = "headgate device add makes one; receiver.auth says who needs none."
 
@@ -97,11 +101,16 @@ def identify(
     auth: str,
     allow: tuple[str, ...],
     known: Callable[[str], Credential | None],
+    *,
+    on_network: bool = False,
+    enrolled: Callable[[], bool] = lambda: False,
 ) -> Sender:
     """Whose request this is; Refused if it is nobody's who may send.
 
     A token that came along counts under every ``auth``: one that is not valid is refused also where
-    none would have been needed. ``known`` gives the credential of a token.
+    none would have been needed. ``known`` gives the credential of a token. "auto" lets this machine
+    itself send without one, as long as nothing hints at others: the receiver listens to the network
+    (``on_network``), a device has a token (``enrolled``), or a proxy left its mark.
     """
     shown = presented(str(environ.get("HTTP_AUTHORIZATION", "")))
     if shown is not None:
@@ -125,6 +134,16 @@ def identify(
         )
     elif not peer.is_loopback:
         raise Refused("unauthorized", reason=f"{peer} is another machine and needs a token: {_HOW}")
+    elif on_network:
+        raise Refused(
+            "unauthorized",
+            reason=f"The receiver listens to the network, so every request needs a token: {_HOW}",
+        )
+    elif enrolled():
+        raise Refused(
+            "unauthorized",
+            reason=f"Devices have tokens here, so every request needs one: {_HOW}",
+        )
     return Sender()
 
 

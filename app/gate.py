@@ -47,6 +47,7 @@ class Gate:
             monotonic,
         )
         self.intake = Intake(int(settings["receiver.intake"]), monotonic)
+        self._on_network = settings.on_network
         self._spool = spool
         self._stopping = stopping
         self._chance = chance
@@ -59,6 +60,8 @@ class Gate:
             str(settings["receiver.auth"]),
             settings["receiver.allow"],
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
+            on_network=self._on_network,
+            enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
         )
 
     def admission(self, wanted: int) -> Admission:

@@ -54,7 +54,7 @@ class Uploads:
             admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
             length = _framing(environ)
             body = self._body(environ, length)
-            device = _device_before_body(environ, sender)
+            device = self._device_before_body(environ, sender)
             with self.gate.of_device(device):
                 return self._receive(environ, sender, device, body, length, raw_allowed, taken)
         except Refused as refused:
@@ -151,6 +151,25 @@ class Uploads:
             disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))
             intake.take_raw(body, landing, disposition, taken)
 
+    def _device(self, sender: Sender, named: str) -> str:
+        """Whose upload this is. A name that was enrolled is its token's alone: with another's, an
+        image or a key could be taken for that device's own."""
+        if sender.device and named and named != sender.device:
+            raise Refused("wrong_device", device=sender.device, named=named)
+        if named and not sender.device and self.spool.site.devices.is_named(named):
+            raise Refused(
+                "unauthorized",
+                reason=f"The device {named} was enrolled, so its uploads need its token: send it "
+                "as Authorization: Bearer, or use another name; headgate device rotate makes a "
+                "new token.",
+            )
+        return sender.device or named
+
+    def _device_before_body(self, environ: Environ, sender: Sender) -> str:
+        """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
+        named = str(environ.get("HTTP_X_DEVICE", "")).strip()
+        return self._device(sender, named if names.DEVICE.fullmatch(named) else "")
+
     def _note_unusable(self, environ: Environ, sender: Sender, device: str) -> None:
         """Count the image against its device."""
         known = names.DEVICE.fullmatch(device)
@@ -166,7 +185,7 @@ class Uploads:
         taken: Taken,
     ) -> Accepted:
         said = fields.read(taken.form, _field_headers(environ))
-        device = _device(sender, said.device)
+        device = self._device(sender, said.device)
         if said.urgent and not sender.urgent:
             raise Refused("not_urgent")
         if said.sha256 and said.sha256 != incoming.sha256:
@@ -227,18 +246,6 @@ def _framing(environ: Environ) -> int | None:
     return admission.framing(
         environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
     )
-
-
-def _device(sender: Sender, named: str) -> str:
-    if sender.device and named and named != sender.device:
-        raise Refused("wrong_device", device=sender.device, named=named)
-    return sender.device or named
-
-
-def _device_before_body(environ: Environ, sender: Sender) -> str:
-    """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
-    named = str(environ.get("HTTP_X_DEVICE", "")).strip()
-    return _device(sender, named if names.DEVICE.fullmatch(named) else "")
 
 
 def _field_headers(environ: Environ) -> dict[str, str]:

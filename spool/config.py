@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from spool.settings import Settings, SettingsError, combine
 
 FILE = "headgate.toml"
+SITE = Path("/etc/headgate") / FILE
 
 
 def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
@@ -19,8 +21,27 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
         if not _is_file(path):
             raise SettingsError([f"{path}: there is no such file"])
         return path
-    for path in (Path.cwd() / FILE, Path("/etc/headgate") / FILE):
-        if _is_file(path):
+    here = Path.cwd() / FILE
+    if _is_file(here):
+        if os.geteuid() == 0 and (other := _not_roots(here)):
+            raise SettingsError(
+                [
+                    f"root takes no settings from {here}, because another user may change {other}; "
+                    f"name the file that is meant, as --config {SITE}, or --config {here}"
+                ]
+            )
+        return here
+    return SITE if _is_file(SITE) else None
+
+
+def _not_roots(file: Path) -> Path | None:
+    """What on the way to a file, or the file itself, somebody else than root may change."""
+    real = file.resolve()
+    for path in (real, *real.parents):
+        seen = path.stat()
+        shared = seen.st_mode & stat.S_IWOTH or (seen.st_mode & stat.S_IWGRP and seen.st_gid != 0)
+        # In a folder with the sticky bit, as /tmp, nobody replaces what is another's.
+        if seen.st_uid != 0 or (shared and not (path != real and seen.st_mode & stat.S_ISVTX)):
             return path
     return None
 

@@ -129,6 +129,19 @@ class Devices:
                 [(name, stamp(now)) for name in wanted],
             )
 
+    def any_valid(self, now: datetime) -> bool:
+        """Whether a device has a token that is good now."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT 1 FROM tokens WHERE ends_at IS NULL OR ends_at > ? LIMIT 1", (stamp(now),)
+            ).fetchone()
+        return row is not None
+
+    def is_named(self, name: str) -> bool:
+        """Whether a device of this name was ever enrolled, revoked or not."""
+        with self._lock:
+            return self._row(name) is not None
+
     def all(self, now: datetime) -> list[Device]:
         """Every device that was ever enrolled, by name."""
         with self._lock:

@@ -50,6 +50,12 @@ class Settings:
         return path
 
     @property
+    def on_network(self) -> bool:
+        """Whether the receiver listens to more than this machine."""
+        host = str(self.values["receiver.bind"]).rpartition(":")[0].strip("[]")
+        return not (host in ("localhost", "::1") or host.startswith("127."))
+
+    @property
     def rate(self) -> int:
         """Bytes a second that images may use: link x share, rounded down."""
         share = self.values["uplink.share"]

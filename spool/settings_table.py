@@ -137,8 +137,8 @@ SETTINGS: tuple[Setting, ...] = (
         "auto",
         reads.choice("auto", "token", "open"),
         "",
-        "Who may send: token (each device's own), auto (the same, but a direct loopback peer needs "
-        "none) or open (see allow).",
+        "Who may send: token (each device's own), auto (none from this machine itself, while it "
+        "listens to no other, no device has one and no proxy leaves a header) or open (see allow).",
     ),
     Setting(
         "receiver",

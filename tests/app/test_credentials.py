@@ -57,6 +57,32 @@ def test_without_a_token(auth: str, allow: str, peer: str, forwarded: bool, expe
     assert who(auth, peer, allow, **headers) == expected
 
 
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    ("on_network", "enrolled", "code"),
+    [
+        (False, False, ""),
+        (True, False, "unauthorized"),
+        (False, True, "unauthorized"),
+        (True, True, "unauthorized"),
+    ],
+)
+def test_auto_means_token_as_soon_as_anything_hints_at_others(
+    peer: str, on_network: bool, enrolled: bool, code: str
+) -> None:
+    def ask(auth: str) -> str:
+        try:
+            identify({"REMOTE_ADDR": peer}, auth, (), TOKENS.get, on_network=on_network,
+                     enrolled=lambda: enrolled)  # fmt: skip
+        except Refused as refused:
+            assert "headgate device add" in str(refused.facts["reason"])
+            return refused.refusal.code
+        return ""
+
+    assert ask("auto") == code
+    assert ask("open") == ""
+
+
 @pytest.mark.parametrize("auth", ["auto", "token", "open"])
 @pytest.mark.parametrize("peer", ["127.0.0.1", "203.0.113.5"])
 def test_a_token_counts_wherever_it_comes_from(auth: str, peer: str) -> None:
@@ -90,6 +116,14 @@ def test_no_header_breaks_it(text: str) -> None:
         ("HTTP_X_FORWARDED_FOR", True),
         ("HTTP_X_FORWARDED_HOST", True),
         ("HTTP_X_REAL_IP", True),
+        ("HTTP_VIA", True),
+        ("HTTP_CF_CONNECTING_IP", True),
+        ("HTTP_CF_RAY", True),
+        ("HTTP_TRUE_CLIENT_IP", True),
+        ("HTTP_X_CLIENT_IP", True),
+        ("HTTP_CDN_LOOP", True),
+        ("HTTP_X_ORIGINAL_FORWARDED_FOR", True),
+        ("HTTP_X_AMZN_TRACE_ID", True),
         ("HTTP_X_FORWARD", False),
         ("HTTP_HOST", False),
     ],

@@ -337,3 +337,41 @@ def test_many_devices_at_once_each_with_its_own_token(guarded: Receiver, photo: 
     assert {name: answer.json["device"] for name, answer in answers.items()} == {
         name: name for name in tokens
     }
+
+
+# -- a proxy that leaves no mark, and names that are not one's own
+
+
+def test_auto_needs_a_token_of_everybody_as_soon_as_one_device_has_one(
+    own: Path, photo: Photo
+) -> None:
+    """Behind a proxy that adds no header every request seems to come from this machine."""
+    with running(own) as receiver:
+        check(receiver.get("/status.json"), 200)
+        enrol(receiver, "cam-1")
+        for path in ("/", "/status.json", "/metrics"):
+            refused = check(receiver.get(path), 401)
+            assert b"Devices have tokens here" in refused.body, path
+        check(receiver.post_raw(photo()), 401, "unauthorized")
+        for path in ("/healthz", "/readyz"):
+            check(receiver.get(path), 200)
+        with site(receiver) as opened:
+            opened.devices.revoke(["cam-1"], datetime.now(UTC))
+        check(receiver.get("/status.json"), 200)
+
+
+def test_under_open_an_enrolled_name_needs_its_token(own: Path, photo: Photo) -> None:
+    with running(own, receiver__auth="open") as receiver:
+        bearer = {"Authorization": f"Bearer {enrol(receiver, 'cam-1')}", "Idempotency-Key": "k"}
+        enrol(receiver, "cam-2")
+        with site(receiver) as opened:
+            opened.devices.revoke(["cam-2"], datetime.now(UTC))
+        key = {"Idempotency-Key": "k"}
+        check(receiver.post_raw(photo(), **{"X-Device": "cam-3", **key}), 201)
+        for name in ("cam-1", "cam-2"):
+            said = receiver.post_raw(photo(), **{"X-Device": name, **key})
+            assert b"need its token" in check(said, 401, "unauthorized").body
+            image = part("image", photo(), "a.jpg")
+            said = receiver.post_form(part("device", name.encode()), image, **key)
+            assert b"need its token" in check(said, 401, "unauthorized").body
+        check(receiver.post_raw(photo(), **bearer), 201)  # nobody else took its key

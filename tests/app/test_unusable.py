@@ -19,7 +19,8 @@ Photo = Callable[[], bytes]
 
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    settings = {"receiver__device_rate": "0", "receiver__max_image": "1MB"}
+    settings = {"receiver__auth": "open", "receiver__device_rate": "0",
+                "receiver__max_image": "1MB"}  # fmt: skip
     with running(tmp_path_factory.mktemp("unusable"), **settings) as found:
         yield found
 

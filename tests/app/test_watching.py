@@ -155,8 +155,9 @@ def basic(name: str, token: str) -> dict[str, str]:
 @pytest.mark.parametrize("address", ["/", "/status.json", "/metrics"])
 def test_another_machine_needs_a_token(spool: Spool, address: str) -> None:
     client = create_app(spool).test_client()
-    (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
     assert client.get(address).status_code == 200
+    (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
+    assert client.get(address).status_code == 401
     refused = client.get(address, environ_overrides=ELSEWHERE)
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"].startswith('Basic realm="headgate"')

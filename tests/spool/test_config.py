@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,39 @@ def test_faults_of_the_file_name_it(folder: Path) -> None:
         config.load(environment={"HEADGATE_NO_SUCH": "1"})
     assert len(refusal.value.faults) == 3
     assert sum(str(folder / config.FILE) in fault for fault in refusal.value.faults) == 2
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="whose a file is matters to root")
+@pytest.mark.parametrize(
+    "whose", ["file", "its folder", "writable file", "writable folder", "link"]
+)
+def test_root_takes_no_settings_that_another_user_could_have_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    here = tmp_path / "above" / "here"
+    here.mkdir(parents=True)
+    file = here / config.FILE
+    file.write_text('[site]\nname = "evil"\n')
+    file.chmod(0o640)
+    monkeypatch.chdir(here)
+    assert config.load(environment={})["site.name"] == "evil"  # root's own
+    match whose:
+        case "file":
+            os.chown(file, 64001, 0)
+        case "its folder":
+            os.chown(here.parent, 64001, 0)
+        case "writable file":
+            file.chmod(0o666)
+        case "writable folder":
+            here.chmod(0o777)
+        case "link":
+            os.rename(file, tmp_path / "theirs")
+            os.chown(tmp_path / "theirs", 64001, 0)
+            file.symlink_to(tmp_path / "theirs")
+    with pytest.raises(SettingsError, match="root takes no settings from"):
+        config.load(environment={})
+    assert config.load(str(file), environment={})["site.name"] == "evil"  # it was named
+    here.chmod(0o1777)
+    if whose == "writable folder":
+        assert config.load(environment={})["site.name"] == "evil"  # as in /tmp

@@ -140,7 +140,7 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
     camera.token = first_token(gateway)
     assert camera.post(f"http://{GATEWAY}:8080/uploadImage") == 401
     camera.send(12)
-    isolated(gateway)
+    isolated(gateway, camera)
 
     until("cron has sent them", lambda: not gateway.files("new"))
     assert bucket.digests() == set(camera.acknowledged)
@@ -172,7 +172,7 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
     assert kept == {new.split("/")[1], old.split("/")[1]}
     assert len(gateway.files("new")) >= 3, "what waited waits on"
     debian.run("systemctl start cron")
-    complete(gateway)
+    complete(gateway, camera)
 
     versions_that_do_not_work(gateway, camera, folder)
     as_in_a_container(gateway)
@@ -227,7 +227,7 @@ def number(debian: Booted, user: str) -> int:
     return int(debian.run(f"id -u {user}"))
 
 
-def isolated(gateway: Gateway) -> None:
+def isolated(gateway: Gateway, camera: Camera) -> None:
     """The receiver's user is shut out of the keys, and its unit of nearly everything else."""
     debian = gateway.debian
     keys = "/var/lib/headgate/.aws/credentials"
@@ -238,7 +238,8 @@ def isolated(gateway: Gateway) -> None:
         bounded(debian, unit)
     (image, *_) = json.loads(debian.run("headgate list --json --limit 1"))
     where = f"http://127.0.0.1:8080/images/{image['id']}/thumbnail"
-    said = debian.run(f"curl -sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {where}")
+    told = f"-sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {shlex.join(camera.bearer())}"
+    said = debian.run(f"curl {told} {where}")
     assert said == "200 image/jpeg", "the decoder works within the unit's bounds"
 
 
@@ -248,10 +249,10 @@ def bounded(debian: Booted, unit: str) -> None:
     assert float(exposure) < 3.0, said
 
 
-def complete(gateway: Gateway) -> None:
+def complete(gateway: Gateway, camera: Camera) -> None:
     """What the wheel brought beside the programs is in its places, and isolated as ever."""
     debian = gateway.debian
-    page = debian.run("curl -sS http://127.0.0.1:8080/")
+    page = debian.run(f"curl -sS {shlex.join(camera.bearer())} http://127.0.0.1:8080/")
     for style in re.findall(r'href="(/static/[^"]+)"', page):
         debian.run(f"curl -sSf -o /dev/null http://127.0.0.1:8080{style}")
     for name in ("headgate", "headgate-receiver"):
@@ -260,7 +261,7 @@ def complete(gateway: Gateway) -> None:
     debian.run("bash -n /usr/local/share/bash-completion/completions/headgate")
     assert "_HEADGATE_COMPLETE" in completes.read_text()
     assert "/static/" in page, "the wheel brought the page and what it is made of"
-    isolated(gateway)
+    isolated(gateway, camera)
 
 
 def rotated_under_a_run(gateway: Gateway, camera: Camera, log: Path) -> None:

@@ -255,7 +255,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         port_taken=alive not in (0, 200),
         threads=int(settings["receiver.threads"]),
         open_files=None if program is None else program.open_files,
-        on_network=not (host in ("localhost", "::1") or host.startswith("127.")),
+        on_network=settings.on_network,
         auth=str(settings["receiver.auth"]),
         allow=tuple(str(network) for network in settings["receiver.allow"]),
         tokens=sum(1 for device in devices if device.tokens),
