@@ -12,6 +12,7 @@ connections.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LEEWAY_SECONDS = 60
 """How far the two clocks may differ."""
+LIFE_MOST_SECONDS = 3600
+"""How long an identity token may be good for: Google's are, for an hour."""
 
 
 def looks_like_one(token: str) -> bool:
@@ -53,6 +56,13 @@ def check(spool: Spool, token: str) -> str:
         )
     except jwt.PyJWTError as error:
         raise _refused(f"the identity token is not valid: {error}") from None
+    lasts = int(claims["exp"]) - int(claims["iat"])
+    age = time.time() - int(claims["iat"])
+    if lasts > LIFE_MOST_SECONDS or age > LIFE_MOST_SECONDS + LEEWAY_SECONDS:
+        raise _refused(
+            "the identity token is good for longer than an hour; ask the issuer for a new one "
+            "each time"
+        )
     email = str(claims.get("email", ""))
     if email != settings["jobs.oidc_email"] or claims.get("email_verified") is not True:
         raise Refused("may_not_drain", reason="The identity token is another account's.")

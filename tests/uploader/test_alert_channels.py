@@ -136,6 +136,15 @@ def test_slack_gets_its_text_escaped_and_every_byte_passes_the_pacer(slack: Slac
     assert pacer.written > len(slack.got[0])
 
 
+@pytest.mark.parametrize("said", [b"<html>Sign in</html>", b"", b"ok, sign in here", b"OK"])
+def test_a_200_that_is_not_slacks_is_no_delivery(slack: Slackish, said: bytes) -> None:
+    """A portal, or a proxy, that answers every address with a page."""
+    slack.script = [(200, said, {})]
+    with pytest.raises(Undelivered, match="is not Slack, which says ok") as refused:
+        Slack(slack.url).send(message(), CountingPacer())
+    assert not refused.value.dead and not refused.value.unfit  # it is tried again
+
+
 @pytest.mark.parametrize(
     ("status", "said", "dead", "unfit", "wait"),
     [

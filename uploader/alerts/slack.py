@@ -32,8 +32,13 @@ class Slack:
             answer = web.ask("POST", self.webhook, pacer, body, headers)
         except SendError as error:
             raise Undelivered(error.message) from error
-        if answer.status == 200:
+        if answer.status == 200 and answer.body.strip() == b"ok":
             return
+        if answer.status == 200:  # a portal or a proxy answers in Slack's place
+            raise Undelivered(
+                "what answers 200 is not Slack, which says ok: something on the way answers "
+                "instead; let it through, or correct alerts.slack_webhook"
+            )
         said = re.sub(r"[^a-z_]+", " ", answer.body[:60].decode("ascii", "replace")).strip()
         what = f"Slack answers {answer.status}{f' ({said})' if said else ''}"
         if answer.status == 429:
