@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("headgate")
 
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for the whole run, the same in each worker of xdist."""
-    given = getattr(config, "workerinput", {}).get("seed") or os.environ.get(SEED)
+    given = getattr(config, "workerinput", {}).get("seed") or os.environ.get("HEADGATE_TEST_SEED")
     config.stash[_seed] = int(given) if given else secrets.randbelow(10**9) + 1
     config.stash[_deselected] = 0
 

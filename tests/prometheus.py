@@ -47,7 +47,7 @@ class Prometheus:
 
     def _get(self, path: str, **values: str) -> dict[str, Any]:
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(values)}"
-        with urllib.request.urlopen(address, timeout=20) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             document = json.load(answer)
         assert document["status"] == "success", document
         return dict(document["data"])

@@ -101,7 +101,7 @@ class Sqs:
             aws_access_key_id="test", aws_secret_access_key="test",
         )  # fmt: skip
         # Its queues are the process's: those of an earlier test are still there.
-        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60).raise_for_status()
         self.dead_url = self.client.create_queue(QueueName=f"{queue}-dead")["QueueUrl"]
         dead = self.client.get_queue_attributes(
             QueueUrl=self.dead_url, AttributeNames=["QueueArn"]

@@ -200,7 +200,7 @@ def ask(url: str, trust: ssl.SSLContext | None, body: bytes | None = None, **hea
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, named)
     try:
-        with urllib.request.urlopen(request, timeout=20, context=trust) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=trust) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

@@ -172,10 +172,10 @@ def test_python_requests(receiver: Receiver) -> None:
 
     with PHOTO.open("rb") as image:
         files = {"image": ("Küche 1.jpg", image, "image/jpeg")}
-        answer = requests.post(receiver.url + "/uploadImage", files=files, timeout=20)
+        answer = requests.post(receiver.url + "/uploadImage", files=files, timeout=60)
     check_stored(receiver, answer.json(), "Küche 1.jpg")
     large = {"image": ("a.jpg", b"\xff\xd8\xff" + bytes(9_000_000), "image/jpeg")}
-    refused = requests.post(receiver.url + "/uploadImage", files=large, timeout=20)
+    refused = requests.post(receiver.url + "/uploadImage", files=large, timeout=60)
     assert refused.status_code == 413
     assert refused.json()["limit"] == 1_000_000
     with PHOTO.open("rb") as image:
@@ -183,7 +183,7 @@ def test_python_requests(receiver: Receiver) -> None:
             receiver.url + "/images",
             data=image,
             headers={"Content-Type": "image/jpeg", "X-Device": "cam-requests"},
-            timeout=20,
+            timeout=60,
         )
     check_stored(receiver, answer.json(), "")
 
@@ -195,7 +195,7 @@ def test_httpx(receiver: Receiver) -> None:
         ("Küche 1.jpg", {"files": {"image": ("Küche 1.jpg", PHOTO.read_bytes(), "image/jpeg")}}),
         ("", {"content": PHOTO.read_bytes(), "headers": {"Content-Type": "image/jpeg"}}),
     ):
-        with httpx.Client(timeout=20) as client:
+        with httpx.Client(timeout=60) as client:
             answer = client.post(receiver.url + "/images", **how)  # type: ignore[arg-type]
         assert answer.status_code == 201
         check_stored(receiver, answer.json(), name)

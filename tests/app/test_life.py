@@ -38,7 +38,7 @@ def start_expecting_failure(*flags: str) -> subprocess.CompletedProcess[str]:
     for flag in flags:
         command += ["--set", flag]
     return subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=20
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120
     )
 
 

@@ -62,7 +62,7 @@ class Doorkeeper:
     def _serve(self, client: socket.socket) -> None:
         self.requests += 1
         with client, contextlib.suppress(OSError):
-            client.settimeout(20)
+            client.settimeout(60)
             if self.requests == 1:
                 received = b""
                 while b"\r\n\r\n" not in received:
@@ -72,7 +72,7 @@ class Doorkeeper:
                 while client.recv(65536):
                     pass
                 return
-            with socket.create_connection(("127.0.0.1", self._to), timeout=20) as server:
+            with socket.create_connection(("127.0.0.1", self._to), timeout=60) as server:
                 back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
                 back.start()
                 self._copy(client, server)
@@ -250,7 +250,7 @@ def test_the_doorkeeper_refuses_once_and_then_lets_through(receiver: Receiver) -
     try:
         seen = []
         for _ in range(2):
-            with socket.create_connection(("127.0.0.1", keeper.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", keeper.port), timeout=60) as connection:
                 connection.sendall(head("GET", "/healthz"))
                 answer = read_answer(connection)
                 assert answer is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest import mock
@@ -14,6 +13,7 @@ from spool import durable
 from spool.errors import DiskTrouble
 from spool.together import Together
 from tests.spooling import open_spool, put
+from tests.support.wait import join, wait_until
 
 
 class Batches:
@@ -28,7 +28,7 @@ class Batches:
     def __call__(self, items: list[int]) -> None:
         self.done.append(list(items))
         self.begun.release()
-        assert self.go.acquire(timeout=20)
+        assert self.go.acquire(timeout=60)
         if self.fail:
             raise OSError("the disk")
 
@@ -46,14 +46,6 @@ def ask(together: Together[int], item: int, answers: dict[int, str]) -> threadin
     return thread
 
 
-def until(met: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if met():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came")
-
-
 def test_alone_it_is_done_at_once() -> None:
     done: list[list[int]] = []
     together = Together[int](lambda items: done.append(list(items)))
@@ -66,21 +58,21 @@ def test_those_that_come_meanwhile_are_the_next_batch_and_an_error_is_its_own() 
     batches, answers = Batches(), dict[int, str]()
     together = Together[int](batches)
     threads = [ask(together, 0, answers)]
-    assert batches.begun.acquire(timeout=20)
+    assert batches.begun.acquire(timeout=60)
     threads += [ask(together, item, answers) for item in (1, 2, 3)]
-    until(lambda: len(together._waiting) == 3)
+    wait_until(lambda: len(together._waiting) == 3, "three wait")
     assert answers == {}, "nobody is told before the batch is done"
     batches.go.release()
-    assert batches.begun.acquire(timeout=20)
+    assert batches.begun.acquire(timeout=60)
     threads += [ask(together, 4, answers)]
-    until(lambda: len(together._waiting) == 1)
+    wait_until(lambda: len(together._waiting) == 1, "one waits")
     batches.fail = True
     batches.go.release()
-    assert batches.begun.acquire(timeout=20)
+    assert batches.begun.acquire(timeout=60)
     batches.fail = False
     batches.go.release()
     for thread in threads:
-        thread.join(20)
+        join(thread)
     assert [sorted(batch) for batch in batches.done] == [[0], [1, 2, 3], [4]]
     assert answers == {0: "done", 4: "done"} | dict.fromkeys((1, 2, 3), "the disk")
 

@@ -23,7 +23,7 @@ from uploader.alerts.rules import RULES
 from uploader.cli import headgate
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.fixture
