@@ -190,8 +190,8 @@ def test_pure_modules_do_no_input_or_output_and_read_no_clock(name: str) -> None
 
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
-    if place(path) == "spool/durable.py":
-        return
+    if place(path) in ("spool/durable.py", "uploader/s3_local/folder.py"):
+        return  # the stand-in's folder is no spool: its files get their names, and no flush
     for node in ast.walk(tree_of(path)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue

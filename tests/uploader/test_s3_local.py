@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from tests.support.wait import join
 from uploader.cli import headgate
 from uploader.s3.exchange import Request
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
-from uploader.s3_local.folder import Folder, FolderInUse
+from uploader.s3_local.folder import Contents, Folder, FolderInUse
 from uploader.s3_local.local import StrictS3
 
 BODY = b"the bytes of an image" * 1000
@@ -232,6 +233,95 @@ def test_a_disk_that_refuses_is_an_error_of_the_server_and_stores_nothing(
     assert put(place, "full")[0] == 200
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["absent", "there"])
+@pytest.mark.parametrize("step", ["os.rename", "asdict"], ids=["its name", "its trailer"])
+def test_what_cannot_be_kept_is_not_seen_either(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+    there: bool,
+) -> None:
+    key = f"unkept/{step}/{there}"
+    if there:
+        assert put(place, key, b"was there")[0] == 200
+
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            f"uploader.s3_local.folder.{'os.rename' if step == 'rename' else 'asdict'}", full
+        )
+        assert put(place, key)[0] == 500
+    assert "No space left on device" in capsys.readouterr().err
+    if there:
+        assert place.read(key) == b"was there"
+    else:
+        assert key not in place.names()
+        assert put(place, key, If_None_Match="*")[0] == 200
+        assert place.read(key) == BODY
+    assert place.strict is not None
+    assert not list(place.strict.shelf.folder.path.rglob("*.part"))
+
+
+CHUNKS = b"%x;chunk-signature=0\r\n%s\r\n0\r\n" % (len(BODY), BODY)
+TRAILER = f"x-amz-checksum-sha256: {SHA256}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "decoded", "code"),
+    [
+        (CHUNKS + TRAILER, len(BODY), ""),
+        (CHUNKS + b"\r\n", len(BODY), ""),
+        (CHUNKS + TRAILER, len(BODY) - 1, "IncompleteBody"),
+        (CHUNKS + TRAILER.replace(SHA256.encode(), WRONG.encode()), len(BODY), "BadDigest"),
+        (CHUNKS[:-5] + TRAILER, len(BODY), "IncompleteBody"),
+        (CHUNKS[:-3], len(BODY), "IncompleteBody"),
+        (CHUNKS, len(BODY), "IncompleteBody"),
+        (CHUNKS[:100], len(BODY), "IncompleteBody"),
+        (CHUNKS + TRAILER + b"more", len(BODY), "IncompleteBody"),
+        (b"", len(BODY), "IncompleteBody"),
+        (BODY, len(BODY), "IncompleteBody"),
+    ],
+)
+@pytest.mark.parametrize("signed", [True, False])
+def test_s3s_own_chunks_are_taken_off_and_checked(
+    place: Place, body: bytes, decoded: int, code: str, signed: bool
+) -> None:
+    key = f"chunks/{signed}/{hashlib.sha256(body).hexdigest()}/{decoded}"
+    kind = "AWS4-HMAC-SHA256-PAYLOAD-TRAILER" if signed else "UNSIGNED-PAYLOAD-TRAILER"
+    status, _, text = put(
+        place,
+        key,
+        body,
+        x_amz_content_sha256=f"STREAMING-{kind}",
+        x_amz_decoded_content_length=str(decoded),
+        Content_Encoding="aws-chunked",
+    )
+    if code:
+        assert (status, f"<Code>{code}</Code>" in text) == (400, True), text
+        assert key not in place.names()
+        return
+    assert status == 200, text
+    assert place.read(key) == BODY
+
+
+@pytest.mark.parametrize("end", [0, 1, 5, 100, -6, -3, -1])
+def test_of_a_body_in_chunks_that_is_cut_nothing_is_stored(place: Place, end: int) -> None:
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHUNKS + TRAILER), CHUNKS + TRAILER)
+    head = (
+        f"PUT /{place.bucket}/cut-chunks HTTP/1.1\r\nAuthorization: {SIGNED}\r\n"
+        "x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n"
+        f"x-amz-decoded-content-length: {len(BODY)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    assert said_to(place, head.encode() + body[:end]) == b""
+    assert "cut-chunks" not in place.names()
+    whole = head.replace("cut-chunks", f"whole-chunks{end}").encode() + body
+    assert said_to(place, whole).startswith(b"HTTP/1.1 200 ")
+    assert place.read(f"whole-chunks{end}") == BODY
+
+
 def test_many_requests_share_a_connection(place: Place) -> None:
     connection = http.client.HTTPConnection(place.url.removeprefix("http://"))
     with contextlib.closing(connection):
@@ -306,6 +396,116 @@ def test_every_object_reads_back_identical_after_a_restart(tmp_path: Path) -> No
     assert before["replaced"][0] == b"second"
     assert not {"deleted", "deleted-too"} & set(before)
     assert len([path for path in folder.rglob("*") if path.is_file()]) == len(before) + 1  # lock
+
+
+def kept(folder: Path, bucket: str) -> dict[str, bytes]:
+    """What a stand-in finds that starts with this folder."""
+    found = Folder(folder)
+    try:
+        return {
+            record.key: Contents(str(path), record.size, record.sha256).read()
+            for path, record in found.load(bucket)
+        }
+    finally:
+        found.close()
+
+
+def test_a_kill_at_any_step_leaves_what_was_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, bucket = tmp_path / "kept", "any-step"
+    states: list[Path] = []  # the folder as a kill would leave it, a copy for each step
+
+    def look() -> None:
+        states.append(tmp_path / f"state-{len(states)}")
+        shutil.copytree(folder, states[-1])
+
+    def in_two(fd: int, data: bytes) -> None:
+        half = len(data) // 2
+        for piece in (data[:half], data[half:]):
+            os.write(fd, piece)
+            look()
+
+    def then_look(real: Callable[..., None]) -> Callable[..., None]:
+        def does(*given: Any) -> None:
+            real(*given)
+            look()
+
+        return does
+
+    upload, other = b"u" * 3000, hashlib.sha256(BODY).digest() * 100
+    with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
+        monkeypatch.setattr("uploader.s3_local.folder._write", in_two)
+        for name in ("rename", "unlink"):
+            monkeypatch.setattr(f"uploader.s3_local.folder.os.{name}", then_look(getattr(os, name)))
+        client = place.client
+
+        def delete(key: str) -> None:
+            client.delete_object(Bucket=bucket, Key=key)
+
+        def copy() -> None:
+            client.copy_object(Bucket=bucket, Key="copied", CopySource=f"{bucket}/first")
+
+        steps: list[tuple[str, bytes | None, Callable[[], Any]]] = [
+            ("first", BODY, lambda: put(place, "first")),
+            ("empty", b"", lambda: put(place, "empty", b"")),
+            ("second", upload, lambda: put(place, "second", upload)),
+            ("second", other, lambda: put(place, "second", other)),
+            ("copied", BODY, copy),
+            ("first", None, lambda: delete("first")),
+            ("first", upload, lambda: put(place, "first", upload, If_None_Match="*")),
+        ]
+        answered: dict[str, bytes] = {}
+        for key, body, step in steps:
+            seen = len(states)
+            step()
+            after = {**answered, key: body} if body is not None else answered.copy()
+            if body is None:
+                del after[key]
+            assert len(states) > seen
+            for state in states[seen:]:
+                assert kept(state, bucket) in (answered, after), f"{state}: {key}"
+            answered = after
+            assert {name: place.read(name) for name in place.names()} == answered
+    assert kept(folder, bucket) == answered
+
+
+def a_file_of(place: Place) -> Path:
+    assert place.strict is not None
+    (path,) = [path for path, _ in place.strict.shelf.folder.load(place.bucket)]
+    return path
+
+
+@pytest.mark.parametrize("damage", ["another byte", "cut", "empty", "longer"])
+def test_an_object_that_is_damaged_is_never_served(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, bucket = tmp_path / "kept", f"damaged-{damage.replace(' ', '-')}"
+    with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
+        assert put(place, "k")[0] == 200
+        path = a_file_of(place)
+        data = path.read_bytes()
+        path.write_bytes(
+            {
+                "another byte": data[:100] + b"?" + data[101:],
+                "cut": data[: len(BODY) // 2],
+                "empty": b"",
+                "longer": data[:100] + b"?" + data[100:],
+            }[damage]
+        )
+        with pytest.raises(ClientError, match="InternalError"):
+            place.read("k")
+        assert "other bytes than were stored" in capsys.readouterr().err
+    with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
+        assert place.names() == []
+        assert place.strict is not None
+        assert [path.suffix for path in place.strict.damaged] == [".damaged"]
+        assert put(place, "k", If_None_Match="*")[0] == 200
+        assert place.read("k") == BODY
+    with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
+        assert place.read("k") == BODY
+        assert place.strict is not None
+        assert place.strict.damaged == ()
 
 
 @pytest.mark.slow

@@ -94,4 +94,10 @@ def command(
             f"s3-local: a stand-in on {stand_in.url}, not S3 (no credentials, no power-cut "
             f"safety); bucket {bucket}, {stand_in.loaded} objects in {folder}"
         )
+        if stand_in.damaged:
+            context.say(
+                f"s3-local: {len(stand_in.damaged)} objects are no longer what was stored and are "
+                f"left out, for example {stand_in.damaged[0]}",
+                err=True,
+            )
         stop.wait()

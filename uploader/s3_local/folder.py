@@ -1,17 +1,21 @@
 """Objects as files: the body, then a trailer that says what it is. Read back at the next start.
 
-A file without a whole trailer was never acknowledged and is removed at start; so no rename is
-needed, and SIGKILL at any moment loses nothing that was answered. Nothing is fsynced: after a power
-cut the newest objects of this stand-in may be gone.
+A file gets its name once it is whole, and before its object is answered for: SIGKILL at any moment
+loses nothing that was answered and leaves nothing that was not. The trailer has the body's length
+and SHA-256; both are compared at each start and whenever the object is read, so that no reader gets
+other bytes than were stored. Nothing is fsynced: after a power cut the newest objects of this
+stand-in may be gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import itertools
 import json
 import os
+import re
 import struct
 import time
 import zlib
@@ -21,6 +25,10 @@ from pathlib import Path
 
 _MAGIC = b"HGOBJ\x01\x00\x00"
 _FOOT = struct.Struct(">8sIQI")  # magic, length of the JSON, size of the body, CRC-32 of the JSON
+_READ = 1024 * 1024
+_NAME = re.compile(r"\d{20}")
+_PART = ".part"  # a body that is being received
+_DAMAGED = ".damaged"  # a file that is not what was stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +42,50 @@ class Record:
     metadata: Mapping[str, str]  # Content-Type and x-amz-meta-*
     checksums: Mapping[str, str] = field(default_factory=dict)  # algorithm, value (base64), type
     version_id: str = "null"
+    sha256: str = ""  # of the body, hex; empty in folders of older releases
+
+
+class Damaged(OSError):
+    """A kept object has other bytes than were stored."""
 
 
 class Draft:
-    """An object that is being written; void until ``commit``."""
+    """An object that is being written; nobody finds it before ``commit``."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.path = path  # its name from ``commit`` on
+        self.part = path.with_name(path.name + _PART)
+        self._fd = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        self.crc32 = 0
         self.size = 0
 
+    @property
+    def sha256(self) -> bytes:
+        """Of all that was written."""
+        return self._sha256.digest()
+
+    @property
+    def md5(self) -> bytes:
+        """Of all that was written."""
+        return self._md5.digest()
+
     def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        _write(self._fd, data)
+        self._sha256.update(data)
+        self._md5.update(data)
+        self.crc32 = zlib.crc32(data, self.crc32)
         self.size += len(data)
 
     def commit(self, record: Record) -> None:
-        """Add the trailer; from here on the object is kept."""
+        """Add the trailer and give the file its name; from here on the object is kept."""
         text = json.dumps(asdict(record), separators=(",", ":")).encode()
         foot = _FOOT.pack(_MAGIC, len(text), record.size, zlib.crc32(text))
-        os.lseek(self._fd, record.size, os.SEEK_SET)
-        view = memoryview(text + foot)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        if os.lseek(self._fd, 0, os.SEEK_END) != record.size:
+            raise Damaged(f"{self.part} is not the {record.size} bytes that were written to it")
+        _write(self._fd, text + foot)
         self.close()
+        os.rename(self.part, self.path)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -66,8 +93,16 @@ class Draft:
             self._fd = -1
 
     def discard(self) -> None:
+        """Give it up; also right after a ``commit`` that did not reach its end."""
         self.close()
+        remove(self.part)
         remove(self.path)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def remove(path: Path | str) -> None:
@@ -77,13 +112,17 @@ def remove(path: Path | str) -> None:
 
 
 class Contents:
-    """The bytes of a kept object: as much of a file as moto asks for, open only while it reads."""
+    """The bytes of a kept object: as much of a file as moto asks for, open only while it reads.
 
-    __slots__ = ("_at", "path", "size")
+    Damaged when they are not those that were stored.
+    """
 
-    def __init__(self, path: str, size: int) -> None:
+    __slots__ = ("_at", "path", "sha256", "size")
+
+    def __init__(self, path: str, size: int, sha256: str) -> None:
         self.path = path
         self.size = size
+        self.sha256 = sha256
         self._at = 0
 
     def seek(self, offset: int) -> int:
@@ -92,9 +131,14 @@ class Contents:
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self._at)
+        wanted = left if size < 0 else min(size, left)
         with open(self.path, "rb") as file:
             file.seek(self._at)
-            data = file.read(left if size < 0 else min(size, left))
+            data = file.read(wanted)
+        if len(data) != wanted or (
+            wanted == self.size and self.sha256 not in ("", hashlib.sha256(data).hexdigest())
+        ):
+            raise Damaged(f"{self.path} has other bytes than were stored")
         self._at += len(data)
         return data
 
@@ -119,6 +163,7 @@ class Folder:
             os.close(self._lock)
             raise FolderInUse(f"{path} is used by another s3-local") from error
         self._numbers = itertools.count(time.time_ns())
+        self.damaged: list[Path] = []  # files that ``load`` set aside
 
     def close(self) -> None:
         """Let another one have the folder."""
@@ -145,14 +190,22 @@ class Folder:
         return Draft(group / f"{number:020d}")
 
     def load(self, bucket: str) -> Iterator[tuple[Path, Record]]:
-        """Every kept object, the oldest first; what was never acknowledged is removed."""
+        """Every kept object, the oldest first.
+
+        What was never whole is removed. What is no longer what was stored is renamed and left out,
+        rather than served or deleted.
+        """
         newest = 0
-        for group in sorted((self.path / bucket).iterdir()):
+        for group in sorted(path for path in (self.path / bucket).iterdir() if path.is_dir()):
             for path in sorted(group.iterdir()):
+                if path.name.endswith(_PART):
+                    path.unlink()
+                if not _NAME.fullmatch(path.name):
+                    continue
                 newest = max(newest, int(path.name))
                 record = _read(path)
                 if record is None:
-                    path.unlink()
+                    self.damaged.append(path.rename(path.with_name(path.name + _DAMAGED)))
                 else:
                     yield path, record
         # Numbers go on from the newest, also after the clock was set back.
@@ -160,6 +213,7 @@ class Folder:
 
 
 def _read(path: Path) -> Record | None:
+    """What the file says it is; None unless it is that, to the last byte."""
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
         if end < _FOOT.size:
@@ -170,6 +224,12 @@ def _read(path: Path) -> Record | None:
             return None
         file.seek(size)
         text = file.read(length)
-    if zlib.crc32(text) != crc:
-        return None
-    return Record(**json.loads(text))
+        if zlib.crc32(text) != crc:
+            return None
+        record = Record(**json.loads(text))
+        digest, left = hashlib.sha256(), size
+        file.seek(0)
+        while record.sha256 and left and (data := file.read(min(_READ, left))):
+            digest.update(data)
+            left -= len(data)
+    return None if record.sha256 not in ("", digest.hexdigest()) else record

@@ -42,6 +42,7 @@ class StrictS3:
         self.shelf = Shelf(Folder(path))
         try:
             self.loaded = self.shelf.load()
+            self.damaged = tuple(self.shelf.folder.damaged)
             self.shelf.make_bucket(self.bucket)
             application = Strict(self.shelf, self.script, echo_sha256=echo_sha256)
             self.server = Server(host, port, application, tls)

@@ -73,26 +73,54 @@ class Shelf:
                 if hasattr(answer, "close"):
                     answer.close()
 
-    def adopt(self, bucket: str, key: str, draft: Draft | None) -> None:
-        """Keep what moto has just stored; ``draft`` has its bytes already, if it is given."""
+    def store(
+        self, environ: dict[str, Any], bucket: str, key: str, draft: Draft | None
+    ) -> tuple[Reply, bool]:
+        """moto's answer to what makes an object, and whether the draft was kept.
+
+        The object is in the folder before anybody sees it; where that fails, the key has what it
+        had before. ``draft`` has the bytes, unless moto makes them up (a copy, or of parts).
+        """
         with self.lock:
-            stored = self._newest(bucket, key)
-            if stored is None or isinstance(stored._value_buffer, Contents):
-                if draft is not None:
-                    draft.discard()
-                return
-            record = _record(stored)
-            if draft is None:
-                draft = self.folder.draft(bucket)
+            before, kept = self._versions(bucket, key), False
+            try:
+                reply = self.call(environ)
+                if reply[0].startswith("2"):
+                    self._adopt(bucket, key, draft)
+                    kept = True
+            finally:
+                if not kept and self._versions(bucket, key) != before:
+                    held = self._backend.buckets[bucket].keys
+                    held.setlist(key, before) if before else held.pop(key)
+            return reply, kept and draft is not None
+
+    def _adopt(self, bucket: str, key: str, draft: Draft | None) -> None:
+        """Move what moto has just stored into a file."""
+        stored = self._newest(bucket, key)
+        fresh = stored is not None and not isinstance(stored._value_buffer, Contents)
+        if draft is None and not fresh:
+            return  # nothing was stored: a multipart upload begins
+        own = draft is None
+        if draft is None:
+            draft = self.folder.draft(bucket)
+        try:
+            if own:
                 stored._value_buffer.seek(0)
                 while piece := stored._value_buffer.read(_CHUNK):
                     draft.write(piece)
+            same = fresh and stored.size == draft.size
+            if not same or not (own or stored.etag == f'"{draft.md5.hex()}"'):
+                raise RuntimeError(f"moto did not store the {draft.size} bytes of {key}")
+            record = _record(stored, draft)
             draft.commit(record)
-            stored._value_buffer.close()
-            stored._value_buffer = Contents(str(draft.path), record.size)
-            stored.acl = self._acl  # one for all: moto makes several objects for each
-            self._files.setdefault((bucket, key), []).append(str(draft.path))
-            self.reconcile(bucket, [key])
+        except BaseException:
+            draft.discard()
+            raise
+        stored._value_buffer.close()
+        stored._value_buffer = Contents(str(draft.path), record.size, record.sha256)
+        stored.acl = self._acl  # one for all: moto makes several objects for each
+        self._files.setdefault((bucket, key), []).append(str(draft.path))
+        self.reconcile(bucket, [key])
 
     def reconcile(self, bucket: str, keys: Iterable[str]) -> None:
         """Remove the files of versions that are no longer there."""
@@ -159,7 +187,7 @@ class Shelf:
             checksum_type=record.checksums.get("type"),
         )
         key._value_buffer.close()
-        key._value_buffer = Contents(path, record.size)  # type: ignore[assignment]
+        key._value_buffer = Contents(path, record.size, record.sha256)  # type: ignore[assignment]
         key.contentsize = record.size
         key.checksum_algorithm = record.checksums.get("algorithm")
         key.last_modified = datetime.fromtimestamp(record.modified_at, UTC).replace(tzinfo=None)
@@ -170,7 +198,7 @@ class Shelf:
         self.reconcile(bucket, [record.key])
 
 
-def _record(stored: Any) -> Record:
+def _record(stored: Any, draft: Draft) -> Record:
     checksums = {
         "algorithm": stored.checksum_algorithm,
         "value": stored.checksum_value,
@@ -184,6 +212,7 @@ def _record(stored: Any) -> Record:
         metadata={str(name): str(value) for name, value in stored.metadata.items()},
         checksums={name: value for name, value in checksums.items() if value},
         version_id=stored.version_id,
+        sha256=draft.sha256.hex(),
     )
 
 

@@ -14,7 +14,6 @@ import io
 import os
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +21,11 @@ from urllib.parse import parse_qsl, unquote
 
 from uploader.s3_local.faults import Act, Fault, Script
 from uploader.s3_local.folder import Draft
-from uploader.s3_local.request_body import Reset
+from uploader.s3_local.request_body import AwsChunked, Incomplete, Reset
 from uploader.s3_local.shelf import Reply, Shelf, keys_in
 
 _READ = 64 * 1024
+_XML_MAX = 4 * 1024 * 1024  # ten thousand parts, or a thousand keys, with room to spare
 _CHECKSUM = "x-amz-checksum-"
 _SUBRESOURCES = {"acl", "tagging", "retention", "legal-hold", "uploadId", "partNumber"}
 _BEFORE = {Act.STATUS, Act.RESET, Act.RESET_MIDWAY}
@@ -88,7 +88,8 @@ class Strict:
         return reply if self._echo else _without_checksums(reply)
 
     def _put(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:
-        if not environ["CONTENT_LENGTH"] and _is_plain(environ):
+        chunks = "HTTP_X_AMZ_DECODED_CONTENT_LENGTH" in environ
+        if not environ["CONTENT_LENGTH"] and not chunks and not _is_copy(environ):
             return error_reply(411, "MissingContentLength", "Send a Content-Length.")
         if call.bucket not in self._shelf.folder.buckets():
             return self._shelf.call(environ)  # NoSuchBucket, in moto's words
@@ -98,11 +99,12 @@ class Strict:
             refusal = _receive(environ, draft, check_sha256=self._echo)
             if refusal is not None or discard:
                 return refusal or (_OK, [], b"")
-            with open(draft.path, "rb") as body, self._shelf.lock:
-                reply = self._shelf.call(self._for_moto(environ, body))
-                if reply[0].startswith("2") and call.stores:
-                    kept = _is_plain(environ)
-                    self._shelf.adopt(call.bucket, call.key, draft if kept else None)
+            with open(draft.part, "rb") as body:
+                asked = self._for_moto(environ, body)
+                if not call.stores:
+                    return self._shelf.call(asked)
+                given = None if _is_copy(environ) else draft
+                reply, kept = self._shelf.store(asked, call.bucket, call.key, given)
             return reply
         finally:
             if not kept:
@@ -119,16 +121,22 @@ class Strict:
     def _other(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:
         body = b""
         if call.method == "POST":
-            body = environ["wsgi.input"].read()
+            source, body = environ["wsgi.input"], b""
+            while len(body) <= _XML_MAX and (piece := source.read(_READ)):
+                body += piece
+            if len(body) > _XML_MAX:
+                return error_reply(400, "MaxMessageLengthExceeded", "Your request was too big.")
+            if source.left:
+                raise Reset  # the client hung up
             environ = {**environ, "wsgi.input": io.BytesIO(body)}
         if discard:
             return _OK, [], b""
+        if call.method == "POST" and call.key:
+            return self._shelf.store(environ, call.bucket, call.key, None)[0]
         reply = self._shelf.call(environ)
         if reply[0].startswith("2"):
             if call.method == "DELETE" and call.key:
                 self._shelf.reconcile(call.bucket, [call.key])
-            elif call.method == "POST" and call.key:
-                self._shelf.adopt(call.bucket, call.key, None)
             elif call.method == "POST":
                 self._shelf.reconcile(call.bucket, keys_in(body))
             elif call.method in ("PUT", "DELETE") and call.bucket:
@@ -136,36 +144,49 @@ class Strict:
         return reply
 
 
-def _is_plain(environ: dict[str, Any]) -> bool:
-    """Whether the body is the object: no copy, and not wrapped in signed chunks."""
-    streaming = str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", "")).startswith("STREAMING-")
-    return not streaming and "HTTP_X_AMZ_COPY_SOURCE" not in environ
+def _is_copy(environ: dict[str, Any]) -> bool:
+    """Whether moto makes up the object's bytes from another's."""
+    return "HTTP_X_AMZ_COPY_SOURCE" in environ
 
 
 def _receive(environ: dict[str, Any], draft: Draft, *, check_sha256: bool) -> Reply | None:
-    """Stream the body into the draft; the refusal that S3 would give, if any."""
-    sha256, md5, crc = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    while piece := environ["wsgi.input"].read(_READ):
-        draft.write(piece)
-        sha256.update(piece)
-        md5.update(piece)
-        crc = zlib.crc32(piece, crc)
-    if draft.size != length and "HTTP_TRANSFER_ENCODING" not in environ:
+    """Stream the body into the draft; the refusal that S3 would give, if any.
+
+    S3's own chunks are taken off: afterwards ``environ`` is that of a plain body, with the trailers
+    as headers.
+    """
+    source = environ["wsgi.input"]
+    wrapped = str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", "")).startswith("STREAMING-")
+    chunks = AwsChunked(source) if wrapped else None
+    try:
+        while piece := (chunks or source).read(_READ):
+            draft.write(piece)
+    except Incomplete:
+        while source.read(_READ):
+            pass
+        if not source.left:
+            return _incomplete()
+    if source.left:
         raise Reset  # the client hung up: there is nobody to answer
-    if not _is_plain(environ):
+    if chunks is not None:
+        if environ.get("HTTP_X_AMZ_DECODED_CONTENT_LENGTH") != str(draft.size):
+            return _incomplete()
+        for name, text in chunks.trailers.items():
+            environ[f"HTTP_{name.upper().replace('-', '_')}"] = text
+        environ["HTTP_X_AMZ_CONTENT_SHA256"] = "UNSIGNED-PAYLOAD"
+    if _is_copy(environ):
         return None
     signed = str(environ.get("HTTP_X_AMZ_CONTENT_SHA256", "UNSIGNED-PAYLOAD"))
-    if signed != "UNSIGNED-PAYLOAD" and signed != sha256.hexdigest():
+    if signed != "UNSIGNED-PAYLOAD" and signed != draft.sha256.hex():
         return error_reply(
             400,
             "XAmzContentSHA256Mismatch",
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
         )
-    given = {"HTTP_CONTENT_MD5": md5.digest()}
+    given = {"HTTP_CONTENT_MD5": draft.md5}
     if check_sha256:
-        given["HTTP_X_AMZ_CHECKSUM_SHA256"] = sha256.digest()
-        given["HTTP_X_AMZ_CHECKSUM_CRC32"] = crc.to_bytes(4, "big")
+        given["HTTP_X_AMZ_CHECKSUM_SHA256"] = draft.sha256
+        given["HTTP_X_AMZ_CHECKSUM_CRC32"] = draft.crc32.to_bytes(4, "big")
     for header, digest in given.items():
         if (value := environ.get(header)) is None:
             continue
@@ -179,6 +200,10 @@ def _receive(environ: dict[str, Any], draft: Draft, *, check_sha256: bool) -> Re
             name = header.removeprefix("HTTP_").replace("_", "-").lower()
             return error_reply(400, "BadDigest", f"The {name} you specified did not match.")
     return None
+
+
+def _incomplete() -> Reply:
+    return error_reply(400, "IncompleteBody", "The body is not what its headers promise.")
 
 
 def _early(environ: dict[str, Any], fault: Fault) -> Reply:
