@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from uploader.s3.access import Access
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -117,7 +118,17 @@ class S3Sender:
         if reported and "-" not in reported:  # "-N" is a hash of parts' hashes
             if reported != _base64(upload.sha256):
                 raise _different(upload, size, "its SHA-256 is another")
-            return self._sent(upload, answer, etag, reported)
+            if size in ("", str(upload.size)):
+                return self._sent(upload, answer, etag, reported)
+            raise SendError(
+                Kind.TRANSIENT,
+                "not-confirmed",
+                f"The server reports the image's SHA-256 for an object of {size} bytes, and the "
+                f"image has {upload.size}: it repeats what it was told and does not have the "
+                "image; see `headgate config check`.",
+                unknown=True,
+                refusal=True,
+            )
         with Body(upload.path, upload.size) as body:
             if size == str(upload.size) and etag == body.md5().hex():
                 return self._sent(upload, answer, etag, "")
@@ -209,6 +220,8 @@ class S3Sender:
             return self._access, self._exchange
 
     def _proves(self, reported: str, etag: str, upload: Upload, body: Body) -> bool:
+        if etag == EMPTY_MD5 and upload.size:
+            return False  # whatever digest it repeats, it has stored nothing
         if reported:
             if reported == _base64(upload.sha256) and etag:
                 self.echoes_sha256 = True
