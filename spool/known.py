@@ -2,7 +2,7 @@
 
 Where a disk is not mounted, the folder below its mount point is empty, and a fresh spool there
 would hide what is acknowledged into it once the disk is back, and know no device's token. So a
-spool has an identity of its own, ``state/identity``, that is remembered where the disk is not:
+spool has an identity of its own, ``identity``, that is remembered where the disk is not:
 
 1. in ``/var/lib/headgate/identities/``, which an installation makes;
 2. beside the settings file; these two if one is in use, and no flag names the spool;
@@ -24,13 +24,15 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spool import durable, logs, place
+from spool import durable, place
 from spool.errors import DiskTrouble, SpoolElsewhere
 from spool.settings import Settings
 
 INSTALLED = Path("/var/lib/headgate/identities")
 """Made by tmpfiles.d and by ``headgate install``, for both users."""
 ADOPT = "headgate spool adopt"
+FILE = "identity"
+"""In the spool's own folder, so that it outlives the state, which can be made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def remembered(settings: Settings) -> tuple[Entry, Path] | None:
 def identity_of(root: Path) -> str:
     """The identity of the spool that is there; empty if it has none."""
     try:
-        return (root / "state" / "identity").read_text(encoding="utf-8").strip()
+        return (root / FILE).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -109,7 +111,7 @@ def settle(settings: Settings, now: datetime) -> None:
     with contextlib.suppress(DiskTrouble):
         if not (identity := identity_of(root)):
             identity = str(uuid.uuid4())
-            durable.write_file(root / "state" / "identity", f"{identity}\n".encode())
+            durable.write_file(root / FILE, f"{identity}\n".encode())
         if remembered(settings) is None:
             _remember(settings, _entry(root, identity, now))
 
@@ -130,7 +132,6 @@ def _remember(settings: Settings, entry: Entry) -> None:
             durable.write_file(file, data)
         except DiskTrouble:
             continue
-        logs.get().debug("spool.remembered", file=str(file), identity=entry.identity)
         return
 
 

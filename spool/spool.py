@@ -424,7 +424,8 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
     if fresh and not create:
         raise SpoolUnfit(f"there is no spool at {root} yet; the receiver makes it when it starts")
     if fresh and (
-        no := place.of_the_system(os.path.realpath(root)) or place.foreign(root, FOLDERS)
+        no := place.of_the_system(os.path.realpath(root))
+        or place.foreign(root, (*FOLDERS, known.FILE))
     ):
         raise SpoolUnfit(no)
     if link := next((folder for folder in FOLDERS if (root / folder).is_symlink()), ""):

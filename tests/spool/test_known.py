@@ -95,9 +95,9 @@ def test_another_spool_is_refused(site: Settings, tmp_path: Path) -> None:
     os.rename(other.spool.parent, site.spool.parent)
     settings = at(tmp_path, site.spool)
     assert f"holds another spool ({known.identity_of(site.spool)[:8]})" in refusal(settings)
-    (site.spool / "state" / "identity").unlink()
+    (site.spool / "identity").unlink()
     assert "has no identity" in refusal(settings)
-    assert (disk / "spool" / "state" / "identity").exists()
+    assert (disk / "spool" / "identity").exists()
 
 
 def test_a_spool_that_moved_or_was_restored_is_itself(site: Settings, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_two_spools_of_one_settings_folder_are_two(site: Settings, tmp_path: Pat
 
 
 def test_a_spool_of_an_earlier_version_gets_an_identity(site: Settings) -> None:
-    (site.spool / "state" / "identity").unlink()
+    (site.spool / "identity").unlink()
     known.forget(site)
     Spool.open(site).close()
     assert known.remembered(site) is not None
@@ -187,7 +187,7 @@ def test_adopt_takes_what_is_there_or_lets_a_new_one_be_made(
     assert "makes a new one when it starts" in call("spool", "adopt")
     Spool.open(site).close()
     new = known.identity_of(site.spool)
-    (site.spool / "state" / "identity").write_text("0123456789abcdef\n")
+    (site.spool / "identity").write_text("0123456789abcdef\n")
     refusal(site)
     assert f"is the spool 01234567 from now on, in place of {new[:8]}" in call("spool", "adopt")
     Spool.open(site).close()

@@ -39,6 +39,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "limit": ("60%", "--for", "1h", "--reason", "a test"),
     "list": (),
     "retry": ("--all",),
+    "spool adopt": (),
     "status": (),
     "verify": ("--repair",),
     "watch": ("--cron",),
