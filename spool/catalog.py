@@ -348,8 +348,4 @@ class Catalog:
     def damaged(self) -> str:
         """What SQLite's own check says is wrong; empty if nothing."""
         with self._on.read:
-            try:
-                found = self._on.reader.execute("PRAGMA quick_check(1)").fetchone()[0]
-            except sqlite.Damaged as error:
-                return str(error)
-        return "" if found == "ok" else str(found)
+            return sqlite.damage_in(self._on.reader)

@@ -254,10 +254,9 @@ class Receipts:
     def damaged(self, day: str) -> str:
         """What SQLite's own check says is wrong with a day; empty if nothing."""
         try:
-            found = self._read(day, lambda db: db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            return self._read(day, sqlite.damage_in) or ""
         except sqlite.Damaged as error:
             return str(error)
-        return "" if found in (None, "ok") else str(found)
 
     # -- writing
 
@@ -296,6 +295,20 @@ class Receipts:
                 with sqlite.transaction(connection) as db:
                     db.executemany(
                         "UPDATE images SET local = 1 WHERE id = ?", [(ident,) for ident in ids]
+                    )
+
+    def settle(self, day: str) -> None:
+        """Recount the totals of a day, if they are not what its rows say."""
+        local, pruned = self.counted(day)
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is None or self._day_totals(day)(connection) == (local, pruned):
+                return
+            with sqlite.transaction(connection) as db:
+                for is_local, count in ((1, local), (0, pruned)):
+                    db.execute(
+                        "UPDATE totals SET images = ?, bytes = ? WHERE local = ?",
+                        (count.images, count.bytes, is_local),
                     )
 
     def forget(self, day: str) -> None:

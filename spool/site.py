@@ -103,6 +103,11 @@ class Site:
         with self._lock:
             self._db.close()
 
+    def damaged(self) -> str:
+        """What SQLite's own check says is wrong; empty if nothing."""
+        with self._lock:
+            return sqlite.damage_in(self._db)
+
     def save_run(self, run: Run) -> None:
         """Insert or update."""
         values = (

@@ -89,6 +89,12 @@ class Spool:
             raise SpoolUnfit(f"the catalog in {state} cannot be opened: {error}") from error
         try:
             self.site = Site(state / "site.sqlite3")
+        except sqlite.Damaged as error:
+            self.catalog.close()
+            raise SpoolUnfit(
+                f"{state}/site.sqlite3 is damaged ({error}); headgate verify --repair mends an "
+                "index; put any other file back from a backup, as docs/OPERATING.md says"
+            ) from error
         except sqlite.Error as error:
             self.catalog.close()
             raise SpoolUnfit(f"{state}/site.sqlite3 cannot be opened: {error}") from error

@@ -15,12 +15,14 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import apsw
 
+from spool import durable
 from spool.errors import SpoolUnfit
 
 Error = apsw.Error
@@ -249,10 +251,74 @@ def damage(path: Path) -> str:
     """What SQLite's own check says is wrong with a file; empty if nothing."""
     try:
         with contextlib.closing(raw(path)) as connection:
-            found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+            return damage_in(connection)
+    except Damaged as error:
+        return str(error)
+
+
+def damage_in(connection: Connection) -> str:
+    """The same of a file that is open. Each index is compared with its table, which quick_check
+    leaves out: an index that lost rows is what the WAL reset bug leaves behind."""
+    try:
+        found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except Damaged as error:
         return str(error)
     return "" if found == "ok" else found
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What became of a damaged file: what is ``left`` wrong with it, and how many rows are ``lost``
+    for good: an index named them, and the table has them no more."""
+
+    left: str
+    lost: int = 0
+
+
+def mend(path: Path, kept: Path | None = None) -> Mended:
+    """Make the indexes of a damaged file again from its tables.
+
+    The file as it was is copied to ``kept`` first, because the names of rows that only an index has
+    go with it. Where the file cannot be mended it stays as it is, and there is no copy.
+    """
+    try:
+        with contextlib.closing(raw(path)) as connection:
+            lost = _only_in_an_index(connection)
+            if kept is not None:
+                _copy(connection, kept)
+            with transaction(connection):
+                connection.execute("REINDEX")
+            left = damage_in(connection)
+    except (*Damaged, apsw.ConstraintError) as error:  # the same id twice: its index had lost one
+        left = str(error)
+    if left and kept is not None:
+        kept.unlink(missing_ok=True)
+    return Mended(left) if left else Mended("", lost)
+
+
+def _copy(connection: Connection, to: Path) -> None:
+    """Page by page, damaged or not; complete, or not there under this name."""
+    half = to.with_name(f"{to.name}.part")
+    half.unlink(missing_ok=True)
+    with contextlib.closing(raw(half)) as target:
+        with target.backup("main", connection, "main") as copying:
+            copying.step(-1)
+    durable.move_over(half, to)
+
+
+def _only_in_an_index(connection: Connection) -> int:
+    """How many rows indexes name that their tables have no more; of a table, the most of any."""
+    lost = 0
+    tables = (
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE '%WITHOUT ROWID%'"
+    )
+    for (table,) in connection.execute(tables).fetchall():
+        found = connection.execute(f'SELECT count(*) FROM "{table}" NOT INDEXED').fetchone()[0]
+        query = "SELECT name FROM pragma_index_list(?) WHERE NOT partial"
+        for (index,) in connection.execute(query, (table,)).fetchall():
+            named = f'SELECT count(*) FROM "{table}" INDEXED BY "{index}"'
+            lost = max(lost, connection.execute(named).fetchone()[0] - found)
+    return lost
 
 
 def checkpoint(connection: Connection, least: int = 1) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -70,29 +70,39 @@ def disagreements(
 
 def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
     """Everything that seems wrong at first sight, images on their way included."""
-    damaged = spool.catalog.damaged()
-    if damaged:
+    if damaged := spool.site.damaged():
+        yield Disagreement(Kind.DAMAGED, "site.sqlite3", damaged)
+    if damaged := spool.catalog.damaged():
         yield Disagreement(Kind.DAMAGED, "catalog.sqlite3", damaged)
+        return  # what it says of the images cannot be relied on
+    unread = set()  # days, of whose images nothing can be said
+    for day in spool.receipts.days():
+        if damaged := spool.receipts.damaged(day):
+            unread.add(day)
+            yield Disagreement(Kind.DAMAGED, spool.receipts.path(day).name, damaged)
     for part in Part:
         if (path := spool.files.state / part).exists() and (trouble := ledger.damage(path)):
             yield Disagreement(Kind.DAMAGED, str(part), trouble)
     for path in spool.files.foreign():
         yield Disagreement(Kind.FOREIGN, str(path.relative_to(spool.path)))
-    yield from _files(spool, deep)
-    yield from _rows(spool)
+    yield from _files(spool, deep, unread)
+    yield from _rows(spool, unread)
     yield from _gone(spool)
-    yield from _receipts(spool)
-    yield from _totals(spool)
+    yield from _receipts(spool, unread)
+    if not unread:
+        yield from _totals(spool)
 
 
-def _files(spool: Spool, deep: bool) -> Iterator[Disagreement]:
+def _files(spool: Spool, deep: bool, unread: Set[str]) -> Iterator[Disagreement]:
     files = spool.files
     for base in (files.new, files.done):
         for folder in files.minutes(base):
             for name in files.names_in(base / folder):
-                yield from _file(spool, base / folder / name.file, name, deep)
+                if name.day not in unread:
+                    yield from _file(spool, base / folder / name.file, name, deep)
     for name in files.names_in(files.aside):
-        yield from _file(spool, files.aside / name.file, name, deep)
+        if name.day not in unread:
+            yield from _file(spool, files.aside / name.file, name, deep)
 
 
 def _file(spool: Spool, path: Path, name: Name, deep: bool) -> Iterator[Disagreement]:
@@ -144,11 +154,13 @@ def _bytes(path: Path, name: Name, known: Item | Receipt, deep: bool) -> Iterato
         yield Disagreement(Kind.CHANGED, name.id, f"{size} bytes, not {known.size}", name)
 
 
-def _rows(spool: Spool) -> Iterator[Disagreement]:
+def _rows(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
     after = 0
     while page := spool.catalog.after(after, _PAGE):
         for item in page:
-            if not spool.files.places(item.name) and spool.receipts.get(item.id) is None:
+            if item.name.day in unread or spool.files.places(item.name):
+                continue
+            if spool.receipts.get(item.id) is None:
                 line = spool.site.gone.get(item.id)
                 if line is None or line.stage is Stage.ASKED:
                     detail = f"the catalog says {item.state}; {closes(item.id)}"
@@ -169,11 +181,9 @@ def closes(image: str) -> str:
     return f'when you know why: headgate discard {image} --reason "..."'
 
 
-def _receipts(spool: Spool) -> Iterator[Disagreement]:
+def _receipts(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
     for day in spool.receipts.days():
-        damaged = spool.receipts.damaged(day)
-        if damaged:
-            yield Disagreement(Kind.DAMAGED, spool.receipts.path(day).name, damaged)
+        if day in unread:
             continue
         for receipt in spool.receipts.local(day):
             if not spool.files.places(receipt.name):
@@ -201,6 +211,8 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
 
     ``received`` never becomes less: what is missing afterwards gets a line of its own.
     """
+    if any(t.kind is Kind.DAMAGED and t.what == "catalog.sqlite3" for t in found):
+        return found  # nothing can be decided by it
     received = spool.catalog.totals().received
     mover.discard()
     left = []
@@ -210,6 +222,10 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
                 left.append(trouble)
         elif trouble.kind is not Kind.TOTALS:
             left.append(trouble)
+    if any(trouble.kind is Kind.DAMAGED and trouble.what not in set(Part) for trouble in left):
+        return left  # sums over what cannot be read would be wrong
+    for day in spool.receipts.days():
+        spool.receipts.settle(day)
     mover.welcome_back()
     spool.catalog.settle(_elsewhere(spool))
     missing = received - spool.catalog.totals().received
@@ -307,15 +323,53 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     return True
 
 
-def rebuild_catalog(state: Path) -> str:
-    """Move a catalog that SQLite cannot read out of the way; a sentence, or empty if it can.
+def mend_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagreement]]:
+    """Make the indexes of damaged databases again, and a catalog whose tables are damaged anew: a
+    sentence for each, and what is lost for good. ``look`` names what could not be mended.
 
-    Only under the receiver's lock and the drain lock. The images' rows come back by ``repair``.
+    Only under the drain lock; ``alone`` says that the receiver's is held as well. The site and
+    the receipts are the only copy of what is in them, so nothing of them is ever put aside.
     """
-    path = state / "catalog.sqlite3"
-    found = sqlite.damage(path)
-    if not found:
-        return ""
+    notes: list[str] = []
+    lost: list[Disagreement] = []
+    catalog = state / "catalog.sqlite3"
+    days = sorted((state / "receipts").glob("????-??-??.sqlite3"))
+    for path in (catalog, state / "site.sqlite3", *days):
+        if not path.exists() or not (found := sqlite.damage(path)):
+            continue
+        # Of the catalog no copy is needed: the images tell what is in it.
+        kept = None if path == catalog else _free_name(path)
+        mended = sqlite.mend(path, kept)
+        if not mended.left:
+            copied = f"; the file as it was is kept as {kept.name}" if kept else ""
+            notes.append(f"{path.name} was damaged ({found}): its indexes were made again{copied}")
+        elif path == catalog and alone:
+            notes.append(_rebuild_catalog(path, mended.left))
+        else:
+            notes.append(f"{path.name} is damaged ({mended.left}): {_what_to_do(path, catalog)}")
+        if mended.lost and kept is not None:
+            rows = f"{mended.lost} rows that an index still named; {kept.name} has their names"
+            lost.append(Disagreement(Kind.LOST, path.name, rows))
+    return notes, lost
+
+
+def _what_to_do(path: Path, catalog: Path) -> str:
+    if path == catalog:
+        return "stop the receiver and run headgate verify --repair, which makes it anew"
+    return "it cannot be mended; put it back from a backup, as docs/OPERATING.md says"
+
+
+def _free_name(path: Path) -> Path:
+    kept = path.with_name(f"damaged-{path.name}")
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"damaged-{number}-{path.name}")
+    return kept
+
+
+def _rebuild_catalog(path: Path, found: str) -> str:
+    """Move a catalog out of the way. The images' rows come back by ``repair``."""
     for suffix in ("", "-wal", "-shm"):
         damaged = path.with_name(path.name + suffix)
         if damaged.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from spool.mover import Mover
 from spool.spool import Spool
 from spool.verify import Disagreement, Kind
 from tests.spooling import Clock, images_below, open_spool, put
+from tests.support.damage import lose
 
 
 @pytest.fixture
@@ -324,9 +326,136 @@ def test_a_damaged_catalog_is_set_aside_and_made_anew(tmp_path: Path, clock: Clo
     path.write_bytes(os.urandom(20_000))
     with pytest.raises(SpoolUnfit, match="verify --repair"):
         open_spool(tmp_path, clock)
-    assert "made anew" in verify.rebuild_catalog(spool.files.state)
+    (note,), lost = verify.mend_databases(spool.files.state, alone=True)
+    assert "made anew" in note and lost == []
     spool = open_spool(tmp_path, clock)
     assert mend(spool) == []
     assert spool.receipt(site.waiting.id) is not None
-    assert verify.rebuild_catalog(spool.files.state) == ""
+    assert verify.mend_databases(spool.files.state, alone=True) == ([], [])
     spool.close()
+
+
+# -- databases that lost a page of a commit
+
+
+def put_one(root: Path, clock: Clock, made: list[Receipt], *, finish: bool = False) -> None:
+    with closing(open_spool(root, clock)) as spool:
+        made.append(put(spool, f"image {len(made)}".encode()).receipt)
+        if finish:
+            with spool.hold_drain_lock("a test", 0) as lock:
+                item = spool.catalog.get(made[-1].id)
+                assert item is not None
+                Mover(spool, lock).finish([(item, Sent("b", "k/x", "e"))], clock())
+
+
+@pytest.mark.parametrize(
+    "trees",
+    [("images_by_digest",), ("sqlite_autoindex_images_1",), ("images",)],
+    ids=["an-index", "the-ids", "the-rows"],
+)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside-the-receiver"])
+def test_a_catalog_that_lost_a_page_is_told_and_mended(
+    tmp_path: Path, clock: Clock, trees: tuple[str, ...], alone: bool
+) -> None:
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made)
+    path = open_path(tmp_path) / "catalog.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made), *trees)
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {Kind.DAMAGED}
+        assert mend(spool) == found_in(spool)  # nothing is decided by such a catalog
+    (note,), lost = verify.mend_databases(path.parent, alone=alone)
+    assert "indexes were made again" in note and lost == []
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []
+        assert found_in(spool) == []
+        for receipt in made:
+            assert spool.receipt(receipt.id) is not None
+        assert spool.facts().received.images == 2
+
+
+def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Its index of ids had lost a row, and the image was entered again."""
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made)
+    path = open_path(tmp_path) / "catalog.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made), "sqlite_autoindex_images_1")
+    with closing(sqlite.raw(path)) as db:
+        columns = "id, ext, device, sha256, size"
+        db.execute(f"INSERT INTO images ({columns}) SELECT {columns} FROM images WHERE arrival = 2")
+    (note,), _ = verify.mend_databases(path.parent, alone=False)
+    assert "stop the receiver" in note
+    (note,), _ = verify.mend_databases(path.parent, alone=True)
+    assert "made anew" in note
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []
+        assert found_in(spool) == [] and spool.facts().received.images == 2
+
+
+def open_path(root: Path) -> Path:
+    with closing(open_spool(root)) as spool:
+        return spool.files.state
+
+
+@pytest.mark.parametrize("trees", [("images_by_digest",), ("images",)], ids=["index", "rows"])
+def test_receipts_that_lost_a_page_are_mended_and_what_is_lost_is_told(
+    tmp_path: Path, clock: Clock, trees: tuple[str, ...]
+) -> None:
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made, finish=True)
+    state = open_path(tmp_path)
+    path = state / "receipts" / "2026-11-23.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made, finish=True), *trees)
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert Disagreement(Kind.DAMAGED, path.name) in [
+            Disagreement(found.kind, found.what) for found in found_in(spool)
+        ]
+        assert path.name in {found.what for found in mend(spool)}  # it is left alone
+    damaged = path.read_bytes()
+    (note,), lost = verify.mend_databases(state, alone=False)
+    kept = path.with_name("damaged-2026-11-23.sqlite3")
+    assert kept.name in note and len(kept.read_bytes()) == len(damaged)
+    assert [found.kind for found in lost] == ([Kind.LOST] if trees == ("images",) else [])
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []  # the copy in done/ carries the proof
+        assert found_in(spool) == []
+        for receipt in made:
+            found = spool.receipt(receipt.id)
+            assert found is not None and found.state is State.UPLOADED
+    assert verify.mend_databases(state, alone=True) == ([], [])
+
+
+def test_a_site_that_lost_a_page_keeps_every_row_that_is_left(tmp_path: Path, clock: Clock) -> None:
+    with closing(open_spool(tmp_path, clock)) as spool:
+        (first,) = spool.site.devices.add(["cam-1"], clock())
+        path = spool.files.state / "site.sqlite3"
+    tokens = [first]
+
+    def enrol() -> None:
+        with closing(open_spool(tmp_path, clock)) as spool:
+            tokens.extend(spool.site.devices.add(["cam-2"], clock()))
+
+    lose(path, enrol, "tokens_by_device")
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {Kind.DAMAGED}
+    (note,), lost = verify.mend_databases(path.parent, alone=False)
+    assert "site.sqlite3 was damaged" in note and lost == []
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert found_in(spool) == []
+        assert all(spool.site.devices.authenticate(token.secret, clock()) for token in tokens)
+        spool.site.devices.revoke(["cam-2"], clock())
+        assert spool.site.devices.authenticate(tokens[1].secret, clock()) is None
+
+
+def test_a_site_that_cannot_be_mended_stays_as_it_is(tmp_path: Path, clock: Clock) -> None:
+    path = open_path(tmp_path) / "site.sqlite3"
+    path.write_bytes(b"no database at all" * 1000)
+    before = path.read_bytes()
+    (note,), _ = verify.mend_databases(path.parent, alone=True)
+    assert "put it back from a backup" in note
+    assert path.read_bytes() == before
+    assert not path.with_name("damaged-site.sqlite3").exists()
+    with pytest.raises(SpoolUnfit, match=r"site\.sqlite3 is damaged .* from a backup"):
+        open_spool(tmp_path, clock)

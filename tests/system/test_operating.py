@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def block(title: str) -> str:
 def carry_out(title: str, root: Path) -> None:
     """As the page has it, with all its places below ``root``."""
     text = re.sub(r"/(var|etc|mnt)/", rf"{root}/\1/", block(title))
+    text = text.replace("/opt/headgate/bin/python", sys.executable)
     done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

@@ -12,7 +12,7 @@ from spool.mover import Mover
 from spool.settings import Settings
 from spool.spool import Spool
 from spool.uplink import Part
-from spool.verify import Disagreement, disagreements, rebuild_catalog, repair
+from spool.verify import Disagreement, disagreements, mend_databases, repair
 from uploader.cli import Context, fail, print_json
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -43,11 +43,12 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
     context.become_owner()
     logs.configure(level=context.level(logging.WARNING))
     notes: list[str] = []
+    lost: list[Disagreement] = []
     try:
         if mend:
-            notes += _readable_catalog(context.settings)
+            notes, lost = _readable_databases(context.settings)
         with context.spool() as spool:
-            found = disagreements(spool, deep=deep)
+            found = lost + disagreements(spool, deep=deep)
             left = _repair(spool, found) if mend else found
     except (DiskTrouble, LockHeld) as error:
         fail(str(error))
@@ -80,20 +81,20 @@ def _verdict(found: list[Disagreement], left: list[Disagreement], mend: bool) ->
     return f"{len(found)} disagreements; headgate verify --repair mends what the files can tell"
 
 
-def _readable_catalog(settings: Settings) -> list[str]:
-    """Make way for a new catalog if SQLite cannot read the old one: nobody may have it open."""
+def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:
+    """Mend what SQLite cannot rely on. The receiver may have it open, except a catalog that has to
+    be made anew."""
     state = settings.spool / "state"
-    if not (state / "catalog.sqlite3").exists():
-        return []
+    if not state.exists():
+        return [], []
     with locks.acquire(
         settings.spool / "new", state / "drain.lock", "headgate verify", _LOCK_WAIT_SECONDS
     ):
         try:
             with locks.acquire(settings.spool / "tmp", state / "receiver.lock", "headgate verify"):
-                note = rebuild_catalog(state)
+                return mend_databases(state, alone=True)
         except LockHeld:
-            return []  # the receiver has it open, so it can be read
-    return [note] if note else []
+            return mend_databases(state, alone=False)
 
 
 def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
