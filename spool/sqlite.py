@@ -59,7 +59,7 @@ class Connection(apsw.Connection):
         """A second connection to the same file, for checkpoints: none runs inside a transaction."""
         if self._copier is None:
             copier = apsw.Connection(self.filename, flags=apsw.SQLITE_OPEN_READWRITE)
-            copier.set_busy_timeout(int(BUSY_SECONDS * 1000))
+            copier.set_busy_timeout(int(POLITE_SECONDS * 1000))
             copier.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log
             self._copier = copier
         return self._copier
@@ -333,12 +333,12 @@ def checkpoint(connection: Connection, least: int = 1) -> bool:
     Left for another time where less than ``least`` pages wait, where another program writes, and
     where the disk is full: what was committed stays in the log.
     """
-    copier = connection.copier()
-    in_log, copied = copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    if in_log - copied < least:
-        return in_log == copied
     connection.set_busy_timeout(int(POLITE_SECONDS * 1000))
     try:
+        copier = connection.copier()
+        in_log, copied = copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        if in_log - copied < least:
+            return in_log == copied
         connection.execute("BEGIN IMMEDIATE")
         try:
             in_log, copied = copier.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -141,12 +141,15 @@ def test_a_program_killed_inside_a_transaction_stops_no_checkpoint(
 class Watched:
     """The connection that makes checkpoints, with a look at what others can do meanwhile."""
 
-    def __init__(self, real: apsw.Connection, meanwhile: Any) -> None:
+    def __init__(
+        self, real: apsw.Connection, meanwhile: Any, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE
+    ) -> None:
         self._real = real
         self._meanwhile = meanwhile
+        self._mode = mode
 
     def wal_checkpoint(self, mode: int) -> tuple[int, int]:
-        if mode != apsw.SQLITE_CHECKPOINT_NOOP:
+        if mode == self._mode:
             self._meanwhile()
         return self._real.wal_checkpoint(mode=mode)
 
@@ -233,15 +236,19 @@ def test_a_checkpoint_that_is_not_worth_it_is_left(opened: sqlite.Connection) ->
     assert sqlite.checkpoint(opened, least=50)  # all of it is there
 
 
-def test_a_full_disk_leaves_a_checkpoint_for_another_time(
-    opened: sqlite.Connection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", [apsw.FullError, apsw.BusyError])
+@pytest.mark.parametrize("mode", [apsw.SQLITE_CHECKPOINT_NOOP, apsw.SQLITE_CHECKPOINT_PASSIVE])
+def test_a_checkpoint_that_cannot_be_made_is_left_for_another_time(
+    opened: sqlite.Connection, monkeypatch: pytest.MonkeyPatch, why: type[Exception], mode: int
 ) -> None:
-    def full() -> None:
-        raise apsw.FullError
+    """The disk is full, or another program makes one: asking what there is to do fails as well."""
+
+    def fails() -> None:
+        raise why
 
     with sqlite.transaction(opened) as db:
         db.execute(ROW)
-    watched = Watched(opened.copier(), full)
+    watched = Watched(opened.copier(), fails, mode)
     monkeypatch.setattr(opened, "copier", lambda: watched)
     assert not sqlite.checkpoint(opened)
     with sqlite.transaction(opened) as db:  # no transaction was left open
