@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 
 from app.gate import Gate
 from app.refusals import REFUSALS
+from spool import sqlite
 from spool.measures import Measure, gauge, measures, text
 from spool.spool import Spool
 
@@ -54,7 +55,7 @@ class Metrics:
     def exposition(self) -> bytes:
         """All of them, in Prometheus's text format."""
         facts = self._gate.facts(latest=0, runs=3)
-        told = [*measures(facts, self._version), *self._own(facts.received.bytes)]
+        told = [*measures(facts, self._version, sqlite.VERSION), *self._own(facts.received.bytes)]
         return text(told).encode() + generate_latest(self._registry)
 
     def _own(self, received_bytes: int) -> Iterator[Measure]:

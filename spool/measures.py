@@ -30,16 +30,20 @@ class Measure:
     samples: tuple[Sample, ...] = ()
 
 
-def measures(facts: Facts, version: str) -> tuple[Measure, ...]:
-    """All that the spool can tell, whoever asks. An instant that never was has no series."""
-    built = (((version,), 1.0),)
+def measures(facts: Facts, version: str, sqlite: str) -> tuple[Measure, ...]:
+    """All that the spool can tell, whoever asks. An instant that never was has no series.
+
+    ``version`` is Headgate's, ``sqlite`` that of the SQLite that opens its databases.
+    """
+    built = (((version, sqlite), 1.0),)
+    labels = ("version", "sqlite")
     return (
         *_images(facts),
         *_sending(facts),
         *_runs(facts),
         *_places(facts),
         *_devices(facts),
-        Measure("headgate_build_info", "gauge", "1; which version this is.", ("version",), built),
+        Measure("headgate_build_info", "gauge", "1; which versions these are.", labels, built),
     )
 
 

@@ -92,7 +92,7 @@ def test_silence_is_counted_from_when_it_was_expected_to_fire(spool: Spool, cloc
 
 def test_each_that_fired_is_a_series_and_no_other(spool: Spool, clock: Clock) -> None:
     spool.site.triggers.fired("http", clock.at, "token-of-the-scheduler")
-    found = {one.name: one for one in measures(spool.facts(), "1")}
+    found = {one.name: one for one in measures(spool.facts(), "1", "3")}
     series = found["headgate_trigger_last_fired_timestamp_seconds"].samples
     assert [(labels, round(value)) for labels, value in series] == [
         (("http",), round(clock.at.timestamp()))

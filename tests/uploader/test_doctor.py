@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from spool import sqlite
 from spool.errors import DiskTrouble
 from spool.room import Disk as Free
 from spool.room import admission
@@ -26,7 +27,7 @@ from tests.support.wait import wait_until
 from uploader.cli import headgate
 from uploader.commands import doctor as doctor_command
 from uploader.cron import tabs, timer
-from uploader.doctor import accounts, bucket, clock, disk, look, network, schedule
+from uploader.doctor import accounts, bucket, clock, database, disk, look, network, schedule
 from uploader.doctor.accounts import Accounts, Entry
 from uploader.doctor.clock import Clock
 from uploader.doctor.disk import Disk
@@ -81,6 +82,8 @@ def opened(*modes: int) -> Accounts:
 
 CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     # what, findings, level, a part of the sentence, a part of the mending command
+    ("a SQLite that comes with us", database.judge("3.54.1", sqlite.unsafe("3.54.1")), OK, "SQLite 3.54.1 opens the databases", ""),
+    ("one that loses commits", database.judge("3.51.2", sqlite.unsafe("3.51.2")), LOSES, "SQLite 3.51.2 can lose", "requirements.lock"),
     ("both fine", accounts.judge(ACCOUNTS), OK, "both users'", ""),
     ("a folder shut", accounts.judge(shut(2, 0o2750)), LOSES, "headgate-receiver cannot write to /spool/new", "chmod 2770 /spool/new"),
     ("no setgid", accounts.judge(shut(1, 0o770)), LOSES, "/spool/tmp is not set-group-ID", "chmod g+s /spool/tmp"),

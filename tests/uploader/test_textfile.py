@@ -33,7 +33,7 @@ def test_a_run_leaves_them_whole_and_readable(tmp_path: Path) -> None:
             if not disk.fired:
                 break
             last = file.read_text().splitlines()[-1]
-            assert re.fullmatch(r'headgate_build_info\{version=".*"\} 1', last)
+            assert re.fullmatch(r'headgate_build_info\{version=".*",sqlite="3\.[0-9.]+"\} 1', last)
             assert [path.name for path in file.parent.iterdir()] == ["headgate.prom"]
         if shutil.which("promtool"):
             check = ["promtool", "check", "metrics"]

@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 import click
 
+from spool import sqlite
 from spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
 from uploader.cli import Context, print_json
-from uploader.doctor import accounts, bucket, clock, disk, look, network, schedule
+from uploader.doctor import accounts, bucket, clock, database, disk, look, network, schedule
 from uploader.doctor.findings import Finding, Level, loses, would_lose
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -50,7 +51,10 @@ def _look(context: Context) -> list[Finding]:
     settings = context.settings
     process = look.serving(settings.spool)  # before root's sight is given up
     seen = look.accounts(settings, process)
-    findings = list(accounts.judge(seen))
+    findings = [
+        *accounts.judge(seen),
+        *database.judge(sqlite.VERSION, sqlite.unsafe(sqlite.VERSION)),
+    ]
     try:
         with opened(settings) as spool:
             findings += disk.judge(look.disk(spool))

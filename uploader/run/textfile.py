@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from spool import durable, logs
+from spool import durable, logs, sqlite
 from spool.errors import DiskTrouble
 from spool.measures import measures, text
 from spool.spool import Spool
@@ -24,7 +24,7 @@ def leave_metrics(spool: Spool) -> None:
     facts = spool.facts(latest=0, runs=3)
     facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
     try:
-        told = text(measures(facts, version("headgate"))).encode()
+        told = text(measures(facts, version("headgate"), sqlite.VERSION)).encode()
         durable.write_file(Path(path), told, readable_by_all=True)
     except DiskTrouble as error:
         logs.get().warning("metrics.unwritten", file=path, why=str(error))
