@@ -141,6 +141,14 @@ class Sent:
     uploaded_at: datetime | None = None
 
 
+class Presence(StrEnum):
+    """What a look at the bucket says of an object that was confirmed once."""
+
+    THERE = "there"
+    GONE = "gone"  # or another object is in its place
+    UNKNOWN = "unknown"  # nobody could tell
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a device may ask for before it erases its card."""

@@ -13,14 +13,16 @@ from pathlib import Path
 from spool import attributes
 from spool.errors import DiskTrouble, Missing
 from spool.files import read_metadata
-from spool.item import Item, Sent
+from spool.item import Item, Presence, Sent
 from uploader.run.pacer import Closed
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.keys import object_key, object_metadata
-from uploader.s3.sender import Sender, Upload
+from uploader.s3.sender import Sender, Stored, Upload
 from uploader.s3.wire import BrokenOff
 
 _LOOK_SECONDS = 0.1
+_LOOK_PAUSES = (0.0, 0.3, 1.2)
+"""Seconds before each look at an object that was confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Result:
     closed: bool = False  # the run ended before it could be sent
     trouble: Exception | None = None  # this machine's own: the ledger cannot be written
     began: float = 0.0  # seconds of the monotonic clock
+    presence: Presence | None = None  # the result of a look, and of nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Crew:
         self._place = place
         self._keys = keys
         self._jobs: deque[Item] = deque()
+        self._looks: deque[tuple[Item, Sent]] = deque()
         self._news = threading.Condition()  # jobs, another size, or the end
         self._size = 0
         self._over = False
@@ -92,6 +96,12 @@ class Crew:
             self._jobs.extend(items)
             self._news.notify_all()
 
+    def look(self, item: Item, sent: Sent) -> None:
+        """See whether the bucket holds what it confirmed; before all other jobs."""
+        with self._news:
+            self._looks.append((item, sent))
+            self._news.notify_all()
+
     def result(self, seconds: float) -> Result | None:
         """The next result, within ``seconds``."""
         try:
@@ -121,17 +131,20 @@ class Crew:
             self._under_way.clear()
 
     def _work(self, number: int) -> None:
-        while (item := self._next(number)) is not None:
+        while (job := self._next(number)) is not None:
             began = time.monotonic()
-            result = replace(self._attempt(item), began=began)
+            look = isinstance(job, tuple)
+            result = self._look(*job) if isinstance(job, tuple) else self._attempt(job)
             with self._news:
-                if self._under_way.pop(number, None) is not None:
-                    self._results.put(result)
+                if self._under_way.pop(number, None) is not None or look:
+                    self._results.put(replace(result, began=began))
 
-    def _next(self, number: int) -> Item | None:
+    def _next(self, number: int) -> Item | tuple[Item, Sent] | None:
         """A job for the thread with this number; None at the end."""
         with self._news:
             while not self._over:
+                if self._looks:
+                    return self._looks.popleft()
                 if self._jobs and number < self._size:
                     self._under_way[number] = self._jobs[0]
                     return self._jobs.popleft()
@@ -157,6 +170,27 @@ class Crew:
             return Result(item, error=_unreadable(error))
         except Exception as error:  # a bug must not leave an image in limbo: the run says so
             return Result(item, trouble=error)
+
+    def _look(self, item: Item, sent: Sent) -> Result:
+        """Asked more than once: a store may be slow to show what it took, or be in trouble."""
+        stored = Stored(sent.key, item.size, item.sha256, sent.etag)
+        result = Result(item, presence=Presence.UNKNOWN)
+        for pause in _LOOK_PAUSES:
+            with self._news:
+                self._news.wait_for(lambda: self._over, pause)
+            try:
+                presence = self._sender.see(stored)
+            except (Closed, BrokenOff):
+                return Result(item, presence=Presence.UNKNOWN, closed=True)
+            except SendError as error:
+                result = Result(item, presence=Presence.UNKNOWN, error=error)
+            except Exception as error:
+                return Result(item, presence=Presence.UNKNOWN, trouble=error)
+            else:
+                result = Result(item, presence=presence)
+                if presence is Presence.THERE:
+                    break
+        return result
 
     def upload(self, item: Item) -> Upload:
         """What S3 is to be given. Missing, OSError, or SendError if the bytes are not the image."""

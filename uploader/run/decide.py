@@ -14,6 +14,10 @@ BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 CLOCK_OFF_SECONDS = 60.0
+NOT_HELD = (
+    "The bucket confirmed an image and does not hold it: what is sent there is lost, so nothing of "
+    "it counts as sent. Run `headgate config check`, and use another server."
+)
 
 
 def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
@@ -31,6 +35,17 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
 def throttled(error: SendError) -> bool:
     """Whether S3 asks the whole run, not just this image, to slow down."""
     return error.kind is Kind.TRANSIENT and error.code in _BUSY
+
+
+def may_not_look(error: SendError | None) -> bool:
+    """Whether S3 forbids to look (403): then the digest in the PUT's answer has to do."""
+    return error is not None and error.code in ("403", "AccessDenied")
+
+
+def not_shown(error: SendError | None) -> str:
+    """Why a run ends where what was confirmed cannot be seen."""
+    why = error.message if error is not None else "it shows another ETag, and no SHA-256."
+    return f"The bucket confirmed an image and does not show it, so nothing counts as sent: {why}"
 
 
 def clock_warning(offset_seconds: float | None) -> str:

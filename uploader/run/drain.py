@@ -18,7 +18,7 @@ from spool import logs, sqlite
 from spool import recover as recovery
 from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
-from spool.item import Item, Sent, State
+from spool.item import Item, Presence, Sent, State
 from spool.mover import Mover
 from spool.reserve import LOW_BYTES, LOW_INODES
 from spool.spool import Spool
@@ -44,6 +44,8 @@ _BREAK_OFF_SECONDS = 1.0  # then what is under way is left, and its outcome is u
 _HUNG_SECONDS = 600.0
 """So long nothing may leave, arrive or end, beside the longest silence of a connection, while
 nothing waits for the pacer either: then something hangs that knows no deadline of its own."""
+_LOOK_IMAGES, _LOOK_AFTER = 256, 30.0
+"""The bucket is asked for one in so many confirmed images, or after so many seconds."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -122,6 +124,10 @@ class Drain:
         self._breaker = Breaker()
         self._tried_held = False
         self._again: list[str] = []  # refused before, and to be tried first
+        self._looking = False  # whether the bucket holds what it confirmed
+        self._looked_bucket_at: float | None = None  # None: nothing was seen in this run yet
+        self._unseen = 0  # confirmed since then
+        self._lies = False
         self._down = 0
         self._calm_at = 0.0
         self._told_sent = 0  # of the bytes that left
@@ -214,16 +220,16 @@ class Drain:
                 self._recall()
             else:
                 self._pick()
-            if not self._out and (self._ending or not self._anything_to_stay_for()):
+            idle = not self._out and not self._looking
+            if idle and (self._ending or not self._anything_to_stay_for()):
                 break
             if self._given_up():
                 break
             self._check_moving()
             result = self._crew.result(0.1)
             while result is not None:
-                self._out -= 1
                 self._moved = (self._monotonic(), self._pacer.sent)
-                self._judge(result)
+                self._take(result)
                 result = self._crew.result(0)
             self._finish()
             if self._monotonic() - tidied >= _HOUSEKEEPING_SECONDS:
@@ -240,7 +246,8 @@ class Drain:
         """Break off a run in which nothing happens any more: the lock is not to be held for ever by
         a name lookup, or by a program that was to give credentials."""
         now = self._monotonic()
-        if not self._out or self._pacer.waiting or self._pacer.sent != self._moved[1]:
+        idle = not self._out and not self._looking
+        if idle or self._pacer.waiting or self._pacer.sent != self._moved[1]:
             self._moved = (now, self._pacer.sent)
         elif now - self._moved[0] >= self._hung_seconds and self._broken_at is None:
             seconds = human_duration(self._hung_seconds)
@@ -271,6 +278,8 @@ class Drain:
     def _pick(self) -> None:
         if self._monotonic() < self._calm_at:
             return
+        if self._looking and self._looked_bucket_at is None:
+            return  # whether the bucket keeps what it takes is not known yet
         wanted = self._parallel.count
         self._crew.resize(wanted)
         # One image probes the way until one is confirmed; then enough to keep all busy.
@@ -356,6 +365,13 @@ class Drain:
 
     # -- results
 
+    def _take(self, result: Result) -> None:
+        if result.presence is not None:
+            self._judge_look(result)
+        else:
+            self._out -= 1
+            self._judge(result)
+
     def _judge(self, result: Result) -> None:
         item, error = result.item, result.error
         if result.sent is not None:
@@ -365,7 +381,13 @@ class Drain:
             if not self._proved:
                 self._proved_since = self._monotonic()
             self._proved.append((item, result.sent))
-            self._clear(item, result.began)
+            self._unseen += 1
+            if self._lies:
+                self._disown()
+            else:
+                self._look_now_and_then(item, result.sent)
+                if self._looked_bucket_at is not None:
+                    self._clear(item, result.began)
         elif result.missing:
             if self._mover.locate(item, self._spool.now()) == "nowhere":
                 self._mover.lose(item, self._spool.now())
@@ -431,6 +453,40 @@ class Drain:
         if held.ends:
             self._fail(error.message)
 
+    def _look_now_and_then(self, item: Item, sent: Sent) -> None:
+        """A server can report the right digest and keep nothing: see whether it holds this one.
+
+        Nothing is finished before the answer: of a run's first, and then of a sample.
+        """
+        at = self._looked_bucket_at
+        due = at is None or self._unseen >= _LOOK_IMAGES or self._monotonic() - at >= _LOOK_AFTER
+        if due and not self._looking:
+            self._looking = True
+            self._crew.look(item, sent)
+
+    def _judge_look(self, result: Result) -> None:
+        self._looking = False
+        error, seen_before = result.error, self._looked_bucket_at is not None
+        if result.trouble is not None:
+            self._fail(f"{result.trouble}")
+        elif result.presence is Presence.GONE:
+            self._lies = True
+            self._disown()
+            self._fail(decide.NOT_HELD)
+        elif result.presence is Presence.THERE or seen_before or decide.may_not_look(error):
+            if error is not None:
+                self._log.warning("bucket.unseen", code=error.code, why=error.message)
+            self._looked_bucket_at, self._unseen = self._monotonic(), 0
+            self._clear(result.item, result.began)
+        elif not result.closed:
+            self._disown()
+            self._fail(decide.not_shown(error))
+
+    def _disown(self) -> None:
+        """Nothing that is not finished yet counts as confirmed: the next run asks for it first."""
+        disowned, self._proved = self._proved, []
+        self._catalog.unclaim([replace(item, unknown=True) for item, _ in disowned])
+
     def _clear(self, item: Item, began: float) -> None:
         """One was confirmed: who was refused between others is to blame, and the rest may go."""
         cleared = self._breaker.confirmed(item, began)
@@ -456,7 +512,7 @@ class Drain:
         self.progress.message = error.message
 
     def _finish(self, *, all_of_them: bool = False) -> None:
-        if not self._proved:
+        if not self._proved or self._looking or self._looked_bucket_at is None:
             return
         old = self._monotonic() - self._proved_since >= _FINISH_SECONDS
         if len(self._proved) >= _FINISH_IMAGES or old or all_of_them:
@@ -477,7 +533,9 @@ class Drain:
     def _wind_up(self) -> None:
         """Give back what was claimed and never begun, also after trouble."""
         while (result := self._crew.result(0)) is not None:
-            self._judge(result)
+            self._take(result)
+        if self._looking or self._looked_bucket_at is None:  # broken off before anything was seen
+            self._disown()
         try:
             self._finish(all_of_them=True)
             self._make_room(self._spool.now())

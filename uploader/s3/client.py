@@ -18,13 +18,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from spool import logs
-from spool.item import Sent
+from spool.item import Presence, Sent
 from spool.settings import Settings
 from uploader.s3.body import Body
 from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
-from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
+from uploader.s3.exchange import Answer, Exchange, Request, Timeouts, normal_etag
 from uploader.s3.options import options
-from uploader.s3.sender import Capability, Pacer, Upload
+from uploader.s3.sender import Capability, Pacer, Stored, Upload
 from uploader.s3.wire import Cutoff, send_buffer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class S3Sender:
                 return self._there_already(upload)
             if answer.is_error:
                 raise self.error("PUT", answer)
-            etag = plain_etag(answer)
+            etag = answer.etag
             reported = answer.headers.get("x-amz-checksum-sha256", "")
             if self._proves(reported, etag, upload, body):
                 return self._sent(upload, answer, etag, reported)
@@ -113,7 +113,7 @@ class S3Sender:
             raise self.error("HEAD", answer)
         if not answer.is_from_s3:
             raise self._no_s3(answer)
-        etag, size = plain_etag(answer), answer.headers.get("content-length", "")
+        etag, size = answer.etag, answer.headers.get("content-length", "")
         reported = answer.headers.get("x-amz-checksum-sha256", "")
         if reported and "-" not in reported:  # "-N" is a hash of parts' hashes
             if reported != _base64(upload.sha256):
@@ -133,8 +133,8 @@ class S3Sender:
             if size == str(upload.size) and etag == body.md5().hex():
                 return self._sent(upload, answer, etag, "")
         # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
-        ours = answer.headers.get("x-amz-meta-sha256") == upload.sha256
-        if size and size != str(upload.size) and not ours:
+        named = answer.headers.get("x-amz-meta-sha256") == upload.sha256
+        if size and size != str(upload.size) and not (named or reported):
             raise _different(upload, size, "its length is another")
         raise SendError(
             Kind.TRANSIENT,
@@ -145,6 +145,24 @@ class S3Sender:
             unknown=True,
             refusal=True,
         )
+
+    def see(self, stored: Stored) -> Presence:
+        answer = self.ask("HEAD", stored.key, {"x-amz-checksum-mode": "ENABLED"}, EMPTY_SHA256)
+        if answer.status == 404:
+            return Presence.GONE
+        if answer.is_error:
+            raise self.error("HEAD", answer)
+        if not answer.is_from_s3:
+            raise self._no_s3(answer)
+        if answer.headers.get("content-length") != str(stored.size):
+            return Presence.GONE
+        reported = answer.headers.get("x-amz-checksum-sha256", "")
+        if reported and "-" not in reported:
+            same = reported == _base64(stored.sha256)
+            return Presence.THERE if same else Presence.GONE
+        ours = answer.headers.get("x-amz-meta-sha256") == stored.sha256
+        alike = answer.etag == normal_etag(stored.etag)
+        return Presence.THERE if ours or alike else Presence.UNKNOWN
 
     def probe(self) -> Capability:
         from uploader.s3.probe import probe
@@ -290,16 +308,6 @@ class S3Sender:
 
 def _base64(sha256: str) -> str:
     return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
-
-
-def plain_etag(answer: Answer) -> str:
-    """The ETag without what servers spell in different ways: weakness, quotes, case."""
-    return normal_etag(answer.headers.get("etag", ""))
-
-
-def normal_etag(etag: str) -> str:
-    """The same of an ETag's text, for comparisons."""
-    return etag.strip().removeprefix("W/").strip('"').lower()
 
 
 def _different(upload: Upload, size: str, why: str) -> SendError:

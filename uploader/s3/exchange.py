@@ -36,6 +36,11 @@ _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
 
 
+def normal_etag(etag: str) -> str:
+    """An ETag for comparisons: without weakness, quotes and case."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the server said."""
@@ -51,6 +56,11 @@ class Answer:
         return match[1].decode("ascii") if match else ""
 
     @property
+    def etag(self) -> str:
+        """Without what servers spell in different ways; nothing if there is none."""
+        return normal_etag(self.headers.get("etag", ""))
+
+    @property
     def said(self) -> str:
         """The server's own words: S3's message, or the title of a page; or nothing. One line."""
         match = _MESSAGE.search(self.body)
@@ -61,7 +71,7 @@ class Answer:
     @property
     def is_from_s3(self) -> bool:
         """Whether anything in it is what an S3 server says, and no other web server."""
-        amazon = any(name.startswith("x-amz-") for name in self.headers)
+        amazon = any(name.startswith("x-amz") for name in self.headers)
         return "etag" in self.headers or amazon or bool(self.code)
 
     @property

@@ -67,7 +67,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     seen = head(key)
     missing = head(f"{prefix}{KEY}-{secrets.token_hex(8)}")
     echoed = first.headers.get("x-amz-checksum-sha256", "")
-    etag = first.headers.get("etag", "").strip('"')
+    etag = first.etag
     rights = []
     if seen.status == 403:
         rights.append("s3:GetObject")
@@ -77,7 +77,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         bucket=place.bucket,
         endpoint=endpoint,
         writable=True,
-        readable=seen.status == 200,
+        readable=_holds(seen, etag),
         tells_missing=missing.status == 404,
         echoes_sha256=echoed == _sha256(BODY),
         refuses_wrong_sha256=wrong_sha256,
@@ -89,7 +89,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         sentences=(),
     )
     sender.echoes_sha256 = capability.echoes_sha256
-    seen_so_far = _with_sentences(capability)
+    seen_so_far = _with_sentences(capability, seen.status)
     proxy = sender.access.target.proxy
     if proxy is None:
         return seen_so_far
@@ -97,8 +97,23 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
 
 
-def _with_sentences(seen: Capability) -> Capability:
+def _holds(seen: Answer, etag: str) -> bool:
+    """Whether the HEAD found what was put: its size, and the digest or ETag where it has one."""
+    if seen.is_error or not seen.is_from_s3:
+        return False
+    digest = seen.headers.get("x-amz-checksum-sha256", _sha256(BODY))
+    same = seen.etag == etag or not (seen.etag and etag)
+    return seen.headers.get("content-length") == str(len(BODY)) and digest == _sha256(BODY) and same
+
+
+def _with_sentences(seen: Capability, head_status: int) -> Capability:
     said = []
+    if not seen.readable and "s3:GetObject" not in seen.missing_rights:
+        said.append(
+            f"The server took a small object, and a HEAD did not find it again ({head_status}): "
+            "what is sent there is not kept, or something in between answers in its place. Use "
+            "another server, or correct s3.endpoint_url and s3.bucket."
+        )
     if seen.echoes_sha256 and seen.refuses_wrong_sha256:
         said.append("The server checks the SHA-256 of every image and reports it back.")
     elif seen.echoes_sha256:
@@ -135,4 +150,4 @@ def _with_sentences(seen: Capability) -> Capability:
 
 
 def _denied(answer: Answer) -> bool:
-    return answer.status == 403 and answer.code in ("", "AccessDenied", "AllAccessDisabled")
+    return answer.status == 403 and answer.code in ("AccessDenied", "AllAccessDisabled")

@@ -11,10 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from spool.item import Sent
+from spool.item import Presence, Sent
 from uploader.s3.errors import Kind, SendError
 
-__all__ = ["Capability", "Kind", "Pacer", "Piece", "SendError", "Sender", "Sent", "Upload"]
+__all__ = [
+    "Capability",
+    "Kind",
+    "Pacer",
+    "Piece",
+    "Presence",
+    "SendError",
+    "Sender",
+    "Sent",
+    "Stored",
+    "Upload",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +41,23 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it was confirmed, by which it is known again."""
+
+    key: str
+    size: int  # bytes
+    sha256: str  # 64 hex digits
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """What the bucket's server was seen to do with a small object; ``sentences`` are for people."""
 
     bucket: str
     endpoint: str
     writable: bool = False
-    readable: bool = False  # HEAD is allowed
+    readable: bool = False  # a HEAD found the object that was put, with its size and digest
     tells_missing: bool = False  # HEAD of a key that is not there says 404, not 403
     echoes_sha256: bool = False
     refuses_wrong_sha256: bool = False
@@ -56,8 +77,10 @@ class Capability:
 
     @property
     def usable(self) -> bool:
-        """Whether images may be sent here at all: writable, and each upload can be confirmed."""
-        return self.writable and bool(self.confirmed_by)
+        """Whether images may be sent here at all: writable, each upload can be confirmed, and what
+        was put is there (or it may not be looked for, which is a missing right)."""
+        seen = self.readable or "s3:GetObject" in self.missing_rights
+        return self.writable and bool(self.confirmed_by) and seen
 
 
 class Piece(Protocol):
@@ -93,6 +116,9 @@ class Sender(Protocol):
     def find(self, upload: Upload) -> Sent | None:
         """Whether the image is there: its proof, or None. Raises SendError if another object is
         there (code ``different-object``) or nobody can tell (TRANSIENT)."""
+
+    def see(self, stored: Stored) -> Presence:
+        """Whether the bucket holds what it confirmed. SendError where it does not say."""
 
     def probe(self) -> Capability:
         """What the bucket's server can confirm, tried with one small object beside the images.

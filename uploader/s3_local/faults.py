@@ -22,6 +22,7 @@ class Act(StrEnum):
     SILENT = "silent"  # reads the body, stores nothing, never answers
     SILENT_STORED = "silent-stored"  # stores, never answers
     UNSTORED = "unstored"  # 200 without storing, as something between here and S3 may say
+    ECHO_UNSTORED = "echo-unstored"  # 200 with the right digests, without storing
     WRONG_CHECKSUM = "wrong-checksum"  # stores, reports another SHA-256
     WRONG_ETAG = "wrong-etag"  # stores, reports another ETag and no SHA-256
     NO_CHECKSUM = "no-checksum"  # stores, reports the ETag but no SHA-256

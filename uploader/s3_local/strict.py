@@ -29,7 +29,9 @@ _XML_MAX = 4 * 1024 * 1024  # ten thousand parts, or a thousand keys, with room 
 _CHECKSUM = "x-amz-checksum-"
 _SUBRESOURCES = {"acl", "tagging", "retention", "legal-hold", "uploadId", "partNumber"}
 _BEFORE = {Act.STATUS, Act.RESET, Act.RESET_MIDWAY}
-_WITHOUT_STORING = {Act.STATUS_LATE, Act.SILENT, Act.UNSTORED, Act.ERROR_IN_200}
+_WITHOUT_STORING = {
+    Act.STATUS_LATE, Act.SILENT, Act.UNSTORED, Act.ECHO_UNSTORED, Act.ERROR_IN_200,
+}  # fmt: skip
 _OK = "200 OK"
 
 
@@ -230,6 +232,10 @@ def _late(environ: dict[str, Any], fault: Fault, reply: Reply) -> Reply:
             raise Reset
         case Act.ERROR_IN_200:
             return (_OK, *error_reply(500, "InternalError", "Injected with status 200.")[1:])
+        case Act.ECHO_UNSTORED:
+            md5 = base64.b64decode(environ.get("HTTP_CONTENT_MD5", "")).hex() or "0" * 32
+            sha256 = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256", "")
+            return status, [("ETag", f'"{md5}"'), ("x-amz-checksum-sha256", sha256)], body
         case Act.WRONG_CHECKSUM:
             wrong = base64.b64encode(hashlib.sha256(b"something else").digest()).decode()
             return status, _with(headers, "x-amz-checksum-sha256", wrong), body
