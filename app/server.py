@@ -28,7 +28,7 @@ from granian.http import HTTP1Settings
 
 from app import create_app, signals
 from app.stalls import Stalls
-from spool import logs
+from spool import logs, set_clock
 from spool.config import load, split_flags
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.settings import Settings, SettingsError
@@ -125,6 +125,13 @@ def serving_application(settings: Settings, parent: int, address: Address, level
         raise
     for warning in spool.warnings():
         log.warning("spool.unsafe", reason=warning)
+    clock = set_clock.wait(
+        lambda: set_clock.doubt(spool.now(), spool.newest_known_at()),
+        signals.stopping,
+        lambda why: log.warning("clock.awaited", reason=why, seconds=set_clock.WAIT_SECONDS),
+    )
+    if clock:  # an image under the wrong day is better than none
+        log.warning("clock.wrong", reason=clock)
     stalls = Stalls(address.port)
     threading.Thread(
         target=stalls.watch, args=(threading.Event(),), name="stalls", daemon=True

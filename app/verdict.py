@@ -204,6 +204,11 @@ def _silent(facts: Facts) -> list[tuple[Level, str]]:
 
 
 def _clocks(facts: Facts) -> list[tuple[Level, str]]:
+    found = [(Level.WARN, facts.clock_behind)] if facts.clock_behind else []
+    return found + _devices_clocks(facts)
+
+
+def _devices_clocks(facts: Facts) -> list[tuple[Level, str]]:
     if not facts.clocks_off:
         return []
     worst, *others = facts.clocks_off

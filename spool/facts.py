@@ -272,6 +272,7 @@ class Facts:
     triggers: tuple[TriggerFacts, ...] = ()
     admission: Admission = UNASKED  # whether an image of the largest size would be taken
     refused: tuple[RefusedLately, ...] = ()  # the most first
+    clock_behind: str = ""  # why this machine's clock cannot be true
 
 
 @dataclass(frozen=True, slots=True)

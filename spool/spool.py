@@ -20,6 +20,7 @@ from spool import (
     place,
     refused,
     reserve,
+    set_clock,
     sqlite,
     triggers,
     units,
@@ -333,6 +334,13 @@ class Spool:
         """Why an acknowledgement may not survive a power cut in this place."""
         return place.warnings(self.path)
 
+    def newest_known_at(self) -> datetime | None:
+        """The latest instant that an image or a run left here; None in a fresh spool."""
+        instants = [receipt.received_at for receipt in self.images(None, 1)]
+        for run in self.site.runs(1):
+            instants.append(run.ended_at or run.started_at)
+        return max(instants, default=None)
+
     def disk(self) -> Disk:
         """What is free on the spool's disk, and what uploads leave free."""
         free, size, inodes = self.free()
@@ -402,6 +410,7 @@ class Spool:
                 now, totals.waiting + totals.sending, self._room(local)
             ),
             admission=self.admission(),
+            clock_behind=set_clock.behind(now, self.newest_known_at()),
             refused=self._refused_lately(now),
         )
 

@@ -131,6 +131,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("receiver-silent", signs(more={"receiver": "It does not run."})),
     ("open-network", signs(more={"open_to_all": True})),
     ("s3-clock", signs(more={"s3_clock_offset_seconds": -121.0})),
+    ("s3-clock", signs(clock_behind="This machine's clock is 3 d behind.")),
     ("channel-fails", signs(more={"channels": {"slack": "404"}})),
     ("device-silent", signs(devices=cam(ago(minutes=16), quiet_seconds=900.0))),
     ("device-gaps", signs(devices=cam(missing=3))),

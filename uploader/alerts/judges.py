@@ -306,7 +306,9 @@ def clocks(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
 
 def s3_clock(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     off = signs.s3_clock_offset_seconds
-    if off is not None and abs(off) >= _S3_CLOCK_SECONDS[1 if before else 0]:
+    if signs.facts.clock_behind:  # told without an uplink, too
+        yield "", signs.facts.clock_behind
+    elif off is not None and abs(off) >= _S3_CLOCK_SECONDS[1 if before else 0]:
         yield (
             "",
             f"This machine's clock and S3's differ by {human_duration(abs(off))}; from 15 min on "

@@ -88,6 +88,8 @@ def _lines(facts: Facts) -> list[str]:
         lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
     if not facts.admission.accepting:
         lines.append(click.style(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
+    if facts.clock_behind:
+        lines.append(click.style(f"CLOCK      {facts.clock_behind}", fg="red", bold=True))
     for one in facts.refused:
         lines.append(f"refused    {one.sentence}")
     if backlog := foretold.backlog(facts):

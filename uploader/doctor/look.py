@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import grp
 import http.client
 import importlib.util
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spool import confinement, known, place
+from spool import confinement, known, place, set_clock
 from spool.errors import DiskTrouble
 from spool.facts import TriggerFacts
 from spool.locks import holder
@@ -40,7 +39,6 @@ from uploader.s3.sender import Capability
 
 _KEEPERS = ("chronyd", "systemd-timesyn", "ntpd", "ntpsec-ntpd", "openntpd")
 """Programs that keep a clock, as /proc/<pid>/comm cuts their names."""
-_STA_UNSYNC = 0x40  # of adjtimex(2)
 _ANSWER_SECONDS = 5
 UNIT = Path("etc/systemd/system/multi-user.target.wants/headgate-receiver.service")
 
@@ -163,30 +161,6 @@ def disk(spool: Spool) -> Disk:
     )
 
 
-class _Timex(ctypes.Structure):
-    """struct timex (adjtimex(2)): what is read of it, and room for the rest."""
-
-    _fields_ = [
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_long * 32),
-    ]
-
-
-def _synchronised() -> bool | None:
-    timex = _Timex()  # modes 0: ask, set nothing
-    try:
-        if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
-            return None
-    except (OSError, AttributeError):
-        return None
-    return not timex.status & _STA_UNSYNC
-
-
 def _programs() -> Iterator[str]:
     for path in Path("/proc").glob("[0-9]*/comm"):
         with contextlib.suppress(OSError):
@@ -205,7 +179,7 @@ def clock(spool: Spool, s3_offset: float | None) -> Clock:
     keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
     offset = s3_offset if s3_offset is not None else spool.site.recall(S3_CLOCK)
     timetable = bool(spool.settings["uplink.timetable"])
-    return Clock(_synchronised(), keeper, offset, _zone(), timetable)
+    return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
 
 
 def schedule(spool: Spool) -> Schedule:
