@@ -152,7 +152,8 @@ def test_the_workers_child_killed_in_the_middle_is_made_good_at_once(
             redis.put(QUEUE, sent)
             gateway.await_uploads(3)
             (child,) = worker.children()
-            os.kill(drain_pid(gateway), signal.SIGKILL)
+            pid = wait_until(lambda: drain_pid(gateway), "a drain is at work")
+            os.kill(pid, signal.SIGKILL)
             os.kill(child, signal.SIGKILL)
             found = done(gateway, sent, 90)
     assert found.starts == 2
@@ -172,7 +173,7 @@ def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(
         first = stack.enter_context(working(gateway))
         redis.put(QUEUE, sent)
         gateway.await_uploads(3)
-        pid = drain_pid(gateway)
+        pid = wait_until(lambda: drain_pid(gateway), "a drain is at work")
         first.stop(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         assert redis.waiting(QUEUE) == 0  # it was taken, and not done

@@ -112,7 +112,7 @@ def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(
         first = stack.enter_context(working(gateway))
         sqs.send(message(job))
         gateway.await_uploads(3)
-        pid = drain_pid(gateway)
+        pid = wait_until(lambda: drain_pid(gateway), "a drain is at work")
         first.stop(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
         stack.enter_context(working(gateway))

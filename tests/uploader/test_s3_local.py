@@ -31,7 +31,7 @@ from tests.support.wait import join
 from uploader.cli import headgate
 from uploader.s3.exchange import Request
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
-from uploader.s3_local.folder import Contents, Folder, FolderInUse
+from uploader.s3_local.folder import Contents, Folder, FolderInUse, Record
 from uploader.s3_local.local import StrictS3
 
 BODY = b"the bytes of an image" * 1000
@@ -399,15 +399,27 @@ def test_every_object_reads_back_identical_after_a_restart(tmp_path: Path) -> No
 
 
 def kept(folder: Path, bucket: str) -> dict[str, bytes]:
-    """What a stand-in finds that starts with this folder."""
+    """What a stand-in finds that starts with this folder; nothing in it is damaged."""
     found = Folder(folder)
     try:
-        return {
+        objects = {
             record.key: Contents(str(path), record.size, record.sha256).read()
             for path, record in found.load(bucket)
         }
     finally:
         found.close()
+    assert found.damaged == []
+    return objects
+
+
+def a_file_as_bytes(folder: Path) -> bytes:
+    """A whole file of a stand-in, of an object "foreign": an image may look like that, too."""
+    other = Folder(folder)
+    with contextlib.closing(other):
+        draft = other.draft("other")
+        draft.write(b"foreign")
+        draft.commit(Record("foreign", 7, draft.md5.hex(), 0.0, {}, sha256=draft.sha256.hex()))
+    return draft.path.read_bytes()
 
 
 def test_a_kill_at_any_step_leaves_what_was_answered(
@@ -433,6 +445,7 @@ def test_a_kill_at_any_step_leaves_what_was_answered(
 
         return does
 
+    disguised = a_file_as_bytes(tmp_path / "other")
     upload, other = b"u" * 3000, hashlib.sha256(BODY).digest() * 100
     with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
         monkeypatch.setattr("uploader.s3_local.folder._write", in_two)
@@ -449,6 +462,7 @@ def test_a_kill_at_any_step_leaves_what_was_answered(
         steps: list[tuple[str, bytes | None, Callable[[], Any]]] = [
             ("first", BODY, lambda: put(place, "first")),
             ("empty", b"", lambda: put(place, "empty", b"")),
+            ("a file", disguised, lambda: put(place, "a file", disguised)),
             ("second", upload, lambda: put(place, "second", upload)),
             ("second", other, lambda: put(place, "second", other)),
             ("copied", BODY, copy),

@@ -14,6 +14,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
@@ -124,9 +125,11 @@ class _Request(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             if not isinstance(self.connection, ssl.SSLSocket):
                 self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_DRAIN_SECONDS)
-            while self.connection.recv(65536):
-                pass
+            until = time.monotonic() + _DRAIN_SECONDS
+            while (left := until - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(65536):
+                    return
 
     def _reset(self) -> None:
         self.close_connection = True
