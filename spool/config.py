@@ -7,10 +7,12 @@ import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from spool.settings import Settings, SettingsError, combine
+from spool.settings import Secrets, Settings, SettingsError, combine
 
 FILE = "headgate.toml"
+SECRETS = "secrets.toml"
 SITE = Path("/etc/headgate") / FILE
 
 
@@ -78,11 +80,33 @@ def load(
 ) -> Settings:
     """The settings in force; SettingsError naming every fault."""
     path = find(config, environment)
-    document = None
-    if path is not None:
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError([f"{path}: {error}"]) from error
-    base = path.parent if path is not None else Path.cwd()
-    return combine(document, path, environment, flags or {}, base, read_file)
+    if path is None:
+        return combine(None, None, environment, flags or {}, Path.cwd(), read_file)
+    return combine(
+        _document(path),
+        path,
+        environment,
+        flags or {},
+        path.parent,
+        read_file,
+        secrets_beside(path),
+    )
+
+
+def secrets_beside(path: Path) -> Secrets:
+    """What the file of secrets beside a settings file says; that it is hidden, where this user may
+    not read it, as the receiver's may not."""
+    file = path.with_name(SECRETS)
+    try:
+        return Secrets(file, _document(file) if _is_file(file) else {})
+    except SettingsError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return Secrets(file, {}, hidden=True)
+        raise
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([f"{path}: {error}"]) from error

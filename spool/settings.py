@@ -1,8 +1,8 @@
 """The settings in force: defaults, file, variables and flags, one over the other. Pure.
 
-Layers, later ones win: defaults, ``headgate.toml``, ``HEADGATE_<SECTION>_<KEY>`` variables
-(``..._FILE`` names a file that holds a secret), flags. All faults are found before any is reported,
-so that a start fails once, with the whole list.
+Layers, later ones win: defaults, ``headgate.toml``, ``secrets.toml`` beside it,
+``HEADGATE_<SECTION>_<KEY>`` variables (``..._FILE`` names a file that holds a secret), flags. All
+faults are found before any is reported, so that a start fails once, with the whole list.
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ class Settings:
         return self.rate * int(self.values["uplink.interval"])
 
 
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The file of secrets: only the uploader's user reads it. ``hidden`` from everybody else."""
+
+    file: Path
+    document: Mapping[str, Any]
+    hidden: bool = False
+
+
 def _flatten(document: Mapping[str, Any], faults: list[str], where: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     sections = {setting.section for setting in SETTINGS}
@@ -116,6 +125,7 @@ def combine(
     flags: Mapping[str, str],
     base: Path,
     read_file: Callable[[str], str] = _no_files,
+    secrets: Secrets | None = None,
 ) -> Settings:
     """The settings of these layers; SettingsError with every fault at once.
 
@@ -127,6 +137,11 @@ def combine(
     raw: dict[str, tuple[Any, str]] = {s.name: (s.default, "default") for s in SETTINGS}
     for name, value in _flatten(document or {}, faults, where).items():
         raw[name] = (value, where)
+    if secrets is not None:
+        for name, value in _flatten(secrets.document, faults, str(secrets.file)).items():
+            if not _BY_NAME[name].secret:
+                faults.append(f"{name} is no secret: write it into {where}, not {secrets.file}")
+            raw[name] = (value, str(secrets.file))
     raw.update(_from_environment(environment, read_file, faults))
     for name, value in flags.items():
         if name in _BY_NAME:
@@ -140,7 +155,9 @@ def combine(
         except UnitError as error:
             source = "" if origin == "default" else f" (from {origin})"
             faults.append(f"{name}: {error}{source}")
-    faults.extend(_together(values))
+    hidden = secrets is not None and secrets.hidden
+    unseen = [s.name for s in SETTINGS if hidden and s.secret and raw[s.name][1] == "default"]
+    faults.extend(_together({**values, **dict.fromkeys(unseen)}))
     if faults:
         raise SettingsError(faults)
     values["spool.path"] = base / values["spool.path"]
@@ -156,7 +173,7 @@ def combine(
 
 
 def _together(values: Mapping[str, Any]) -> list[str]:
-    """Faults that only show when two settings are seen side by side."""
+    """Faults that show when two settings are seen side by side; None is hidden from this user."""
     faults = []
     link, share = values.get("uplink.link"), values.get("uplink.share")
     if isinstance(link, int) and isinstance(share, Percent) and share.of(link) < 1000:
@@ -167,11 +184,11 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
     if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
         faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
-    if values.get("alerts.mail_to") and not values.get("alerts.smtp_url"):
+    if values.get("alerts.mail_to") and values.get("alerts.smtp_url") == "":
         faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
     interval, floor = values.get("uplink.interval"), values.get("queue.floor")
     queue = values.get("uplink.trigger") == "queue"
-    if queue and not values.get("queue.broker", "-"):
+    if queue and values.get("queue.broker", "-") == "":
         faults.append("queue.broker: uplink.trigger is queue, so say where its messages come from")
     if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
         faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from spool import config
 from spool.settings import SettingsError
 
+ROOT = Path(__file__).parents[2]
 SYSTEM = Path("/etc/headgate/headgate.toml")
 
 
@@ -124,3 +128,65 @@ def test_root_takes_no_settings_that_another_user_could_have_written(
     here.chmod(0o1777)
     if whose == "writable folder":
         assert config.load(environment={})["site.name"] == "evil"  # as in /tmp
+
+
+# -- secrets beside it
+
+HIDDEN = """
+import os, sys
+from spool.config import load
+os.setgroups([64000])
+os.setgid(64000)
+os.setuid(int(sys.argv[2]))
+settings = load(sys.argv[1], environment={})
+print([settings[f"{name}"] for name in ("alerts.smtp_url", "queue.broker")])
+"""
+
+
+def test_secrets_stand_in_a_file_of_their_own(folder: Path) -> None:
+    file = folder / config.FILE
+    file.write_text('[alerts]\nmail_to = ["a@b.example"]\nheartbeat_url = "https://a.example/1"\n')
+    with pytest.raises(SettingsError, match="nothing carries the mail"):
+        config.load(environment={})
+    secrets = folder / config.SECRETS
+    secrets.write_text(
+        '[alerts]\nsmtp_url = "smtp://m.example"\nheartbeat_url = "https://a.example/2"\n'
+    )
+    settings = config.load(environment={})
+    assert settings["alerts.smtp_url"] == "smtp://m.example"
+    assert settings["alerts.heartbeat_url"] == "https://a.example/2"
+    assert settings.origin["alerts.smtp_url"] == str(secrets)
+    variable = {"HEADGATE_ALERTS_SMTP_URL": "smtp://other.example"}
+    assert config.load(environment=variable)["alerts.smtp_url"] == "smtp://other.example"
+    secrets.write_text('[uplink]\nshare = "90%"\n')
+    with pytest.raises(SettingsError, match=r"uplink\.share is no secret: write it into .*toml"):
+        config.load(environment={})
+    secrets.write_text("[alerts\n")
+    with pytest.raises(SettingsError, match=r"secrets\.toml"):
+        config.load(environment={})
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="being other users needs root")
+def test_the_receivers_user_starts_without_the_secrets_and_cannot_read_them() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        here = Path(made)
+        here.chmod(0o755)
+        file, secrets = here / config.FILE, here / config.SECRETS
+        file.write_text('[alerts]\nmail_to = ["a@b.example"]\n[uplink]\ntrigger = "queue"\n')
+        secrets.write_text(
+            '[alerts]\nsmtp_url = "smtp://m.example"\n[queue]\nbroker = "redis://r.example/0"\n'
+        )
+        secrets.chmod(0o600)
+        os.chown(secrets, 64002, 64000)
+        said = {}
+        for user in (64001, 64002):
+            ran = subprocess.run(
+                [sys.executable, "-c", HIDDEN, file, str(user)],
+                cwd=ROOT, capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            said[user] = ran.stdout.strip() or ran.stderr
+        assert said == {
+            64001: "['', '']",
+            64002: "['smtp://m.example', 'redis://r.example/0']",
+        }

@@ -32,6 +32,9 @@ class Accounts:
     receiver_groups: frozenset[int]
     folders: tuple[Entry, ...]  # the spool and its own folders
     credentials: tuple[Entry, ...]  # the file and the folders on the way, outermost first
+    config: tuple[Entry, ...] = ()  # the same of the settings file
+    secrets: tuple[Entry, ...] = ()  # and of the secrets beside it; empty if there is no such file
+    told: tuple[str, ...] = ()  # settings that are secrets, and stand in the settings file
 
 
 def judge(seen: Accounts) -> Iterator[Finding]:
@@ -55,6 +58,35 @@ def judge(seen: Accounts) -> Iterator[Finding]:
         yield ok(
             "users", f"{seen.receiver} receives, {seen.uploader} sends, and only that one has keys"
         )
+    if seen.receiver_id != seen.uploader_id:
+        yield from _secrets(seen, seen.receiver_id)
+
+
+def _secrets(seen: Accounts, receiver: int) -> Iterator[Finding]:
+    """Where the secrets of alerts and of the broker stand, and who reads them."""
+    if seen.secrets and not may_read(seen.secrets, seen.uploader_id, seen.uploader_groups):
+        file = seen.secrets[-1].path
+        yield warning(
+            "secrets",
+            f"{seen.uploader}, who sends, cannot read {file}: what it says is not used",
+            f"chown {seen.uploader}: {file}; chmod 600 {file}",
+        )
+    elif may_read(seen.secrets, receiver, seen.receiver_groups):
+        file = seen.secrets[-1].path
+        yield warning(
+            "secrets", f"{seen.receiver}, who receives, can read {file}",
+            f"chown {seen.uploader}: {file}; chmod 600 {file}",
+        )  # fmt: skip
+    elif seen.told and may_read(seen.config, receiver, seen.receiver_groups):
+        file = seen.config[-1].path
+        yield warning(
+            "secrets",
+            f"{seen.receiver}, who receives, can read {', '.join(seen.told)} in {file}",
+            f"move {'it' if len(seen.told) == 1 else 'them'} into secrets.toml beside it, below "
+            f"the same [section]; chown {seen.uploader}: and chmod 600 that file",
+        )
+    else:
+        yield ok("secrets", f"{seen.receiver} can read no secret of alerts or of the broker")
 
 
 def _folders(seen: Accounts) -> Iterator[Finding]:

@@ -17,10 +17,11 @@ from datetime import datetime
 from pathlib import Path
 
 from spool import confinement, known, place, set_clock
+from spool.config import SECRETS
 from spool.errors import DiskTrouble
 from spool.facts import TriggerFacts
 from spool.locks import holder
-from spool.settings import Settings
+from spool.settings import SETTINGS, Settings
 from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.triggers import in_words, triggers
@@ -79,6 +80,14 @@ def _entry(path: Path) -> Entry | None:
     return Entry(str(path), seen.st_uid, seen.st_gid, seen.st_mode & 0o7777)
 
 
+def _way(file: Path | None) -> tuple[Entry, ...]:
+    """A file and the folders on the way to it, outermost first; empty if there is none."""
+    if file is None:
+        return ()
+    found = [_entry(path) for path in (*reversed(file.absolute().parents), file)]
+    return tuple(entry for entry in found if entry) if all(found) else ()
+
+
 def _groups(user: int, primary: int | None = None) -> frozenset[int]:
     try:
         account = pwd.getpwuid(user)
@@ -114,6 +123,13 @@ def accounts(settings: Settings, program: Serving | None) -> Accounts:
         receiver_groups=frozenset() if receiver is None else _groups(receiver),
         folders=folders,
         credentials=tuple(entry for entry in way if entry) if all(way) else (),
+        config=_way(settings.file),
+        secrets=_way(settings.file.with_name(SECRETS) if settings.file else None),
+        told=tuple(
+            one.name
+            for one in SETTINGS
+            if one.secret and settings.file and settings.origin[one.name] == str(settings.file)
+        ),
     )
 
 

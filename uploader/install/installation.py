@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spool import place
+from spool import config, place
 from spool.config import read_file
 from spool.files import FOLDERS
 from spool.settings import Settings, SettingsError, combine
@@ -24,6 +25,7 @@ from uploader.install.site_plan import (
     IDENTITIES,
     LOGS,
     RECEIVER_UNIT,
+    SECRETS,
     TIMERS,
     WORKER_UNIT,
     Plan,
@@ -48,15 +50,16 @@ OURS_IF_EMPTY = (
 COMMANDS = ("headgate", "headgate-receiver")
 
 
-def settings_of(config: Path, template: str) -> Settings:
+def settings_of(file: Path, template: str) -> Settings:
     """What the settings file says, or the one that will be; InstallError with its faults."""
     try:
-        text = config.read_text(encoding="utf-8") if config.is_file() else template
-        return combine(tomllib.loads(text), config, {}, {}, config.parent, read_file)
+        text = file.read_text(encoding="utf-8") if file.is_file() else template
+        beside = config.secrets_beside(file)
+        return combine(tomllib.loads(text), file, {}, {}, file.parent, read_file, beside)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InstallError(f"{config}: {error}; nothing was changed") from error
+        raise InstallError(f"{file}: {error}; nothing was changed") from error
     except SettingsError as error:
-        raise InstallError(f"{error}; correct {config}; nothing was changed") from error
+        raise InstallError(f"{error}; correct {file}; nothing was changed") from error
 
 
 def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> Plan:
@@ -153,6 +156,8 @@ class Installation:
         sender = self._owner(plan.user, plan.group)
         credentials = self.at(f"{HOME}/.aws/credentials")
         kept = step.file(credentials, CREDENTIALS.encode(), sender, 0o600)
+        secrets = self.at(plan.config).with_name(config.SECRETS)
+        hidden = step.file(secrets, SECRETS.encode(), sender, 0o600)
         spool = self.at(plan.spool)
         return [
             step.folder(self.at(HOME), sender, 0o750),
@@ -163,6 +168,7 @@ class Installation:
             *self._adopt(spool),
             step.folder(self.at(LOGS), sender, 0o750),
             step.folder(self.at(plan.config).parent, self._owner("root", "root"), 0o755),
+            Step(hidden.what, lambda: not os.path.lexists(secrets), hidden.do),
         ]
 
     def _adopt(self, spool: Path) -> list[Step]:
@@ -227,6 +233,7 @@ class Installation:
         steps += [step.absent(self.at(path)) for path in alone]
         steps += [
             *(step.absent_if_empty(self.at(name)) for name in OURS_IF_EMPTY),
+            step.absent(self.at(plan.config).with_name(config.SECRETS)),
             step.absent_if_empty(self.at(plan.config).parent),
             step.absent(self.at(f"{HOME}/.aws")),
             step.absent(self.at(LOGS)),

@@ -44,6 +44,14 @@ CREDENTIALS = """\
 # aws_access_key_id = ...
 # aws_secret_access_key = ...
 """
+SECRETS = """\
+# Secrets of alerts and of the job queue; the receiver's user cannot read this file.
+# [alerts]
+# slack_webhook = "https://hooks.slack.com/services/..."
+# smtp_url = "smtp://user:password@mail.example.net:587"
+# [queue]
+# broker = "rediss://:password@redis.example.net:6379/0"
+"""
 
 
 @dataclass(frozen=True, slots=True)
