@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
-SECONDS = 60.0
+SECONDS = 120.0
 _EVERY = 0.02
 _LAST_WORDS = 4000
 

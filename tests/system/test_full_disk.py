@@ -227,7 +227,9 @@ def test_with_nothing_free_alerts_leave_and_a_run_makes_room(
             assert (status.returncode, status.stderr) == (0, "")
 
             drained = headgate(flags, "drain")
-            assert (drained.returncode, drained.stderr) == (0, ""), drained.stdout
+            # Where it takes long it shows how far it is, in lines that begin with a bar.
+            told = [line for line in drained.stderr.splitlines() if not line.startswith("[")]
+            assert (drained.returncode, told) == (0, []), drained.stdout
             sent = {hashlib.sha256(image(number)).hexdigest() for number in range(40)}
             held = [s3.read(key) for key in s3.names() if not key.endswith(".headgate-probe")]
             assert {hashlib.sha256(body).hexdigest() for body in held} == sent
