@@ -107,6 +107,7 @@ OLD = NOW - timedelta(hours=2)
         ),
         (facts(set_aside=Count(3, 1)), PLACE, Level.WARN, "3 images were set aside and need"),
         (facts(unaccounted=2), PLACE, Level.BAD, "headgate verify"),
+        (facts(lost=Count(1, 1)), PLACE, Level.BAD, "1 image is lost: headgate verify"),
         (facts(unaccounted=-2), PLACE, Level.BAD, "2 images cannot be accounted for"),
         (facts(**room(10**10 - 1)), PLACE, Level.BAD, "The disk is full"),
         (facts(**room(10**10 + 10**7)), PLACE, Level.BAD, "The disk is full"),  # not 20 MB

@@ -128,6 +128,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("disk-refuses", signs(more={"disk_trouble": "EIO."})),
     ("set-aside", signs(set_aside=Count(2, MB))),
     ("unaccounted", signs(unaccounted=-1)),
+    ("unaccounted", signs(lost=Count(1, 250_000))),
     ("receiver-silent", signs(more={"receiver": "It does not run."})),
     ("open-network", signs(more={"open_to_all": True})),
     ("s3-clock", signs(more={"s3_clock_offset_seconds": -121.0})),

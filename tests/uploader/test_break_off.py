@@ -21,7 +21,7 @@ import pytest
 from spool.item import State
 from spool.spool import Spool
 from tests.spooling import images_below, put
-from tests.support.wait import kill, wait_until
+from tests.support.wait import kill, wait_for_exit, wait_until
 from tests.uploader.test_wire import read_request, server
 
 ROOT = Path(__file__).parents[2]
@@ -242,6 +242,20 @@ def test_while_a_thread_hangs_in_what_no_signal_ends(site: Site, where: str) -> 
     with running(site.start(before=where)) as run:
         waits_for(site.root / "hangs", run)
         assert twice(run) >= 0
+    site.assert_nothing_is_lost()
+
+
+def test_a_run_in_which_nothing_moves_breaks_itself_off(site: Site) -> None:
+    soon = (
+        "import uploader.run.drain as d, uploader.s3.exchange as e\n"
+        "d._HUNG_SECONDS = 1.0; e.Timeouts.longest = property(lambda self: 0.0)\n"
+    )
+    site.write("http://s3.example.net")
+    with running(site.start("drain", "--json", before=CREDENTIALS + soon)) as run:
+        said, _ = wait_for_exit(run, "the run breaks itself off")
+        report = json.loads(said)
+        assert report["exit_code"] == 1
+        assert "so the run was broken off" in report["message"]
     site.assert_nothing_is_lost()
 
 

@@ -195,7 +195,7 @@ def test_a_drip_towards_us_does_not_prolong_the_wait_for_room() -> None:
         with opened_wire:
             wire = Wire(opened_wire, CountingPacer(), stall=0.3)
             wire._is_answered = lambda: False  # type: ignore[method-assign]
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError, match="nothing could be written"):
                 wire.sendall(bytes(50_000_000))
         assert opened.opened == 0
 
