@@ -374,6 +374,26 @@ def test_a_catalog_that_lost_a_page_is_told_and_mended(
         assert spool.facts().received.images == 2
 
 
+def test_an_index_with_as_many_rows_that_are_others_is_told(tmp_path: Path, clock: Clock) -> None:
+    """A lost change, not a lost row: counting finds nothing."""
+    put_one(tmp_path, clock, [])
+    path = open_path(tmp_path) / "catalog.sqlite3"
+
+    def defer() -> None:
+        with closing(open_spool(tmp_path, clock)) as spool:
+            clock.advance(hours=1)
+            spool.catalog.defer(spool.catalog.latest(1)[0], clock(), "it failed", unknown=False)
+
+    defer()
+    lose(path, defer, "images_retry")
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {Kind.DAMAGED}
+    (note,), _ = verify.mend_databases(path.parent, alone=False)
+    assert "indexes were made again" in note
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert found_in(spool) == []
+
+
 def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
     tmp_path: Path, clock: Clock
 ) -> None:

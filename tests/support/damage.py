@@ -1,7 +1,7 @@
 """Databases damaged as the WAL reset bug damages them: pages of a commit that never arrived.
 
 A page is put back as it was before a commit, of the table or of an index, so that the two no longer
-agree. Every page by itself is sound, and quick_check finds nothing.
+agree. Every page by itself is sound.
 """
 
 from __future__ import annotations
