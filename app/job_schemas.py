@@ -42,6 +42,10 @@ def job() -> Schema:
         "run": _MAYBE_TEXT,
         "outcome": _MAYBE_TEXT,
         "exit_code": _MAYBE_WHOLE,
+        "succeeded": {
+            "type": ["boolean", "null"],
+            "description": "null while it is not done, or where another run was at work already",
+        },
         **dict.fromkeys(("images", "bytes", "wire_bytes", "set_aside", "deferred"), _WHOLE),
         "message": _TEXT,
     }

@@ -132,6 +132,7 @@ def job_fields(job: Job) -> dict[str, object]:
         "run": job.run or None,
         "outcome": job.outcome or None,
         "exit_code": job.exit_code,
+        "succeeded": job.succeeded,
         "images": job.images,
         "bytes": job.bytes,
         "wire_bytes": job.wire_bytes,

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from spool.facts import Facts, Run
 from spool.item import Count
+from spool.outcome import Outcome
 from spool.room import INTAKE_SPENT, STOPPING
 from spool.units import human_duration, human_size
 
@@ -142,16 +143,18 @@ def _runs(facts: Facts) -> list[tuple[Level, str]]:
         oldest = (facts.at - facts.oldest_waiting_at).total_seconds()
     ended = next((run for run in facts.runs if run.ended_at is not None), None)
     running = bool(facts.runs) and facts.runs[0].ended_at is None
-    if ended is not None and ended.outcome == "failed":
+    if ended is not None and ended.outcome is Outcome.FAILED:
         why = f": {ended.message}" if ended.message else ""
         return [(Level.BAD, f"The last run, {_ago(facts.at, ended)}, failed{why}")]
-    if ended is not None and ended.outcome == "uplink down" and facts.waiting.images:
+    if ended is not None and ended.outcome is Outcome.UPLINK_DOWN and facts.waiting.images:
         return [
             (
                 Level.WARN,
                 f"The uplink is down: {waiting}, safe on disk. They are sent when it is back.",
             )
         ]
+    if facts.proof.fruitless_runs and facts.waiting.images:
+        return [_unproved(facts, waiting)]
     if not running and facts.waiting.images and oldest > LATE_INTERVALS * interval:
         since = facts.runs[0].started_at if facts.runs else None
         silent = oldest if since is None else (facts.at - since).total_seconds()
@@ -163,6 +166,14 @@ def _runs(facts: Facts) -> list[tuple[Level, str]]:
                     "headgate cron show says whether one is due; headgate drain starts one.",
                 )
             ]
+    tried = next((run for run in facts.runs if run.attempts), None)
+    if tried is not None and tried.mostly_failed:
+        return [
+            (
+                Level.WARN,
+                f"Most attempts of the last run that had something to send fail: {tried.message}",
+            )
+        ]
     if facts.waiting.images and oldest > LATE_INTERVALS * interval:
         left = ""
         if facts.budget.rate:
@@ -174,6 +185,19 @@ def _runs(facts: Facts) -> list[tuple[Level, str]]:
             )
         ]
     return []
+
+
+def _unproved(facts: Facts, waiting: str) -> tuple[Level, str]:
+    """Runs try and confirm nothing: a remark at first, since the next run may."""
+    proof = facts.proof
+    stuck = proof.is_stuck(facts.at, facts.budget.interval)
+    since = human_duration(proof.failing_seconds(facts.at))
+    why = f" {proof.why}" if proof.why else ""
+    return (
+        Level.BAD if stuck else Level.WARN,
+        f"Nothing has been confirmed in the bucket for {since}, though it was tried: {waiting}, "
+        f"safe on disk. headgate config check says what is wrong.{why}",
+    )
 
 
 def _minutes(facts: Facts) -> str:
@@ -233,7 +257,8 @@ def _flow(facts: Facts) -> str:
     run = facts.runs[0]
     if run.images:
         return f"{waiting}; the last run, {_ago(facts.at, run)}, uploaded {run.images}"
-    return f"{waiting}; the last run, {_ago(facts.at, run)}, had nothing to send"
+    had = "found none of them due" if facts.waiting.images else "had nothing to send"
+    return f"{waiting}; the last run, {_ago(facts.at, run)}, {had}"
 
 
 def _waiting(count: Count) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from spool.budget import drain_part, other_part
 from spool.item import Count, Receipt
+from spool.outcome import Outcome
 from spool.room import UNASKED, Admission
 
 NONE = Count()
@@ -17,13 +18,17 @@ CLOCK_OFF_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the uploader. ``bytes`` are the images', ``wire_bytes`` all that left."""
+    """One run of the uploader. ``bytes`` are the images', ``wire_bytes`` all that left.
+
+    ``attempts`` counts what was tried at the bucket and came to an end, confirmed or not; a file
+    that could not be read never got there.
+    """
 
     id: str
     started_at: datetime
     ended_at: datetime | None = None
     trigger: str = "hand"  # one of spool.triggers.KINDS
-    outcome: str = ""  # empty while it runs
+    outcome: Outcome = Outcome.UNDER_WAY
     exit_code: int | None = None
     images: int = 0
     bytes: int = 0
@@ -32,6 +37,46 @@ class Run:
     deferred: int = 0
     message: str = ""
     failures: Mapping[str, int] = field(default_factory=dict)  # attempts that failed, by kind
+    attempts: int = 0
+    waiting: int = 0  # images that still wait at its end, also for their next attempt
+    confirmed_at: datetime | None = None  # when it last confirmed an image
+    failing_since: datetime | None = None  # the first attempt that failed after that
+    settled: bool = False  # at its end no image waited, and none was set aside
+    success: bool = False  # the site's word when the run has ended: see ``Proof``
+
+    @property
+    def failed_attempts(self) -> int:
+        """Those that did not confirm their image."""
+        return max(0, self.attempts - self.images)
+
+    @property
+    def mostly_failed(self) -> bool:
+        """It confirmed something, and failed more often than that."""
+        return 0 < self.images < self.failed_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the attempts of all runs have proved lately.
+
+    While attempts fail and none in between confirms its image, no run is a success, also one that
+    finds nothing due: until an image is confirmed, or none waits any more.
+    """
+
+    confirmed_at: datetime | None = None  # when an image was last confirmed; None: never
+    failing_since: datetime | None = None  # the first attempt that failed after that
+    fruitless_runs: int = 0  # that tried since, and confirmed nothing
+    why: str = ""  # what the last of them said
+
+    def failing_seconds(self, now: datetime) -> float:
+        """How long attempts have failed without one that confirmed; 0 if they do not."""
+        if self.failing_since is None:
+            return 0.0
+        return max(0.0, (now - self.failing_since).total_seconds())
+
+    def is_stuck(self, now: datetime, interval_seconds: float) -> bool:
+        """Whether that is no mere hiccup: whole runs confirmed nothing, for two intervals."""
+        return self.fruitless_runs > 0 and self.failing_seconds(now) >= 2 * interval_seconds
 
 
 FAILURES = ("transient", "permanent", "fatal", "uplink_down")
@@ -262,7 +307,9 @@ class Facts:
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
     forecast: Forecast = Forecast()
     oldest_due_at: datetime | None = None  # since when an image could have gone, and did not
-    last_success_at: datetime | None = None  # the end of the last run that was none too bad
+    oldest_attempts: int = 0  # of the oldest image that waits: how many have failed
+    last_success_at: datetime | None = None  # the end of the last run that was one: ``Proof``
+    proof: Proof = Proof()
     run_totals: RunTotals = RunTotals()
     devices: tuple[DeviceFacts, ...] = ()  # enrolled, and others that were seen; by name
     aside: tuple[Receipt, ...] = ()  # those set aside, the newest

@@ -19,14 +19,18 @@ from typing import Any
 
 from spool import sqlite
 from spool.facts import Run
+from spool.outcome import CUT_SHORT, WENT_THROUGH
 from spool.sqlite import instant, stamp
 
 KEEP_JOBS = 1_000
 """Those that were done longest ago are forgotten."""
 LATELY = 20
 """So many of the last runs are looked at for one that served a job."""
-STOPPED = "stopped"
-"""The outcome of a run that somebody stopped before its end."""
+GIVEN_UP = "given up"
+ALREADY_RUNNING = "already running"
+ALREADY_DONE = "already done"
+REFUSED = "refused"
+"""Outcomes of jobs that had no run of their own; the others are ``spool.outcome``'s."""
 OIDC_KEYS = "jobs.oidc_keys"
 """The memory of the keys that identity tokens are checked against: {"at": ..., "keys": [...]}."""
 WANT_KEYS = "oidc-keys"
@@ -62,7 +66,8 @@ TABLES = """
 
 _COLUMNS = (
     "id, way, sender, asked_at, device, max_seconds, max_bytes, state, starts, run, started_at,"
-    " ended_at, outcome, exit_code, images, bytes, wire_bytes, set_aside, deferred, message"
+    " ended_at, outcome, exit_code, images, bytes, wire_bytes, set_aside, deferred, message,"
+    " succeeded"
 )
 
 
@@ -98,6 +103,7 @@ class Job:
     set_aside: int = 0
     deferred: int = 0
     message: str = ""
+    succeeded: bool | None = None  # None: not yet, or a run that was at work already tells
 
     @property
     def bounded(self) -> bool:
@@ -119,7 +125,7 @@ def served_by(job: Job, runs: Iterable[Run]) -> Run | None:
         (
             run
             for run in runs
-            if run.started_at >= job.asked_at and run.outcome in ("done", "nothing to do")
+            if run.started_at >= job.asked_at and run.outcome in WENT_THROUGH and not run.waiting
         ),
         None,
     )
@@ -185,10 +191,10 @@ class Jobs:
             )
 
     def finish(self, run: Run) -> None:
-        """Every job that this run carried out is done, and went as the run did; if the run was
-        stopped before its end, they wait for the next one."""
+        """Every job that this run carried out is done, and went as the run did; if somebody ended
+        the run before it was through, they wait for the next one."""
         with self._lock, sqlite.transaction(self._db) as db:
-            if run.outcome == STOPPED:
+            if run.outcome in CUT_SHORT:
                 db.execute(
                     "UPDATE jobs SET state = 'queued', run = '', started_at = NULL "
                     "WHERE state = 'running' AND run = ?",
@@ -197,7 +203,8 @@ class Jobs:
                 return
             db.execute(
                 "UPDATE jobs SET state = 'done', ended_at = ?, outcome = ?, exit_code = ?,"
-                " images = ?, bytes = ?, wire_bytes = ?, set_aside = ?, deferred = ?, message = ?"
+                " images = ?, bytes = ?, wire_bytes = ?, set_aside = ?, deferred = ?, message = ?,"
+                " succeeded = ?"
                 " WHERE state = 'running' AND run = ?",
                 (
                     None if run.ended_at is None else stamp(run.ended_at),
@@ -209,6 +216,7 @@ class Jobs:
                     run.set_aside,
                     run.deferred,
                     run.message,
+                    run.success,
                     run.id,
                 ),
             )
@@ -225,14 +233,17 @@ class Jobs:
     ) -> Job:
         """It is done without a run of its own, unless it was done already or, but for
         ``also_running``, a run is at it."""
+        succeeded = None if outcome == ALREADY_RUNNING else outcome == ALREADY_DONE
         ended = replace(
-            job, state="done", ended_at=now, outcome=outcome, message=message, run=run or job.run
-        )
+            job, state="done", ended_at=now, outcome=outcome, message=message, run=run or job.run,
+            succeeded=succeeded,
+        )  # fmt: skip
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
-                "UPDATE jobs SET state = 'done', ended_at = ?, outcome = ?, message = ?, run = ?"
+                "UPDATE jobs SET state = 'done', ended_at = ?, outcome = ?, message = ?, run = ?,"
+                " succeeded = ?"
                 " WHERE id = ? AND (state = 'queued' OR (? AND state = 'running'))",
-                (stamp(now), outcome, message, ended.run, job.id, also_running),
+                (stamp(now), outcome, message, ended.run, succeeded, job.id, also_running),
             )
         return ended
 
@@ -274,4 +285,6 @@ def _job(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     for name in ("asked_at", "started_at", "ended_at"):
         values[name] = None if values[name] is None else instant(values[name])
+    if values["succeeded"] is not None:
+        values["succeeded"] = bool(values["succeeded"])
     return Job(**values)

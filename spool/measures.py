@@ -167,7 +167,7 @@ def _runs(facts: Facts) -> Iterator[Measure]:
     )
     yield gauge(
         "headgate_last_success_timestamp_seconds",
-        "When the last run ended with exit code 0 or 3.",
+        "When the last run ended that was a success: it confirmed images, or none was in doubt.",
         None if facts.last_success_at is None else facts.last_success_at.timestamp(),
     )
     yield gauge(

@@ -536,7 +536,8 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         reads.secret(reads.URL, "an URL like https://hc-ping.com/..."),
         "",
-        "Pinged at /start when a run starts and at /<exit code> when it ends; empty for none.",
+        "Pinged at /start when a run starts and at /<exit code> when it ends, 6 while nothing is "
+        "confirmed; empty for none.",
         secret=True,
         example="https://hc-ping.com/...",
     ),

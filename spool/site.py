@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 from spool import alerts, devices, gone, jobs, points, sqlite, tally, triggers
 from spool.alerts import Alerts
 from spool.devices import Devices
-from spool.facts import Run, RunTotals
+from spool.facts import Proof, Run, RunTotals
 from spool.gone import Gone
 from spool.item import Count
 from spool.jobs import Jobs
+from spool.outcome import Outcome
 from spool.points import Points
 from spool.sqlite import instant, stamp
 from spool.triggers import Triggers
@@ -67,11 +68,41 @@ MIGRATIONS: Sequence[str] = (
     triggers.TABLES,
     jobs.TABLES,
     gone.TABLES,
+    # Which runs tried in vain. Of those that ended before, only what they said is known.
+    """
+    ALTER TABLE runs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN confirmed_at INTEGER;
+    ALTER TABLE runs ADD COLUMN failing_since INTEGER;
+    ALTER TABLE runs ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN success INTEGER NOT NULL DEFAULT 0;
+    UPDATE runs SET
+        attempts = images + deferred + set_aside,
+        confirmed_at = CASE WHEN images > 0 THEN coalesce(ended_at, started_at) END,
+        failing_since = CASE WHEN images = 0 AND deferred > 0 THEN started_at END,
+        success = coalesce(exit_code IN (0, 3), 0) AND (images > 0 OR deferred = 0);
+    CREATE INDEX runs_confirmed ON runs (number) WHERE confirmed_at IS NOT NULL;
+    CREATE INDEX runs_settled ON runs (number) WHERE settled = 1;
+    CREATE INDEX runs_failing ON runs (number) WHERE failing_since IS NOT NULL;
+    CREATE INDEX runs_good ON runs (number) WHERE success = 1;
+    ALTER TABLE jobs ADD COLUMN succeeded INTEGER;
+    """,
 )
-_RUN = (
-    "SELECT id, started_at, ended_at, trigger, outcome, exit_code, images, bytes, wire_bytes,"
-    " set_aside, deferred, message, failures FROM runs "
+_COLUMNS = (
+    "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",
+    "wire_bytes", "set_aside", "deferred", "message", "failures", "attempts", "waiting",
+    "confirmed_at", "failing_since", "settled", "success",
+)  # fmt: skip
+_FIXED = ("id", "started_at", "trigger")  # from a run's first word on
+_RUN = f"SELECT {', '.join(_COLUMNS)} FROM runs "
+_SAVE = (
+    f"INSERT INTO runs ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    "ON CONFLICT (id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in _FIXED)
 )
+_INSTANTS = ("started_at", "ended_at", "confirmed_at", "failing_since")
+_WELL = (0, 3)
+"""Exit codes of a run that did what could be done; see ``uploader.exits``."""
 KEEP_RUNS = 10_000
 S3_CLOCK = "s3.clock_offset"
 """The memory of the seconds by which S3's clock was ahead of ours."""
@@ -108,50 +139,36 @@ class Site:
         with self._lock:
             return sqlite.damage_in(self._db)
 
-    def save_run(self, run: Run) -> None:
-        """Insert or update."""
-        values = (
-            run.id,
-            stamp(run.started_at),
-            None if run.ended_at is None else stamp(run.ended_at),
-            run.trigger,
-            run.outcome,
-            run.exit_code,
-            run.images,
-            run.bytes,
-            run.wire_bytes,
-            run.set_aside,
-            run.deferred,
-            run.message,
-            json.dumps(dict(run.failures)),
-        )
+    def save_run(self, run: Run) -> Run:
+        """Insert or update; the run as it was saved. One that ended is called a success here and
+        nowhere else."""
         with self._lock, sqlite.transaction(self._db) as db:
             before = db.execute(_RUN + "WHERE id = ?", (run.id,)).fetchone()
             tally.note(db, None if before is None else _run(before), run)
-            db.execute(
-                "INSERT INTO runs (id, started_at, ended_at, trigger, outcome, exit_code, images,"
-                " bytes, wire_bytes, set_aside, deferred, message, failures) VALUES"
-                " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13) ON CONFLICT (id) DO UPDATE SET"
-                " ended_at = ?3, outcome = ?5, exit_code = ?6, images = ?7, bytes = ?8,"
-                " wire_bytes = ?9, set_aside = ?10, deferred = ?11, message = ?12, failures = ?13",
-                values,
-            )
+            db.execute(_SAVE, _values(run))
+            if run.ended_at is not None:
+                well = run.exit_code in _WELL and (
+                    run.confirmed_at is not None or _proof(db).failing_since is None
+                )
+                run = replace(run, success=well)
+                db.execute("UPDATE runs SET success = ? WHERE id = ?", (well, run.id))
             db.execute(
                 "DELETE FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?", (KEEP_RUNS,)
             )
         with self._lock:
             sqlite.checkpoint(self._db)
+        return run
 
     def end_killed_runs(self, now: datetime) -> int:
         """Give an end to runs that never wrote theirs; only under the drain lock."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
-                "UPDATE runs SET outcome = 'killed', ended_at = ?, message = 'it ended without a "
-                "word; its images were asked for again' WHERE outcome = ''",
-                (stamp(now),),
+                "UPDATE runs SET outcome = ?, ended_at = ?, message = 'it ended without a "
+                "word; its images were asked for again' WHERE outcome = ?",
+                (Outcome.KILLED, stamp(now), Outcome.UNDER_WAY),
             )
             killed = sqlite.changes(db)
-            tally.add(db, "outcome", "killed", killed)
+            tally.add(db, "outcome", Outcome.KILLED, killed)
         return killed
 
     def skip_run(self) -> None:
@@ -165,12 +182,17 @@ class Site:
             return tally.read(self._db)
 
     def last_success_at(self) -> datetime | None:
-        """When the last run ended that found the bucket or nothing to send; None if none did."""
+        """When the last run ended that was a success; None if none was."""
         with self._lock:
             row = self._db.execute(
-                "SELECT ended_at FROM runs WHERE exit_code IN (0, 3) ORDER BY number DESC LIMIT 1"
+                "SELECT ended_at FROM runs WHERE success = 1 ORDER BY number DESC LIMIT 1"
             ).fetchone()
         return None if row is None else instant(row[0])
+
+    def proof(self) -> Proof:
+        """What the attempts of all runs have proved lately."""
+        with self._lock:
+            return _proof(self._db)
 
     def runs(self, limit: int) -> tuple[Run, ...]:
         """Newest first."""
@@ -227,7 +249,53 @@ class Site:
         return sum(gone, Count())
 
 
+def _values(run: Run) -> list[Any]:
+    values = {name: getattr(run, name) for name in _COLUMNS}
+    values["failures"] = json.dumps(dict(run.failures))
+    for name in _INSTANTS:
+        values[name] = None if values[name] is None else stamp(values[name])
+    return list(values.values())
+
+
 def _run(row: tuple[Any, ...]) -> Run:
-    ended_at = None if row[2] is None else instant(row[2])
-    failures: dict[str, int] = json.loads(row[12])
-    return Run(row[0], instant(row[1]), ended_at, *(*row[3:12], failures))
+    values = dict(zip(_COLUMNS, row, strict=True))
+    for name in _INSTANTS:
+        values[name] = None if values[name] is None else instant(values[name])
+    values["outcome"] = Outcome.read(values["outcome"])
+    values["failures"] = json.loads(values["failures"])
+    for name in ("settled", "success"):
+        values[name] = bool(values[name])
+    return Run(**values)
+
+
+def _proof(db: sqlite.Connection) -> Proof:
+    confirmed = db.execute(
+        "SELECT number, confirmed_at FROM runs INDEXED BY runs_confirmed "
+        "WHERE confirmed_at IS NOT NULL ORDER BY number DESC LIMIT 1"
+    ).fetchone() or (0, None)
+    settled = db.execute(
+        "SELECT number FROM runs INDEXED BY runs_settled WHERE settled = 1 "
+        "ORDER BY number DESC LIMIT 1"
+    ).fetchone() or (0,)
+    proved = max(confirmed[0], settled[0])
+    since = db.execute(
+        "SELECT failing_since FROM runs INDEXED BY runs_failing "
+        "WHERE failing_since IS NOT NULL AND number >= ? ORDER BY number LIMIT 1",
+        (proved,),
+    ).fetchone()
+    (fruitless,) = db.execute(
+        "SELECT count(*) FROM runs INDEXED BY runs_failing "
+        "WHERE failing_since IS NOT NULL AND number > ?",
+        (proved,),
+    ).fetchone()
+    last = db.execute(
+        "SELECT message FROM runs INDEXED BY runs_failing "
+        "WHERE failing_since IS NOT NULL AND number >= ? ORDER BY number DESC LIMIT 1",
+        (proved,),
+    ).fetchone()
+    return Proof(
+        None if confirmed[1] is None else instant(confirmed[1]),
+        None if since is None else instant(since[0]),
+        fruitless,
+        last[0] if last else "",
+    )

@@ -395,8 +395,10 @@ class Spool:
             disk_bytes=size,
             free_inodes=inodes,
             clocks_off=tuple(self.catalog.clocks_off(now - timedelta(days=1), 5)),
+            oldest_attempts=0 if oldest is None else oldest.attempts,
             oldest_due_at=self.catalog.backlog.oldest_due_at(now),
             last_success_at=self.site.last_success_at(),
+            proof=self.site.proof(),
             run_totals=self.site.run_totals(),
             devices=watched.devices(
                 self.catalog, self.site, now, self.settings["alerts.device_silent"]

@@ -20,6 +20,7 @@ from spool.facts import BudgetUse, Cap
 from spool.forecast import Daily
 from spool.ledger import Ledger
 from spool.locks import Lock
+from spool.outcome import Ending, Outcome
 from spool.settings import Settings
 from spool.site import Site
 
@@ -143,16 +144,15 @@ class Uplink:
         """Who holds it may charge the ledger of the rest; LockHeld after ``wait_seconds``."""
         return locks.acquire(self.state, self.state / "other.lock", who, wait_seconds=wait_seconds)
 
-    def shut(self, book: Ledger) -> str:
-        """Why nothing may leave for longer than a second, and when it may again: "what; when".
-
-        Empty if the gate is open.
-        """
+    def shut(self, book: Ledger) -> Ending | None:
+        """Why nothing may leave for longer than a second, and when it may again; None if the gate
+        is open."""
         if book.day_spent:
             again = date.fromordinal(book.day.number) + timedelta(days=1)
-            return f"daily allowance spent; it begins again on {again:%a %d %b} at 00:00 local time"
+            when = f"{again:%a %d %b} at 00:00"
+            return Ending(Outcome.ALLOWANCE_SPENT, f"it begins again on {when} local time")
         if not self.cap().rate:
             change = self.next_change()
             when = f"{self.local(change):%a %d %b at %H:%M}" if change else "another timetable"
-            return f"paused by the timetable; it begins again on {when} local time"
-        return ""
+            return Ending(Outcome.PAUSED, f"it begins again on {when} local time")
+        return None

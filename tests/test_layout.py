@@ -51,7 +51,7 @@ FOREIGN = {
 PURE = {
     "spool/measures.py", "spool/room.py", "spool/budget.py", "spool/asked.py",
     "uploader/queue/broker.py", "uploader/queue/message.py",
-    "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py",
+    "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py", "spool/outcome.py",
     "spool/names.py", "spool/settings.py", "spool/settings_readers.py", "spool/settings_table.py",
     "spool/units.py",
     "spool/terminal.py", "uploader/ending.py",

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     USAGE = 2
     SET_ASIDE = 3
     UPLINK_DOWN = 5
+    NOTHING_CONFIRMED = 6
     STILL_WAITING = 8
     BUDGET_SPENT = 10
     LOCKED = 75  # EX_TEMPFAIL of sysexits.h
@@ -25,6 +26,7 @@ MEANING: Mapping[Exit, str] = {
     Exit.USAGE: "wrong flags or settings",
     Exit.SET_ASIDE: "some images were set aside in this run",
     Exit.UPLINK_DOWN: "the uplink is down",
+    Exit.NOTHING_CONFIRMED: "images were tried, and none was confirmed",
     Exit.STILL_WAITING: "--strict: the time is spent and images still wait",
     Exit.BUDGET_SPENT: "--strict: budget, allowance or timetable let no more out",
     Exit.LOCKED: "another run holds the lock",

@@ -16,8 +16,9 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.verdict import Level, Place, verdict
 from spool.config import load
-from spool.facts import BudgetUse, Facts, RefusedLately, Run
+from spool.facts import BudgetUse, Facts, Proof, RefusedLately, Run
 from spool.item import Count, Receipt, State
+from spool.outcome import Outcome
 from spool.room import NO_RECEIVER, Disk, Receiving, admission
 from spool.spool import Spool
 from tests.app.live import ROOT, Receiver, running
@@ -57,13 +58,19 @@ def facts(**changes: object) -> Facts:
     return replace(calm, **changes)  # type: ignore[arg-type]
 
 
-def run(outcome: str = "done", images: int = 340, minutes: float = 2, message: str = "") -> Run:
+def run(
+    outcome: str = "done",
+    images: int = 340,
+    minutes: float = 2,
+    message: str = "",
+    attempts: int = 0,
+) -> Run:
     return Run(
         id="r1",
         started_at=NOW - timedelta(minutes=minutes, seconds=30),
         ended_at=NOW - timedelta(minutes=minutes) if outcome else None,
         trigger="cron",
-        outcome=outcome,
+        outcome=Outcome(outcome),
         exit_code=0 if outcome else None,
         images=images,
         bytes=images * 250_000,
@@ -71,10 +78,12 @@ def run(outcome: str = "done", images: int = 340, minutes: float = 2, message: s
         set_aside=0,
         deferred=0,
         message=message,
+        attempts=attempts or images,
     )
 
 
 OLD = NOW - timedelta(hours=2)
+AGO_4 = NOW - timedelta(minutes=4)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,32 @@ OLD = NOW - timedelta(hours=2)
         (facts(waiting=NONE, oldest_waiting_at=None), PLACE, Level.OK, "no image waits"),
         (facts(runs=()), PLACE, Level.OK, "no run has come yet"),
         (facts(runs=(run(""),)), PLACE, Level.OK, "a run is sending now"),
-        (facts(runs=(run("nothing to do", 0),)), PLACE, Level.OK, "had nothing to send"),
+        (facts(runs=(run("nothing to do", 0),)), PLACE, Level.OK, "found none of them due"),
+        (
+            facts(runs=(run("nothing to do", 0),), waiting=NONE, oldest_waiting_at=None),
+            PLACE,
+            Level.OK,
+            "had nothing to send",
+        ),
+        (
+            facts(runs=(run("nothing to do", 0),), proof=Proof(None, AGO_4, 1, "It says 503.")),
+            PLACE,
+            Level.WARN,
+            "Nothing has been confirmed in the bucket for 4 min, though it was tried: 12 images "
+            "(3.0 MB) wait, safe on disk. headgate config check says what is wrong. It says 503.",
+        ),
+        (
+            facts(runs=(run("nothing to do", 0),), proof=Proof(OLD, OLD, 3, "It says 503.")),
+            PLACE,
+            Level.BAD,
+            "Nothing has been confirmed in the bucket for 2 h",
+        ),
+        (
+            facts(runs=(run("nothing to do", 0), run(attempts=900, message="560 of 900 failed"))),
+            PLACE,
+            Level.WARN,
+            "Most attempts of the last run that had something to send fail: 560 of 900 failed",
+        ),
         (
             facts(received=NONE, waiting=NONE, runs=()),
             PLACE,

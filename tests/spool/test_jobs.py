@@ -65,12 +65,13 @@ def test_a_run_carries_out_all_that_wait_and_each_goes_as_the_run_did(
     assert jobs.queued() == []
     clock.advance(minutes=1)
     ended = replace(report, ended_at=clock.at, outcome="done", exit_code=3, images=5, bytes=6,
-                    wire_bytes=7, set_aside=8, deferred=9, message="Well.")  # fmt: skip
+                    wire_bytes=7, set_aside=8, deferred=9, message="Well.",
+                    success=True)  # fmt: skip
     jobs.finish(ended)
     assert jobs.get(asked[1].id) == replace(
         asked[1], state="done", run="run-1", started_at=report.started_at, ended_at=clock.at,
         outcome="done", exit_code=3, images=5, bytes=6, wire_bytes=7, set_aside=8, deferred=9,
-        message="Well.",
+        message="Well.", succeeded=True,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from spool import site, sqlite
 from spool.errors import SpoolUnfit
 from spool.facts import Run
 from spool.item import Count
+from spool.outcome import Outcome
 from spool.site import Site
 
 AT = datetime(2026, 11, 23, 16, 4, 5, 678901, UTC)
@@ -37,7 +38,7 @@ def test_a_run_is_shown_while_it_runs_and_as_it_ended(opened: Site, path: Path) 
     ended = replace(
         run,
         ended_at=AT + timedelta(minutes=1),
-        outcome="done",
+        outcome=Outcome.DONE,
         exit_code=3,
         images=5,
         bytes=6,
@@ -45,10 +46,15 @@ def test_a_run_is_shown_while_it_runs_and_as_it_ended(opened: Site, path: Path) 
         set_aside=8,
         deferred=9,
         message="It went well.",
+        attempts=14,
+        waiting=2,
+        confirmed_at=AT + timedelta(seconds=5),
+        failing_since=AT + timedelta(seconds=6),
     )
-    opened.save_run(ended)
+    saved = opened.save_run(ended)
+    assert saved == replace(ended, success=True)
     other = Site(path)
-    assert other.runs(10) == (ended,)
+    assert other.runs(10) == (saved,)
     other.close()
 
 

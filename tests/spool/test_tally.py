@@ -34,11 +34,11 @@ def test_a_run_counts_once_however_often_it_is_saved(site: Site) -> None:
     site.save_run(more)
     ended = replace(more, ended_at=AT + timedelta(seconds=8), outcome="done", exit_code=3)
     site.save_run(ended)
-    site.save_run(ended)
+    saved = site.save_run(ended)
     assert site.run_totals() == RunTotals(
         5, 50, 70, 1, 2, 8.0, 0, {"transient": 2, "permanent": 1}, {"done": 1}
     )
-    assert site.runs(1) == (ended,)
+    assert site.runs(1) == (saved,)
     assert site.last_success_at() == ended.ended_at
 
 

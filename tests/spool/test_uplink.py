@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spool import budget, verify
 from spool.errors import LockHeld
+from spool.outcome import Ending, Outcome
 from spool.spool import Spool
 from spool.uplink import LIMIT, Part
 from tests.spooling import open_spool
@@ -104,15 +105,16 @@ def test_the_days_allowance_is_shared_like_the_rate(spool: Spool) -> None:
 
 def test_why_nothing_may_leave_says_when_it_may_again(spool: Spool, wall: Wall) -> None:
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        assert spool.uplink.shut(book) == ""
+        assert spool.uplink.shut(book) is None
         wall.at += timedelta(days=5)  # Saturday
-        assert spool.uplink.shut(book) == (
-            "paused by the timetable; it begins again on Sun 29 Nov at 00:00 local time"
+        assert spool.uplink.shut(book) == Ending(
+            Outcome.PAUSED, "it begins again on Sun 29 Nov at 00:00 local time"
         )
     path = spool.files.state / Part.DRAIN
     path.unlink()
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        assert spool.uplink.shut(book) == (
+        shut = spool.uplink.shut(book)
+        assert str(shut) == (
             "daily allowance spent; it begins again on Sun 29 Nov at 00:00 local time"
         )
     assert spool.budget().day_spent

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spool.outcome import Outcome
+from uploader.exits import Exit
 from uploader.run import decide
 from uploader.s3.errors import Kind, SendError
 
@@ -45,3 +47,37 @@ def test_a_clock_that_is_right_enough_is_not_mentioned(offset: float | None) -> 
 @pytest.mark.parametrize(("offset", "words"), [(61.0, "behind"), (-600.0, "10 min ahead")])
 def test_a_clock_that_is_wrong_is_told_before_s3_refuses(offset: float, words: str) -> None:
     assert words in decide.clock_warning(offset)
+
+
+FAILED, DOWN = (Outcome.FAILED, Exit.ERROR), (Outcome.UPLINK_DOWN, Exit.UPLINK_DOWN)
+NOTHING = (Outcome.NOTHING_CONFIRMED, Exit.NOTHING_CONFIRMED)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "counts", "called"),
+    [
+        # picked, attempts, confirmed, set aside
+        ("", Exit.OK, (0, 0, 0, 0), (Outcome.NOTHING_TO_DO, Exit.OK)),
+        ("", Exit.OK, (5, 5, 5, 0), (Outcome.DONE, Exit.OK)),
+        ("", Exit.OK, (5, 9, 1, 0), (Outcome.DONE, Exit.OK)),
+        ("", Exit.OK, (5, 5, 4, 1), (Outcome.DONE, Exit.SET_ASIDE)),
+        ("", Exit.OK, (1, 0, 0, 1), (Outcome.DONE, Exit.SET_ASIDE)),  # its file cannot be read
+        ("", Exit.OK, (1, 1, 0, 0), NOTHING),
+        ("", Exit.OK, (5, 5, 0, 5), NOTHING),
+        (Outcome.BATCH_SENT, Exit.OK, (5, 5, 0, 0), NOTHING),
+        (Outcome.TIME_SPENT, Exit.OK, (5, 5, 0, 0), NOTHING),
+        (Outcome.ALLOWANCE_SPENT, Exit.OK, (5, 5, 0, 0), NOTHING),
+        (Outcome.ALLOWANCE_SPENT, Exit.OK, (5, 0, 0, 0), (Outcome.ALLOWANCE_SPENT, Exit.OK)),
+        (Outcome.STOPPED, Exit.OK, (5, 5, 0, 0), (Outcome.STOPPED, Exit.NOTHING_CONFIRMED)),
+        (Outcome.MADE_WAY, Exit.OK, (5, 5, 1, 0), (Outcome.MADE_WAY, Exit.OK)),
+        (*FAILED, (5, 5, 0, 0), FAILED),
+        (*DOWN, (5, 5, 0, 0), DOWN),
+    ],
+)
+def test_a_run_that_tried_and_confirmed_nothing_is_called_so(
+    ending: Outcome, code: Exit, counts: tuple[int, int, int, int], called: tuple[Outcome, Exit]
+) -> None:
+    picked, attempts, confirmed, aside = counts
+    assert called == decide.conclude(
+        ending, code, picked=picked, attempts=attempts, confirmed=confirmed, set_aside=aside
+    )

@@ -601,6 +601,42 @@ def test_cron_prints_only_what_is_news_and_logs_the_rest(gateway: Gateway) -> No
     assert all(line["at"].endswith("Z") and line["run"] for line in lines)
 
 
+def test_a_run_that_confirms_nothing_says_so_and_is_no_success(gateway: Gateway) -> None:
+    """A server that says 200 and stores nothing; then nothing is due, and that is no good news."""
+    images = gateway.fill(3)
+    gateway.script.replace([Fault(Act.UNSTORED)])
+    ran = gateway.call("drain", "--cron")
+    assert (ran.returncode, "nothing confirmed" in ran.stdout) == (Exit.NOTHING_CONFIRMED, True)
+    assert gateway.objects() == {}
+    (run,) = gateway.spool.site.runs(1)
+    assert (run.attempts, run.images, run.waiting, run.success) == (3, 0, 3, False)
+    assert run.message.startswith("3 attempts, and no image was confirmed: ")
+    assert gateway.spool.site.last_success_at() is None
+    assert gateway.spool.site.proof().fruitless_runs == 1
+    again = gateway.call("drain", "--cron")
+    assert (again.returncode, again.stdout) == (0, "")
+    idle = gateway.spool.site.runs(1)[0]
+    assert (idle.outcome, idle.success, idle.waiting) == ("nothing to do", False, 3)
+    assert "3 images wait for the next attempt" in idle.message
+    assert gateway.spool.site.last_success_at() is None
+    gateway.script.replace(())
+    gateway.call("retry", "--all")
+    for image in images:
+        gateway.call("retry", image)
+    assert "done" in gateway.call("drain", "--cron").stdout
+    assert gateway.spool.site.last_success_at() is not None
+    gateway.assert_arrived(images)
+
+
+def test_a_run_in_which_most_attempts_fail_says_so_and_goes_on(gateway: Gateway) -> None:
+    gateway.fill(10)
+    gateway.script.replace([Fault(Act.STATUS, status=500, code="InternalError", first=4)])
+    report = gateway.json("drain")
+    assert (report["outcome"], report["images"], report["attempts"]) == ("done", 3, 10)
+    assert report["message"].startswith("7 of 10 attempts failed: ")
+    assert report["success"] is True
+
+
 def test_a_log_whose_disk_is_full_stops_no_image(gateway: Gateway) -> None:
     images = gateway.fill(2)
     gateway.write(log={"file": "/dev/full"})

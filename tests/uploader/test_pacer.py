@@ -18,6 +18,7 @@ from spool import budget, ledger
 from spool.budget import SECOND, Header
 from spool.errors import DiskTrouble
 from spool.ledger import Ledger
+from spool.outcome import Ending, Outcome
 from tests.spooling import Disk
 from tests.support.wait import join, spend, wait_until
 from uploader.run.pacer import Closed, Pacer, Permit
@@ -283,14 +284,15 @@ def test_what_a_late_second_cost_is_caught_up_without_a_burst(world: World) -> N
 def test_a_reason_closes_the_pacer_and_none_lets_it_wait(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = ["", "", "the day is spent"]
+    spent = Ending(Outcome.ALLOWANCE_SPENT, "it begins again tomorrow")
+    said = [None, None, spent]
     world.pacer._shut = lambda: said.pop(0)
     monkeypatch.setattr(world.ledger, "charge", lambda wanted, rate: None)
     started = world.line.at
-    with pytest.raises(Closed, match="the day is spent"):
+    with pytest.raises(Closed, match="daily allowance spent; it begins again tomorrow"):
         world.take(1)
     assert world.line.at >= started + SECOND  # the first two times a later second might have done
-    assert world.pacer.closed == "the day is spent" and not said
+    assert world.pacer.closed is spent and not said
 
 
 def test_a_lower_rate_holds_from_the_next_second_on(world: World) -> None:
@@ -386,11 +388,11 @@ def test_closing_ends_every_wait_with_its_reason(
     threads = [threading.Thread(target=wait) for _ in range(5)]
     for thread in threads:
         thread.start()
-    pacer.close("the time is spent")
+    pacer.close(Ending(Outcome.TIME_SPENT))
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
-    assert said == ["the time is spent"] * 5
+    assert said == ["time spent"] * 5
     with pytest.raises(Closed):
         pacer.take(1)
 
@@ -420,7 +422,7 @@ def test_threads_together_keep_to_the_rate(
     for thread in threads:
         thread.start()
     wait_until(lambda: pacer.sent > rate, "more than a second's worth has left")
-    pacer.close("enough")
+    pacer.close(Ending(Outcome.STOPPED))
     for thread in threads:
         join(thread)
     assert pacer.sent == sum(piece.written for piece in pieces)

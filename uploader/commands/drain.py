@@ -15,6 +15,8 @@ import click
 from spool import logs
 from spool.errors import LockHeld
 from spool.facts import Run
+from spool.jobs import ALREADY_DONE, ALREADY_RUNNING
+from spool.outcome import HELD_BACK, Outcome
 from spool.spool import Spool
 from spool.triggers import KINDS
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
@@ -26,7 +28,6 @@ from uploader.run.start import AlreadyServed, Order, run
 from uploader.run.textfile import leave_metrics
 from uploader.verbosity import Verbosity
 
-_SPENT = ("budget spent", "daily allowance spent", "paused by the timetable")
 _TRIGGERS = [kind for kind in KINDS if kind != "cron"]
 _LAST_SAID = "cron.said"
 """The site's memory of the outcome that cron's mail last told of."""
@@ -126,12 +127,12 @@ def command(
             except LockHeld as error:
                 leave_metrics(spool)
                 if as_json:
-                    print_json({"outcome": "already running", "message": str(error)})
+                    print_json({"outcome": ALREADY_RUNNING, "message": str(error)})
                 elif not cron:
                     click.echo(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
             except AlreadyServed as served:
-                print_json({"outcome": "already done", "message": str(served)})
+                print_json({"outcome": ALREADY_DONE, "message": str(served)})
                 raise SystemExit(Exit.OK) from served
             leave_metrics(spool)
             totals = spool.catalog.totals()
@@ -142,7 +143,7 @@ def command(
                 _tell(context, report, waiting.images)
     code = report.exit_code or 0
     if strict and code == Exit.OK and waiting.images:
-        code = Exit.BUDGET_SPENT if report.outcome in _SPENT else Exit.STILL_WAITING
+        code = Exit.BUDGET_SPENT if report.outcome in HELD_BACK else Exit.STILL_WAITING
     raise SystemExit(code)
 
 
@@ -193,9 +194,16 @@ def _summary(report: Run, waiting: int) -> str:
 
 
 def _is_news(spool: Spool, report: Run) -> bool:
-    """Whether cron's mail should tell of it: only when the outcome is another than last time."""
-    bad = report.exit_code != Exit.OK
-    word = f"{report.outcome}: {report.message}" if bad else "well"
+    """Whether cron's mail should tell of it: only when the outcome is another than last time. A
+    run that found nothing due, while what was tried before is not confirmed, changes nothing."""
+    if report.exit_code == Exit.OK and not report.success:
+        return False
+    if report.outcome is Outcome.NOTHING_CONFIRMED:
+        word = report.outcome.value  # its message counts, and would be news each time
+    elif report.exit_code != Exit.OK:
+        word = f"{report.outcome}: {report.message}"
+    else:
+        word = "well"
     before = spool.site.recall(_LAST_SAID)
     spool.site.remember(_LAST_SAID, word)
     return word != (before or "well")

@@ -23,15 +23,22 @@ from typing import Any
 from spool import locks, logs
 from spool.asked import BadJob, asked_for
 from spool.errors import LockHeld
-from spool.jobs import LATELY, Job, served_by
+from spool.jobs import (
+    ALREADY_DONE,
+    ALREADY_RUNNING,
+    GIVEN_UP,
+    LATELY,
+    REFUSED,
+    Job,
+    served_by,
+)
+from spool.outcome import Outcome
 from spool.site import Site
 from uploader.queue.broker import BREAK_OFF_SECONDS, MOST_DELIVERIES
 
-GIVEN_UP = "given up"
-ALREADY_RUNNING = "already running"
-ALREADY_DONE = "already done"
 _TOLD = (
-    "outcome", "exit_code", "images", "bytes", "wire_bytes", "set_aside", "deferred", "message",
+    "outcome", "exit_code", "succeeded", "images", "bytes", "wire_bytes", "set_aside", "deferred",
+    "message",
 )  # fmt: skip
 _GRACE_SECONDS = 4.0
 BLINK_SECONDS = 0.5
@@ -73,7 +80,8 @@ def carry_out(work: Work, message: Job, wish: Mapping[str, Any]) -> dict[str, An
     with closing(Site(work.site)) as site:
         job, known = _admit(work, site, message, wish)
     result = known or _drain(work, job)
-    logs.get().info("job.ended", **result)
+    log = logs.get()
+    (log.warning if result["succeeded"] is False else log.info)("job.ended", **result)
     return result
 
 
@@ -86,7 +94,7 @@ def _admit(
         fields = asked_for(wish)
     except BadJob as bad:
         job = site.jobs.delivered(message)
-        return job, _result(site.jobs.end(job, now, "refused", f"the message is no use: {bad}"))
+        return job, _result(site.jobs.end(job, now, REFUSED, f"the message is no use: {bad}"))
     job = site.jobs.delivered(
         Job(message.id, message.way, message.sender, message.asked_at, **fields)
     )
@@ -171,12 +179,13 @@ def _outcome(work: Work, job: Job, code: int, out: str) -> dict[str, Any]:
         try:
             report = json.loads(out)
         except ValueError:
-            report = {"outcome": "failed", "message": "it said why in the log"}
+            report = {"outcome": Outcome.FAILED, "message": "it said why in the log"}
         if "id" not in report:  # no run began
             now = datetime.now(UTC)
             ended = site.jobs.end(job, now, report["outcome"], report["message"])
             return _result(ended) | {"exit_code": code}
     # The report and not the job: a duplicate of this message may have said its own of that.
+    report["succeeded"] = report["success"]
     return {"job": job.id, "run": report["id"], **{name: report[name] for name in _TOLD}}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from spool.outcome import CUT_SHORT, Outcome
+from uploader.exits import Exit
 from uploader.s3.errors import THROTTLES, Kind, SendError, skew_words
 
 FIRST_WAIT_SECONDS = 15.0
@@ -14,6 +16,10 @@ BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 CLOCK_OFF_SECONDS = 60.0
+OF_THE_FILE = frozenset(
+    {"changed", "file-changed", "unreadable", "file-unreadable", "not-a-file", "file-gone"}
+)
+"""Codes of trouble with an image's own file, which tell nothing of the bucket."""
 NOT_HELD = (
     "The bucket confirmed an image and does not hold it: what is sent there is lost, so nothing of "
     "it counts as sent. Run `headgate config check`, and use another server."
@@ -56,3 +62,21 @@ def clock_warning(offset_seconds: float | None) -> str:
         f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true), "
         "from 15 minutes on S3 refuses everything."
     )
+
+
+def conclude(
+    ending: Outcome, code: Exit, *, picked: int, attempts: int, confirmed: int, set_aside: int
+) -> tuple[Outcome, Exit]:
+    """What a run is called, and its exit code. ``ending``: why it picked no more, if it did not
+    simply come to the end of what was due.
+
+    A run that tried and confirmed nothing is called so whatever ended it, unless it ended with an
+    error of its own or somebody ended it; then at least its exit code says so.
+    """
+    outcome = ending or (Outcome.DONE if picked else Outcome.NOTHING_TO_DO)
+    if code is not Exit.OK:
+        return outcome, code
+    if attempts and not confirmed:
+        called = outcome if outcome in CUT_SHORT else Outcome.NOTHING_CONFIRMED
+        return called, Exit.NOTHING_CONFIRMED
+    return outcome, Exit.SET_ASIDE if set_aside else Exit.OK

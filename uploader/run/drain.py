@@ -18,9 +18,10 @@ from spool import logs, sqlite
 from spool import recover as recovery
 from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
-from spool.item import Item, Presence, Sent, State
+from spool.item import Item, Presence, Sent, State, Totals
 from spool.mover import Mover
 from spool.reserve import LOW_BYTES, LOW_INODES
+from spool.outcome import HELD_BACK, Outcome
 from spool.spool import Spool
 from spool.units import human_duration
 from uploader.exits import Exit
@@ -74,6 +75,10 @@ class Progress:
     picked_bytes: int = 0
     message: str = ""
     failures: dict[str, int] = field(default_factory=dict)
+    attempts: int = 0
+    confirmed_at: datetime | None = None
+    failing_since: datetime | None = None
+    last_error: str = ""  # of an attempt that failed
 
 
 class Drain:
@@ -134,10 +139,10 @@ class Drain:
         self._arriving = 0  # bytes until the next run but one
         self._looked_at = -_LOOK_SECONDS
         self._throttles = 0
-        self._ending = ""  # why nothing more is picked
+        self._ending = Outcome.UNDER_WAY  # why nothing more is picked
         self._exit = Exit.OK
 
-    def stop(self, outcome: str = "stopped") -> None:
+    def stop(self, outcome: Outcome = Outcome.STOPPED) -> None:
         """Pick nothing more; what is being sent is finished."""
         self._ending = self._ending or outcome
 
@@ -212,10 +217,10 @@ class Drain:
         while True:
             seconds = self._bounds.seconds
             if seconds is not None and self._monotonic() - started >= seconds:
-                self.stop("time spent")
-            if self._pacer.closed and not self._ending:
-                outcome, _, self.progress.message = self._pacer.closed.partition("; ")
-                self.stop(outcome)
+                self.stop(Outcome.TIME_SPENT)
+            if (shut := self._pacer.closed) and not self._ending:
+                self.progress.message = shut.message
+                self.stop(shut.outcome)
             if self._ending:
                 self._recall()
             else:
@@ -264,7 +269,7 @@ class Drain:
         now = self._spool.now()
         for request in self._spool.site.requests():
             if request.word == YIELD and self.run.trigger != "hand":
-                self.stop("made way for a run started by hand")
+                self.stop(Outcome.MADE_WAY)
         self._mover.answer_requests(now)
         self._spool.give_up_reserve()
         self._make_room(now)  # a long run fills done/ while it goes on
@@ -324,7 +329,7 @@ class Drain:
 
     def _end_batch(self) -> None:
         if not self._out:  # before that, stopping would call back what belongs to the batch
-            self.stop("batch sent")
+            self.stop(Outcome.BATCH_SENT)
 
     def _anything_to_stay_for(self) -> bool:
         if self._wait_for_retry() or self._try_held():
@@ -377,6 +382,8 @@ class Drain:
         if result.sent is not None:
             self._reached, self._down = True, 0
             self._throttles = 0
+            self.progress.attempts += 1
+            self.progress.confirmed_at, self.progress.failing_since = self._spool.now(), None
             self._parallel.arrived(self._monotonic(), self._pacer.sent, self._pacer.rate)
             if not self._proved:
                 self._proved_since = self._monotonic()
@@ -407,6 +414,10 @@ class Drain:
         now = self._spool.now()
         failures = self.progress.failures
         failures[error.kind.value] = failures.get(error.kind.value, 0) + 1
+        if error.code not in decide.OF_THE_FILE:
+            self.progress.attempts += 1
+            self.progress.failing_since = self.progress.failing_since or now
+            self.progress.last_error = error.message
         self._log.warning(
             "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
         )
@@ -431,7 +442,7 @@ class Drain:
                     self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
                     self.progress.message = error.message
                     self._exit = Exit.UPLINK_DOWN
-                    self.stop("uplink down")
+                    self.stop(Outcome.UPLINK_DOWN)
                 else:
                     self._defer(item, error, now)
             case Kind.TRANSIENT:
@@ -528,7 +539,7 @@ class Drain:
     def _fail(self, message: str) -> None:
         self._exit = Exit.ERROR
         self.progress.message = message
-        self.stop("failed")
+        self.stop(Outcome.FAILED)
 
     def _wind_up(self) -> None:
         """Give back what was claimed and never begun, also after trouble."""
@@ -558,16 +569,51 @@ class Drain:
             deferred=progress.deferred,
             message=progress.message,
             failures=dict(progress.failures),
+            attempts=progress.attempts,
+            confirmed_at=progress.confirmed_at,
+            failing_since=progress.failing_since,
         )
         if ended:
-            if self._exit is Exit.OK and progress.set_aside:
-                self._exit = Exit.SET_ASIDE
-            outcome = self._ending or ("done" if progress.picked_images else "nothing to do")
-            run = replace(
-                run, outcome=outcome, exit_code=int(self._exit), ended_at=self._spool.now()
+            outcome, code = decide.conclude(
+                self._ending,
+                self._exit,
+                picked=progress.picked_images,
+                attempts=progress.attempts,
+                confirmed=progress.images,
+                set_aside=progress.set_aside,
             )
-        self._spool.site.save_run(run)
-        return run
+            run = with_rest(run, self._catalog.totals())
+            run = replace(run, outcome=outcome, exit_code=int(code), ended_at=self._spool.now())
+            run = replace(run, message=self._message(run))
+        return self._spool.site.save_run(run)
+
+    def _message(self, run: Run) -> str:
+        """What is said beside the outcome."""
+        tried, failed = run.attempts, run.failed_attempts
+        last = f": {self.progress.last_error}" if self.progress.last_error else ""
+        if run.exit_code == Exit.NOTHING_CONFIRMED:
+            word = "1 attempt" if tried == 1 else f"{tried} attempts"
+            return f"{word}, and no image was confirmed{last}" + self._held_back()
+        if run.outcome in (Outcome.FAILED, Outcome.UPLINK_DOWN):
+            return run.message
+        if run.mostly_failed:
+            return f"{failed} of {tried} attempts failed{last}" + self._held_back()
+        due = self._catalog.next_due()
+        if run.outcome is Outcome.NOTHING_TO_DO and due is not None and not self._bounds.device:
+            word = "1 image waits" if run.waiting == 1 else f"{run.waiting} images wait"
+            return f"{word} for the next attempt, at {due:%H:%M:%S} UTC or later"
+        return run.message
+
+    def _held_back(self) -> str:
+        return f" Then: {self._pacer.closed}." if self._ending in HELD_BACK else ""
+
+
+def with_rest(run: Run, totals: Totals) -> Run:
+    """The run with what it leaves behind. With nothing left, no attempt can be called fruitless."""
+    waiting = totals.waiting + totals.sending
+    settled = not waiting.images and not totals.set_aside.images
+    since = None if settled else run.failing_since
+    return replace(run, waiting=waiting.images, settled=settled, failing_since=since)
 
 
 def run_id(now: datetime) -> str:

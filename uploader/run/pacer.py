@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from spool.budget import SECOND
 from spool.ledger import Grant, Ledger, boottime
+from spool.outcome import Ending
 from uploader.s3.sender import Piece
 
 _SPREAD = 400
@@ -57,7 +58,7 @@ class Pacer:
         ledger: Ledger,
         rate: Callable[[], int],
         now: Callable[[], int] = boottime,
-        shut: Callable[[], str] = lambda: "",
+        shut: Callable[[], Ending | None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._rate_now = rate
@@ -73,7 +74,7 @@ class Pacer:
         self._grant = Grant(0, 0)
         self._ask = _FIRST_GRANT
         self._next_at = self._apart_at = now()
-        self._closed = ""
+        self._closed: Ending | None = None
         self._waited = threading.local()
         self.sent = 0
         self.waiting = False  # whether a connection waits for permission now
@@ -90,15 +91,15 @@ class Pacer:
         return self._rate
 
     @property
-    def closed(self) -> str:
-        """Why nothing more leaves; empty while it may."""
+    def closed(self) -> Ending | None:
+        """Why nothing more leaves; None while it may."""
         return self._closed
 
     def waited(self) -> float:
         """Seconds that the calling thread has spent waiting for permission."""
         return float(getattr(self._waited, "seconds", 0.0))
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: Ending) -> None:
         """Permit nothing more; whoever waits gets Closed."""
         with self._changed:
             self._closed = reason
@@ -116,7 +117,7 @@ class Pacer:
             try:
                 while True:
                     if self._closed:
-                        raise Closed(self._closed)
+                        raise Closed(str(self._closed))
                     size, wait = self._try(wanted)
                     if size:
                         self._in_flight += size
@@ -192,4 +193,4 @@ class Pacer:
         if reason := self._shut():
             self._closed = reason
             self._changed.notify_all()
-            raise Closed(reason)
+            raise Closed(str(reason))

@@ -29,5 +29,5 @@ def way_out(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
                 wait = human_duration(ledger.blocked_seconds)
                 raise Closed(f"the ledger counts as spent; it begins again in {wait}")
             if why := uplink.shut(ledger):
-                raise Closed(why)
+                raise Closed(str(why))
             yield Pacer(ledger, lambda: uplink.cap().for_the_rest, shut=lambda: uplink.shut(ledger))

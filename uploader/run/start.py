@@ -15,6 +15,7 @@ from spool.facts import Run
 from spool.jobs import LATELY, served_by
 from spool.locks import Lock
 from spool.mover import Mover
+from spool.outcome import Ending, Outcome
 from spool.site import S3_CLOCK
 from spool.spool import Spool
 from spool.uplink import Part
@@ -23,7 +24,7 @@ from uploader.alerts.tell import after_run
 from uploader.exits import Exit
 from uploader.run import decide
 from uploader.run.crew import Crew, Keys
-from uploader.run.drain import YIELD, Bounds, Drain, run_id
+from uploader.run.drain import YIELD, Bounds, Drain, run_id, with_rest
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
@@ -111,12 +112,19 @@ def run(spool: Spool, order: Order) -> Run:
 def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
     """Whoever waits to hear of the run."""
     with structlog.contextvars.bound_contextvars(run=report.id):
-        heartbeat.end(report.exit_code or 0)
+        heartbeat.end(_told_elsewhere(report))
         after_run(spool)
         if spool.settings["alerts.cloudwatch"] == "on":
             from uploader.cloudwatch import send  # others do not pay for it
 
             send.after_run(spool, report)
+
+
+def _told_elsewhere(report: Run) -> int:
+    """What a monitor hears: a run that had nothing to do, while what was tried before is not
+    confirmed, is no good news."""
+    code = report.exit_code or int(Exit.OK)
+    return code if code or report.success else int(Exit.NOTHING_CONFIRMED)
 
 
 def _check_unserved(spool: Spool, order: Order) -> None:
@@ -149,8 +157,8 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
         bounds = _bounds(spool, order)
         if bounds.seconds is not None and ledger.blocked_seconds > bounds.seconds:
             left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
-            why = f"budget spent; the ledger counts as spent until {left:%H:%M:%S} UTC"
-            return _nothing_may_leave(spool, report, why)
+            until = f"the ledger counts as spent until {left:%H:%M:%S} UTC"
+            return _nothing_may_leave(spool, report, Ending(Outcome.BUDGET_SPENT, until))
         if why := uplink.shut(ledger):
             return _nothing_may_leave(spool, report, why)
         pacer = Pacer(ledger, lambda: uplink.cap().for_images, shut=lambda: uplink.shut(ledger))
@@ -180,8 +188,7 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
         if warning := decide.clock_warning(sender.clock_offset):
             log.warning("clock.off", seconds=round(sender.clock_offset or 0), why=warning)
             if not report.message:
-                report = replace(report, message=warning)
-                spool.site.save_run(report)
+                report = spool.site.save_run(replace(report, message=warning))
         if watch is not None:
             watch.close()
         log.info(
@@ -214,14 +221,16 @@ def _bounds(spool: Spool, order: Order) -> Bounds:
     return Bounds(seconds, images, size, device=order.device)
 
 
-def _nothing_may_leave(spool: Spool, report: Run, why: str) -> Run:
+def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
     """The ledger counts as spent for longer than this run may take, or the gate is shut."""
-    outcome, _, message = why.partition("; ")
     report = replace(
-        report, ended_at=spool.now(), outcome=outcome, exit_code=int(Exit.OK), message=message
+        with_rest(report, spool.catalog.totals()),
+        ended_at=spool.now(),
+        outcome=why.outcome,
+        exit_code=int(Exit.OK),
+        message=why.message,
     )
-    spool.site.save_run(report)
-    return report
+    return spool.site.save_run(report)
 
 
 def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
