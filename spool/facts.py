@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from spool.budget import drain_part, other_part
 from spool.item import Count, Receipt
@@ -126,16 +127,28 @@ class Estimate:
     latest: datetime | None
 
 
+class Doubt(StrEnum):
+    """Why nobody can say when the backlog is gone."""
+
+    NONE = ""
+    NO_RUN = "no run"  # none came by itself, or the next one is overdue
+    NEVER_CONFIRMED = "never confirmed"
+    NOTHING_CONFIRMED = "nothing confirmed"  # what was tried lately
+    UPLINK_DOWN = "uplink down"
+    RUNS_FAIL = "runs fail"
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """When no image waits any more, and when the disk's bytes and its inodes run out; None: not
-    within two weeks, or not while nothing is sent. Rates are bytes of images a second."""
+    within two weeks, or nobody can say (``doubt``). Rates are bytes of images a second."""
 
     empty: Estimate | None = None
     full: Estimate | None = None
     inodes: Estimate | None = None
     received_per_second: float = 0.0
     carried_per_second: float = 0.0
+    doubt: Doubt = Doubt.NONE  # of ``empty``
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from spool.facts import Estimate, Flow, Forecast
+from spool.facts import Doubt, Estimate, Flow, Forecast
 from spool.item import Count
 
 _BUSY_MINUTES = 3
@@ -49,8 +49,8 @@ class Outlook:
     rate_at: Callable[[datetime], int]  # bytes a second that images may use at an instant
     minutes: Sequence[Flow]  # the last intervals, minute by minute, the present one left out
     hours: Sequence[Flow]  # the last days, hour by hour, the present one left out
-    stopped: bool = False  # the uplink is down, or no run starts any more
-    measured: float | None = None  # bytes a second that a run sees go out now
+    doubt: Doubt = Doubt.NONE  # then nothing is expected to go out
+    measured: float | None = None  # bytes a second that a run sees confirmed now
     daily: Daily | None = None
 
 
@@ -69,11 +69,12 @@ def forecast(outlook: Outlook) -> Forecast:
     scene = _Scene(outlook.now, backlog.images, room.images, daily)
     _, inodes = _walks(scene, in_images, doubt)
     return Forecast(
-        empty=None if outlook.stopped else empty,
+        empty=None if outlook.doubt else empty,
         full=full,
         inodes=inodes,
         received_per_second=steps[0].came,
         carried_per_second=0.0 if _spent(outlook.daily) else steps[0].carried,
+        doubt=outlook.doubt,
     )
 
 
@@ -153,7 +154,7 @@ def _carried(outlook: Outlook) -> Callable[[datetime], float]:
     or what the network was seen to carry in minutes that began and ended with a backlog, in the
     middle of a run: something went in the minutes before and after as well. What a run measures
     now counts instead."""
-    if outlook.stopped:
+    if outlook.doubt:
         return lambda _when: 0.0
     if outlook.measured is not None and (allowed := outlook.rate_at(outlook.now)):
         part = min(1.0, outlook.measured / allowed)

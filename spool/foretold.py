@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from spool.facts import Estimate, Facts
+from spool.facts import Doubt, Estimate, Facts
 from spool.units import human_duration, human_size
 
 
@@ -12,6 +12,8 @@ def backlog(facts: Facts) -> str:
     """When no image waits any more; "" where there is nothing to go by."""
     if not facts.waiting.images and not facts.sending.images:
         return "Nothing waits."
+    if facts.forecast.doubt:
+        return f"Nobody can say when it is empty: {_why(facts)}."
     if facts.forecast.empty is not None:
         return f"Empty {_when(facts.forecast.empty, facts.at)}."
     if not _known(facts):
@@ -32,6 +34,21 @@ def disk(facts: Facts) -> str:
     if full is not None:
         return f"Full {_when(full, facts.at)}."
     return "At this rate it is not full within two weeks." if _known(facts) else ""
+
+
+def _why(facts: Facts) -> str:
+    match facts.forecast.doubt:
+        case Doubt.UPLINK_DOWN:
+            return "the uplink is down"
+        case Doubt.NOTHING_CONFIRMED:
+            since = human_duration(facts.proof.failing_seconds(facts.at))
+            return f"nothing that was tried has been confirmed for {since}"
+        case Doubt.RUNS_FAIL:
+            return "the last run failed"
+        case Doubt.NEVER_CONFIRMED:
+            return "no image has been confirmed yet"
+        case _:
+            return "no run has come by itself lately"
 
 
 def _known(facts: Facts) -> bool:

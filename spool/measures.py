@@ -91,14 +91,22 @@ def _images(facts: Facts) -> Iterator[Measure]:
         "How long the oldest could have gone, pauses before its next attempt left out; 0 if none.",
         _age(facts.oldest_due_at, facts.at) or 0.0,
     )
+    yield gauge(
+        "headgate_oldest_failing_age_seconds",
+        "How long the oldest image has waited since it came, if attempts to send it failed; else "
+        "0.",
+        (_age(facts.oldest_waiting_at, facts.at) or 0.0) if facts.oldest_attempts else 0.0,
+    )
     forecast = facts.forecast
     waits = facts.waiting.images + facts.sending.images
     empty = None if forecast.empty is None else forecast.empty.at
     full = None if forecast.full is None else forecast.full.at
+    unknown = waits and forecast.doubt
     yield gauge(
         "headgate_forecast_empty_seconds",
-        "Until no image waits; +Inf: not within two weeks, or not while the uplink is down.",
-        _until(empty, facts.at) if waits else 0.0,
+        "Until no image waits; +Inf: not within two weeks. No series: nobody can say, because "
+        "nothing is confirmed or no run comes.",
+        None if unknown else _until(empty, facts.at) if waits else 0.0,
     )
     yield gauge(
         "headgate_forecast_full_seconds",
@@ -134,6 +142,7 @@ def _sending(facts: Facts) -> Iterator[Measure]:
         "headgate_failures_total", "counter", "Attempts that failed, by kind.", ("kind",),
         tuple(((kind,), float(totals.failures.get(kind, 0))) for kind in FAILURES),
     )  # fmt: skip
+    yield gauge("headgate_interval_seconds", "Between two runs.", budget.interval)
     yield gauge("headgate_cap_bytes_per_second", "What may leave in a second.", budget.rate)
     yield gauge("headgate_budget_bytes", "What may leave in one interval.", budget.budget)
     yield gauge("headgate_budget_used_bytes", "What left in the last interval.", budget.used)
@@ -169,6 +178,18 @@ def _runs(facts: Facts) -> Iterator[Measure]:
         "headgate_last_success_timestamp_seconds",
         "When the last run ended that was a success: it confirmed images, or none was in doubt.",
         None if facts.last_success_at is None else facts.last_success_at.timestamp(),
+    )
+    confirmed_at = facts.proof.confirmed_at
+    yield gauge(
+        "headgate_last_confirmed_timestamp_seconds",
+        "When an image was last confirmed in the bucket.",
+        None if confirmed_at is None else confirmed_at.timestamp(),
+    )
+    waits = facts.waiting.images + facts.sending.images
+    yield gauge(
+        "headgate_unconfirmed_seconds",
+        "How long attempts have failed without one that confirmed its image; 0 if they do not.",
+        facts.proof.failing_seconds(facts.at) if waits and facts.proof.fruitless_runs else 0.0,
     )
     yield gauge(
         "headgate_last_run_duration_seconds",

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from spool import flow, forecast
 from spool.catalog import Catalog
-from spool.facts import Flow, Forecast, Run
+from spool.facts import Doubt, Flow, Forecast, Run
 from spool.forecast import Outlook
 from spool.item import Count
+from spool.outcome import Outcome
 from spool.settings import Settings
 from spool.site import Site
 from spool.uplink import Uplink
@@ -17,6 +18,8 @@ from spool.uplink import Uplink
 _INTERVALS = 3
 """How many of the last intervals say what comes in and goes out now."""
 _OVERDUE_INTERVALS = 2
+_RUNS = 50
+"""So many are looked through for one that came by itself."""
 _START = timedelta(minutes=1)
 """What cron and a run's own start may take."""
 
@@ -32,7 +35,7 @@ class Prospects:
         self, now: datetime, backlog: Count, room: Count, measured: float | None = None
     ) -> Forecast:
         """``room``: bytes and files above what is kept free, copies that may go included;
-        ``measured``: bytes a second that the run that asks sees go out."""
+        ``measured``: bytes a second that the run that asks sees confirmed."""
         hours = self._catalog.flow(now - flow.KEEP, 60)
         hour = now.replace(minute=0, second=0, microsecond=0)
         ended = [one for one in hours if one.at < hour]
@@ -65,21 +68,41 @@ class Prospects:
             rate_at=self._uplink.rates(),
             minutes=[one for one in minutes if one.at < minute],
             hours=hours,
-            stopped=measured is None and self._stopped(self._site.runs(2), now),
+            doubt=self._doubt(now, at_work=measured is not None),
             measured=measured,
             daily=self._uplink.daily(),
         )
 
-    def _stopped(self, runs: Sequence[Run], now: datetime) -> bool:
-        """Whether the uplink was down for the last run that ended, or the next one is overdue. One
-        under way is at work, unless nothing was heard of it for as long."""
+    def _doubt(self, now: datetime, *, at_work: bool) -> Doubt:
+        """Whether the next runs can be counted on: one comes by itself, and the last ones confirmed
+        what they tried. ``at_work``: a run asks; then only that counts."""
+        proof = self._site.proof()
+        if at_work:
+            return Doubt.NOTHING_CONFIRMED if proof.fruitless_runs else Doubt.NONE
+        runs = self._site.runs(_RUNS)
+        if not self._comes(runs, now):
+            return Doubt.NO_RUN
         ended = next((run for run in runs if run.ended_at is not None), None)
-        if ended is not None and ended.outcome == "uplink down":
+        if ended is not None and ended.outcome is Outcome.UPLINK_DOWN:
+            return Doubt.UPLINK_DOWN
+        if ended is not None and (
+            ended.outcome is Outcome.FAILED
+            or (ended.outcome is Outcome.KILLED and not ended.images)
+        ):
+            return Doubt.RUNS_FAIL
+        if proof.fruitless_runs:
+            return Doubt.NOTHING_CONFIRMED
+        return Doubt.NONE if proof.confirmed_at is not None else Doubt.NEVER_CONFIRMED
+
+    def _comes(self, runs: Sequence[Run], now: datetime) -> bool:
+        """Whether another run will come by itself. One by hand makes no schedule."""
+        by_itself = [run for run in runs if run.trigger != "hand"]
+        heard = max((run.ended_at or run.started_at for run in by_itself), default=None)
+        due = _OVERDUE_INTERVALS * self._interval + _START
+        if heard is not None and now - heard <= due:
             return True
-        heard = max((run.ended_at or run.started_at for run in runs), default=None)
-        late = heard is not None and now - heard > _OVERDUE_INTERVALS * self._interval + _START
-        return late and not (runs and runs[0].ended_at is None and self._goes_out(now))
+        return bool(runs) and runs[0].ended_at is None and self._goes_out(now)
 
     def _goes_out(self, now: datetime) -> bool:
         since = now - self._interval
-        return any(one.sent_bytes for one in self._catalog.flow(since, 1))
+        return any(one.uploaded.images for one in self._catalog.flow(since, 1))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spool.facts import Flow, Run
+from spool.facts import Doubt, Flow, Run
 from spool.forecast import Daily, Outlook, forecast, wait_for_room
 from spool.item import Count
+from spool.measures import measures
+from spool.outcome import Outcome
 from spool.uplink import Part
 from tests.spooling import Clock, open_spool, put
 
@@ -76,7 +79,7 @@ class World:
                      sum((f.uploaded for f in inner), Count()), 0)
                 for at, inner in hours.items()
             ],
-            stopped=down,
+            doubt=Doubt.UPLINK_DOWN if down else Doubt.NONE,
             **more,
         )  # fmt: skip
 
@@ -249,6 +252,7 @@ def test_a_spool_knows_what_of_its_day_is_left(tmp_path: Path) -> None:
     clock = Clock()
     with closing(open_spool(tmp_path, clock, uplink__daily="1GB")) as spool:
         put(spool, b"1" * 1000)
+        spool.site.save_run(run("one", clock.at, Outcome.DONE, images=1, confirmed_at=clock.at))
         assert spool.forecast().empty is not None
         daily = spool.uplink.daily()
         assert daily is not None
@@ -297,26 +301,66 @@ def test_a_pause_on_the_way_is_waited_for() -> None:
     assert wait_for_room(world.outlook(), 660 * MB, 0.5) == 41 * 60
 
 
-def test_where_no_run_starts_any_more_nothing_is_promised(tmp_path: Path) -> None:
+def run(name: str, at: datetime, outcome: Outcome, code: int = 0, **more: Any) -> Run:
+    return Run(name, at, ended_at=at, trigger="cron", outcome=outcome, exit_code=code, **more)
+
+
+def test_nothing_is_promised_of_runs_that_do_not_come_or_confirm_nothing(tmp_path: Path) -> None:
     clock = Clock()
     spool = open_spool(tmp_path, clock, uplink__link="1kB/s", uplink__share="100%")
+
+    def told() -> Doubt:
+        found = spool.facts().forecast
+        assert (found.empty is None) == bool(found.doubt)
+        wait = spool.prospects.wait_for_room(clock.at, 1000, 0.5)
+        assert (wait is None) == bool(found.doubt)
+        series = {one.name: one.samples for one in measures(spool.facts(), "1")}
+        assert bool(series["headgate_forecast_empty_seconds"]) is not bool(found.doubt)
+        return found.doubt
+
     try:
         put(spool, b"1" * 1000)
-        assert spool.forecast().empty is not None  # a new site: its first run is to come
-        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is None
-        spool.site.save_run(Run("one", clock.at, ended_at=clock.at, outcome="done", exit_code=0))
+        assert told() is Doubt.NO_RUN
+        by_hand = Run("hand", clock.at, clock.at, outcome=Outcome.DONE, exit_code=0, images=1,
+                      attempts=1, confirmed_at=clock.at)  # fmt: skip
+        spool.site.save_run(by_hand)
+        assert told() is Doubt.NO_RUN  # nothing says that another one comes
+        spool.site.save_run(run("idle", clock.at, Outcome.NOTHING_TO_DO))
+        assert told() is Doubt.NONE
         clock.advance(minutes=10, seconds=50)
-        assert spool.forecast().empty is not None
-        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is not None
+        assert told() is Doubt.NONE
         clock.advance(seconds=20)
-        assert spool.forecast().empty is None
-        assert spool.prospects.wait_for_room(clock.at, 1000, 0.5) is None
-        spool.site.save_run(Run("two", clock.at, ended_at=clock.at, outcome="uplink down"))
-        assert spool.forecast().empty is None
-        spool.site.save_run(Run("three", clock.at + timedelta(seconds=1)))
-        clock.advance(hours=2)  # a long run, and it sends
-        assert spool.forecast().empty is None
+        assert told() is Doubt.NO_RUN
+        spool.site.save_run(run("down", clock.at, Outcome.UPLINK_DOWN, 5))
+        assert told() is Doubt.UPLINK_DOWN
+        spool.site.save_run(run("failed", clock.at, Outcome.FAILED, 1))
+        assert told() is Doubt.RUNS_FAIL
+        spool.site.save_run(run("killed", clock.at, Outcome.KILLED))
+        assert told() is Doubt.RUNS_FAIL
+        vain = run("vain", clock.at, Outcome.NOTHING_CONFIRMED, 6, attempts=1,
+                   failing_since=clock.at)  # fmt: skip
+        spool.site.save_run(vain)
+        assert told() is Doubt.NOTHING_CONFIRMED
+        spool.site.save_run(run("idle again", clock.at, Outcome.NOTHING_TO_DO))
+        assert told() is Doubt.NOTHING_CONFIRMED
+        assert spool.forecast(measured=10.0).empty is None  # a run that sends what nobody confirms
+        spool.site.save_run(replace(by_hand, id="good", trigger="cron"))
+        assert told() is Doubt.NONE
+        spool.site.save_run(Run("long", clock.at + timedelta(seconds=1), trigger="cron"))
+        clock.advance(hours=2)
+        assert told() is Doubt.NO_RUN
         assert spool.forecast(measured=10.0).empty is not None
+    finally:
+        spool.close()
+
+
+def test_a_site_that_never_confirmed_an_image_promises_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    spool = open_spool(tmp_path, clock)
+    try:
+        spool.site.save_run(run("idle", clock.at, Outcome.NOTHING_TO_DO, settled=True))
+        put(spool, b"1" * 1000)
+        assert spool.forecast().doubt is Doubt.NEVER_CONFIRMED
     finally:
         spool.close()
 
@@ -325,6 +369,8 @@ def test_a_spool_forecasts_by_its_own_flow(tmp_path: Path) -> None:
     clock = Clock()
     spool = open_spool(tmp_path, clock, uplink__link="1kB/s", uplink__share="100%")
     try:
+        good = run("one", clock.at, Outcome.DONE, images=1, confirmed_at=clock.at)
+        spool.site.save_run(good)
         for minute in range(5):
             put(spool, bytes([minute]) * 12_000)
             clock.advance(minutes=1)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from spool.facts import Estimate, Forecast
+from spool.facts import Doubt, Estimate, Forecast, Proof
 from spool.foretold import backlog, disk
 from spool.item import Count
 from tests.app.test_page import NONE, NOW, facts
@@ -24,6 +24,14 @@ def estimate(at: float, earliest: float, latest: float | None) -> Estimate:
     ("forecast", "words"),
     [
         (Forecast(), ""),
+        (Forecast(doubt=Doubt.NO_RUN), "no run has come by itself lately."),
+        (Forecast(doubt=Doubt.NEVER_CONFIRMED), "no image has been confirmed yet."),
+        (
+            Forecast(doubt=Doubt.NOTHING_CONFIRMED, received_per_second=1e6),
+            "Nobody can say when it is empty: nothing that was tried has been confirmed for 2 h.",
+        ),
+        (Forecast(doubt=Doubt.UPLINK_DOWN), "the uplink is down."),
+        (Forecast(doubt=Doubt.RUNS_FAIL), "the last run failed."),
         (Forecast(received_per_second=1e6), "Nothing goes out now, and 1.0 MB/s come in."),
         (
             Forecast(received_per_second=2e6, carried_per_second=1e6),
@@ -40,7 +48,7 @@ def estimate(at: float, earliest: float, latest: float | None) -> Estimate:
     ],
 )
 def test_the_backlog_says_when_and_how_sure(forecast: Forecast, words: str) -> None:
-    said = backlog(facts(forecast=forecast))
+    said = backlog(facts(forecast=forecast, proof=Proof(None, NOW - 2 * HOUR, 5)))
     assert (words in said) if words else (said == "")
 
 

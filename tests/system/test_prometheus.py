@@ -8,9 +8,11 @@ import re
 import subprocess
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from spool.facts import Run
+from spool.outcome import Outcome
 from spool.spool import Spool
 from tests.app.live import PHOTOS, ROOT, running
 from tests.prometheus import needs_prometheus, needs_promtool, scraping
@@ -101,7 +103,8 @@ def test_every_panel_shows_something_of_a_receiver_at_work(tmp_path: Path) -> No
                     )
                     assert sent.status == 201
                     at = spool.now()
-                    spool.site.save_run(Run(f"r{number}", at, at, outcome="done", exit_code=0))
+                    run = Run(f"r{number}", at, at, "cron", Outcome.DONE, 0, images=1)
+                    spool.site.save_run(replace(run, attempts=1, confirmed_at=at))
                     prometheus.await_series(f"headgate_received_images_total == {number + 1}")
             for query in queries():
                 prometheus.await_series(query)

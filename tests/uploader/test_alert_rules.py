@@ -16,12 +16,14 @@ from spool.facts import (
     Facts,
     Flow,
     Forecast,
+    Proof,
     RefusedLately,
     Run,
     TriggerFacts,
     Unusable,
 )
 from spool.item import Count
+from spool.outcome import Outcome
 from spool.room import Admission, Disk, admission
 from uploader.alerts.judges import Signs
 from uploader.alerts.rules import BY_CODE, RULES, find
@@ -37,7 +39,7 @@ def ago(**how: float) -> datetime:
 
 def run(outcome: str = "done", code: int = 0, **more: Any) -> Run:
     fields: dict[str, Any] = {"started_at": ago(minutes=4), "ended_at": ago(minutes=3), **more}
-    return Run("run", outcome=outcome, exit_code=code, **fields)
+    return Run("run", outcome=Outcome(outcome), exit_code=code, **fields)
 
 
 def facts(**more: Any) -> Facts:
@@ -97,11 +99,17 @@ def queue(**of: Any) -> tuple[TriggerFacts, ...]:
 HTTP_EARLIER = TriggerFacts("http", configured=True, last_at=ago(minutes=15))
 HTTP_LATELY = TriggerFacts("http", configured=True, last_at=ago(minutes=5))
 
+VAIN = run("nothing confirmed", 6, attempts=3)
+STUCK = Proof(ago(hours=2), ago(minutes=10), 1)
+PAUSED = BudgetUse(rate=0, budget=0, interval=300, used=0, full_rate=MB)
 BIG = Count(4000, 1000 * MB)
 WRONG: list[tuple[str, Signs]] = [
     ("uplink-down", signs(runs=(run("uplink down", 5),))),
     ("uplink-down", signs(runs=(run("nothing to do"), run("uplink down", 5)))),
     ("uplink-down", signs(runs=(run("paused by the timetable"), run("uplink down", 5)))),
+    ("nothing-confirmed", signs(runs=(VAIN,), proof=Proof(None, ago(minutes=10), 3))),
+    ("nothing-confirmed", signs(runs=(run("nothing to do"), VAIN), proof=STUCK)),
+    ("backlog-old", signs(oldest_waiting_at=ago(minutes=61), oldest_attempts=1)),
     ("runs-fail", signs(runs=(run("failed", 1, message="no such bucket"),))),
     ("no-run", signs(runs=(run(started_at=ago(minutes=20), ended_at=ago(minutes=12)),))),
     ("no-run", signs(runs=(), oldest_waiting_at=ago(minutes=12))),
@@ -174,6 +182,14 @@ RIGHT: list[tuple[str, Signs]] = [
                                    triggers=queue(last_at=ago(minutes=1)))),
     ("an image that waits for its next attempt, and backlog beside it that is fresh",
      signs(oldest_waiting_at=ago(hours=9), oldest_due_at=ago(minutes=1), flows=flow(100, 90))),
+    ("the runs of less than two intervals in vain",
+     signs(runs=(VAIN,), proof=Proof(None, ago(minutes=9.9), 3))),
+    ("failed attempts after the last confirmed one, in the same run",
+     signs(proof=Proof(ago(hours=2), ago(hours=1), 0))),
+    ("nothing waits any more", signs(proof=STUCK, waiting=NOTHING)),
+    ("a pause begins no trouble", signs(proof=STUCK, budget=PAUSED)),
+    ("the oldest was tried in vain for less than an hour",
+     signs(oldest_waiting_at=ago(minutes=59), oldest_attempts=9)),
     ("a device of which nothing is known", signs(devices=cam(ago(days=2)))),
     ("one that is nobody's",
      signs(devices=cam(ago(days=2), missed=False, quiet_seconds=1, missing=1,
@@ -193,6 +209,8 @@ def test_what_is_not_wrong(why: str, seen: Signs) -> None:
 BETWEEN: list[tuple[str, str, Signs]] = [
     ("disk-full", "", signs(admission=room(134 * MB))),
     ("uploads-refused", "disk_full", signs(refused=(refused("disk_full", 4, 0.06),))),
+    ("nothing-confirmed", "", signs(proof=STUCK, budget=PAUSED)),
+    ("backlog-old", "", signs(oldest_waiting_at=ago(minutes=45), oldest_attempts=1)),
     ("disk-soon", "",
      signs(forecast=Forecast(full=Estimate(ago(hours=-20), AT, None)))),
     ("inodes-soon", "", signs(free_inodes=1500)),

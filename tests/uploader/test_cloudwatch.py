@@ -271,7 +271,7 @@ def test_applying_twice_is_applying_once(spool: Spool, account: Any) -> None:
     assert "alarm" in call(spool, "--apply", "--sns", topic).stdout
     once = there()
     assert once[0] == [would["dashboard"]["body"]]
-    assert len(once[1]) == len(would["alarms"]) == 6
+    assert len(once[1]) == len(would["alarms"]) == 8
     assert all(actions == (topic,) for _, _, actions in once[1])
     call(spool, "--apply", "--sns", topic)
     assert there() == once

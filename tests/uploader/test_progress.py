@@ -40,6 +40,7 @@ def test_it_says_when_images_were_set_aside() -> None:
 
 def test_it_promises_no_end_while_nothing_moves() -> None:
     assert "nothing is moving" in line(MIDWAY, Count(5, 1000), 0.0, 40_000_000, 9.0, 200)
+    assert "nothing is confirmed" in line(MIDWAY, Count(5, 1), 9.0, 40, None, 200, in_vain=True)
     assert "more comes in than goes out" in line(MIDWAY, Count(5, 1000), 9.0, 40, None, 200)
 
 

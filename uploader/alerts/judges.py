@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 
 from spool.facts import DeviceFacts, Facts, Flow, Run
 from spool.item import Count
+from spool.outcome import Outcome
 from spool.units import human_duration, human_size
 
 _MINUTE = 60
+_HOUR = 3600
 _FORECAST_HOURS = (12, 24)  # wrong from, and until
 _INODES = (1_000, 2_000)
 _CLOCK_SECONDS = (60, 30)
@@ -45,6 +47,10 @@ class Signs:
     def interval(self) -> int:
         return self.facts.budget.interval
 
+    def age(self, since: datetime | None) -> float:
+        """Seconds since then; 0 if it never was."""
+        return 0.0 if since is None else (self.now - since).total_seconds()
+
 
 def _images(count: Count) -> str:
     word = "image" if count.images == 1 else "images"
@@ -63,7 +69,7 @@ def _ended(signs: Signs) -> Run | None:
         (
             run
             for run in signs.facts.runs
-            if run.ended_at and (run.exit_code or run.images or run.set_aside or run.deferred)
+            if run.ended_at and (run.exit_code or run.attempts or run.images or run.set_aside)
         ),
         None,
     )
@@ -71,7 +77,7 @@ def _ended(signs: Signs) -> Run | None:
 
 def uplink_down(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
     run = _ended(signs)
-    down = run is not None and run.outcome == "uplink down"
+    down = run is not None and run.outcome is Outcome.UPLINK_DOWN
     waiting = signs.facts.waiting
     if down and run is not None:
         yield (
@@ -84,6 +90,24 @@ def runs_fail(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, st
     run = _ended(signs)
     if run is not None and run.exit_code == 1:
         yield "", f"The last run failed: {run.message or run.outcome}"
+
+
+def nothing_confirmed(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
+    """Whole runs tried in vain, for two intervals. A pause does not begin the trouble, and does not
+    end it either."""
+    facts = signs.facts
+    waiting, paused = facts.waiting + facts.sending, not facts.budget.rate
+    if not waiting.images or not facts.proof.is_stuck(signs.now, signs.interval):
+        return
+    if paused and not before:
+        return
+    since = human_duration(facts.proof.failing_seconds(signs.now))
+    why = f" The last run: {facts.proof.why}" if facts.proof.why else ""
+    yield (
+        "",
+        f"Nothing has been confirmed in the bucket for {since}, though it was tried. "
+        f"{_images(waiting)} wait, safe on disk.{why}",
+    )
 
 
 def no_run(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
@@ -132,19 +156,27 @@ def queue_silent(signs: Signs, _before: AbstractSet[str]) -> Iterator[tuple[str,
 
 
 def backlog_old(signs: Signs, before: AbstractSet[str]) -> Iterator[tuple[str, str]]:
-    """Older than three intervals, and the backlog does not shrink either."""
-    oldest = signs.facts.oldest_due_at  # one that waits for its next attempt is not late
-    if oldest is None or not signs.facts.budget.rate:
+    """Older than three intervals, and the backlog does not shrink either. Or the oldest came long
+    ago and was tried in vain: each attempt sets back since when it could have gone."""
+    facts = signs.facts
+    if not facts.budget.rate:
         return
-    age = (signs.now - oldest).total_seconds()
-    limit = max(3 * signs.interval, 15 * _MINUTE) * (2 / 3 if before else 1)
+    ease = 2 / 3 if before else 1
     came, went = _moved(signs, 2 * signs.interval // _MINUTE)
+    age, limit = signs.age(facts.oldest_due_at), max(3 * signs.interval, 15 * _MINUTE) * ease
+    waits, longest = signs.age(facts.oldest_waiting_at), max(12 * signs.interval, _HOUR) * ease
     if age > limit and went <= came:
-        waiting = signs.facts.waiting
         yield (
             "",
             f"The oldest image could have gone {human_duration(age)} ago, and the backlog of "
-            f"{_images(waiting)} does not shrink.",
+            f"{_images(facts.waiting)} does not shrink.",
+        )
+    elif facts.oldest_attempts and waits > longest:
+        tried = "once" if facts.oldest_attempts == 1 else f"{facts.oldest_attempts} times"
+        yield (
+            "",
+            f"The oldest image came {human_duration(waits)} ago and was tried {tried} in vain; "
+            f"{_images(facts.waiting)} wait.",
         )
 
 

@@ -54,7 +54,7 @@ def find(signs: Signs, before: AbstractSet[tuple[str, str]]) -> list[Finding]:
     ]
 
 
-_STOPPED = ("uplink-down", "runs-fail", "no-run", "queue-silent")
+_STOPPED = ("uplink-down", "runs-fail", "nothing-confirmed", "no-run", "queue-silent")
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -73,6 +73,8 @@ RULES: tuple[Rule, ...] = (
          wait_seconds=3 * _MINUTE),
     Rule("uplink-down", "The uplink is down", judges.uplink_down, "headgate config check"),
     Rule("runs-fail", "Runs fail", judges.runs_fail, "headgate config check"),
+    Rule("nothing-confirmed", "Nothing is confirmed", judges.nothing_confirmed,
+         "headgate config check", causes=("uplink-down", "runs-fail")),
     Rule("no-run", "No run has started", judges.no_run, "headgate cron install"),
     Rule("queue-silent", "The queue is silent", judges.queue_silent,
          "systemctl status headgate-worker", causes=("uplink-down", "no-run")),

@@ -29,6 +29,7 @@ class Plan:
 _PANELS: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("Are we losing images? (0, or an alarm)", ("UnaccountedImages", "SetAsideImages"), "Maximum"),
     ("Runs", ("Heartbeat", "RunErrors"), "Sum"),
+    ("Seconds without a confirmation", ("Unconfirmed", "OldestFailing"), "Maximum"),
     ("Waiting images", ("WaitingImages",), "Maximum"),
     ("Waiting bytes", ("WaitingBytes",), "Maximum"),
     ("The oldest could have gone", ("OldestDue",), "Maximum"),
@@ -95,6 +96,10 @@ def alarms(plan: Plan) -> list[dict[str, Any]]:
               "No run for two intervals: headgate cron install", periods=2, missing="breaching"),
         alarm("oldest", "OldestDue", "Maximum", above, late,
               "Images wait too long: headgate status", periods=3),
+        alarm("failing", "OldestFailing", "Maximum", above, max(3600, 12 * seconds),
+              "An image is tried in vain: headgate status", periods=2),
+        alarm("unconfirmed", "Unconfirmed", "Maximum", above, 2 * seconds,
+              "Nothing is confirmed: headgate config check"),
         alarm("disk", "DiskFreePercent", "Minimum", below, round(1.5 * plan.keep_free_percent, 2),
               "The disk is nearly full: headgate limit", periods=2),
         alarm("set-aside", "SetAsideImages", "Maximum", above, 0,

@@ -9,7 +9,6 @@ from typing import Any
 from spool.facts import Facts, Run
 
 NAMESPACE = "Headgate"
-_WELL = (0, 3, 8, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,17 @@ def _oldest(facts: Facts, _run: Run) -> float:
     return max(0.0, (facts.at - facts.oldest_due_at).total_seconds())
 
 
+def _oldest_failing(facts: Facts, _run: Run) -> float:
+    if facts.oldest_waiting_at is None or not facts.oldest_attempts:
+        return 0.0
+    return max(0.0, (facts.at - facts.oldest_waiting_at).total_seconds())
+
+
+def _unconfirmed(facts: Facts, _run: Run) -> float:
+    waits = facts.waiting.images and facts.proof.fruitless_runs
+    return facts.proof.failing_seconds(facts.at) if waits else 0.0
+
+
 def _seconds(_facts: Facts, run: Run) -> float:
     ended = run.ended_at or run.started_at
     return max(0.0, (ended - run.started_at).total_seconds())
@@ -35,8 +45,8 @@ def _seconds(_facts: Facts, run: Run) -> float:
 
 NUMBERS: Sequence[Number] = (
     Number("Heartbeat", "Count", lambda _f, _r: 1, "a run ended"),
-    Number("RunErrors", "Count", lambda _f, r: float((r.exit_code or 0) not in _WELL),
-           "1 if the run failed or the uplink was down"),
+    Number("RunErrors", "Count", lambda _f, r: float(not r.success),
+           "1 unless the run was a success"),
     Number("RunSeconds", "Seconds", _seconds, "how long the run took"),
     Number("UploadedImages", "Count", lambda _f, r: r.images, "images confirmed by the run"),
     Number("SentBytes", "Bytes", lambda _f, r: r.wire_bytes, "bytes that left in the run"),
@@ -44,6 +54,10 @@ NUMBERS: Sequence[Number] = (
     Number("WaitingImages", "Count", lambda f, _r: f.waiting.images, "images that wait"),
     Number("WaitingBytes", "Bytes", lambda f, _r: f.waiting.bytes, "bytes that wait"),
     Number("OldestDue", "Seconds", _oldest, "how long the oldest image could have gone"),
+    Number("OldestFailing", "Seconds", _oldest_failing,
+           "how long the oldest image has waited since it came, if it was tried in vain"),
+    Number("Unconfirmed", "Seconds", _unconfirmed,
+           "how long attempts have failed without one that confirmed its image"),
     Number("SetAsideImages", "Count", lambda f, _r: f.set_aside.images,
            "images that need a person"),
     Number("UnaccountedImages", "Count", lambda f, _r: abs(f.unaccounted) + f.lost.images,

@@ -103,11 +103,19 @@ def _lines(facts: Facts) -> list[str]:
             click.style(
                 f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
                 + (f": {run.message}" if run.message else ""),
-                fg="red" if run.exit_code else None,
+                fg="red" if run.ended_at and not run.success else None,
             )
         )
     else:
         lines.append("last run   none yet")
+    proof = facts.proof
+    if proof.fruitless_runs and facts.waiting.images + facts.sending.images:
+        since = human_duration(proof.failing_seconds(facts.at))
+        text = f"confirmed  NOTHING for {since}, though it was tried: headgate config check"
+        lines.append(click.style(text, fg="red", bold=True))
+    elif proof.confirmed_at is not None:
+        ago = human_duration(max(0.0, (facts.at - proof.confirmed_at).total_seconds()))
+        lines.append(f"confirmed  the last image {ago} ago")
     return [*lines, *(_trigger(one, facts) for one in facts.triggers)]
 
 

@@ -31,7 +31,6 @@ from uploader.doctor.clock import Clock
 from uploader.doctor.disk import Disk, parse_mount
 from uploader.doctor.network import Receiver
 from uploader.doctor.schedule import Queue, Schedule
-from uploader.exits import Exit
 from uploader.install import systemd
 from uploader.run.pacer import Closed
 from uploader.run.rest import way_out
@@ -198,6 +197,14 @@ def clock(spool: Spool, s3_offset: float | None) -> Clock:
     return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
 
 
+def in_vain_seconds(spool: Spool) -> float:
+    """How long whole runs have tried and confirmed nothing of what waits."""
+    now, proof, totals = spool.now(), spool.site.proof(), spool.catalog.totals()
+    waits = totals.waiting.images + totals.sending.images
+    stuck = proof.is_stuck(now, int(spool.settings["uplink.interval"]))
+    return proof.failing_seconds(now) if waits and stuck else 0.0
+
+
 def schedule(spool: Spool) -> Schedule:
     """What starts the runs, and the last of them."""
     by_timer = timer.enabled()
@@ -206,7 +213,7 @@ def schedule(spool: Spool) -> Schedule:
         starts = systemd.is_running(Path("/")) and systemd.is_active(timer.DRAIN)
     last = next(iter(spool.site.runs(1)), None)
     age = None if last is None else (spool.now() - last.started_at).total_seconds()
-    failed = last is not None and last.exit_code in (Exit.ERROR, Exit.USAGE)
+    failed = last is not None and last.ended_at is not None and not last.success
     outcome = "" if last is None else (last.message or last.outcome or "under way")
     now = spool.now()
     known = triggers(spool, spool.settings, now)
@@ -216,6 +223,7 @@ def schedule(spool: Spool) -> Schedule:
     return Schedule(
         by_timer, tabs.check(spool.settings), starts, every,
         None if age is None else max(0.0, age), outcome, failed, queue, told,
+        in_vain_seconds(spool),
     )  # fmt: skip
 
 

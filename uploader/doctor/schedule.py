@@ -22,6 +22,7 @@ class Schedule:
     last_failed: bool
     queue: Queue | None = None  # where a job queue starts the runs
     triggers: tuple[str, ...] = ()  # which are set up or ever fired, and when they last did
+    in_vain_seconds: float = 0.0  # how long runs have tried and confirmed nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,16 @@ def _last(seen: Schedule) -> Iterator[Finding]:
             f"the last one began {ago} ago, and one is due every {every}: {_FULL}",
             "headgate drain, and see what it says",
         )
+    elif seen.in_vain_seconds:
+        yield loses(
+            "runs",
+            f"what they tried has not been confirmed for {human_duration(seen.in_vain_seconds)}"
+            f" ({seen.last_outcome}): {_FULL}",
+            "headgate config check",
+        )
     elif seen.last_failed:
         yield warning(
-            "runs", f"the last one failed {ago} ago: {seen.last_outcome}", "headgate drain"
+            "runs", f"the last one was no success, {ago} ago: {seen.last_outcome}", "headgate drain"
         )
     else:
         yield ok("runs", f"the last one began {ago} ago ({seen.last_outcome}); every {every}")

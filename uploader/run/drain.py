@@ -20,8 +20,8 @@ from spool.errors import DiskTrouble, LockHeld
 from spool.facts import Run
 from spool.item import Item, Presence, Sent, State, Totals
 from spool.mover import Mover
+from spool.outcome import HELD_BACK, Ending, Outcome
 from spool.reserve import LOW_BYTES, LOW_INODES
-from spool.outcome import HELD_BACK, Outcome
 from spool.spool import Spool
 from spool.units import human_duration
 from uploader.exits import Exit
@@ -151,7 +151,7 @@ class Drain:
         self._broken_at = self._monotonic()
         self.stop()
         self._cutoff.set()
-        self._pacer.close("it was broken off")
+        self._pacer.close(Ending(Outcome.STOPPED, "it was broken off"))
 
     # -- the run
 

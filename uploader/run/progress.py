@@ -25,16 +25,25 @@ _BAR = 20
 
 
 def line(
-    progress: Progress, waiting: Count, rate: float, cap: int, seconds: float | None, width: int
+    progress: Progress,
+    waiting: Count,
+    rate: float,
+    cap: int,
+    seconds: float | None,
+    width: int,
+    *,
+    in_vain: bool = False,
 ) -> str:
     """What is shown: images, bytes, rate against the cap, ``seconds`` until it is empty (None: not
-    at this rate). Pure."""
+    at this rate); ``in_vain``: what is tried is not confirmed. Pure."""
     total = progress.bytes + waiting.bytes
     done = progress.bytes / total if total else 1.0
     if not waiting.images:
         left = "empty"
     elif rate < 1:
         left = "nothing is moving"
+    elif in_vain:
+        left = "nothing is confirmed"
     elif seconds is None:
         left = "more comes in than goes out"
     else:
@@ -72,6 +81,7 @@ class Watcher:
         self._said = monotonic()
         self._foreseen = monotonic() - _FORECAST_SECONDS
         self._empty: datetime | None = None
+        self._in_vain = False
 
     def __call__(self, progress: Progress) -> None:
         now = self._monotonic()
@@ -88,10 +98,15 @@ class Watcher:
         width = shutil.get_terminal_size().columns if self._live else 120
         if now - self._foreseen >= _FORECAST_SECONDS:
             self._foreseen = now
-            empty = self._spool.forecast(rate).empty
-            self._empty = None if empty is None else empty.at
+            confirmed = progress.images / progress.attempts if progress.attempts else 1.0
+            forecast = self._spool.forecast(rate * min(1.0, confirmed))
+            self._empty = None if forecast.empty is None else forecast.empty.at
+            self._in_vain = bool(forecast.doubt)
         seconds = None if self._empty is None else (self._empty - self._spool.now()).total_seconds()
-        text = line(progress, left, rate, self._pacer.rate, seconds, width)
+        text = line(
+            progress, left, rate, self._pacer.rate, seconds, width,
+            in_vain=self._in_vain,
+        )  # fmt: skip
         self._out.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
         self._out.flush()
 
