@@ -314,7 +314,7 @@ def test_nothing_is_promised_of_runs_that_do_not_come_or_confirm_nothing(tmp_pat
         assert (found.empty is None) == bool(found.doubt)
         wait = spool.prospects.wait_for_room(clock.at, 1000, 0.5)
         assert (wait is None) == bool(found.doubt)
-        series = {one.name: one.samples for one in measures(spool.facts(), "1")}
+        series = {one.name: one.samples for one in measures(spool.facts(), "1", "3")}
         assert bool(series["headgate_forecast_empty_seconds"]) is not bool(found.doubt)
         return found.doubt
 

@@ -383,7 +383,6 @@ class Drain:
             self._reached, self._down = True, 0
             self._throttles = 0
             self.progress.attempts += 1
-            self.progress.confirmed_at, self.progress.failing_since = self._spool.now(), None
             self._parallel.arrived(self._monotonic(), self._pacer.sent, self._pacer.rate)
             if not self._proved:
                 self._proved_since = self._monotonic()
@@ -496,6 +495,8 @@ class Drain:
     def _disown(self) -> None:
         """Nothing that is not finished yet counts as confirmed: the next run asks for it first."""
         disowned, self._proved = self._proved, []
+        if disowned:
+            self.progress.failing_since = self.progress.failing_since or self._spool.now()
         self._catalog.unclaim([replace(item, unknown=True) for item, _ in disowned])
 
     def _clear(self, item: Item, began: float) -> None:
@@ -528,7 +529,9 @@ class Drain:
         old = self._monotonic() - self._proved_since >= _FINISH_SECONDS
         if len(self._proved) >= _FINISH_IMAGES or old or all_of_them:
             batch, self._proved = self._proved, []
-            self._mover.finish(batch, self._spool.now())
+            now = self._spool.now()
+            self._mover.finish(batch, now)
+            self.progress.confirmed_at, self.progress.failing_since = now, None
             self.progress.images += len(batch)
             self.progress.bytes += sum(item.size for item, _ in batch)
             for item, sent in batch:
