@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, islice
 from pathlib import Path
 
 from spool import attributes, durable, jumps, ledger, names
 from spool.errors import Missing
 from spool.files import read_sent, write_reason, write_sent
 from spool.gone import Stage
-from spool.item import Item, Receipt, Sent, State
+from spool.item import Item, Presence, Receipt, Sent, State
 from spool.locks import Lock
 from spool.names import Name
 from spool.spool import RETRY, Spool
@@ -21,8 +20,12 @@ from spool.units import of_disk
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
+_LOOK_BATCH = 10_000  # the more at once, the more of them one listing shows
 _ALL = 1_000_000
 _PRUNING = "pruning"  # the site's memory of the files whose receipts say "gone" already
+
+
+Look = Callable[[Sequence[Receipt]], Mapping[str, Presence]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class Pruned:
 
     images: int = 0
     bytes: int = 0
+
+
+def _seen(batch: Sequence[Receipt], look: Look | None) -> Mapping[str, Presence]:
+    return look(batch) if look else dict.fromkeys((one.id for one in batch), Presence.THERE)
 
 
 class Mover:
@@ -225,10 +232,15 @@ class Mover:
 
     # -- done/ and empty folders
 
-    def prune(self, now: datetime, *, need: int = 0, need_images: int = 0) -> Pruned:
+    def prune(
+        self, now: datetime, *, need: int = 0, need_images: int = 0, look: Look | None = None
+    ) -> Pruned:
         """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
         ``need`` bytes or the inodes of ``need_images``; the oldest go first, and never one without
-        a receipt."""
+        a receipt.
+
+        ``look`` sees whether the bucket still holds them: a copy of what it does not hold stays,
+        and one that nobody could see goes only where the disk needs its room."""
         keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
         _, disk, _ = self._spool.free()
         most = of_disk(self._spool.settings["spool.keep_done_max"], disk)
@@ -237,27 +249,45 @@ class Mover:
         total = Pruned()
         if self._may_judge_age(now):
             for day in self._receipts.days():
-                while batch := self._receipts.oldest_local(day, _PRUNE_BATCH, now - keep):
-                    total = self._drop_local(day, batch, total)
+                while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep):
+                    found = _seen(batch, look)
+                    seen = [one for one in batch if found[one.id] is Presence.THERE]
+                    total = self._drop_local(day, seen, total)
+                    if len(seen) < len(batch):
+                        break  # the rest is asked for by the next run
         for day in self._receipts.days():
             while (total.bytes < over or total.images < need_images) and (
                 batch := self._receipts.oldest_local(day, _PRUNE_BATCH)
             ):
-                sizes = accumulate((one.size for one in batch), initial=total.bytes)
-                enough = sum(size < over for size in islice(sizes, len(batch)))
-                enough = max(enough, min(len(batch), need_images - total.images))
-                total = self._drop_local(day, batch[:enough], total)
+                found = _seen(batch, look)
+                picked: list[Receipt] = []
+                size = total.bytes
+                for one in batch:
+                    needed = size < need or total.images + len(picked) < need_images
+                    if not needed and size >= over:
+                        break
+                    # No upload is refused for the sake of copies, be they seen or not.
+                    unseen = found[one.id] is Presence.UNKNOWN and needed
+                    if unseen or found[one.id] is Presence.THERE:
+                        picked.append(one)
+                        size += one.size
+                total = self._drop_local(day, picked, total)
+                if not picked:
+                    break
         return total
 
-    def _drop_local(self, day: str, batch: list[Receipt], total: Pruned) -> Pruned:
+    def _drop_local(self, day: str, receipts: list[Receipt], total: Pruned) -> Pruned:
         # The receipts first: they may say "gone" of a file that is still there, not the reverse.
         # A run that ends in between has left a note of what the next one has to finish.
-        self._spool.site.remember(_PRUNING, [one.name.file for one in batch])
-        self._receipts.mark_pruned(day, [one.id for one in batch])
-        for one in batch:
-            durable.remove(self._files.in_done(one.name))
-        self._spool.site.remember(_PRUNING, None)
-        return Pruned(total.images + len(batch), total.bytes + sum(one.size for one in batch))
+        for start in range(0, len(receipts), _PRUNE_BATCH):
+            batch = receipts[start : start + _PRUNE_BATCH]
+            self._spool.site.remember(_PRUNING, [one.name.file for one in batch])
+            self._receipts.mark_pruned(day, [one.id for one in batch])
+            for one in batch:
+                durable.remove(self._files.in_done(one.name))
+            self._spool.site.remember(_PRUNING, None)
+            total = Pruned(total.images + len(batch), total.bytes + sum(o.size for o in batch))
+        return total
 
     def _may_judge_age(self, now: datetime) -> bool:
         site = self._spool.site

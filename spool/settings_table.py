@@ -346,6 +346,16 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "s3",
+        "check_copies",
+        "on",
+        reads.choice("on", "off"),
+        "",
+        "Whether the bucket must still hold an image before its local copy goes; "
+        "off where something takes images out of the bucket on purpose.",
+        example="off",
+    ),
+    Setting(
+        "s3",
         "storage_class",
         "",
         reads.matching(r"[A-Z_]{0,32}", "a storage class like STANDARD_IA"),

@@ -43,6 +43,16 @@ def throttled(error: SendError) -> bool:
     return error.kind is Kind.TRANSIENT and error.code in _BUSY
 
 
+def gone_from_bucket(images: int, key: str) -> str:
+    """What is said of objects that were confirmed and are no longer there."""
+    what = "1 image that was" if images == 1 else f"{images} images that were"
+    return (
+        f"{what} confirmed once cannot be found in the bucket any more, as {key}; the copies here "
+        "stay. If something takes images out on purpose, set s3.check_copies to off; else copy "
+        "them there from done/, and see who removed them."
+    )
+
+
 def may_not_look(error: SendError | None) -> bool:
     """Whether S3 forbids to look (403): then the digest in the PUT's answer has to do."""
     return error is not None and error.code in ("403", "AccessDenied")

@@ -31,6 +31,7 @@ from uploader.run.crew import Crew, Result
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import Parallel
 from uploader.run.pick import OfOne, Picker, Source
+from uploader.run.seen import Lookout
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.wire import Cutoff
 
@@ -98,6 +99,7 @@ class Drain:
         parallel: Parallel,
         cutoff: Cutoff,
         *,
+        look: Lookout | None = None,
         patience: float = 0.0,
         watch: Callable[[Progress], None] = lambda progress: None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -105,6 +107,7 @@ class Drain:
     ) -> None:
         self._spool, self._mover, self._crew, self._pacer = spool, mover, crew, pacer
         self._catalog = spool.catalog
+        self._lookout = look
         self.run = run
         self._bounds = bounds
         self._parallel = parallel
@@ -208,7 +211,7 @@ class Drain:
         files = max(0, seen.needed_inodes + LOW_INODES - seen.free_inodes)
         if not (need or files or always):
             return
-        pruned = self._mover.prune(now, need=need, need_images=files)
+        pruned = self._mover.prune(now, need=need, need_images=files, look=self._lookout)
         if pruned.images:
             self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
 
@@ -558,11 +561,20 @@ class Drain:
         self._catalog.backlog.credit(self._picker.served)
         self._catalog.checkpoint()
 
+    def _tell_gone(self, gone: dict[str, str]) -> None:
+        """What was confirmed once is not in the bucket: the run says so, and its copies stay."""
+        message = decide.gone_from_bucket(len(gone), next(iter(gone.values())))
+        self._log.error("bucket.gone", images=len(gone), why=message)
+        if self._exit is Exit.OK:
+            self._exit, self.progress.message = Exit.ERROR, message
+
     def _report(self, *, ended: bool) -> Run:
         progress = self.progress
         left, self._told_sent = self._pacer.sent - self._told_sent, self._pacer.sent
         if left:
             self._catalog.note_sent(left, self._spool.now())
+        if ended and self._lookout is not None and self._lookout.gone:
+            self._tell_gone(self._lookout.gone)
         run = replace(
             self.run,
             images=progress.images,

@@ -28,6 +28,7 @@ from uploader.run.drain import YIELD, Bounds, Drain, run_id, with_rest
 from uploader.run.pacer import Pacer
 from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
+from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
 from uploader.s3.client import S3Sender
 from uploader.s3.exchange import Timeouts
@@ -179,6 +180,7 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
             bounds,
             _parallel(spool, stack),
             cutoff,
+            look=_lookout(spool, sender),
             patience=Timeouts.for_rate(max(1, spool.settings.rate)).longest,
             watch=watch or (lambda progress: None),
         )
@@ -247,6 +249,12 @@ def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitSt
 
     stack.callback(close)
     return sender
+
+
+def _lookout(spool: Spool, sender: S3Sender) -> Lookout | None:
+    if spool.settings["s3.check_copies"] == "off":
+        return None
+    return Lookout(sender, str(spool.settings["s3.bucket"]))
 
 
 def _server(spool: Spool) -> str:

@@ -93,10 +93,10 @@ class Access:
         return urlsplit(self.url(key)).path
 
     def sign(
-        self, method: str, key: str, headers: Mapping[str, str], sha256: str
+        self, method: str, key: str, headers: Mapping[str, str], sha256: str, query: str = ""
     ) -> dict[str, str]:
         """All headers of the request; SendError if there are no valid credentials any more."""
-        url = self.url(key)
+        url = f"{self.url(key)}?{query}" if query else self.url(key)
         named = _Headers({"Host": self.host, "User-Agent": "headgate", **headers})
         request: Any = _Request(method, url, named, {"payload_sha256": sha256})
         try:

@@ -13,18 +13,21 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from spool import logs
 from spool.item import Presence, Sent
 from spool.settings import Settings
 from uploader.s3.body import Body
 from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
-from uploader.s3.exchange import Answer, Exchange, Request, Timeouts, normal_etag
+from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
+from uploader.s3.listing import page_of
 from uploader.s3.options import options
-from uploader.s3.sender import Capability, Pacer, Stored, Upload
+from uploader.s3.sender import Capability, Pacer, Page, Stored, Upload, normal_etag
 from uploader.s3.wire import Cutoff, send_buffer
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+_LISTING_MAX = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, escaped
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -164,6 +168,14 @@ class S3Sender:
         alike = answer.etag == normal_etag(stored.etag)
         return Presence.THERE if ours or alike else Presence.UNKNOWN
 
+    def listed(self, prefix: str, after: str) -> Page:
+        words = {"encoding-type": "url", "list-type": "2", "prefix": prefix, "start-after": after}
+        query = "&".join(f"{word}={quote(words[word], safe='-_.~')}" for word in sorted(words))
+        answer = self.ask("GET", "", {}, EMPTY_SHA256, query=query)
+        if answer.is_error:
+            raise self.error("GET", answer)
+        return page_of(answer.body)
+
     def probe(self) -> Capability:
         from uploader.s3.probe import probe
 
@@ -190,14 +202,23 @@ class S3Sender:
         return self._exchange.opened if self._exchange else 0
 
     def ask(
-        self, method: str, key: str, headers: dict[str, str], sha256: str, body: Body | bytes = b""
+        self,
+        method: str,
+        key: str,
+        headers: dict[str, str],
+        sha256: str,
+        body: Body | bytes = b"",
+        *,
+        query: str = "",
     ) -> Answer:
         """One signed request; SendError when no answer came."""
         access, exchange = self._open()
         more = self._options.headers(method)
-        signed = access.sign(method, key, {**headers, **more}, sha256)
+        signed = access.sign(method, key, {**headers, **more}, sha256, query)
         began = time.monotonic()
-        answer = exchange.ask(Request(method, access.path(key), signed, body))
+        target = f"{access.path(key)}?{query}" if query else access.path(key)
+        request = Request(method, target, signed, body)
+        answer = exchange.ask(replace(request, most=_LISTING_MAX) if query else request)
         seconds = round(time.monotonic() - began, 3)
         self._log.debug(
             "s3.answered", method=method, key=key, status=answer.status, seconds=seconds

@@ -20,7 +20,7 @@ from html import unescape
 
 from uploader.s3.body import Body
 from uploader.s3.proxy import Proxy, tunnel
-from uploader.s3.sender import Pacer
+from uploader.s3.sender import Pacer, normal_etag
 from uploader.s3.trouble import lost, unreached
 from uploader.s3.wire import CONNECTS, SEND_BUFFER, Answered, Cutoff, Wire, connect
 
@@ -34,11 +34,6 @@ _MESSAGE = re.compile(
 _SAID_MAX = 200  # characters of a server's own words that are repeated
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
-
-
-def normal_etag(etag: str) -> str:
-    """An ETag for comparisons: without weakness, quotes and case."""
-    return etag.strip().removeprefix("W/").strip('"').lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +141,7 @@ class Request:
     target: str  # path and query, encoded
     headers: Mapping[str, str]
     body: Body | bytes = b""
+    most: int = _ANSWER_MAX  # bytes of the answer's body that are looked at
 
     @property
     def head(self) -> bytes:
@@ -196,7 +192,7 @@ class Exchange:
             whole = self._write(connection, request)
             connection.wire.settimeout(self.timeouts.answer)
             connection.wire.expect(self.timeouts.answer)
-            answer, keep = _read(connection.wire, request.method)
+            answer, keep = _read(connection.wire, request)
         except (OSError, http.client.HTTPException) as error:
             # Not only a timeout can come after everything was written; see ``unknown`` above.
             _reset(connection)
@@ -288,9 +284,9 @@ class Exchange:
         return True
 
 
-def _read(wire: Wire, method: str) -> tuple[Answer, bool]:
+def _read(wire: Wire, request: Request) -> tuple[Answer, bool]:
     """The answer, and whether the connection can be used again."""
-    found = _plain(wire.final_head(_ANSWER_MAX), method)
+    found = _plain(wire.final_head(_ANSWER_MAX), request)
     if found is not None:
         head, headers, length = found
         wire.take(head)
@@ -298,20 +294,20 @@ def _read(wire: Wire, method: str) -> tuple[Answer, bool]:
         if len(body) < length:
             raise http.client.IncompleteRead(body, length - len(body))
         return Answer(200, headers, body), True
-    response = http.client.HTTPResponse(wire, method=method)  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(wire, method=request.method)  # type: ignore[arg-type]
     try:
         response.begin()
-        body = response.read(_ANSWER_MAX + 1)
-        if len(body) <= _ANSWER_MAX and response.length:  # read(n) does not say so itself
+        body = response.read(request.most + 1)
+        if len(body) <= request.most and response.length:  # read(n) does not say so itself
             raise http.client.IncompleteRead(body, response.length)
         headers = {name.lower(): value for name, value in response.getheaders()}
-        keep = len(body) <= _ANSWER_MAX and not response.will_close
-        return Answer(response.status, headers, body[:_ANSWER_MAX]), keep
+        keep = len(body) <= request.most and not response.will_close
+        return Answer(response.status, headers, body[: request.most]), keep
     finally:
         response.close()
 
 
-def _plain(head: bytes, method: str) -> tuple[int, dict[str, str], int] | None:
+def _plain(head: bytes, request: Request) -> tuple[int, dict[str, str], int] | None:
     """The usual answer taken apart: length of its head, headers, length of its body.
 
     None for whatever is not an ordinary 200 with a length: ``http.client`` reads that, at several
@@ -333,8 +329,8 @@ def _plain(head: bytes, method: str) -> tuple[int, dict[str, str], int] | None:
         return None
     if "transfer-encoding" in headers or headers.get("connection", "keep-alive") != "keep-alive":
         return None
-    size = 0 if method == "HEAD" else int(length)
-    return None if size > _ANSWER_MAX else (len(head), headers, size)
+    size = 0 if request.method == "HEAD" else int(length)
+    return None if size > request.most else (len(head), headers, size)
 
 
 def _reset(connection: _Connection) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Capability",
     "Kind",
     "Pacer",
+    "Page",
     "Piece",
     "Presence",
     "SendError",
@@ -48,6 +49,19 @@ class Stored:
     size: int  # bytes
     sha256: str  # 64 hex digits
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing: length and ETag by key; ``more`` comes after the last of them."""
+
+    objects: Mapping[str, tuple[int, str]]
+    more: bool
+
+
+def normal_etag(etag: str) -> str:
+    """An ETag for comparisons: without weakness, quotes and case."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,10 @@ class Sender(Protocol):
 
     def see(self, stored: Stored) -> Presence:
         """Whether the bucket holds what it confirmed. SendError where it does not say."""
+
+    def listed(self, prefix: str, after: str) -> Page:
+        """Up to a thousand objects whose keys begin so and sort after that, in order. SendError
+        where the bucket does not list them."""
 
     def probe(self) -> Capability:
         """What the bucket's server can confirm, tried with one small object beside the images.

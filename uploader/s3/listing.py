@@ -1,0 +1,36 @@
+"""Reading one answer of ListObjectsV2. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from uploader.s3.errors import Kind, SendError
+from uploader.s3.sender import Page, normal_etag
+
+
+def page_of(body: bytes) -> Page:
+    """The objects that it lists. SendError if it is no listing."""
+    try:
+        root = ElementTree.fromstring(body)
+        if _plain(root.tag) != "ListBucketResult":
+            raise ValueError(root.tag)
+        objects = dict(_object(entry) for entry in root if _plain(entry.tag) == "Contents")
+    except (ElementTree.ParseError, ValueError, KeyError) as error:
+        raise SendError(
+            Kind.TRANSIENT,
+            "no-listing",
+            "The server gave no listing of the bucket that can be read; its objects are asked for "
+            "one by one.",
+        ) from error
+    more = any(_plain(one.tag) == "IsTruncated" and one.text == "true" for one in root)
+    return Page(objects, more)
+
+
+def _object(entry: ElementTree.Element) -> tuple[str, tuple[int, str]]:
+    said = {_plain(one.tag): one.text or "" for one in entry}
+    return unquote(said["Key"]), (int(said["Size"]), normal_etag(said.get("ETag", "")))
+
+
+def _plain(tag: str) -> str:
+    return tag.rpartition("}")[2]  # without its name space
