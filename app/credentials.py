@@ -72,6 +72,22 @@ def is_direct_loopback(environ: Mapping[str, object]) -> bool:
     return peer.is_loopback and not is_forwarded(environ)
 
 
+def refuse_foreign_page(environ: Mapping[str, object]) -> None:
+    """Refused if a browser says that a page of another site sends this; cameras say nothing."""
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    origin = environ.get("HTTP_ORIGIN")
+    foreign = (
+        site not in ("same-origin", "none")
+        if site is not None
+        else (
+            origin is not None
+            and str(origin).partition("://")[2] != str(environ.get("HTTP_HOST", ""))
+        )
+    )
+    if foreign:
+        raise Refused("forbidden", reason="The request comes from the page of another site.")
+
+
 def may_command(environ: Mapping[str, object], sender: Sender) -> None:
     """Refused unless this may change something: a valid token, or this machine itself; and never
     a page of another site that a browser here happens to show.
@@ -80,18 +96,10 @@ def may_command(environ: Mapping[str, object], sender: Sender) -> None:
     lead to this machine (DNS rebinding) is of the same origin; so without a token it has to be
     asked for by an address or as localhost.
     """
-    host = str(environ.get("HTTP_HOST", ""))
-    site = environ.get("HTTP_SEC_FETCH_SITE")
-    origin = environ.get("HTTP_ORIGIN")
-    foreign = (
-        site not in ("same-origin", "none")
-        if site is not None
-        else (origin is not None and str(origin).partition("://")[2] != host)
-    )
-    if foreign:
-        raise Refused("forbidden", reason="The request comes from the page of another site.")
+    refuse_foreign_page(environ)
     if sender.device:
         return
+    host = str(environ.get("HTTP_HOST", ""))
     if not is_direct_loopback(environ) or not _OWN_HOST.fullmatch(host):
         raise Refused("forbidden", reason="This needs a token, or a request from this machine.")
 
@@ -138,6 +146,13 @@ def identify(
         raise Refused(
             "unauthorized",
             reason=f"The receiver listens to the network, so every request needs a token: {_HOW}",
+        )
+    elif (host := str(environ.get("HTTP_HOST", ""))) and not _OWN_HOST.fullmatch(host):
+        # DNS rebinding: a page whose name was made to lead here asks under that name.
+        raise Refused(
+            "forbidden",
+            reason="Without a token this machine is asked as localhost or 127.0.0.1, and by no "
+            "other name.",
         )
     elif enrolled():
         raise Refused(

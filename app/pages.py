@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -120,8 +120,14 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/status.json")
     def status_json() -> Answer:
-        uploads.gate.identify(request.environ)
+        sender = uploads.gate.identify(request.environ)
         facts, place = uploads.gate.facts(), _place(uploads)
+        if sender.device:  # receipts are for their own device
+            facts = replace(
+                facts,
+                latest=tuple(one for one in facts.latest if one.device == sender.device),
+                aside=tuple(one for one in facts.aside if one.device == sender.device),
+            )
         response = answers.document(status_fields(facts, verdict(facts, place), settings))
         response.headers["Cache-Control"] = "no-store"
         return response

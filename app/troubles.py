@@ -10,6 +10,9 @@ from app.metrics import Metrics
 from app.refusals import Refused
 from spool.logs import get as get_log
 
+PATH_MOST = 200
+"""Characters of an address in the log: a client may send tens of thousands."""
+
 
 class Troubles:
     """Refusals are answered as they are; of anything else only the log has the cause."""
@@ -20,6 +23,7 @@ class Troubles:
 
     def answer(self, error: Exception, path: str, peer: str) -> Answer:
         """For a request of ``path`` that ended in ``error``."""
+        path = path[:PATH_MOST]
         if isinstance(error, Refused):
             self._log.info(
                 "request.refused",

@@ -10,7 +10,7 @@ from werkzeug.http import parse_options_header
 from app import admission, answers, clocks, fields, intake
 from app.answer import Answer
 from app.body import Body
-from app.credentials import Sender
+from app.credentials import Sender, refuse_foreign_page
 from app.digests import ContentDigest
 from app.gate import Environ, Gate
 from app.intake import Landing, Taken
@@ -51,6 +51,7 @@ class Uploads:
         device, taken = "", Taken()
         try:
             sender = self.gate.identify(environ)
+            refuse_foreign_page(environ)
             admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
             length = _framing(environ)
             body = self._body(environ, length)

@@ -83,6 +83,17 @@ def test_auto_means_token_as_soon_as_anything_hints_at_others(
     assert ask("open") == ""
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("localhost:8080", "anybody"), ("127.0.0.1", "anybody"), ("[::1]:80", "anybody"),
+     ("evil.example:8080", "forbidden"), ("localhost.evil.example", "forbidden"),
+     ("", "anybody")],
+)  # fmt: skip
+def test_a_name_that_was_made_to_lead_here_is_not_this_machines(host: str, expected: str) -> None:
+    assert who("auto", host=host) == expected
+    assert who("auto", host=host, authorization="Bearer good") == "cam-7"
+
+
 @pytest.mark.parametrize("auth", ["auto", "token", "open"])
 @pytest.mark.parametrize("peer", ["127.0.0.1", "203.0.113.5"])
 def test_a_token_counts_wherever_it_comes_from(auth: str, peer: str) -> None:

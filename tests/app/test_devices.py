@@ -375,3 +375,24 @@ def test_under_open_an_enrolled_name_needs_its_token(own: Path, photo: Photo) ->
             said = receiver.post_form(part("device", name.encode()), image, **key)
             assert b"need its token" in check(said, 401, "unauthorized").body
         check(receiver.post_raw(photo(), **bearer), 201)  # nobody else took its key
+
+
+def test_a_page_of_another_site_sends_no_image(own: Path, photo: Photo) -> None:
+    with running(own) as receiver:
+        for header, value in (
+            ("Origin", "https://evil.example"), ("Sec_Fetch_Site", "cross-site"),
+        ):  # fmt: skip
+            check(receiver.post_raw(photo(), **{header: value}), 403, "forbidden")
+        check(receiver.post_raw(photo(), Sec_Fetch_Site="same-origin"), 201)
+        check(receiver.get("/images/" + "a" * 6000), 404)
+        refused = [e for e in receiver.events if e["event"] == "request.refused"]
+        assert max(len(event["path"]) for event in refused) == 200
+
+
+def test_the_status_document_holds_no_receipt_of_another_device(own: Path, photo: Photo) -> None:
+    with running(own, receiver__auth="token") as receiver:
+        one, two = (enrol(receiver, name) for name in ("cam-1", "cam-2"))
+        for token in (one, two):
+            check(receiver.post_raw(photo(), Authorization=f"Bearer {token}"), 201)
+        said = receiver.request("GET", "/status.json", Authorization=f"Bearer {one}").json
+        assert [receipt["device"] for receipt in said["latest"]] == ["cam-1"]

@@ -53,7 +53,8 @@ class Line:
 
     def post(self, body: bytes, content_type: str) -> Answer | None:
         top = (
-            b"POST /images HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+            b"POST /images HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n"
             % (content_type.encode("latin-1"), len(body))
         )
         for _ in range(2):  # one that was closed meanwhile is no answer
@@ -175,7 +176,7 @@ def test_any_content_type(lenient: Receiver, seed: int) -> None:
 # -- raw bytes
 
 _IMAGE = small_jpeg()
-_TOP = b"POST /images HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+_TOP = b"POST /images HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 _RAW = b"Content-Type: image/jpeg\r\n"
 _LENGTH = b"Content-Length: %d\r\n" % len(_IMAGE)
 
@@ -227,7 +228,7 @@ def _codings() -> Iterator[tuple[str, bytes]]:
 
 def _lines() -> Iterator[tuple[str, bytes]]:
     """Request lines and header lines that are none (RFC 9112, 3 and 5)."""
-    rest = b"Host: a\r\nConnection: close\r\n" + _RAW + _LENGTH + b"\r\n" + _IMAGE
+    rest = b"Host: localhost\r\nConnection: close\r\n" + _RAW + _LENGTH + b"\r\n" + _IMAGE
     for line in (
         b"POST /images\r\n", b"POST /images HTTP/9.9\r\n", b"POST  /images HTTP/1.1\r\n",
         b"POST\r\n", b" POST /images HTTP/1.1\r\n", b"POST /im ages HTTP/1.1\r\n",
@@ -321,7 +322,7 @@ def test_no_second_request_is_smuggled_behind_a_first(
 ) -> None:
     """Where two readers could see two ends of a body, nothing after it is taken for a request
     (RFC 9112, 6.3: with both, chunked counts, and the connection is closed)."""
-    hidden = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    hidden = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     kept_alive = request_.replace(b"Connection: close\r\n", b"")
     with lenient.connect() as connection:
         with contextlib.suppress(ConnectionError):

@@ -317,7 +317,7 @@ def test_the_page_holds_no_code_and_its_scripts_are_its_own(told: tuple[Told, Fl
     assert page.tags[0] == ("html", {"lang": "en"})
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8080", "[::1]:8080", "headgate.local"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "[::1]:8080", "localhost"])
 def test_the_empty_page_shows_the_line_that_posts_the_first(
     told: tuple[Told, FlaskClient], host: str
 ) -> None:
@@ -332,8 +332,8 @@ def test_a_forged_host_does_not_reach_the_line(told: tuple[Told, FlaskClient]) -
     spool, client = told
     spool.said = facts()
     for host in ("x;rm -rf /", "a$(b)", "<b>"):
-        text = Page(client.get("/", headers={"Host": host}).text).text
-        assert "http://127.0.0.1:8080/uploadImage" in text
+        answer = client.get("/", headers={"Host": host})
+        assert (answer.status_code, host in answer.text) == (403, False)
 
 
 def test_the_json_has_the_same_facts(told: tuple[Told, FlaskClient]) -> None:
