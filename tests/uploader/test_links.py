@@ -34,6 +34,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "device list": (),
     "device revoke": ("cam-1",),
     "device rotate": ("cam-1",),
+    "discard": ("20261123T160405.123456Z_cam-1_0123456789abcdef", "--reason", "a test"),
     "doctor": (),
     "drain": ("--cron",),
     "limit": ("60%", "--for", "1h", "--reason", "a test"),
