@@ -51,7 +51,8 @@ class Uploads:
         device, taken = "", Taken()
         try:
             sender = self.gate.identify(environ)
-            refuse_foreign_page(environ)
+            if self.spool.settings["receiver.auth"] != "open":  # where any page may send, too
+                refuse_foreign_page(environ)
             admission.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
             length = _framing(environ)
             body = self._body(environ, length)

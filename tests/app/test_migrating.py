@@ -70,7 +70,7 @@ def test_a_recorded_request_is_stored_and_answered_as_its_client_expects(
 def test_a_service_of_another_field_is_replaced_by_a_setting(tmp_path: Path) -> None:
     recorded = (DATA / "axios-0.27-buffer.http").read_bytes()
     photo = recorded.replace(b'name="image"', b'name="photo"')  # as long as before
-    with running(tmp_path, receiver__field="photo") as receiver:
+    with running(tmp_path, receiver__field="photo", receiver__auth="open") as receiver:
         assert send(receiver, photo).status == 201
         assert send(receiver, recorded).code == "wrong_field"
 
