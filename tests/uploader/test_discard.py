@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,10 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from spool.gone import Stage
-from spool.item import Receipt, Sent, State
+from spool.item import Metadata, Receipt, Sent, State
 from spool.mover import Mover
 from spool.spool import Spool
-from tests.spooling import images_below, open_spool, put
+from tests.spooling import Crash, Disk, images_below, open_spool, put
 from uploader.cli import headgate
 
 WHY = ("--reason", "a test picture")
@@ -196,3 +197,44 @@ def test_every_command_and_rm_by_hand_in_any_order_never_lose_a_line(
         lost = receipt.state is State.LOST
         assert (image in named) == lost, history
         assert lost or image in places or not receipt.local, history
+
+
+@pytest.mark.parametrize("crash", ["before", "after"])
+def test_a_crash_in_the_middle_of_a_discard_is_finished_by_the_next_run(
+    books: Books, crash: str
+) -> None:
+    """At each disk call in turn: until the file is gone, nothing says that it was discarded."""
+    for nth in range(1, 20):
+        item = books.spool.catalog.get(books.aside().id)
+        assert item is not None
+        books.spool.site.gone.ask(item, books.spool.now(), "ann", "a test")
+        disk = Disk(nth, crash=crash)
+        with books.spool.hold_drain_lock("a test", 0) as lock:
+            with disk(), contextlib.suppress(Crash):
+                Mover(books.spool, lock).discard()
+            line = books.spool.site.gone.get(item.id)
+            assert line is not None
+            if item.id in images_below(books.spool.path):
+                assert line.stage is Stage.ASKED
+            Mover(books.spool, lock).reconcile(books.spool.now())
+        assert images_below(books.spool.path) == {}
+        assert books.spool.facts().unaccounted == 0
+        books.call("verify")
+        if not disk.fired:
+            return
+    raise AssertionError("a discard never comes to its end")
+
+
+def test_a_row_that_a_power_cut_brings_back_does_not_bring_the_image_back(books: Books) -> None:
+    image = books.aside()
+    item = books.spool.catalog.get(image.id)
+    assert item is not None
+    books.call("discard", image.id, *WHY)
+    meta = Metadata(item.sha256, item.size, "image/jpeg")
+    books.spool.catalog.restore(item.name, meta, State.SET_ASIDE)
+    with books.spool.hold_drain_lock("a test", 0) as lock:
+        Mover(books.spool, lock).reconcile(books.spool.now())
+    receipt = books.spool.receipt(image.id)
+    assert receipt is not None and receipt.state is State.DISCARDED
+    assert books.spool.facts().unaccounted == 0
+    books.call("verify")
