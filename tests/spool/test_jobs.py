@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from spool.facts import Run
-from spool.jobs import KEEP_JOBS, Job, Jobs, TooManyJobs, new_id
+from spool.jobs import KEEP_JOBS, Job, Jobs, TooManyJobs, new_id, served_by
+from spool.outcome import Outcome
 from spool.site import Site
 from tests.spooling import Clock
 
@@ -148,3 +149,11 @@ def test_a_job_whose_run_was_stopped_waits_again(jobs: Jobs, clock: Clock) -> No
     jobs.take_up(run(clock), bounded=False)
     jobs.finish(run(clock, ended_at=clock.at, outcome="stopped", images=3))
     assert jobs.get(asked.id) == asked
+
+
+def test_a_run_that_left_images_waiting_has_served_nobody(clock: Clock) -> None:
+    asked = job(clock)
+    ended = run(clock, ended_at=clock.at, outcome=Outcome.NOTHING_TO_DO)
+    assert served_by(asked, [ended]) is ended
+    assert served_by(asked, [replace(ended, waiting=2)]) is None
+    assert served_by(asked, [replace(ended, outcome=Outcome.NOTHING_CONFIRMED)]) is None
