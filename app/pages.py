@@ -169,8 +169,8 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
     @app.get("/images/<ref>/thumbnail")
     def thumbnail(ref: str) -> Answer:
         sender = uploads.gate.identify(request.environ)
-        held = uploads.spool.receipt(ref) if is_ref(ref) else None
-        if held is None or (sender.device and held.device != sender.device):
+        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        if held is None:
             raise Refused("no_receipt")
         response = Answer(thumbnails.of(held), 200, "image/jpeg")
         response.headers["Cache-Control"] = "private, max-age=3600"

@@ -51,8 +51,8 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Answer:
         sender = uploads.gate.identify(request.environ)
-        held = uploads.spool.receipt(ref) if is_ref(ref) else None
-        if held is None or (sender.device and held.device != sender.device):
+        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        if held is None:
             raise Refused("no_receipt")
         return answers.receipt(held)
 

@@ -171,8 +171,12 @@ class Catalog:
             (bytes.fromhex(sha256), device, sequence),
         )
 
-    def by_sha256(self, sha256: str) -> Item | None:
-        return self._one("sha256 = ? ORDER BY arrival LIMIT 1", (bytes.fromhex(sha256),))
+    def by_sha256(self, sha256: str, device: str = "") -> Item | None:
+        """The first with these bytes, from this device if one is named."""
+        return self._one(
+            "sha256 = ? AND ? IN ('', device) ORDER BY arrival LIMIT 1",
+            (bytes.fromhex(sha256), device),
+        )
 
     def by_key(self, device: str, key: str) -> Item | None:
         return self._one("device = ? AND idem = ? ORDER BY arrival LIMIT 1", (device, key))

@@ -110,10 +110,13 @@ class Gone:
         found = self._lines("WHERE id = ? AND stage <> 'returned'", (image_id,))
         return found[0] if found else None
 
-    def by_sha256(self, sha256: str) -> Line | None:
-        """The newest with these bytes that counts."""
-        where = "WHERE sha256 = ? AND stage IN ('lost', 'discarded') ORDER BY at DESC LIMIT 1"
-        found = self._lines(where, (bytes.fromhex(sha256),))
+    def by_sha256(self, sha256: str, device: str = "") -> Line | None:
+        """The newest with these bytes that counts, from this device if one is named."""
+        where = (
+            "WHERE sha256 = ? AND ? IN ('', device) AND stage IN ('lost', 'discarded') "
+            "ORDER BY at DESC LIMIT 1"
+        )
+        found = self._lines(where, (bytes.fromhex(sha256), device))
         return found[0] if found else None
 
     def of(self, stage: Stage, limit: int = 1_000_000) -> list[Line]:

@@ -107,13 +107,20 @@ class Held:
             reason=item.last_error if item.state is not State.SENDING else "",
         )
 
-    def receipt(self, ref: str) -> Receipt | None:
-        """By id or by SHA-256 (64 hex digits). An image moves from catalog to receipts, never back
-        without a command, so it is looked for in that order, and once more."""
+    def receipt(self, ref: str, device: str) -> Receipt | None:
+        """By id or by SHA-256 (64 hex digits); only of the device, if one is named: devices may
+        send the same bytes, and each asks for its own image."""
+        found = self._receipt(ref, device)
+        return found if found is not None and device in ("", found.device) else None
+
+    def _receipt(self, ref: str, device: str) -> Receipt | None:
+        # An image moves from catalog to receipts, never back without a command, so it is looked
+        # for in that order, and once more.
         for _ in range(2):
             if len(ref) == 64:
-                item = self._catalog.by_sha256(ref)
-                receipt = self._receipts.by_sha256(ref, reversed(self._receipts.days()))
+                item = self._catalog.by_sha256(ref, device)
+                days = reversed(self._receipts.days())
+                receipt = self._receipts.by_sha256(ref, days, device)
             else:
                 item = self._catalog.get(ref)
                 receipt = self._receipts.get(ref)
@@ -121,5 +128,5 @@ class Held:
                 return receipt
             if item is not None:
                 return self.receipt_of(item)
-        line = self._gone.by_sha256(ref) if len(ref) == 64 else self._gone.get(ref)
+        line = self._gone.by_sha256(ref, device) if len(ref) == 64 else self._gone.get(ref)
         return line.receipt if line is not None and line.is_named else None

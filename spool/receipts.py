@@ -100,12 +100,12 @@ class Receipts:
         day = names.day_of_id(image_id)
         return None if day is None else self._first(day, "WHERE id = ?", (image_id,))
 
-    def by_sha256(self, sha256: str, days: Iterable[str]) -> Receipt | None:
-        """The newest with these bytes, from any device."""
+    def by_sha256(self, sha256: str, days: Iterable[str], device: str = "") -> Receipt | None:
+        """The newest with these bytes, from this device if one is named."""
         return self._any(
             days,
-            "WHERE digest = ? AND sha256 = ? ORDER BY number DESC LIMIT 1",
-            (digest(sha256), bytes.fromhex(sha256)),
+            "WHERE digest = ? AND sha256 = ? AND ? IN ('', device) ORDER BY number DESC LIMIT 1",
+            (digest(sha256), bytes.fromhex(sha256), device),
         )
 
     def by_digest(

@@ -309,9 +309,10 @@ class Spool:
 
     # -- what everybody may read
 
-    def receipt(self, ref: str) -> Receipt | None:
-        """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits)."""
-        return self._held.receipt(ref)
+    def receipt(self, ref: str, device: str = "") -> Receipt | None:
+        """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits); only of
+        this device's images, if one is named."""
+        return self._held.receipt(ref, device)
 
     def images(self, state: State | None, limit: int) -> list[Receipt]:
         """Receipts of images, newest first; of one state only, if it is given."""

@@ -107,6 +107,19 @@ def test_a_device_sees_its_own_receipts_only(guarded: Receiver, photo: Photo) ->
         check(guarded.request("GET", path, Authorization=f"Bearer {other}"), 404, "no_receipt")
 
 
+def test_devices_that_sent_the_same_bytes_each_find_their_own_image(
+    guarded: Receiver, photo: Photo
+) -> None:
+    data = photo()
+    ref = hashlib.sha256(data).hexdigest()
+    bearers = [{"Authorization": f"Bearer {enrol(guarded, name)}"} for name in ("cam-s", "cam-t")]
+    sent = [check(guarded.post_raw(data, **bearer), 201).json["id"] for bearer in bearers]
+    found = [guarded.request("GET", f"/images/{ref}", **bearer) for bearer in bearers]
+    assert [check(answer, 200).json["id"] for answer in found] == sent
+    small = [guarded.request("GET", f"/images/{ref}/thumbnail", **bearer) for bearer in bearers]
+    assert all(b"no_receipt" not in answer.body for answer in small)
+
+
 def test_revoked_while_the_receiver_runs(guarded: Receiver, photo: Photo) -> None:
     bearer = {"Authorization": f"Bearer {enrol(guarded, 'cam-g')}"}
     check(guarded.post_raw(photo(), **bearer), 201)

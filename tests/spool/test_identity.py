@@ -172,6 +172,42 @@ def test_what_repair_or_a_run_does_before_the_answer_changes_nothing_of_it(
     assert spool.facts().received.images == 2
 
 
+def test_by_their_bytes_each_device_finds_its_own_image_in_every_state(
+    spool: Spool, clock: Clock
+) -> None:
+    first, second = (put(spool, b"the same", device=name).receipt for name in ("cam-1", "cam-2"))
+
+    def found(ref: str, device: str) -> str | None:
+        receipt = spool.receipt(ref, device)
+        return None if receipt is None else receipt.id
+
+    def check() -> None:
+        assert found(first.sha256, "cam-1") == found(first.id, "cam-1") == first.id
+        assert found(first.sha256, "cam-2") == found(second.id, "cam-2") == second.id
+        assert found(first.sha256, "") in (first.id, second.id)
+        assert found(first.sha256, "cam-3") is found(first.id, "cam-2") is None
+
+    check()
+    one, two = spool.catalog.after(0, 10)
+    with spool.hold_drain_lock("a test", 0) as lock:
+        mover = Mover(spool, lock)
+        mover.finish([(one, Sent("b", "k", "e"))], clock())
+        check()
+        mover.finish([(two, Sent("b", "k2", "e"))], clock())
+        check()
+
+
+def test_by_their_bytes_each_device_finds_its_own_lost_image(spool: Spool, clock: Clock) -> None:
+    images = [put(spool, b"the same", device=name).receipt for name in ("cam-1", "cam-2")]
+    with spool.hold_drain_lock("a test", 0) as lock:
+        for item in spool.catalog.after(0, 10):
+            Mover(spool, lock).lose(item, clock())
+    found = [spool.receipt(image.sha256, image.device) for image in images]
+    assert [receipt and (receipt.id, receipt.state) for receipt in found] == [
+        (image.id, State.LOST) for image in images
+    ]
+
+
 def test_a_receipt_is_found_by_id_and_by_digest_in_every_state(spool: Spool, clock: Clock) -> None:
     image = put(spool, b"image").receipt
 
