@@ -60,7 +60,7 @@ def test_who_sends_no_body_holds_no_thread(own: Path, photo: Photo, kind: str) -
 
 def test_held_jobs_hold_no_threads_of_images(own: Path, photo: Photo) -> None:
     """As many as there are threads, and more; each sends half of its body and then nothing."""
-    with running(own) as receiver:  # with its usual number of threads, 64
+    with running(own, receiver__threads="64") as receiver:
         with crowd(receiver, 100, "slow job"):
             assert [receiver.post_raw(photo()).status for _ in range(5)] == [201] * 5
 
