@@ -28,7 +28,7 @@ from granian.http import HTTP1Settings
 
 from app import create_app, signals
 from app.stalls import Stalls
-from spool import logs, set_clock
+from spool import logs, set_clock, terminal
 from spool.config import load, split_flags
 from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.settings import Settings, SettingsError
@@ -61,7 +61,7 @@ Exit codes:
 
 def fail(sentence: str) -> None:
     """End this process with one sentence that says what to do."""
-    click.echo(f"headgate-receiver: {sentence}", err=True)
+    click.echo(terminal.escaped(f"headgate-receiver: {sentence}"), err=True)
     sys.stderr.flush()
     os._exit(1)
 
@@ -247,7 +247,7 @@ def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: b
         settings = load(config, split_flags(flags))
     except SettingsError as error:
         for fault in error.faults:
-            click.echo(f"headgate-receiver: {fault}", err=True)
+            click.echo(terminal.escaped(f"headgate-receiver: {fault}"), err=True)
         raise SystemExit(2) from error
     logs.configure(level=level)
     serve(settings, level)

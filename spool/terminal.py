@@ -1,4 +1,5 @@
-"""What a terminal may be sent: colour, and lines that replace themselves. Pure.
+"""What a terminal may be sent: text that does not act on it, colour, and lines that replace
+themselves. Pure.
 
 Colour is left out where NO_COLOR is set to anything (no-color.org), on a terminal that calls itself
 dumb, and wherever the text does not go to a terminal.
@@ -6,8 +7,23 @@ dumb, and wherever the text does not go to a terminal.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TextIO
+
+_KEPT = frozenset("\n\t")
+
+
+def escaped(text: str) -> str:
+    """Text with everything visible that a terminal would obey or hide: control characters (C1 as
+    well), marks that turn the direction of writing, bytes that are no text. Line breaks and tabs
+    stay. The escapes are JSON's, so that a JSON document stays one.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in _KEPT else json.dumps(one)[1:-1] for one in text
+    )
 
 
 def may_colour(environment: Mapping[str, str]) -> bool:

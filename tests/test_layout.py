@@ -215,6 +215,19 @@ def test_commands_open_the_spool_in_the_one_way_that_gives_up_roots_rights() -> 
     assert opens == {"uploader/run/owner.py"}
 
 
+def test_commands_print_through_the_one_function_that_escapes() -> None:
+    """``print_text``: devices and servers chose some of what commands show on a terminal."""
+    direct = re.compile(r"print|click\.(echo|secho|style|echo_via_pager)")
+    prints = {
+        place(path)
+        for path in FILES
+        if place(path).startswith(("uploader/commands/", "uploader/cli.py"))
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute | ast.Name) and direct.fullmatch(ast.unparse(node))
+    }
+    assert prints == {"uploader/cli.py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_names_say_something(path: Path) -> None:
     words = set(re.split(r"[_/.]", place(path)))

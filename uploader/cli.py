@@ -56,6 +56,22 @@ COMMANDS: Mapping[str, str] = {
 """Each module has one click command or group called ``command``."""
 
 
+class Styled(str):
+    """Text that is escaped already, in the colours of ours that stand around it."""
+
+
+def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> Styled:
+    """Text in a colour, for ``print_text``."""
+    return Styled(click.style(terminal.escaped(text), fg=fg, bold=bold))
+
+
+def print_text(*parts: str, err: bool = False, nl: bool = True) -> None:
+    """Print text, and the only way to: devices and servers chose some of it, and what would act
+    on the terminal is escaped. Colours are made with ``styled``."""
+    whole = (part if isinstance(part, Styled) else terminal.escaped(part) for part in parts)
+    click.echo("".join(whole), err=err, nl=nl)
+
+
 @dataclass
 class Context:
     """What every command gets: the settings, read on first use, and how much to say."""
@@ -74,9 +90,9 @@ class Context:
         return self.verbosity.level(usual)
 
     def say(self, text: str, *, err: bool = False) -> None:
-        """What was done, for people; what was asked for is printed with click.echo."""
+        """What was done, for people; what was asked for is printed with print_text."""
         if self.verbosity is not Verbosity.QUIET:
-            click.echo(text, err=err)
+            print_text(text, err=err)
 
     @cached_property
     def settings(self) -> Settings:
@@ -86,7 +102,7 @@ class Context:
             return settings
         except SettingsError as error:
             for fault in error.faults:
-                click.echo(f"headgate: {fault}", err=True)
+                print_text(f"headgate: {fault}", err=True)
             raise SystemExit(Exit.USAGE) from error
 
     def become_owner(self) -> None:
@@ -110,13 +126,13 @@ class Context:
 
 def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
     """End the command with one sentence that says what to do, and its exit code."""
-    click.echo(f"headgate: {message}", err=True)
+    print_text(f"headgate: {message}", err=True)
     raise SystemExit(code)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; instants and paths as text."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    print_text(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 class _Lazy(click.Group):

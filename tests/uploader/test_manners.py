@@ -23,7 +23,7 @@ from spool import terminal
 from spool.mover import Mover
 from tests.s3_server import Place, strict_place
 from tests.spooling import open_spool, put
-from uploader.cli import COMMANDS, headgate
+from uploader.cli import COMMANDS, headgate, print_text, styled
 from uploader.exits import Exit
 
 ROOT = Path(__file__).parents[2]
@@ -246,3 +246,58 @@ def test_a_terminal_shows_what_is_set_aside_in_colour_unless_told_not_to(config:
 
 def test_nothing_that_is_not_a_terminal_gets_colour(config: Path) -> None:
     assert "\x1b" not in run(config, "status").output
+
+
+# -- what a terminal would obey
+
+NASTY = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egpj.\udcff"
+"""A title, a cleared screen, a C1 sequence, a turned direction, and a byte that is no text."""
+
+
+def test_text_of_others_does_not_act_on_the_terminal() -> None:
+    assert terminal.escaped("Küche, 日本 → a\nb\tc") == "Küche, 日本 → a\nb\tc"
+    shown = terminal.escaped(NASTY)
+    assert shown.isprintable()
+    assert json.loads(f'"{shown}"') == NASTY
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("list", "--json"),
+        ("limit",),
+        ("status",),
+        ("status", "--json"),
+        ("retry", "IMAGE\x1b[2J"),
+        ("verify",),
+        ("alert", "list"),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_no_command_prints_what_a_terminal_obeys(
+    config: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = NASTY.encode("utf-8", "replace").decode()
+    with closing(open_spool(config.parent, spool__path="spool")) as spool:
+        found = spool.catalog.get(put(spool, b"y", file_name=others).receipt.id)
+        assert found is not None
+        with spool.hold_drain_lock("a test", 0) as lock:
+            Mover(spool, lock).set_aside(found, others, spool.now())
+    assert run(config, "limit", "60%", "--for", "30min", "--reason", others).exit_code == Exit.OK
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    out = CliRunner().invoke(headgate, ["--config", str(config), *words], color=True).output
+    ours = re.sub(r"\x1b\[[0-9;]*m", "", out)  # the colours that Headgate adds
+    assert out and not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", ours)
+    if "--json" in words:
+        json.loads(out)
+    elif words == ("list",):
+        assert r"\u001b]0;owned" in out
+
+
+def test_a_colour_of_ours_stays_and_one_of_others_does_not() -> None:
+    with CliRunner().isolation(color=True) as (out, *_):
+        print_text(styled("red \x1b[0m", fg="red"), " plain \x1b[32m")
+        said = out.getvalue().decode()
+    assert said == "\x1b[31mred \\u001b[0m\x1b[0m plain \\u001b[32m\n"

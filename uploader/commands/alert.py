@@ -15,7 +15,7 @@ from uploader.alerts import outbox
 from uploader.alerts.channels import Undelivered
 from uploader.alerts.compose import test_message
 from uploader.alerts.rules import BY_CODE
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text, styled
 from uploader.commands.watch import fields, line
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -53,20 +53,20 @@ def show(context: Context, as_json: bool) -> None:
         )
         return
     for alert in standing:
-        click.echo(click.style(line(alert), fg="red" if alert.bad else None))
+        print_text(styled(line(alert), fg="red" if alert.bad else None))
     if not standing:
-        click.echo("nothing is wrong")
+        print_text("nothing is wrong")
     for silence in silences:
-        click.echo(
+        print_text(
             f"silent     {silence.what} until {silence.until:%Y-%m-%d %H:%M} UTC: {silence.reason}"
         )
     for state in states:
         why = "well" if state.failing_since is None else f"failing: {state.why}"
-        click.echo(f"channel    {state.name}: {why}")
+        print_text(f"channel    {state.name}: {why}")
     if not states:
-        click.echo("channel    none is set: write slack_webhook, mail_to or apprise under [alerts]")
+        print_text("channel    none is set: write slack_webhook, mail_to or apprise under [alerts]")
     if waiting:
-        click.echo(f"outbox     {waiting} on their way")
+        print_text(f"outbox     {waiting} on their way")
 
 
 @command.command(
@@ -112,7 +112,7 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
     else:
         for name, trouble in said.items():
             if trouble:
-                click.echo(f"{name:<10} {trouble}")
+                print_text(f"{name:<10} {trouble}")
             else:
                 context.say(f"{name:<10} it was taken")
     if any(said.values()) and not dry_run:

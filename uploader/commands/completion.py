@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from uploader.cli import headgate
+from uploader.cli import headgate, print_text
 from uploader.ending import ending
 
 SHELLS = ("bash", "zsh", "fish")
@@ -24,7 +24,7 @@ def command(shell: str) -> None:
 
     Those are commands, flags, settings, devices, alerts, and images that are set aside.
     """
-    click.echo(script_for(shell))
+    print_text(script_for(shell))
 
 
 def script_for(shell: str) -> str:

@@ -12,7 +12,7 @@ from spool.errors import DiskTrouble, LockHeld, SpoolUnfit
 from spool.settings import SETTINGS, Settings
 from spool.spool import Spool
 from spool.units import Percent, format_duration, human_size
-from uploader.cli import Context, print_json
+from uploader.cli import Context, print_json, print_text, styled
 from uploader.cron import tabs as cron
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -60,9 +60,9 @@ def show(context: Context, as_json: bool) -> None:
         return
     for setting in SETTINGS:
         written = "(secret)" if setting.secret else repr(settings.written[setting.name])
-        click.echo(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
+        print_text(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
     interval = format_duration(int(settings["uplink.interval"]))
-    click.echo(
+    print_text(
         f"\nat most {human_size(settings.rate)}/s leave outside the timetable: "
         f"{human_size(settings.budget)} in any {interval}"
     )
@@ -101,7 +101,7 @@ def check(context: Context, as_json: bool) -> None:
             for sentence in sentences:
                 text = f"{word[:-1]:<8} {sentence}"
                 if word == "faults":
-                    click.echo(click.style(text, fg="red"))
+                    print_text(styled(text, fg="red"))
                 else:
                     context.say(text)
     if said["faults"]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from spool.units import format_duration
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.cron import line as crontab_line
 from uploader.cron import tabs as cron
 from uploader.cron import timer
@@ -101,7 +101,7 @@ def show(
         print_json({"line": made, "interval_seconds": line.interval_seconds, "watch_line": watch})
     else:
         comment = FLOOR_COMMENT if line.setting == "queue.floor" else COMMENT
-        click.echo(f"{comment}\n{made}\n{WATCH_COMMENT}\n{watch}")
+        print_text(f"{comment}\n{made}\n{WATCH_COMMENT}\n{watch}")
 
 
 @command.command(

@@ -11,7 +11,7 @@ from spool.errors import DiskTrouble, LockHeld
 from spool.settings import Settings
 from spool.spool import Spool
 from spool.units import of_disk
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.cloudwatch.board import Plan, alarms, dashboard
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -58,7 +58,7 @@ def cloudwatch(
                     "applied": is_meant})  # fmt: skip
         return
     word = "applied" if is_meant else "would apply"
-    say = context.say if is_meant else click.echo
+    say = context.say if is_meant else print_text
     say(f"{word}   dashboard {plan.name} ({len(body['widgets'])} panels)")
     for alarm in made:
         say(f"{word}   alarm {alarm['AlarmName']}: {alarm['AlarmDescription']}")

@@ -20,7 +20,7 @@ from spool.facts import Arrivals, Device, Gaps, Token, Unusable
 from spool.spool import Spool
 from spool.units import UnitError, human_duration, human_size, parse_duration
 from uploader import completions
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import Exit
 
@@ -139,7 +139,7 @@ def list_(context: Context, as_json: bool) -> None:
         print_json([asdict(row) for row in rows])
         return
     for line in _table([_HEAD, *(_cells(row, now) for row in rows)]):
-        click.echo(line)
+        print_text(line)
 
 
 def expanded(names: Sequence[str]) -> list[str]:
@@ -194,7 +194,7 @@ class _Tokens:
             said = f"{len(self.made)} tokens are in {self._out}; keep it secret"
             self._context.say(said, err=True)
         else:
-            click.echo(self._text(), nl=False)
+            print_text(self._text(), nl=False)
 
     def _discard(self) -> None:
         if self._out:

@@ -13,7 +13,7 @@ from spool.item import State
 from spool.mover import Mover
 from spool.spool import Spool
 from uploader import completions
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import become_owner
@@ -52,7 +52,7 @@ def command(context: Context, images: tuple[str, ...], reason: str, as_json: boo
     else:
         for image, what in said.items():
             if image in troubled:
-                click.echo(f"{image}: {what}")
+                print_text(f"{image}: {what}")
             else:
                 context.say(f"{image}: {what}")
     if troubled:

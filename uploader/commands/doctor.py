@@ -8,7 +8,7 @@ import click
 
 from spool import sqlite
 from spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
-from uploader.cli import Context, print_json
+from uploader.cli import Context, print_json, print_text, styled
 from uploader.doctor import accounts, bucket, clock, database, disk, look, network, schedule
 from uploader.doctor.findings import Finding, Level, loses, would_lose
 from uploader.ending import ending
@@ -42,7 +42,7 @@ def command(context: Context, as_json: bool) -> None:
     else:
         for finding in findings:
             _show(finding)
-        click.echo(_sum(findings))
+        print_text(_sum(findings))
     if would_lose(findings):
         raise SystemExit(Exit.ERROR)
 
@@ -73,10 +73,10 @@ def _look(context: Context) -> list[Finding]:
 
 
 def _show(finding: Finding) -> None:
-    word = click.style(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
-    click.echo(f"{word} {finding.check:<12} {finding.sentence}")
+    word = styled(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+    print_text(word, f" {finding.check:<12} {finding.sentence}")
     if finding.mend:
-        click.echo(f"{'':<21} -> {finding.mend}")
+        print_text(f"{'':<21} -> {finding.mend}")
 
 
 def _sum(findings: list[Finding]) -> str:

@@ -20,7 +20,7 @@ from spool.outcome import HELD_BACK, Outcome
 from spool.spool import Spool
 from spool.triggers import KINDS
 from spool.units import UnitError, human_duration, human_size, parse_duration, parse_size
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import MEANING, Exit
 from uploader.run.parent import end_with_parent
@@ -129,7 +129,7 @@ def command(
                 if as_json:
                     print_json({"outcome": ALREADY_RUNNING, "message": str(error)})
                 elif not cron:
-                    click.echo(f"headgate: {error}; try again later", err=True)
+                    print_text(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
             except AlreadyServed as served:
                 print_json({"outcome": ALREADY_DONE, "message": str(served)})
@@ -150,7 +150,7 @@ def command(
 def _tell(context: Context, report: Run, waiting: int) -> None:
     """What came of the run; what failed also where little is said."""
     if report.exit_code:
-        click.echo(_summary(report, waiting))
+        print_text(_summary(report, waiting))
     else:
         context.say(_summary(report, waiting))
 
@@ -224,7 +224,7 @@ def _rehearse(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        click.echo(
+        print_text(
             f"would send {totals.waiting.images} images ({human_size(totals.waiting.bytes)}) from "
             f"{settings.spool} to {settings['s3.bucket']} at up to {human_size(cap.rate)}/s"
         )

@@ -12,7 +12,7 @@ import click
 
 from spool import schemas
 from spool.settings import Settings
-from uploader.cli import Context, fail
+from uploader.cli import Context, fail, print_text
 from uploader.cron import line as crontab_line
 from uploader.cron import timer
 from uploader.cron.tabs import FileTab, Tab, UserTab
@@ -125,9 +125,9 @@ def _install(
     if not dry_run:
         carry_out(release.old_versions(before), dry_run=False, say=lambda _: None)
     if not done:
-        click.echo("everything is as it should be")
+        print_text("everything is as it should be")
     if fresh and not dry_run:
-        click.echo(_what_next(installation))
+        print_text(_what_next(installation))
 
 
 def _refuse_a_checkout(root: Path, dry_run: bool) -> None:
@@ -153,7 +153,7 @@ def _say_and_do(installation: Installation, dry_run: bool) -> int:
 
 def _say(dry_run: bool) -> Callable[[str], None]:
     word = "would make" if dry_run else "made"
-    return lambda what: click.echo(f"{word}: {what}")
+    return lambda what: print_text(f"{word}: {what}")
 
 
 def _start(installation: Installation, before: str | None, dry_run: bool) -> int:
@@ -165,17 +165,17 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
         systemd.reload(root)
     if running and not dry_run and (switched or not release.versioned):
         releases.restart(release, before, str(installation.settings["receiver.bind"]))
-        click.echo("made: the receiver runs again, of this version")
+        print_text("made: the receiver runs again, of this version")
     if switched and not dry_run and systemd.is_running(root) and systemd.is_active(WORKER_UNIT):
         run(["systemctl", "restart", WORKER_UNIT])
-        click.echo("made: the worker runs again, of this version")
+        print_text("made: the worker runs again, of this version")
     steps = systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     if done and systemd.is_running(root) and not dry_run:
         releases.expect_receiver(str(installation.settings["receiver.bind"]))
     if not systemd.is_running(root) and done and not dry_run and root == Path("/"):
         user = installation.plan.receiver
-        click.echo(
+        print_text(
             "note: systemd does not run here; keep the receiver running under your supervisor:\n"
             f"  runuser -u {user} -- {installation.plan.prefix}/bin/headgate-receiver"
         )
@@ -197,7 +197,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         return done + _no_cron(installation, dry_run)
     if root != Path("/") or not installation.settings["s3.bucket"]:
         if asked:
-            click.echo("note: cron's lines go in when the bucket is set: headgate cron install")
+            print_text("note: cron's lines go in when the bucket is set: headgate cron install")
         return done
     there = crontab_line.find(FileTab(Path(CRON_FILE)).read())
     if not there and not asked:
@@ -212,7 +212,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         check=False,
     )
     if "has these lines already" not in ran.stdout:
-        click.echo((ran.stdout + ran.stderr).rstrip())
+        print_text((ran.stdout + ran.stderr).rstrip())
         done += 1
     if ran.returncode:
         raise InstallError("cron's lines are not in (see above); then: headgate cron install")
@@ -282,7 +282,7 @@ def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_
         try:
             settings = settings_of(root / config.lstrip("/"), template)
         except InstallError as error:  # settings that nothing can read are no reason to stay
-            click.echo(f"note: {error}; as if it were not there", err=True)
+            print_text(f"note: {error}; as if it were not there", err=True)
             settings = settings_of(Path("/nonexistent"), template)
         plan = plan_of(release.prefix, user, config, settings)
         installation = Installation(root, plan, release, settings)
@@ -290,21 +290,21 @@ def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_
         word = "would remove" if dry_run else "removed"
         _no_cron(installation, dry_run, for_timers=False)
         carry_out(
-            installation.removal(), dry_run=dry_run, say=lambda what: click.echo(f"{word}: {what}")
+            installation.removal(), dry_run=dry_run, say=lambda what: print_text(f"{word}: {what}")
         )
         systemd.reload(root)
     except InstallError as error:
         fail(str(error))
     if not release.versioned:
-        click.echo(f"{release.environment} was not made by make install, and stays")
-    click.echo(f"the spool stays, with all that is in it: {installation.at(plan.spool)}")
+        print_text(f"{release.environment} was not made by make install, and stays")
+    print_text(f"the spool stays, with all that is in it: {installation.at(plan.spool)}")
 
 
 def _tell_what_waits(settings: Settings, root: Path) -> None:
     new = root / str(settings.spool).lstrip("/") / "new"
     waiting = sum(1 for path in new.rglob("*") if path.is_file()) if new.is_dir() else 0
     if waiting:
-        click.echo(
+        print_text(
             f"note: {waiting} images still wait and stay in the spool; "
             "headgate drain --until-empty sends them first"
         )

@@ -11,7 +11,7 @@ from spool import logs
 from spool.spool import Spool
 from spool.units import Percent, UnitError, human_size, parse_duration, parse_percent
 from spool.uplink import LIMIT
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.verbosity import Verbosity
@@ -100,21 +100,21 @@ def _show(spool: Spool, as_json: bool) -> None:
         )
         return
     if cap.until is None:
-        click.echo(f"no limit is in force: {human_size(cap.rate)}/s ({cap.why})")
+        print_text(f"no limit is in force: {human_size(cap.rate)}/s ({cap.why})")
     else:
-        click.echo(
+        print_text(
             f"until {cap.until:%Y-%m-%d %H:%M:%S} UTC {human_size(cap.rate)}/s "
             f"instead of {human_size(cap.full_rate)}/s: {cap.reason}"
         )
-    click.echo(
+    print_text(
         f"of that, images have {human_size(cap.for_images)}/s and everything else "
         f"{human_size(cap.for_the_rest)}/s"
     )
     if change is not None and then is not None:
         at = uplink.local(change)
-        click.echo(f"next change: {at:%a %Y-%m-%d %H:%M} local time, to {human_size(then)}/s")
+        print_text(f"next change: {at:%a %Y-%m-%d %H:%M} local time, to {human_size(then)}/s")
     if use.day_allowance:
-        click.echo(
+        print_text(
             f"today {human_size(use.day_used)} of {human_size(use.day_allowance)} have left "
             "(a local day of the wall clock)"
         )

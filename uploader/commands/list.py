@@ -8,7 +8,7 @@ import click
 
 from spool.item import Receipt, State
 from spool.units import human_size
-from uploader.cli import Context, print_json
+from uploader.cli import Context, print_json, print_text
 from uploader.ending import ending
 
 
@@ -43,7 +43,7 @@ def command(context: Context, state: str | None, limit: int, as_json: bool) -> N
         )
         return
     for receipt in found:
-        click.echo(_line(receipt))
+        print_text(_line(receipt))
 
 
 def _line(receipt: Receipt) -> str:

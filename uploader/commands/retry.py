@@ -11,7 +11,7 @@ from spool.item import State
 from spool.mover import Mover
 from spool.spool import RETRY, Spool
 from uploader import completions
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import Exit
 
@@ -52,7 +52,7 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
     else:
         for image, what in said.items():
             if _is_trouble(what):
-                click.echo(f"{image}: {what}")
+                print_text(f"{image}: {what}")
             else:
                 context.say(f"{image}: {what}")
         if not said:

@@ -12,7 +12,7 @@ from spool.item import Count
 from spool.triggers import in_words
 from spool.units import human_duration, human_size
 from uploader import receiver
-from uploader.cli import Context, print_json
+from uploader.cli import Context, print_json, print_text, styled
 from uploader.ending import ending
 from uploader.exits import Exit
 
@@ -37,11 +37,11 @@ def command(context: Context, as_json: bool) -> None:
     else:
         settings = context.settings
         for line in _lines(facts):
-            click.echo(line)
-        click.echo(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
-        click.echo(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
+            print_text(line)
+        print_text(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
+        print_text(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
         for warning in warnings:
-            click.echo(click.style(f"warning    {warning}", fg="yellow"))
+            print_text(styled(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted or facts.lost.images:
         raise SystemExit(Exit.ERROR)
 
@@ -62,7 +62,7 @@ def _lines(facts: Facts) -> list[str]:
         f"sending    {_count(facts.sending)}",
         f"uploaded   {_count(facts.uploaded_local + facts.uploaded_pruned)}, "
         f"{facts.uploaded_local.images} of them still here",
-        click.style(
+        styled(
             f"set aside  {_count(facts.set_aside)}", fg="yellow" if facts.set_aside.images else None
         ),
     ]
@@ -70,10 +70,10 @@ def _lines(facts: Facts) -> list[str]:
         lines.append(f"discarded  {_count(facts.discarded)}")
     if facts.lost.images:
         lost = f"LOST       {_count(facts.lost)}: headgate verify says which"
-        lines.append(click.style(lost, fg="red", bold=True))
+        lines.append(styled(lost, fg="red", bold=True))
     if facts.unaccounted:
         missing = f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify"
-        lines.append(click.style(missing, fg="red", bold=True))
+        lines.append(styled(missing, fg="red", bold=True))
     lines.append(
         f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
         f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
@@ -87,9 +87,9 @@ def _lines(facts: Facts) -> list[str]:
     if budget.limit_until is not None:
         lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
     if not facts.admission.accepting:
-        lines.append(click.style(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
+        lines.append(styled(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
     if facts.clock_behind:
-        lines.append(click.style(f"CLOCK      {facts.clock_behind}", fg="red", bold=True))
+        lines.append(styled(f"CLOCK      {facts.clock_behind}", fg="red", bold=True))
     for one in facts.refused:
         lines.append(f"refused    {one.sentence}")
     if backlog := foretold.backlog(facts):
@@ -100,7 +100,7 @@ def _lines(facts: Facts) -> list[str]:
         run = facts.runs[0]
         ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
         lines.append(
-            click.style(
+            styled(
                 f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
                 + (f": {run.message}" if run.message else ""),
                 fg="red" if run.ended_at and not run.success else None,
@@ -112,7 +112,7 @@ def _lines(facts: Facts) -> list[str]:
     if proof.fruitless_runs and facts.waiting.images + facts.sending.images:
         since = human_duration(proof.failing_seconds(facts.at))
         text = f"confirmed  NOTHING for {since}, though it was tried: headgate config check"
-        lines.append(click.style(text, fg="red", bold=True))
+        lines.append(styled(text, fg="red", bold=True))
     elif proof.confirmed_at is not None:
         ago = human_duration(max(0.0, (facts.at - proof.confirmed_at).total_seconds()))
         lines.append(f"confirmed  the last image {ago} ago")

@@ -13,7 +13,7 @@ from spool.settings import Settings
 from spool.spool import Spool
 from spool.uplink import Part
 from spool.verify import Disagreement, disagreements, mend_databases, repair
-from uploader.cli import Context, fail, print_json
+from uploader.cli import Context, fail, print_json, print_text
 from uploader.ending import ending
 from uploader.exits import Exit
 
@@ -63,7 +63,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
         for trouble in mended:
             context.say(f"mended: {trouble}")
         for trouble in left:
-            click.echo(str(trouble))
+            print_text(str(trouble))
         context.say(_verdict(found, left, mend))
     if left:
         raise SystemExit(Exit.ERROR)

@@ -12,7 +12,7 @@ from spool.alert import Alert
 from uploader.alerts import outbox
 from uploader.alerts.look import evaluate
 from uploader.alerts.tell import tell
-from uploader.cli import Context, print_json
+from uploader.cli import Context, print_json, print_text, styled
 from uploader.commands.drain import log_to
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -69,7 +69,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
         print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
     elif not cron:
         for alert in wrong:
-            click.echo(click.style(line(alert), fg="red"))
+            print_text(styled(line(alert), fg="red"))
         if not wrong:
             context.say("nothing is wrong")
     if not cron:

@@ -70,7 +70,7 @@ class Strict:
         except Reset:
             raise
         except Exception as error:  # moto's, or the disk's: an S3 answers all the same
-            print(f"s3-local: {call.method} {path}: {error!r}", file=sys.stderr)
+            print(f"s3-local: {call.method} {path!r}: {error!r}", file=sys.stderr)
             status, headers, body = error_reply(500, "InternalError", "The stand-in failed.")
         start(status, headers)
         return [body]
