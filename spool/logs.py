@@ -16,6 +16,7 @@ from typing import TextIO, cast
 import structlog
 
 from spool import terminal
+from spool.logins import without_login
 
 
 def _escape(
@@ -25,6 +26,15 @@ def _escape(
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
+
+
+def _hide_logins(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = without_login(value)
     return event
 
 
@@ -64,11 +74,13 @@ def configure(
     if as_json:
         processors += [
             structlog.processors.format_exc_info,
+            _hide_logins,  # after the traceback, which may name a URL too
             structlog.processors.EventRenamer("event"),
             structlog.processors.JSONRenderer(serializer=_as_json),
         ]
     else:
         processors += [
+            _hide_logins,
             _escape,
             structlog.dev.ConsoleRenderer(
                 colors=terminal.shows_colour(out, os.environ), timestamp_key="at"

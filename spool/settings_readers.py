@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spool import timetable, units
+from spool.logins import without_login
 from spool.units import Percent, UnitError
 
 Value = str | int | bool | Path | Percent | tuple[str, ...] | tuple[timetable.Entry, ...] | None
@@ -73,7 +74,23 @@ def matching(pattern: str, what: str) -> Reader:
     def read(value: Any) -> str:
         text = plain(value)
         if not re.fullmatch(pattern, text, re.ASCII):
-            raise UnitError(f"{text!r} is not {what}")
+            raise UnitError(f"{without_login(text)!r} is not {what}")
+        return text
+
+    return Reader(read, what)
+
+
+def url(pattern: str, what: str) -> Reader:
+    """Like ``matching``, without a user and a password: settings that are no secrets are shown."""
+    matches = matching(pattern, what)
+
+    def read(value: Any) -> Value:
+        text = plain(matches(value))
+        if (shown := without_login(text)) != text:
+            raise UnitError(
+                f"{shown!r} holds a user or a password, which is not sent to any server; leave "
+                "out what stands before the @"
+            )
         return text
 
     return Reader(read, what)

@@ -58,7 +58,7 @@ PURE = {
     "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
     "app/ends.py", "app/job_schemas.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
     "app/refusals.py", "app/verdict.py", "app/curves.py", "spool/foretold.py", "spool/forecast.py",
-    "spool/allowance.py", "spool/timetable.py",
+    "spool/allowance.py", "spool/timetable.py", "spool/logins.py",
     "uploader/cron/line.py", "uploader/install/site_plan.py",
     "uploader/doctor/database.py", "uploader/doctor/findings.py", "uploader/doctor/disk.py",
     "uploader/doctor/accounts.py",

@@ -23,6 +23,7 @@ import click
 from spool import logs, terminal
 from spool.config import load, split_flags
 from spool.errors import DiskTrouble, SpoolUnfit
+from spool.logins import without_login
 from spool.settings import Settings, SettingsError
 from spool.spool import Spool
 from uploader import completions, verbosity
@@ -206,5 +207,5 @@ def main() -> None:
     except Exception as error:
         if "--traceback" in sys.argv:
             raise
-        what = f"{type(error).__name__}: {error}"
+        what = without_login(f"{type(error).__name__}: {error}")
         fail(f"unexpected: {what} (headgate --traceback ... shows where; please report it)")

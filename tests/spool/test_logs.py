@@ -50,3 +50,15 @@ def test_a_closed_pipe_is_no_reason_to_fail() -> None:
     logs.get().info("image.accepted", size=1)
     with pytest.raises(OSError):
         out.close()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_log_shows_the_password_of_a_url(as_json: bool) -> None:
+    out = io.StringIO()
+    logs.configure(out, json=as_json)
+    logs.get().info("run.failed", error="no way to https://me:s3cr3t@host/x")
+    try:
+        raise ValueError("https://me:s3cr3t@host")
+    except ValueError:
+        logs.get().error("unexpected", exc_info=as_json)
+    assert "***@host" in out.getvalue() and "s3cr3t" not in out.getvalue()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spool import settings as table
 from spool.config import read_file
+from spool.logins import without_login
 from spool.settings import SETTINGS, Setting, Settings, SettingsError, combine
 from spool.settings_readers import TEXT
 from spool.units import Percent
@@ -189,6 +190,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("s3.layout", "flat", "device, date, hive"),
     ("s3.endpoint_url", "s3.example.net", "URL"),
     ("s3.endpoint_url", "https://", "URL"),
+    ("s3.endpoint_url", "https://me:pass@s3.example.net", "leave out what stands before the @"),
+    ("jobs.oidc_keys", "https://me:pass@example.net/keys", "leave out what stands before the @"),
+    ("jobs.oidc_issuer", "https://me:pass@example.net", "leave out what stands before the @"),
     ("s3.region", "EU", "region"),
     ("log.file", "a\nb", "line break"),
 ]
@@ -316,3 +320,32 @@ def test_relative_paths_begin_at_the_base_and_absolute_ones_stay() -> None:
     settings = combine({"log": {"file": "/l"}, "spool": {"path": "/s"}}, FILE, {}, {}, BASE)
     assert (settings.spool, settings["log.file"]) == (Path("/s"), "/l")
     assert combine(None, None, {}, {}, BASE)["log.file"] == ""
+
+
+# -- logins in URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:pass@s3.example.net",
+        "https://me:pass@s3.example.net/a/b?c=pass@d",
+        "ftp://me:pass@s3.example.net",
+        "https://me:pass/pass@s3.example.net",
+    ],
+)
+@pytest.mark.parametrize("name", ["s3.endpoint_url", "jobs.oidc_keys", "jobs.oidc_issuer"])
+def test_no_fault_shows_the_password_of_a_url(name: str, url: str) -> None:
+    faults = faults_of(flags={name: url})
+    assert (
+        len(faults) == 1 and name in faults[0] and "pass" not in faults[0].replace("password", "")
+    )
+
+
+def test_urls_are_shown_without_their_logins() -> None:
+    said = (
+        'no answer from "http://me:p@ss@proxy:3128" and redis://:pass@host/0, says ops@example.net'
+    )
+    shown = 'no answer from "http://***@proxy:3128" and redis://***@host/0, says ops@example.net'
+    assert without_login(said) == shown
+    assert without_login("mail to ops@example.net") == "mail to ops@example.net"

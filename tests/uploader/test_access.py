@@ -229,3 +229,8 @@ def test_the_signature_is_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None
     S3SigV4Auth(access.credentials.get_frozen_credentials(), "s3", "us-east-1").add_auth(whole)
     assert ours["Authorization"] == whole.headers["Authorization"]
     assert ours["X-Amz-Date"] == whole.headers["X-Amz-Date"] == "20261123T160405Z"
+
+
+def test_no_error_shows_the_password_of_a_url() -> None:
+    error = SendError(Kind.FATAL, "x", "Invalid endpoint: https://me:pass@host")
+    assert error.message == "Invalid endpoint: https://***@host" and "pass" not in str(error)

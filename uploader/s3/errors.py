@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from spool.logins import without_login
 from spool.units import human_duration
 
 
@@ -43,6 +44,7 @@ class SendError(Exception):
         refusal: bool = False,
         passing: bool = False,
     ) -> None:
+        message = without_login(message)  # an error of a library's may name a URL
         super().__init__(f"{message} [{code}]")
         self.kind = kind
         self.code = code

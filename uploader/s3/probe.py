@@ -12,6 +12,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from spool.logins import without_login
 from uploader.s3.errors import skew_words
 from uploader.s3.sender import Capability
 
@@ -49,7 +50,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         return sender.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}, _NOTHING)
 
     first = put(x_amz_checksum_sha256=_sha256(BODY))
-    place, endpoint = sender.place, sender.access.base
+    place, endpoint = sender.place, without_login(sender.access.base)
     if first.is_error:
         error = sender.error("PUT", first)
         if not _denied(first):
