@@ -23,7 +23,7 @@ import pytest
 import trustme
 
 from app.credentials import is_forwarded
-from spool.settings import combine
+from spool.settings import Secrets, combine
 from spool.settings_table import SETTINGS
 from tests.app.live import Receiver
 from tests.support.wait import wait_until
@@ -95,7 +95,8 @@ def test_the_settings_are_accepted_and_what_is_commented_out_is_as_well() -> Non
     assert str(plain.spool) == "/var/lib/headgate/spool"
     samples = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     shown = tomllib.loads(samples)
-    combine(shown, DEPLOY / "headgate.toml", {}, {}, DEPLOY)
+    away = Secrets(DEPLOY / "secrets.toml", {}, hidden=True)  # as the receiver sees it
+    combine(shown, DEPLOY / "headgate.toml", {}, {}, DEPLOY, secrets=away)
     names = {f"{section}.{key}" for section, keys in shown.items() for key in keys}
     assert len(names) > 15 and names <= {setting.name for setting in SETTINGS}
     for setting in SETTINGS:  # a default that is shown as a comment is the default

@@ -21,6 +21,7 @@ from app.refusals import Refused
 from app.reservations import Reservations
 from spool.errors import DiskTrouble
 from spool.facts import Run
+from spool.outcome import Outcome
 from spool.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
 from spool.room import Disk as Free
 from spool.room import admission as would_admit
@@ -287,7 +288,20 @@ def test_no_room_says_when_runs_will_have_made_some(spool: Spool) -> None:
     assert why is not None
     assert (why.refusal.code, why.retry_after) == ("disk_full", 30)  # no run: nothing to go by
     assert isinstance(spool.now, Clock)
-    spool.site.save_run(Run("r1", spool.now.at, ended_at=spool.now.at, outcome="done"))
+    at = spool.now.at
+    spool.site.save_run(
+        Run(
+            "r1",
+            at,
+            at,
+            trigger="cron",
+            confirmed_at=at,
+            outcome=Outcome.DONE,
+            exit_code=0,
+            images=1,
+            attempts=1,
+        )
+    )
     why = refused(lambda: gate.check_open(1000))
     assert why is not None
     seconds = int(why.facts["missing"]) / spool.cap().for_images

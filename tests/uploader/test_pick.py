@@ -336,7 +336,7 @@ def test_the_catalog_answers_from_an_index_whatever_is_urgent(tmp_path: Path) ->
                     meta = Metadata(f"{at:064x}", 10, "image/jpeg", urgent=at % 2 == 0)
                     insert(db, name, meta, WAITING, unknown=False)
             ticks: list[int] = []
-            catalog._on.reader.set_progress_handler(lambda t=ticks: t.append(1), 10)  # type: ignore[misc]
+            catalog._on.reader.set_progress_handler(lambda t=ticks: bool(t.append(1)), 10)
             picker = Picker(catalog.backlog, {}, "mixed")
             assert [item.urgent for item in picker.pick(40, 10**6)] == [True, False] * 20
             catalog._on.reader.set_progress_handler(None, 0)

@@ -49,7 +49,7 @@ def ear() -> Iterator[Ear]:
     class Hears(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             at.heard.append(self.path)
-            body = b"{}"
+            body = b"ok" if self.command == "POST" else b"{}"  # as Slack answers
             status = at.statuses.pop(0) if at.statuses else at.status
             if at.code and self.path == "/readyz":
                 status = 503

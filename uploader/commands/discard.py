@@ -24,7 +24,6 @@ _REASON_MAX = 500
 @click.command(
     epilog=ending(
         'headgate discard 20261123T160405.123456Z_cam-07_0123456789abcdef --reason "a test"',
-        "headgate list --state discarded  # who did it, when and why",
         meaning={Exit.ERROR: "an image that was named could not be discarded"},
     )
 )
@@ -34,9 +33,11 @@ _REASON_MAX = 500
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, images: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """Give up images that are set aside or lost: their files go, their lines in the books stay.
+    """Give up images that are set aside or lost.
 
-    What waits to be sent cannot be discarded. While a run is at work, it carries this out.
+    Their files go, and their lines in the books stay: headgate list --state discarded shows who
+    did it, when and why. What waits to be sent cannot be discarded. While a run is at work, it
+    carries this out.
     """
     reason = " ".join(reason.split())[:_REASON_MAX]
     if not reason:

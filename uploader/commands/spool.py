@@ -25,10 +25,11 @@ def command() -> None:
 )
 @click.pass_obj
 def adopt(context: Context) -> None:
-    """Take the spool that is there for the right one, or let a new one be made.
+    """Accept the spool that is there.
 
-    Only for a spool that is gone for good, or replaced on purpose: what the one before holds is
-    neither received nor sent any more. Where its disk is just not mounted, mount it instead.
+    It is the right one from now on; where none is, the receiver makes a new one. Only for a spool
+    that is gone for good, or replaced on purpose: what the one before holds is neither received
+    nor sent any more. Where its disk is just not mounted, mount it instead.
     """
     settings = context.settings
     before = known.remembered(settings)
