@@ -63,7 +63,7 @@ PURE = {
     "uploader/doctor/database.py", "uploader/doctor/findings.py", "uploader/doctor/disk.py",
     "uploader/doctor/accounts.py",
     "uploader/doctor/clock.py", "uploader/doctor/schedule.py", "uploader/doctor/network.py",
-    "uploader/doctor/bucket.py",
+    "uploader/doctor/bucket.py", "uploader/doctor/clear_text.py",
     "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
     "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",
     "uploader/s3/options.py", "uploader/s3/sender.py",

@@ -22,12 +22,22 @@ from spool import sqlite
 from spool.errors import DiskTrouble
 from spool.room import Disk as Free
 from spool.room import admission
-from tests.spooling import open_spool
+from tests.spooling import open_spool, settings_for
 from tests.support.wait import wait_until
 from uploader.cli import headgate
 from uploader.commands import doctor as doctor_command
 from uploader.cron import tabs, timer
-from uploader.doctor import accounts, bucket, clock, database, disk, look, network, schedule
+from uploader.doctor import (
+    accounts,
+    bucket,
+    clear_text,
+    clock,
+    database,
+    disk,
+    look,
+    network,
+    schedule,
+)
 from uploader.doctor.accounts import Accounts, Entry
 from uploader.doctor.clock import Clock
 from uploader.doctor.disk import Disk
@@ -342,3 +352,45 @@ def test_mount_options_and_missing_attributes_of_real_file_systems(tmp_path: Pat
     told = {finding.check: finding for finding in disk.judge(seen) if finding.level is LOSES}
     assert "without a journal" in told["disk"].sentence
     assert "nobarrier" in told["barriers"].sentence or "barrier=0" in told["barriers"].sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "warned"),
+    [
+        ("s3.endpoint_url", "http://s3.example.net:9000", True),
+        ("s3.endpoint_url", "http://192.168.10.7:9000", True),
+        ("s3.endpoint_url", "https://s3.example.net", False),
+        ("s3.endpoint_url", "http://127.0.0.2:9000", False),
+        ("s3.endpoint_url", "http://[::1]:9000", False),
+        ("s3.endpoint_url", "http://localhost:9000", False),
+        ("s3.endpoint_url", "http://localhost.example.net", True),
+        ("s3.endpoint_url", "http://[x", False),
+        ("queue.broker", "redis://:s3cr3t@redis.example.net/0", True),
+        ("queue.broker", "rediss://:s3cr3t@redis.example.net/0", False),
+        ("alerts.slack_webhook", "http://hooks.example.net/s3cr3t", True),
+        ("alerts.heartbeat_url", "http://ping.example.net/s3cr3t", True),
+        ("jobs.oidc_keys", "http://keys.example.net/jwks", True),
+    ],
+)
+def test_what_goes_to_others_in_clear_text_is_warned_of(
+    tmp_path: Path, name: str, url: str, warned: bool
+) -> None:
+    settings = settings_for(tmp_path, **{name.replace(".", "__"): url})
+    (found,) = clear_text.judge(settings)
+    assert (found.level, name in found.sentence) == (WARNING if warned else OK, warned)
+    assert "s3cr3t" not in found.sentence + found.mend and bool(found.mend) == warned
+
+
+def test_an_endpoint_of_the_environment_is_judged_too(tmp_path: Path) -> None:
+    (found,) = clear_text.judge(settings_for(tmp_path), "http://s3.example.net/photos/")
+    assert found.level is WARNING
+
+
+def test_config_check_and_doctor_warn_of_clear_text(tmp_path: Path, quiet: None) -> None:
+    open_spool(tmp_path, spool__path="spool").close()
+    file = tmp_path / "headgate.toml"
+    file.write_text('[spool]\npath = "spool"\n[s3]\nendpoint_url = "http://s3.invalid:9"\n')
+    for words in (["config", "check"], ["doctor"]):
+        said = CliRunner().invoke(headgate, ["--config", str(file), *words]).output
+        assert "signatures of requests go over the network in clear text" in said, said
+        assert "https:// in s3.endpoint_url" in said

@@ -14,6 +14,7 @@ from spool.spool import Spool
 from spool.units import Percent, format_duration, human_size
 from uploader.cli import Context, print_json, print_text, styled
 from uploader.cron import tabs as cron
+from uploader.doctor import clear_text
 from uploader.ending import ending
 from uploader.exits import Exit
 from uploader.run.owner import opened
@@ -94,6 +95,8 @@ def check(context: Context, as_json: bool) -> None:
     except (SpoolUnfit, DiskTrouble, LockHeld) as error:
         said["faults"].append(str(error))
     said["warnings"] += cron.check(settings)
+    clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
+    said["warnings"] += [f"{one.sentence}; {one.mend}" for one in clear if one.mend]
     if as_json:
         print_json({**said, "bucket": capability})
     else:

@@ -9,7 +9,17 @@ import click
 from spool import sqlite
 from spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
 from uploader.cli import Context, print_json, print_text, styled
-from uploader.doctor import accounts, bucket, clock, database, disk, look, network, schedule
+from uploader.doctor import (
+    accounts,
+    bucket,
+    clear_text,
+    clock,
+    database,
+    disk,
+    look,
+    network,
+    schedule,
+)
 from uploader.doctor.findings import Finding, Level, loses, would_lose
 from uploader.ending import ending
 from uploader.exits import Exit
@@ -55,6 +65,7 @@ def _look(context: Context) -> list[Finding]:
         *accounts.judge(seen),
         *database.judge(sqlite.VERSION, sqlite.unsafe(sqlite.VERSION)),
     ]
+    endpoint = ""
     try:
         with opened(settings) as spool:
             findings += disk.judge(look.disk(spool))
@@ -63,12 +74,14 @@ def _look(context: Context) -> list[Finding]:
             found, trouble, reached = look.bucket(spool)
             findings += bucket.judge(found, trouble, reached)
             offset = found.clock_offset_seconds if found is not None else None
+            endpoint = found.endpoint if found is not None else ""
             findings += clock.judge(look.clock(spool, offset))
     except SpoolElsewhere as error:
         mend = "mount its disk; or, if that is gone for good: headgate spool adopt"
         findings.append(loses("spool", str(error), mend))
     except (SpoolUnfit, DiskTrouble, LockHeld) as error:
         findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
+    findings += clear_text.judge(settings, endpoint)
     return findings
 
 
