@@ -602,9 +602,9 @@ def test_cron_prints_only_what_is_news_and_logs_the_rest(gateway: Gateway) -> No
 
 
 def test_a_run_that_confirms_nothing_says_so_and_is_no_success(gateway: Gateway) -> None:
-    """A server that says 200 and stores nothing; then nothing is due, and that is no good news."""
+    """A server in trouble of its own; then nothing is due, and that is no good news."""
     images = gateway.fill(3)
-    gateway.script.replace([Fault(Act.UNSTORED)])
+    gateway.script.replace([Fault(Act.STATUS_LATE, status=500, code="InternalError")])
     ran = gateway.call("drain", "--cron")
     assert (ran.returncode, "nothing confirmed" in ran.stdout) == (Exit.NOTHING_CONFIRMED, True)
     assert gateway.objects() == {}
