@@ -497,7 +497,9 @@ def test_bad_files_never_stop_the_queue(gateway: Gateway) -> None:
     report = gateway.json("drain", code=Exit.SET_ASIDE)
     assert (report["images"], report["set_aside"]) == (len(images) - len(bad), len(bad))
     reasons = {
-        entry["id"]: entry["reason"] for entry in gateway.json("list", "--state", "set_aside")
+        entry["id"]: entry["reason"]
+        for state in ("set_aside", "lost")  # the file that is gone is lost
+        for entry in gateway.json("list", "--state", state)
     }
     assert set(reasons) == set(bad)
     assert all(reasons.values())
