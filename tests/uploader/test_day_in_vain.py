@@ -420,7 +420,7 @@ def test_an_hour_in_vain_is_never_called_good(day: Day, name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name == "200 stores nothing" else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "500" else pytest.mark.slow)
         for name in WAYS
     ],
 )
