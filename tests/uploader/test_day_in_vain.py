@@ -419,10 +419,7 @@ def test_an_hour_in_vain_is_never_called_good(day: Day, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name == "500" else pytest.mark.slow)
-        for name in WAYS
-    ],
+    [pytest.param(name, marks=() if name == "500" else pytest.mark.slow) for name in WAYS],
 )
 def test_a_day_in_vain_is_never_called_good(day: Day, name: str) -> None:
     """Between two attempts of an image lies up to an hour, and most runs find nothing due."""

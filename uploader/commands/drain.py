@@ -30,7 +30,8 @@ from uploader.verbosity import Verbosity
 
 _TRIGGERS = [kind for kind in KINDS if kind != "cron"]
 _LAST_SAID = "cron.said"
-"""The site's memory of the outcome that cron's mail last told of."""
+"""The site's memory of the outcome, and why, that cron's mail last told of."""
+_WELL = ["well"]
 
 
 def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
@@ -198,15 +199,17 @@ def _is_news(spool: Spool, report: Run) -> bool:
     run that found nothing due, while what was tried before is not confirmed, changes nothing."""
     if report.exit_code == Exit.OK and not report.success:
         return False
+    before = spool.site.recall(_LAST_SAID) or _WELL
     if report.outcome is Outcome.NOTHING_CONFIRMED:
-        word = report.outcome.value  # its message counts, and would be news each time
+        if before[0] == Outcome.FAILED:
+            return False  # which says more; the two may take turns while the trouble is the same
+        word = [report.outcome.value]  # its message counts, and would be news each time
     elif report.exit_code != Exit.OK:
-        word = f"{report.outcome}: {report.message}"
+        word = [report.outcome.value, report.message]
     else:
-        word = "well"
-    before = spool.site.recall(_LAST_SAID)
+        word = _WELL
     spool.site.remember(_LAST_SAID, word)
-    return word != (before or "well")
+    return bool(word != before)
 
 
 def _rehearse(context: Context, as_json: bool) -> None:
