@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.live import FORM_TYPE, Receiver, form, head, part, running
+from tests.app.live import FORM_TYPE, Receiver, form, head, part, read_answer, running
 
 Photo = Callable[[], bytes]
 BODY = form(part("image", b"\xff\xd8\xff\xe0" + bytes(3000), "a.jpg"))
@@ -69,8 +69,9 @@ def test_a_job_whose_body_stops_is_answered_and_ended(own: Path) -> None:
     with running(own) as receiver, receiver.connect() as connection:
         connection.settimeout(60)  # seconds for what takes ten or twenty
         connection.sendall(KINDS["slow job"])
-        answer = connection.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 408 ") and b"too_slow" in answer
+        answer = read_answer(connection)
+    assert answer is not None
+    assert (answer.status, answer.json["code"]) == (408, "too_slow")
 
 
 @pytest.mark.parametrize("coded", [False, True])
@@ -79,5 +80,6 @@ def test_a_job_that_is_too_large_is_refused_before_it_is_read(own: Path, coded: 
     top = head("POST", "/jobs/drain", Content_Type="application/json", **framing)
     with running(own) as receiver, receiver.connect() as connection:
         connection.sendall(top + (b"2000\r\n" + b"x" * 0x2000 + b"\r\n") * coded)
-        answer = connection.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 400 ") and b"bad_job" in answer
+        answer = read_answer(connection)
+    assert answer is not None
+    assert (answer.status, answer.json["code"]) == (400, "bad_job")
