@@ -55,10 +55,10 @@ class Project:
         (self.folder / "backend.py").write_text(BACKEND)
         self.wheels = folder / "wheels"
         self.wheels.mkdir()
-        self.lock("needed", file="requirements-local.lock")
+        self.lock("needed", lock="requirements-local.lock")
         self.lock("needed", "dependency")
 
-    def lock(self, *names: str, file: str = "requirements-dev.lock") -> None:
+    def lock(self, *names: str, lock: str = "requirements-dev.lock") -> None:
         """Make a lock name these packages, and wheels of them."""
         lines = []
         for name in names:
@@ -79,7 +79,7 @@ class Project:
                 file.writestr(about + "RECORD", "")
             digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
             lines.append(f"{name}==1 \\\n    --hash=sha256:{digest}\n")
-        (self.folder / file).write_text("".join(lines))
+        (self.folder / lock).write_text("".join(lines))
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}

@@ -69,7 +69,9 @@ def session(name: str) -> str:
 
 
 def shape(block: str) -> str:
-    """What of a block has to stay as it is: all but numbers, sizes, and the blanks beside them."""
+    """What of a block has to stay as it is: all but numbers, sizes, the blanks beside them, and
+    what is expected of the disk, which is said once a whole minute has passed."""
+    block = re.sub(r"(?m)^disk .*\n", "", block)
     plain = re.sub(r"\d[\d.,:]*( [kMGT]?B\b)?", "0", block)
     return re.sub(r" +", " ", plain)
 

@@ -80,7 +80,7 @@ def ended(ask: Callable[[], object]) -> SendError | None:
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_an_answer_without_an_end_is_given_up_and_unknown(kind: str, pause: float) -> None:
     start, again = ENDLESS[kind]
-    with server(for_ever(start, again, pause)) as port, exchange(port) as opened:
+    with server(for_ever(start, again, pause)) as port, exchange(port, timeouts=QUICK) as opened:
         error = ended(lambda: opened.ask(put(1000)))
     if error is None:  # what is over 64 KiB of a body is not read to its end
         assert "body" in kind or kind in ("chunks", "an error that goes on")
@@ -233,7 +233,7 @@ def test_a_tls_handshake_without_an_end_is_given_up(
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    with listener, exchange(listener.getsockname()[1], tls=trusting) as opened:
+    with listener, exchange(listener.getsockname()[1], timeouts=QUICK, tls=trusting) as opened:
         error = ended(lambda: opened.ask(GET))
     for sock in accepted:
         sock.close()
