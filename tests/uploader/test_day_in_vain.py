@@ -213,6 +213,12 @@ WAYS: dict[str, Way] = {
 }
 """How a server answers; more ways are made where they are tried."""
 AN_HOUR = 12  # runs of an hour
+QUICK = {
+    "200 stores nothing", "503", "reset", "HEAD 403", "a bare 400", "no digest", "odd ETag",
+    "portal page", "409 QuotaExceeded", "404 NoSuchBucket",
+}  # fmt: skip
+"""Of each kind one, for every day; the others in make test-slow."""
+assert set(WAYS) > QUICK
 
 
 SILENT = always(Answer(silent=True))
@@ -412,7 +418,10 @@ def live_through(day: Day, way: Way, runs: int) -> None:
     assert not firing("HeadgateNothingConfirmed", day.series(facts), facts.at.timestamp())
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in WAYS],
+)
 def test_an_hour_in_vain_is_never_called_good(day: Day, name: str) -> None:
     live_through(day, WAYS[name], AN_HOUR)
 
