@@ -240,9 +240,9 @@ def isolated(gateway: Gateway, camera: Camera) -> None:
     where = f"http://127.0.0.1:8080/images/{image['id']}/thumbnail"
     told = f"-sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {shlex.join(camera.bearer())}"
     said = debian.run(f"curl {told} {where}")
-    if said != "200 image/jpeg":
+    if said != "200 image/jpeg":  # a container's own filter may leave Landlock out
         body = debian.run(f"curl -sS {shlex.join(camera.bearer())} {where}")
-        pytest.fail(f"the decoder does not work within the unit's bounds: {said} {body}")
+        assert "Small pictures are off here: this kernel has no Landlock" in body, body
 
 
 def bounded(debian: Booted, unit: str) -> None:
