@@ -79,6 +79,11 @@ class Redis:
         with self.client() as client:
             client.lpush(queue, *[json.dumps(message) for message in messages])
 
+    def taken(self, queue: str) -> int:
+        """Messages that a worker has and has not acknowledged."""
+        with self.client() as client:
+            return int(client.hlen(f"{queue}.unacked"))
+
     def waiting(self, queue: str) -> int:
         with self.client() as client:
             return int(client.llen(queue))
