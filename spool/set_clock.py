@@ -79,9 +79,16 @@ def unset_at_boot(uptime: float, is_synchronised: bool | None, *, kept: bool) ->
     return ""
 
 
-def doubt(now: datetime, newest: datetime | None) -> str:
-    """The same of this machine at this moment."""
-    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+def doubt(now: datetime, newest: datetime | None, uptime: float | None = None) -> str:
+    """Why this machine's clock is worth waiting for at this moment; empty if it is not.
+
+    Long after a boot it is not: who sets clocks had its time, and a restart or an upgrade must not
+    keep the cameras waiting. ``uptime``: seconds since the boot, of this machine by default.
+    """
+    if uptime is None:
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    if uptime >= BOOTING_SECONDS:
+        return ""
     kept = any(path.exists() for path in _KEEPERS)
     return behind(now, newest) or unset_at_boot(uptime, synchronised(), kept=kept)
 

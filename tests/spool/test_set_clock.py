@@ -53,6 +53,12 @@ def test_after_a_boot_whoever_keeps_the_clock_is_waited_for(
     assert bool(unset_at_boot(uptime, synchronised, kept=kept)) is doubted
 
 
+def test_a_restart_long_after_a_boot_waits_for_no_clock() -> None:
+    ahead = NOW + timedelta(hours=2)
+    assert "2 h behind" in set_clock.doubt(NOW, ahead, uptime=20.0)
+    assert set_clock.doubt(NOW, ahead, uptime=BOOTING_SECONDS) == ""
+
+
 class Seconds:
     """A monotonic clock that only sleeping moves."""
 
