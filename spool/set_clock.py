@@ -1,8 +1,8 @@
 """Whether this machine's clock can be true: a machine without a clock of its own boots in the past.
 
-An image's name, and so its key in the bucket, has the day on which it arrived. So the receiver
-waits at its start for a clock that cannot be true, or that nobody has set yet right after a boot,
-for a bounded time; then it goes on, because an image under the wrong day is better than none.
+An image's name, and so its key in the bucket, has the day on which it arrived. So a receiver that
+starts soon after a boot waits for a clock that cannot be true, or that nobody has set yet, for a
+bounded time; then it goes on, because an image under the wrong day is better than none.
 """
 
 from __future__ import annotations
