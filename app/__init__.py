@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
-    from app.stalls import Stalls
-    from spool.spool import Spool
+    from app.upload.stalled import Stalls
+    from headgate.spool.spool import Spool
 
 
 def create_app(
@@ -25,14 +25,14 @@ def create_app(
     # Imported by who serves: the process that supervises needs none of it, and stays small.
     from flask import Flask
 
-    from app.front import Front
-    from app.jobs import add_jobs
-    from app.metrics import Metrics
-    from app.pages import add_pages
-    from app.routes import add_routes
-    from app.stalls import Stalls
-    from app.troubles import Troubles
-    from app.upload import Uploads
+    from app.http.error_responses import Troubles
+    from app.http.fast_path import Front
+    from app.http.jobs import add_jobs
+    from app.http.metrics import Metrics
+    from app.http.routes import add_routes
+    from app.page.page import add_pages
+    from app.upload.stalled import Stalls
+    from app.upload.upload import Uploads
 
     app = Flask("app", static_folder="static", template_folder="templates")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

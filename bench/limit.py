@@ -28,9 +28,9 @@ from pathlib import Path
 import trustme
 
 from bench.rounds import Failed, Figures, Results, interleaved, machine, table
-from spool.item import Metadata
-from spool.settings import combine
-from spool.spool import Spool
+from headgate.settings.settings import combine
+from headgate.spool.image.image import Metadata
+from headgate.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-bench" / "bin"

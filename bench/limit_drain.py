@@ -10,11 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from spool.ledger import boottime
-from uploader import cli
+from headgate.spool.budget.ledger import boottime
+from uploader.cli import main as cli
 from uploader.run import start
-from uploader.run.pacer import Pacer, Permit
-from uploader.s3.sender import Piece
+from uploader.s3.contract import Piece
+from uploader.wire.pacer import Pacer, Permit
 
 _pieces: list[tuple[int, int, int]] = []
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.rounds import Failed, Figures, interleaved, machine, table
-from spool import sqlite
-from spool.catalog import Catalog
-from spool.catalog_schema import MIGRATIONS, WAITING, insert
-from spool.item import Item, Metadata
-from spool.names import Name, make
+from headgate.spool import sqlite
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.schema import MIGRATIONS, WAITING, insert
+from headgate.spool.image.image import Item, Metadata
+from headgate.spool.image.names import Name, make
 from uploader.run.pick import Picker
 
 _BATCH = 100

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from bench.pick import waiting
 from bench.rounds import Failed, Figures, family, interleaved, machine, table, usage
-from spool import sqlite
-from spool.catalog_schema import MIGRATIONS, WAITING, count_received, insert
-from spool.item import Count, Item, Sent, State
-from spool.receipts_schema import MIGRATIONS as RECEIPTS
-from spool.settings import combine
-from spool.spool import Spool
+from headgate.settings.settings import combine
+from headgate.spool import sqlite
+from headgate.spool.catalog.schema import MIGRATIONS, WAITING, count_received, insert
+from headgate.spool.image.image import Count, Item, Sent, State
+from headgate.spool.receipts.schema import MIGRATIONS as RECEIPTS
+from headgate.spool.spool import Spool
 
 _DEVICES, _DAYS, _A_DAY = 1000, 30, 2_880_000
 _ADDRESSES = ("/metrics", "/status.json", "/")
@@ -81,7 +81,7 @@ class Receiver:
         self._log = root / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", "from app.server import main; main()",
+                [sys.executable, "-c", "from app.server.server import main; main()",
                  "--set", f"spool.path={spool}", "--set", "receiver.bind=127.0.0.1:0"],
                 stdout=log, stderr=log,
             )  # fmt: skip

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.rounds import Failed, Figures, interleaved, machine, table
-from spool.config import load
-from spool.item import Metadata
-from spool.spool import Spool
+from headgate.settings.load import load
+from headgate.spool.image.image import Metadata
+from headgate.spool.spool import Spool
 
 ROOT = Path(__file__).parent.parent
 _PEERS = ROOT / ".venv-bench"

@@ -19,8 +19,8 @@ from dev.children import BIN, Child, ChildDied, free_port, wait_until_it_listens
 from dev.outcome import summary
 from dev.stand_in import BUCKET, KEY, StandIn, environment
 from dev.tethered import end_with_parent
-from spool.config import load
-from spool.spool import Spool
+from headgate.settings.load import load
+from headgate.spool.spool import Spool
 
 PHOTOGRAPHS = Path(__file__).resolve().parent.parent / "docs" / "photos"
 CAMERAS = 20

@@ -7,8 +7,8 @@ import os
 from dev.children import BIN
 from dev.run import OBJECTS
 from dev.stand_in import environment, leading_to, listening
-from spool.config import load
-from spool.settings import SettingsError
+from headgate.settings.load import load
+from headgate.settings.settings import SettingsError
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from dev.bootstrap import ROOT, Failed, run, say
 LOCK = ROOT / "requirements.lock"
 EXTRAS = ("apprise", "queue")
 """Those that a service may want, each with a lock of its own."""
-SHIPPED = ("app", "spool", "uploader", "deploy")
+SHIPPED = ("app", "headgate", "uploader", "deploy")
 WITH = ".extras"
 MADE = ".made"
 """Written into an environment last; without it the next call makes it anew."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dev.camera import Acknowledged
-from spool.facts import Facts, Run
-from spool.units import human_size
+from headgate.monitor.snapshot import Facts, Run
+from headgate.settings.units import human_size
 
 
 @dataclass(frozen=True, slots=True)

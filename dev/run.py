@@ -15,9 +15,9 @@ from dev.children import BIN, Child, ChildDied, free_port, taken
 from dev.children import wait_until_it_listens as wait_for
 from dev.stand_in import StandIn, environment, named
 from dev.tethered import end_with_parent
-from spool import units
-from spool.config import load
-from spool.settings import Settings, SettingsError
+from headgate.settings import units
+from headgate.settings.load import load
+from headgate.settings.settings import Settings, SettingsError
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
 OBJECTS = Path("var/s3")

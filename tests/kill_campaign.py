@@ -15,14 +15,14 @@ import signal
 import sys
 from contextlib import closing
 
-from spool import durable
-from spool.config import load
-from spool.spool import Spool
+from headgate.settings.load import load
+from headgate.spool.disk import durable
+from headgate.spool.spool import Spool
 from tests.support.wait import moments, spend
-from uploader.run.pacer import Pacer
 from uploader.run.start import Order, run
-from uploader.s3 import access  # boto3, before any fork
-from uploader.s3.sender import Piece
+from uploader.s3 import endpoint  # boto3, before any fork
+from uploader.s3.contract import Piece
+from uploader.wire.pacer import Pacer
 
 
 def drain(config: str) -> None:
@@ -50,7 +50,7 @@ def charge_nothing() -> None:
 
 def main() -> None:
     config, seconds, seed = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
-    assert access.boto3
+    assert endpoint.boto3
     if "--charge-nothing" in sys.argv:
         charge_nothing()
     chance = random.Random(seed)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from spool import durable
-from spool.facts import Accepted
-from spool.item import Metadata
-from spool.settings import Settings, combine
-from spool.spool import Spool
+from headgate.monitor.snapshot import Accepted
+from headgate.settings.settings import Settings, combine
+from headgate.spool.disk import durable
+from headgate.spool.image.image import Metadata
+from headgate.spool.spool import Spool
 
 DISK_CALLS = frozenset(
     {
@@ -56,7 +56,8 @@ class Crash(BaseException):
 
 
 class Disk:
-    """Stands before ``os`` in ``spool.durable``: counts the calls, notes them, fails the nth."""
+    """Stands before ``os`` in ``headgate.spool.disk.durable``: counts the calls, notes them, fails
+    the nth."""
 
     def __init__(self, nth: int = 0, code: int = errno.EIO, crash: str = "") -> None:
         self.nth, self.code, self.crash = nth, code, crash

@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 import trustme
 
-from app.credentials import is_forwarded
-from spool.settings import Secrets, combine
-from spool.settings_table import SETTINGS
+from app.admission.auth import is_forwarded
+from headgate.settings.settings import Secrets, combine
+from headgate.settings.table import SETTINGS
 from tests.app.live import Receiver
 from tests.support.wait import wait_until
 from tests.test_docs import CONTEXT, headgate
-from uploader.install.site_plan import Plan, render
+from uploader.cli.install.layout import Plan, render
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.template import TEMPLATE, scheduled_message, template
-from uploader.queue.broker import MOST_DELIVERIES, SLACK_SECONDS, configuration
-from uploader.queue.broker import Broker as To
+from uploader.queue.celery_config import MOST_DELIVERIES, SLACK_SECONDS, configuration
+from uploader.queue.celery_config import Broker as To
 from uploader.queue.message import ASKED_AT, SENDER, envelope
 
 AT = datetime(2026, 11, 23, 16, 5, tzinfo=UTC)

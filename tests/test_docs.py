@@ -16,21 +16,23 @@ from pathlib import Path
 import click
 import pytest
 
-from app import admission, body, create_app, fields, intake, server, stalls
-from app.credentials import Sender
-from app.handshake import limits
+from app import create_app
+from app.admission import checks
+from app.admission.auth import Sender
+from app.http.limits import limits
 from app.refusals import REFUSALS
-from app.upload import Uploads
+from app.server import server
+from app.upload import body, fields, form, stalled
+from app.upload.upload import Uploads
 from dev.docs import console, settings_page
 from dev.docs.__main__ import MAKERS, SLOW, manuals
 from dev.docs.blocks import blocks
-from spool import attributes
-from spool.item import METADATA_MAX, State
-from spool.measures import measures
-from spool.names import make
-from spool.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, STOPPING
-from spool.settings import SETTINGS, combine
-from spool.units import (
+from headgate.host.exit_codes import Exit
+from headgate.monitor.devices import OTHERS_MAX
+from headgate.monitor.metrics import measures
+from headgate.monitor.rules import RULES as RULES_ALERT
+from headgate.settings.settings import SETTINGS, combine
+from headgate.settings.units import (
     UnitError,
     format_duration,
     parse_duration,
@@ -38,13 +40,14 @@ from spool.units import (
     parse_rate,
     parse_size,
 )
-from spool.verify import Kind as Disagreement
-from spool.watched import OTHERS_MAX
+from headgate.spool.disk import xattrs
+from headgate.spool.disk.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, STOPPING
+from headgate.spool.image.image import METADATA_MAX, State
+from headgate.spool.image.names import make
+from headgate.spool.upkeep.verify import Kind as Disagreement
 from tests.spooling import open_spool
-from uploader.alerts.rules import RULES as RULES_ALERT
-from uploader.cli import COMMANDS, headgate
-from uploader.cloudwatch.numbers import NUMBERS
-from uploader.exits import Exit
+from uploader.cli.main import COMMANDS, headgate
+from uploader.cloudwatch.metrics import NUMBERS
 from uploader.s3.errors import RULES
 from uploader.s3.keys import DROP_ORDER, LAYOUTS, object_key
 
@@ -190,8 +193,7 @@ def test_no_page_names_a_setting_that_is_not_there(path: Path) -> None:
     sections = {setting.section for setting in SETTINGS}
     words = set(re.findall(r"`([a-z0-9]+)\.([a-z_]+)\b", path.read_text(encoding="utf-8")))
     names = {f"{section}.{key}" for section, key in words if section in sections}
-    modules = {f"spool.{module.stem}" for module in (ROOT / "spool").glob("*.py")}
-    assert names <= {setting.name for setting in SETTINGS} | modules
+    assert names <= {setting.name for setting in SETTINGS}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=place)
@@ -361,7 +363,7 @@ def test_every_address_of_the_receiver_is_documented(tmp_path: Path) -> None:
     try:
         app = create_app(spool)
         handshake = limits(
-            Uploads(spool, stalls.Stalls()), Sender(), datetime(2026, 11, 23, tzinfo=UTC)
+            Uploads(spool, stalled.Stalls()), Sender(), datetime(2026, 11, 23, tzinfo=UTC)
         )
     finally:
         spool.close()
@@ -404,14 +406,14 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
     rows = dict(tables(RELIABILITY, "what", "limit"))
     numbers = {what: [int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", limit)]
                for what, limit in rows.items()}  # fmt: skip
-    assert numbers["header lines of a request"] == [admission.MAX_HEADERS, admission.MAX_HEADER]
+    assert numbers["header lines of a request"] == [checks.MAX_HEADERS, checks.MAX_HEADER]
     assert numbers["a form"] == [
-        intake.PARTS_MAX, intake.PART_HEADERS_MAX, intake.FIELD_BYTES_MAX // 1024,
+        form.PARTS_MAX, form.PART_HEADERS_MAX, form.FIELD_BYTES_MAX // 1024,
     ]  # fmt: skip
     assert numbers["metadata of an image"] == [METADATA_MAX]
     assert numbers["an Idempotency-Key"] == [fields.KEY_MAX]
     assert numbers["tags"] == [fields.TAGS_MAX]
-    assert numbers["a body"] == [body.BODY_SECONDS, stalls.MIN_RATE, stalls.GRACE_SECONDS]
+    assert numbers["a body"] == [body.BODY_SECONDS, stalled.MIN_RATE, stalled.GRACE_SECONDS]
     assert numbers["a header, or an idle connection"] == [server.HEADER_SECONDS]
     assert server.CONNECTIONS_PER_THREAD == 4  # "four", in a sentence
 
@@ -419,20 +421,24 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
 # -- rooms, files, keys, errors
 
 
-def test_every_room_is_documented() -> None:
+def test_every_folder_is_documented_in_its_place() -> None:
     (block,) = re.findall(r"\n## Rooms\n\n((?:    .*\n)+)", DESIGN)
-    documented = set(re.findall(r"^ +([a-z0-9_]+)/ ", block, re.MULTILINE))
-    there = {path.parent.name for top in ("spool", "app", "uploader", "dev", "bench")
+    documented, parents = set(), list[str]()
+    for indent, name in re.findall(r"^    ( *)([a-z0-9_]+)/ ", block, re.MULTILINE):
+        parents[len(indent) // 2 :] = [name]
+        documented.add("/".join(parents))
+    there = {path.parent.relative_to(ROOT).as_posix()
+             for top in ("headgate", "app", "uploader", "dev", "bench")
              for path in (ROOT / top).rglob("__init__.py")}  # fmt: skip
-    assert there == documented - {"templates", "static"}
+    assert documented == there
 
 
 def test_every_attribute_is_documented_with_its_size() -> None:
     rows = tables(DESIGN, "attribute", "what it holds", "at most")
     assert {(*code(row[0]), row[2]) for row in rows} == {
-        (attributes.ATTRIBUTE, f"{METADATA_MAX:,} bytes"),
-        (attributes.SENT_ATTRIBUTE, f"{attributes.ATTRIBUTE_MAX:,} bytes"),
-        (attributes.ASIDE_ATTRIBUTE, f"{attributes.ATTRIBUTE_MAX:,} bytes"),
+        (xattrs.ATTRIBUTE, f"{METADATA_MAX:,} bytes"),
+        (xattrs.SENT_ATTRIBUTE, f"{xattrs.ATTRIBUTE_MAX:,} bytes"),
+        (xattrs.ASIDE_ATTRIBUTE, f"{xattrs.ATTRIBUTE_MAX:,} bytes"),
     }
 
 

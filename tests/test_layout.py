@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("app", "spool", "uploader", "dev", "bench")
+ROOMS = ("app", "headgate", "uploader", "dev", "bench")
 PEERS = ROOT / "bench" / "receive" / "peers"
 """Programs that do as others do, to be measured beside ours; they are read by nobody's rules."""
 FILES = sorted(
@@ -19,13 +19,13 @@ FILES = sorted(
 )
 
 MAY_IMPORT = {
-    "spool": {"spool"},
-    "app": {"app", "spool"},
-    "uploader": {"uploader", "spool"},
-    "dev": {"app", "dev", "spool", "uploader"},
-    "bench": {"bench", "dev", "spool", "uploader"},
+    "headgate": {"headgate"},
+    "app": {"app", "headgate"},
+    "uploader": {"uploader", "headgate"},
+    "dev": {"app", "dev", "headgate", "uploader"},
+    "bench": {"bench", "dev", "headgate", "uploader"},
 }
-"""Imports between rooms run one way: app -> spool <- uploader."""
+"""Imports between rooms run one way: app -> headgate <- uploader."""
 
 FOREIGN = {
     # Libraries that belong to one room, or to one edge of it.
@@ -38,39 +38,41 @@ FOREIGN = {
     "botocore": {"uploader", "dev", "bench"},
     "moto": {"uploader/s3_local"},
     "crontab": {"uploader"},
-    "apsw": {"spool/sqlite.py"},
-    "sqlite3": set(),  # whatever SQLite the system has; spool/sqlite.py says why not that one
+    "apsw": {"headgate/spool/sqlite.py"},
+    "sqlite3": set(),  # the system's SQLite; headgate/spool/sqlite.py says why not that one
     "trustme": {"bench"},
-    "apprise": {"uploader/alerts/others.py"},
-    "jwt": {"app/oidc.py"},
+    "apprise": {"uploader/alerts/apprise.py"},
+    "jwt": {"app/admission/oidc.py"},
     "celery": {"uploader/queue"},
     "kombu": {"uploader/queue"},
     "redis": {"uploader/queue"},
 }
 
 PURE = {
-    "spool/measures.py", "spool/room.py", "spool/budget.py", "spool/asked.py",
-    "uploader/queue/broker.py", "uploader/queue/message.py",
-    "spool/errors.py", "spool/facts.py", "spool/item.py", "spool/jumps.py", "spool/outcome.py",
-    "spool/names.py", "spool/settings.py", "spool/settings_readers.py", "spool/settings_table.py",
-    "spool/units.py",
-    "spool/terminal.py", "uploader/ending.py",
-    "app/admission.py", "app/clocks.py", "app/credentials.py", "app/dimensions.py",
-    "app/ends.py", "app/job_schemas.py", "app/fields.py", "app/filenames.py", "app/kinds.py",
-    "app/refusals.py", "app/verdict.py", "app/curves.py", "spool/foretold.py", "spool/forecast.py",
-    "spool/allowance.py", "spool/timetable.py", "spool/logins.py",
-    "uploader/cron/line.py", "uploader/install/site_plan.py",
-    "uploader/doctor/database.py", "uploader/doctor/findings.py", "uploader/doctor/disk.py",
-    "uploader/doctor/accounts.py",
-    "uploader/doctor/clock.py", "uploader/doctor/schedule.py", "uploader/doctor/network.py",
-    "uploader/doctor/bucket.py", "uploader/doctor/clear_text.py",
-    "uploader/run/decide.py", "uploader/s3/errors.py", "uploader/exits.py",
-    "uploader/s3/keys.py", "uploader/run/parallel.py", "uploader/run/pick.py",
-    "uploader/s3/options.py", "uploader/s3/sender.py",
-    "spool/alert.py", "uploader/alerts/judges.py", "uploader/alerts/rules.py",
-    "uploader/alerts/states.py",
-    "uploader/alerts/compose.py", "spool/cadence.py",
-    "uploader/cloudwatch/numbers.py", "uploader/cloudwatch/board.py",
+    "app/admission/auth.py", "app/admission/checks.py", "app/formats/completeness.py",
+    "app/formats/dimensions.py", "app/formats/sniff.py", "app/http/job_schemas.py",
+    "app/page/chart.py", "app/refusals.py", "app/upload/clock_skew.py", "app/upload/fields.py",
+    "app/upload/filenames.py", "headgate/host/clock.py", "headgate/host/exit_codes.py",
+    "headgate/host/terminal.py", "headgate/monitor/checks.py", "headgate/monitor/forecast.py",
+    "headgate/monitor/metrics.py", "headgate/monitor/rules.py", "headgate/monitor/silence.py",
+    "headgate/monitor/snapshot.py", "headgate/monitor/summary.py", "headgate/monitor/wording.py",
+    "headgate/settings/logins.py", "headgate/settings/parsers.py", "headgate/settings/settings.py",
+    "headgate/settings/table.py", "headgate/settings/timetable.py", "headgate/settings/units.py",
+    "headgate/spool/budget/daily.py", "headgate/spool/budget/slots.py",
+    "headgate/spool/disk/room.py", "headgate/spool/errors.py", "headgate/spool/image/image.py",
+    "headgate/spool/image/names.py", "headgate/spool/site/alert.py",
+    "headgate/spool/site/asked.py", "headgate/spool/site/outcome.py",
+    "uploader/alerts/lifecycle.py", "uploader/alerts/messages.py", "uploader/cli/cron/entry.py",
+    "uploader/cli/doctor/accounts.py", "uploader/cli/doctor/bucket.py",
+    "uploader/cli/doctor/clear_text.py", "uploader/cli/doctor/clock.py",
+    "uploader/cli/doctor/database.py", "uploader/cli/doctor/disk.py",
+    "uploader/cli/doctor/findings.py", "uploader/cli/doctor/network.py",
+    "uploader/cli/doctor/schedule.py", "uploader/cli/help_epilog.py",
+    "uploader/cli/install/layout.py", "uploader/cloudwatch/dashboard.py",
+    "uploader/cloudwatch/metrics.py", "uploader/queue/celery_config.py",
+    "uploader/queue/message.py", "uploader/run/concurrency.py", "uploader/run/pick.py",
+    "uploader/run/retry_policy.py", "uploader/s3/contract.py", "uploader/s3/errors.py",
+    "uploader/s3/keys.py", "uploader/s3/request_headers.py",
 }  # fmt: skip
 """These take now, sleep and chance as arguments, and do no I/O."""
 
@@ -84,7 +86,7 @@ IMPURE_CALLS = re.compile(
 )
 
 DISK = {"fsync", "fdatasync", "link", "symlink", "rename", "renames", "hardlink_to", "sync"}
-"""Words that only spool/durable may call, on ``os`` or on a path."""
+"""Words that only headgate/spool/disk/durable may call, on ``os`` or on a path."""
 
 VAGUE = {"manager", "helper", "helpers", "util", "utils", "handler", "service", "process", "misc"}
 """Names that say nothing."""
@@ -191,7 +193,7 @@ def test_pure_modules_do_no_input_or_output_and_read_no_clock(name: str) -> None
 
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
-    if place(path) in ("spool/durable.py", "uploader/s3_local/folder.py"):
+    if place(path) in ("headgate/spool/disk/durable.py", "uploader/s3_local/folder.py"):
         return  # the stand-in's folder is no spool: its files get their names, and no flush
     for node in ast.walk(tree_of(path)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -203,16 +205,16 @@ def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
 
 
 def test_commands_open_the_spool_in_the_one_way_that_gives_up_roots_rights() -> None:
-    """``uploader.run.owner.opened``, which ``Context.spool`` calls."""
+    """``headgate.host.users.opened``, which ``Context.spool`` calls."""
     direct = re.compile(r"Spool(\.open)?|Catalog|Receipts|Uplink")
     opens = {
         place(path)
         for path in FILES
-        if place(path).startswith("uploader/")
+        if place(path).startswith(("uploader/", "headgate/host/"))
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and direct.fullmatch(ast.unparse(node.func))
     }
-    assert opens == {"uploader/run/owner.py"}
+    assert opens == {"headgate/host/users.py"}
 
 
 def test_commands_print_through_the_one_function_that_escapes() -> None:
@@ -221,11 +223,11 @@ def test_commands_print_through_the_one_function_that_escapes() -> None:
     prints = {
         place(path)
         for path in FILES
-        if place(path).startswith(("uploader/commands/", "uploader/cli.py"))
+        if place(path).startswith(("uploader/cli/commands/", "uploader/cli/main.py"))
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute | ast.Name) and direct.fullmatch(ast.unparse(node))
     }
-    assert prints == {"uploader/cli.py"}
+    assert prints == {"uploader/cli/main.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=place)

@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def test_a_version_is_named_by_all_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {path.relative_to(ROOT).as_posix() for path in install.sources()}
-    assert {"requirements.lock", "setup.cfg", "app/server.py", "deploy/headgate.toml"} <= files
+    assert {
+        "requirements.lock",
+        "setup.cfg",
+        "app/server/server.py",
+        "deploy/headgate.toml",
+    } <= files
     assert not [name for name in files if name.startswith(("tests/", "var/", "bench/", ".venv"))]
     name = install.version_name()
     assert re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{10}", name) and name == install.version_name()

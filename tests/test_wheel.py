@@ -49,12 +49,16 @@ def look_into(wheel: Path) -> None:
     (shared,) = {name.partition("/data/")[0] for name in names if "/data/" in name}
     for path in install.sources():
         name = path.relative_to(ROOT).as_posix()
-        if path.parts[len(ROOT.parts)] in ("app", "spool", "uploader"):
+        if path.parts[len(ROOT.parts)] in ("app", "headgate", "uploader"):
             assert name in names
         elif name.startswith("deploy/") and "docker" not in name:
             assert f"{shared}/data/share/headgate/{name.removeprefix('deploy/')}" in names
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.startswith("headgate-")} == {"app", "spool", "uploader"}
+    assert {top for top in tops if not top.startswith("headgate-")} == {
+        "app",
+        "headgate",
+        "uploader",
+    }
     assert not [name for name in names if re.search(r"(^|/)(tests|dev|bench|var|\.venv)/", name)]
     assert wheel.name.endswith("-py3-none-any.whl"), "nothing in it is compiled"
 

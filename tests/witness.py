@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
-from spool.spool import Spool
+from headgate.spool.spool import Spool
 from tests.spooling import images_below
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 
 STATES = {
     "waiting": "true,waiting", "sending": "true,sending", "set_aside": "true,set_aside",

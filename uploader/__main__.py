@@ -1,5 +1,5 @@
 """``python -m uploader`` is ``headgate``."""
 
-from uploader.cli import main
+from uploader.cli.main import main
 
 main()

@@ -56,7 +56,7 @@ def headgate(settings: tuple[str, ...] = ()) -> Callable[[int, Path, int], Comma
     """The receiver, with settings beside the usual ones: ("receiver.threads=64",)."""
 
     def command(port: int, folder: Path, _connections: int) -> Command:
-        words = [sys.executable, "-c", "from app.server import main; main()"]
+        words = [sys.executable, "-c", "from app.server.server import main; main()"]
         wanted = (f"receiver.bind=127.0.0.1:{port}", f"spool.path={folder}", *settings)
         for setting in wanted:
             words += ["--set", setting]

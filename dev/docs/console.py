@@ -165,7 +165,7 @@ def _make(command: str) -> str:
     with tempfile.TemporaryDirectory(prefix="docs-", dir=below) as name:
         here = Path(name) / "headgate"
         here.mkdir()
-        for kept in ("docs", "dev", "app", "spool", "uploader"):
+        for kept in ("docs", "dev", "headgate", "app", "uploader"):
             (here / kept).symlink_to(ROOT / kept)
         program = subprocess.Popen(
             [sys.executable, "-m", f"dev.{target}"], cwd=here, text=True,

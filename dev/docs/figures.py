@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spool.settings import combine
-from spool.units import human_duration
+from headgate.settings.settings import combine
+from headgate.settings.units import human_duration
 
 IMAGES_A_MINUTE = 2_000
 MB_A_MINUTE = 500

@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 import click
 
-from app.server import receiver
-from spool.settings import SETTINGS
-from uploader.cli import headgate
+from app.server.server import receiver
+from headgate.settings.settings import SETTINGS
+from uploader.cli.main import headgate
 
 NAMES = ("headgate", "headgate-receiver")
 FOLDER = "deploy/man"

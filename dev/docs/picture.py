@@ -20,12 +20,12 @@ from PIL import Image
 from dev.camera import Camera, fleet
 from dev.children import free_port
 from dev.demo import DRAIN_EVERY_SECONDS, Demo
-from spool import flow
-from spool.catalog_schema import MIGRATIONS
-from spool.item import Count
-from spool.mover import Mover
-from spool.spool import Spool
-from spool.sqlite import connect, transaction
+from headgate.spool.catalog import traffic
+from headgate.spool.catalog.schema import MIGRATIONS
+from headgate.spool.image.image import Count
+from headgate.spool.spool import Spool
+from headgate.spool.sqlite import connect, transaction
+from headgate.spool.upkeep.mover import Mover
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "page.png"
@@ -89,12 +89,12 @@ def _day_before(spool: Spool) -> None:
             at = now - timedelta(minutes=24 * 60 - minute)
             busy = 1.25 if 7 <= at.hour < 18 else 0.6
             came = int(PER_MINUTE.images * busy)
-            flow.received(db, at, _count(came))
+            traffic.received(db, at, _count(came))
             waits += came
             if minute not in DOWN:
                 gone = min(waits, CATCHES_UP.images)
-                flow.uploaded(db, at, _count(gone))
-                flow.sent(db, at, _count(gone).bytes)
+                traffic.uploaded(db, at, _count(gone))
+                traffic.sent(db, at, _count(gone).bytes)
                 waits -= gone
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.fields import FIELDS, HEADERS, KEY_MAX, SEQUENCE_MAX, TAGS_MAX
 from app.refusals import REFUSALS, Refusal
+from app.upload.fields import FIELDS, HEADERS, KEY_MAX, SEQUENCE_MAX, TAGS_MAX
 
 _WHAT: Mapping[str, str] = {
     "device": "1 to 64 letters, digits, `.` `_` `-`, the first a letter or digit",

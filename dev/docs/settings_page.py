@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from spool.settings import SETTINGS, Setting
+from headgate.settings.settings import SETTINGS, Setting
 
 HEAD = ("setting", "default", "takes", "unit", "what it is")
 

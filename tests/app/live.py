@@ -21,7 +21,7 @@ from tests.support.wait import wait_for_exit, wait_until
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "docs" / "photos"
 BOUNDARY = b"----geckoformboundary6f0d1a"
-START = "from app.server import main; main()"
+START = "from app.server.server import main; main()"
 
 
 @dataclass(frozen=True)

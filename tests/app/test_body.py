@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from app.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
-from app.intake import Landing, Taken, take_raw
 from app.refusals import Refused
-from app.stalls import Stalls
-from spool.durable import Incoming
+from app.upload.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
+from app.upload.form import Landing, Taken, take_raw
+from app.upload.stalled import Stalls
+from headgate.spool.disk.durable import Incoming
 from tests.support.wait import join, spend, wait_until
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spool.alert import Alert
-from spool.mover import Mover
-from spool.spool import RETRY, Spool
+from headgate.spool.site.alert import Alert
+from headgate.spool.spool import RETRY, Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.app.chromium import BROWSER, FLAGS
 from tests.app.live import PHOTOS, Receiver, running
 from tests.spooling import settings_for

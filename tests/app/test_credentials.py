@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import clocks
-from app.credentials import Sender, identify, is_forwarded
-from app.digests import ContentDigest
+from app.admission.auth import Sender, identify, is_forwarded
 from app.refusals import Refused
-from spool.facts import Credential
+from app.upload import clock_skew
+from app.upload.digests import ContentDigest
+from headgate.monitor.snapshot import Credential
 
 TOKENS = {"good": Credential("cam-7", False), "fast": Credential("cam-8", True)}
 
@@ -203,11 +203,11 @@ NOW = datetime(2026, 11, 23, 16, 4, 0, tzinfo=UTC)
     ],
 )
 def test_how_far_a_clock_is_off(date: str, captured: str, offset: float, exact: bool) -> None:
-    reading = clocks.reading(date, captured, NOW)
+    reading = clock_skew.reading(date, captured, NOW)
     assert reading is not None
     assert (reading.offset_seconds, reading.exact) == (offset, exact)
 
 
 @pytest.mark.parametrize("captured", ["", "2026:11:23 16:03:00", "2026-11-23T16:03:00", "x"])
 def test_a_time_without_a_zone_says_nothing_of_the_clock(captured: str) -> None:
-    assert clocks.reading("", captured, NOW) is None
+    assert clock_skew.reading("", captured, NOW) is None

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.curves import HEIGHT, WIDTH, curves
-from spool.facts import Flow
-from spool.item import Count
+from app.page.chart import HEIGHT, WIDTH, curves
+from headgate.monitor.snapshot import Flow
+from headgate.spool.image.image import Count
 
 NOW = datetime(2026, 11, 23, 16, 5, tzinfo=UTC)
 START = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spool.site import Site
+from headgate.spool.site.site import Site
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
 from tests.app.test_upload import metadata
 from tests.support.wait import join, wait_until

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.kinds import Watcher
+from app.formats.sniff import Watcher
 from tests.app.live import PHOTOS, Receiver, head, part, running
 from tests.app.test_kinds import box
 from tests.support.wait import wait_until

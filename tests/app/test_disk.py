@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from app import create_app
-from spool.config import load
-from spool.durable import Incoming
-from spool.errors import DiskTrouble
-from spool.facts import Accepted
-from spool.spool import Spool
+from headgate.monitor.snapshot import Accepted
+from headgate.settings.load import load
+from headgate.spool.disk.durable import Incoming
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.spool import Spool
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
 from tests.support.wait import wait_until
 
@@ -75,7 +75,7 @@ def test_no_acknowledgement_then_the_latch_until_a_probe_passes(
     status: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.latch.PROBE_SECONDS", 0.02)
+    monkeypatch.setattr("app.admission.disk_breaker.PROBE_SECONDS", 0.02)
     client = create_app(failing).test_client()
 
     def post() -> int:

@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import admission, rates
-from app.gate import Gate
-from app.latch import PASSES, Latch
-from app.rates import Intake, Rates
+from app.admission import checks, rate_limits
+from app.admission.admission import Gate
+from app.admission.disk_breaker import PASSES, Latch
+from app.admission.rate_limits import Intake, Rates
+from app.admission.reservations import Reservations
 from app.refusals import Refused
-from app.reservations import Reservations
-from spool.errors import DiskTrouble
-from spool.facts import Run
-from spool.outcome import Outcome
-from spool.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
-from spool.room import Disk as Free
-from spool.room import admission as would_admit
-from spool.spool import Spool
+from headgate.monitor.snapshot import Run
+from headgate.spool.disk.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
+from headgate.spool.disk.room import Disk as Free
+from headgate.spool.disk.room import admission as would_admit
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool
 from tests.support.wait import join, wait_until
 
@@ -113,7 +113,7 @@ def test_a_device_sends_so_much_at_once() -> None:
 
 
 def test_devices_at_rest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "_KNOWN_MAX", 10)
+    monkeypatch.setattr(rate_limits, "_KNOWN_MAX", 10)
     clock = Seconds()
     limited = Rates(1, 0, clock)
     with limited.hold("busy"):
@@ -246,7 +246,7 @@ def test_two_are_never_promised_the_same_bytes() -> None:
     disk = Free(SPARE_BYTES + 3 * on_disk(30), 0, 10**6)
 
     def admit(size: int, images: int) -> None:
-        admission.admitted(would_admit(30, disk, Receiving(size, images)))
+        checks.admitted(would_admit(30, disk, Receiving(size, images)))
 
     both, inside = threading.Barrier(8), threading.Event()
 
@@ -338,7 +338,7 @@ def trouble(code: int = errno.EIO) -> DiskTrouble:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.latch.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("app.admission.disk_breaker.PROBE_SECONDS", 0.01)
 
 
 def wait_until_open(latch: Latch, opened: threading.Event) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app import dimensions
-from app.ends import STEPS_MAX, walk
-from app.kinds import TAIL, Watcher, media_type
+from app.formats import dimensions
+from app.formats.completeness import STEPS_MAX, walk
+from app.formats.sniff import TAIL, Watcher, media_type
 from tests.app.live import PHOTOS
 
 

@@ -197,7 +197,7 @@ def test_a_stop_closes_idle_connections(own: Path) -> None:
 
 
 def test_it_serves_no_s3() -> None:
-    code = "import app, app.server, sys; assert not {'boto3', 'botocore'} & set(sys.modules)"
+    code = "import app, app.server.server, sys; assert not {'boto3', 'botocore'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), check=True)
 
 

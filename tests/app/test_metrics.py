@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.refusals import REFUSALS
-from spool.facts import Run
-from spool.spool import Spool
+from headgate.monitor.snapshot import Run
+from headgate.spool.spool import Spool
 from tests.app.test_disk import Failing
 from tests.spooling import open_spool
 
@@ -59,7 +59,7 @@ def test_what_is_told_is_so(spool: Spool, photo: Photo) -> None:
 
 
 def test_it_says_that_the_disk_is_not_trusted(tmp_path: Path, photo: Photo) -> None:
-    from spool.config import load
+    from headgate.settings.load import load
 
     flags = {"spool.path": str(tmp_path), "spool.keep_free": "0B"}
     failing = Failing.open(load(None, flags, {}))

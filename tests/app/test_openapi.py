@@ -14,8 +14,10 @@ import jsonschema_rs
 import pytest
 from flask import Flask
 
-from app import create_app, fields, openapi
+from app import create_app
+from app.http import openapi
 from app.refusals import REFUSALS
+from app.upload import fields
 from tests.app.live import Receiver, environment, part
 from tests.spooling import open_spool
 

@@ -14,13 +14,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.verdict import Level, Place, verdict
-from spool.config import load
-from spool.facts import BudgetUse, Facts, Proof, RefusedLately, Run
-from spool.item import Count, Receipt, State
-from spool.outcome import Outcome
-from spool.room import NO_RECEIVER, Disk, Receiving, admission
-from spool.spool import Spool
+from headgate.monitor.snapshot import BudgetUse, Facts, Proof, RefusedLately, Run
+from headgate.monitor.summary import Level, Place, verdict
+from headgate.settings.load import load
+from headgate.spool.disk.room import NO_RECEIVER, Disk, Receiving, admission
+from headgate.spool.image.image import Count, Receipt, State
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.spool import Spool
 from tests.app.live import ROOT, Receiver, running
 
 NOW = datetime(2026, 11, 23, 16, 4, 5, tzinfo=UTC)

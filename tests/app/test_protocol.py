@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pytest
 
-from app.answers import refusal
 from app.refusals import Refused
-from spool.spool import Spool
+from app.responses import refusal
+from headgate.spool.spool import Spool
 from tests.app.live import PHOTOS, ROOT, Receiver, head, read_answer, running
 from tests.app.test_upload import metadata, stored
 from tests.spooling import settings_for

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spool.room import BLOCK, SPARE_BYTES, SPARE_INODES, on_disk
+from headgate.spool.disk.room import BLOCK, SPARE_BYTES, SPARE_INODES, on_disk
 from tests.app.live import (
     FORM_TYPE,
     Answer,

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import admission
-from app.fields import FIELDS, read
-from app.filenames import file_name
+from app.admission import checks
 from app.refusals import REFUSALS, Refused
-from spool.room import Admission
+from app.upload.fields import FIELDS, read
+from app.upload.filenames import file_name
+from headgate.spool.disk.room import Admission
 
 IMAGE = 20_000_000
 
@@ -28,7 +28,7 @@ def code_of(rule: Callable[[], object]) -> str:
 
 
 def test_a_refusal_has_the_code_and_the_numbers_of_the_answer() -> None:
-    admission.admitted(Admission())
+    checks.admitted(Admission())
     full = Admission(False, "disk_full", "why", needed_bytes=10, free_bytes=3)
     for answer, tell_why, facts in (
         (full, False, {"missing": 7}),
@@ -36,7 +36,7 @@ def test_a_refusal_has_the_code_and_the_numbers_of_the_answer() -> None:
         (Admission(False, "intake_spent", "why", retry_after=4), False, {"retry_after": 4}),
     ):
         with pytest.raises(Refused) as refused:
-            admission.admitted(answer, tell_why=tell_why)
+            checks.admitted(answer, tell_why=tell_why)
         assert (refused.value.refusal.code, refused.value.facts) == (answer.code, facts)
 
 
@@ -62,22 +62,22 @@ def test_a_refusal_has_the_code_and_the_numbers_of_the_answer() -> None:
 )
 def test_framing(length: str | None, coding: str | None, outcome: int | str | None) -> None:
     if isinstance(outcome, str):
-        assert code_of(lambda: admission.framing(length, coding)) == outcome
+        assert code_of(lambda: checks.framing(length, coding)) == outcome
     else:
-        assert admission.framing(length, coding) == outcome
+        assert checks.framing(length, coding) == outcome
 
 
 def test_what_a_length_reserves() -> None:
-    assert admission.length(5000, False, IMAGE) == 5000
-    assert admission.length(None, True, IMAGE) == IMAGE
-    assert admission.length(IMAGE + 1000, True, IMAGE) == IMAGE
+    assert checks.length(5000, False, IMAGE) == 5000
+    assert checks.length(None, True, IMAGE) == IMAGE
+    assert checks.length(IMAGE + 1000, True, IMAGE) == IMAGE
     for size, multipart, code in (
         (None, False, "length_required"),
         (IMAGE + 1, False, "too_large"),
-        (IMAGE + admission.FORM_OVERHEAD + 1, True, "too_large"),
+        (IMAGE + checks.FORM_OVERHEAD + 1, True, "too_large"),
         (0, True, "empty_image"),
     ):
-        found = code_of(lambda s=size, m=multipart: admission.length(s, m, IMAGE))  # type: ignore[misc]
+        found = code_of(lambda s=size, m=multipart: checks.length(s, m, IMAGE))  # type: ignore[misc]
         assert found == code
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from app.signals import PatientEvent, once
+from app.server.signals import PatientEvent, once
 from tests.app.live import ROOT, environment
 
 # Each child waits in its main thread for what its SIGTERM handler does, as the server does.
 CHILDREN = """
 import os, signal, threading, time
-from app.signals import take_signals
+from app.server.server.signals import take_signals
 
 def child():
     take_signals()

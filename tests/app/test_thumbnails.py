@@ -14,19 +14,20 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 
-from app import create_app, thumbnails
-from app.decode import FORMATS, NO_IMAGE, SIDE
-from app.thumbnails import LARGEST
-from spool import confinement
-from spool.item import Sent
-from spool.mover import Mover
-from spool.spool import Spool
+from app import create_app
+from app.page import thumbnails
+from app.page.thumbnail_worker import FORMATS, NO_IMAGE, SIDE
+from app.page.thumbnails import LARGEST
+from headgate.host import confinement
+from headgate.spool.image.image import Sent
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.app.live import PHOTOS
 from tests.app.test_watching import ELSEWHERE, basic
 from tests.spooling import open_spool, put
 
 Photo = Callable[[], bytes]
-DECODE = Path(thumbnails.__file__).with_name("decode.py")
+DECODE = Path(thumbnails.__file__).with_name("thumbnail_worker.py")
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def confines() -> None:
 
 HOSTILE = """
 import ctypes, fcntl, mmap, os, resource, signal, socket, subprocess, sys, threading
-from spool.confinement import confine
+from headgate.host.confinement import confine
 
 libc = ctypes.CDLL(None, use_errno=True)
 victim, folder, pid, port = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -259,7 +260,7 @@ def test_each_layer_alone_keeps_files_as_they_are(
     other = {"_forbid_files": "_forbid_calls", "_forbid_calls": "_forbid_files"}[layer]
     program = f"""
 import os, sys
-from spool import confinement
+from headgate.host import confinement
 confinement.{other} = lambda libc: None
 attempts = (
     lambda: os.unlink(sys.argv[1]),
@@ -304,7 +305,7 @@ def test_where_it_cannot_be_confined_nothing_is_decoded_and_doctor_says_so(
     acts = tmp_path / "decode.py"
     acts.write_text(
         "import sys\n"
-        "from spool import confinement\n"
+        "from headgate.host import confinement\n"
         "confinement._CREATE_RULESET = 100_000  # the number of no system call\n"
         f"sys.path.insert(0, {str(DECODE.parent)!r})\n"
         "import decode\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.refusals import REFUSALS
-from spool import sqlite
+from headgate.spool import sqlite
 from tests.app.live import FORM_TYPE, Receiver, form, part, running
 from tests.app.test_devices import check, enrol
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spool.item import Metadata
+from headgate.spool.image.image import Metadata
 from tests.app.live import (
     FORM_TYPE,
     PHOTOS,

@@ -12,12 +12,20 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.pages import by_need
-from app.verdict import Level, verdict
-from spool.facts import Alert, Arrivals, DeviceFacts, Estimate, Flow, Forecast, Unusable
-from spool.item import Count, State
-from spool.mover import Mover
-from spool.spool import RETRY, Spool
+from app.page.page import by_need
+from headgate.monitor.snapshot import (
+    Alert,
+    Arrivals,
+    DeviceFacts,
+    Estimate,
+    Flow,
+    Forecast,
+    Unusable,
+)
+from headgate.monitor.summary import Level, verdict
+from headgate.spool.image.image import Count, State
+from headgate.spool.spool import RETRY, Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.app.test_page import NOW, PLACE, Page, Told, facts, receipt
 from tests.spooling import open_spool, put, settings_for
 

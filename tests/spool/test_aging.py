@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import ledger
-from spool.item import Receipt, Sent
-from spool.mover import Mover
-from spool.receipts import Receipts
-from spool.spool import Spool
+from headgate.spool.budget import ledger
+from headgate.spool.image.image import Receipt, Sent
+from headgate.spool.receipts.receipts import Receipts
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Clock, Crash, Disk, open_spool, put
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import ledger
-from spool.allowance import DAY_BYTES, Day
-from spool.budget import SECOND, Damaged
-from spool.ledger import Ledger
+from headgate.spool.budget import ledger
+from headgate.spool.budget.daily import DAY_BYTES, Day
+from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.slots import SECOND, Damaged
 from tests.spool.test_ledger import INTERVAL, MEMORY, Machine
 from tests.spooling import Crash, Disk
 

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool import arrivals, names, sqlite
-from spool.catalog import Catalog
-from spool.catalog_schema import MIGRATIONS
-from spool.facts import Arrivals, ClockReading
-from spool.item import Metadata, State
-from spool.names import Name
+from headgate.monitor.snapshot import Arrivals, ClockReading
+from headgate.spool import sqlite
+from headgate.spool.catalog import device_stats
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.schema import MIGRATIONS
+from headgate.spool.image import names
+from headgate.spool.image.image import Metadata, State
+from headgate.spool.image.names import Name
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -53,7 +55,7 @@ def missing(catalog: Catalog) -> list[int]:
 
 def memory() -> sqlite.Connection:
     db = sqlite.raw(":memory:")
-    db.execute(arrivals.TABLES + arrivals.LAST_IMAGE)
+    db.execute(device_stats.TABLES + device_stats.LAST_IMAGE)
     return db
 
 
@@ -62,9 +64,9 @@ def test_gaps_are_what_a_set_says_they_are(numbers: list[int]) -> None:
     db = memory()
     seen: set[int] = set()
     for number in numbers:
-        arrivals.repeat(db, "cam", AT, number, None)
+        device_stats.repeat(db, "cam", AT, number, None)
         seen.add(number)
-        found = arrivals.gaps(db, "cam", 100)
+        found = device_stats.gaps(db, "cam", 100)
         assert found is not None
         assert (found.first, found.last) == (min(seen), max(seen))
         absent = sorted(set(range(min(seen), max(seen))) - seen)
@@ -110,9 +112,9 @@ def test_a_number_that_comes_again_with_its_own_image_begins_none(catalog: Catal
 
 
 def test_a_leap_begins_a_new_series_and_a_long_gap_does_not(catalog: Catalog) -> None:
-    send(catalog, 10, 10 + arrivals.LEAP)
-    assert len(missing(catalog)) == arrivals.LEAP - 1
-    send(catalog, 10 + 2 * arrivals.LEAP + 1)
+    send(catalog, 10, 10 + device_stats.LEAP)
+    assert len(missing(catalog)) == device_stats.LEAP - 1
+    send(catalog, 10 + 2 * device_stats.LEAP + 1)
     assert missing(catalog) == []
 
 
@@ -125,12 +127,12 @@ def test_the_newest_first_is_no_restart(catalog: Catalog) -> None:
 
 def test_hostile_numbers_keep_to_a_bounded_table() -> None:
     db = memory()
-    for number in range(0, 2 * (arrivals.RANGES_MAX + 50), 2):
-        arrivals.repeat(db, "cam", AT, 100 + number, None)
-    assert db.execute("SELECT count(*) FROM sequences").fetchone() == (arrivals.RANGES_MAX,)
-    found = arrivals.gaps(db, "cam", 3)
+    for number in range(0, 2 * (device_stats.RANGES_MAX + 50), 2):
+        device_stats.repeat(db, "cam", AT, 100 + number, None)
+    assert db.execute("SELECT count(*) FROM sequences").fetchone() == (device_stats.RANGES_MAX,)
+    found = device_stats.gaps(db, "cam", 3)
     assert found is not None
-    assert found.missing == arrivals.RANGES_MAX - 1  # the oldest were forgotten
+    assert found.missing == device_stats.RANGES_MAX - 1  # the oldest were forgotten
     assert len(found.gaps) == 3
     db.close()
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import budget
-from spool.budget import HEADER_BYTES, RECORD_BYTES, Damaged, Header
+from headgate.spool.budget import slots as budget
+from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, Damaged, Header
 
 calm = settings(deadline=None)
 

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import names, sqlite
-from spool.catalog import Catalog
-from spool.catalog_schema import MIGRATIONS
-from spool.errors import SpoolUnfit
-from spool.item import Count, Item, Metadata, State, Totals
-from spool.names import Name
+from headgate.spool import sqlite
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.schema import MIGRATIONS
+from headgate.spool.errors import SpoolUnfit
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Metadata, State, Totals
+from headgate.spool.image.names import Name
 from tests.support.wait import join
 
 ROOT = Path(__file__).parents[2]
@@ -519,7 +520,7 @@ def test_a_retry_is_due_at_its_time_and_not_before(catalog: Catalog) -> None:
 FIRST = """
 import os, sys
 from pathlib import Path
-from spool.catalog import Catalog
+from headgate.spool.catalog.catalog import Catalog
 begin, started = os.pipe()
 children = []
 for number in range(8):

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import names, sqlite
-from spool.catalog import Catalog
-from spool.item import Metadata
-from spool.site import Site
+from headgate.spool import sqlite
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.image import names
+from headgate.spool.image.image import Metadata
+from headgate.spool.site.site import Site
 from tests.support.wait import kill, moments, wait_until
 
 SECONDS = float(os.environ.get("HEADGATE_TEST_COMMITS_SECONDS", "2"))

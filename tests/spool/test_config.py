@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spool import config
-from spool.settings import SettingsError
+from headgate.settings import load
+from headgate.settings.settings import SettingsError
 
 ROOT = Path(__file__).parents[2]
 SYSTEM = Path("/etc/headgate/headgate.toml")
@@ -34,23 +34,23 @@ def write(path: Path, site: str) -> Path:
 def test_what_is_named_wins_over_what_is_found(folder: Path, tmp_path: Path) -> None:
     flag = write(tmp_path / "flag" / "a.toml", "flag")
     variable = write(tmp_path / "variable" / "b.toml", "variable")
-    write(folder / config.FILE, "here")
+    write(folder / load.FILE, "here")
     environment = {"HEADGATE_CONFIG": str(variable)}
-    assert config.load(str(flag), environment=environment)["site.name"] == "flag"
-    assert config.load(environment=environment)["site.name"] == "variable"
-    assert config.load(environment={})["site.name"] == "here"
+    assert load.load(str(flag), environment=environment)["site.name"] == "flag"
+    assert load.load(environment=environment)["site.name"] == "variable"
+    assert load.load(environment={})["site.name"] == "here"
 
 
 @pytest.mark.skipif(SYSTEM.exists(), reason=f"{SYSTEM} is there")
 def test_without_a_file_the_defaults_hold_here(folder: Path) -> None:
-    settings = config.load(environment={})
+    settings = load.load(environment={})
     assert settings.file is None
     assert settings.spool == folder / "var/spool"
 
 
 def test_paths_begin_at_the_folder_of_the_file(folder: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "etc" / "site.toml", "north")
-    settings = config.load("../etc/site.toml", environment={})
+    settings = load.load("../etc/site.toml", environment={})
     assert settings.spool.resolve() == tmp_path / "etc" / "images"
     assert settings.file is not None and settings.file.is_absolute()
     assert settings.file.samefile(file)
@@ -58,40 +58,40 @@ def test_paths_begin_at_the_folder_of_the_file(folder: Path, tmp_path: Path) -> 
 
 
 def test_flags_and_variables_stand_above_the_file(folder: Path) -> None:
-    write(folder / config.FILE, "here")
-    settings = config.load(
+    write(folder / load.FILE, "here")
+    settings = load.load(
         flags={"uplink.share": "7%"}, environment={"HEADGATE_SITE_NAME": "variable"}
     )
     assert settings["site.name"] == "variable"
     assert settings.origin["uplink.share"] == "flag"
-    assert settings.origin["spool.path"] == str(folder / config.FILE)
+    assert settings.origin["spool.path"] == str(folder / load.FILE)
 
 
 @pytest.mark.parametrize("how", ["flag", "variable"])
 def test_a_file_that_was_named_must_be_there(folder: Path, how: str) -> None:
-    write(folder / config.FILE, "here")
+    write(folder / load.FILE, "here")
     with pytest.raises(SettingsError, match="no such file"):
         if how == "flag":
-            config.load("gone.toml", environment={})
+            load.load("gone.toml", environment={})
         else:
-            config.load(environment={"HEADGATE_CONFIG": str(folder)})
+            load.load(environment={"HEADGATE_CONFIG": str(folder)})
 
 
 @pytest.mark.parametrize("content", [b"[site\n", b"[site]\nname = north\n", b"\xff\xfe[site]\n"])
 def test_a_file_that_cannot_be_read_is_named_in_the_fault(folder: Path, content: bytes) -> None:
-    (folder / config.FILE).write_bytes(content)
+    (folder / load.FILE).write_bytes(content)
     with pytest.raises(SettingsError) as refusal:
-        config.load(environment={})
+        load.load(environment={})
     (fault,) = refusal.value.faults
-    assert str(folder / config.FILE) in fault
+    assert str(folder / load.FILE) in fault
 
 
 def test_faults_of_the_file_name_it(folder: Path) -> None:
-    (folder / config.FILE).write_text('[uplink]\nshare = "120%"\n[typo]\nx = 1\n')
+    (folder / load.FILE).write_text('[uplink]\nshare = "120%"\n[typo]\nx = 1\n')
     with pytest.raises(SettingsError) as refusal:
-        config.load(environment={"HEADGATE_NO_SUCH": "1"})
+        load.load(environment={"HEADGATE_NO_SUCH": "1"})
     assert len(refusal.value.faults) == 3
-    assert sum(str(folder / config.FILE) in fault for fault in refusal.value.faults) == 2
+    assert sum(str(folder / load.FILE) in fault for fault in refusal.value.faults) == 2
 
 
 @pytest.mark.root
@@ -104,11 +104,11 @@ def test_root_takes_no_settings_that_another_user_could_have_written(
 ) -> None:
     here = tmp_path / "above" / "here"
     here.mkdir(parents=True)
-    file = here / config.FILE
+    file = here / load.FILE
     file.write_text('[site]\nname = "evil"\n')
     file.chmod(0o640)
     monkeypatch.chdir(here)
-    assert config.load(environment={})["site.name"] == "evil"  # root's own
+    assert load.load(environment={})["site.name"] == "evil"  # root's own
     match whose:
         case "file":
             os.chown(file, 64001, 0)
@@ -123,18 +123,18 @@ def test_root_takes_no_settings_that_another_user_could_have_written(
             os.chown(tmp_path / "theirs", 64001, 0)
             file.symlink_to(tmp_path / "theirs")
     with pytest.raises(SettingsError, match="root takes no settings from"):
-        config.load(environment={})
-    assert config.load(str(file), environment={})["site.name"] == "evil"  # it was named
+        load.load(environment={})
+    assert load.load(str(file), environment={})["site.name"] == "evil"  # it was named
     here.chmod(0o1777)
     if whose == "writable folder":
-        assert config.load(environment={})["site.name"] == "evil"  # as in /tmp
+        assert load.load(environment={})["site.name"] == "evil"  # as in /tmp
 
 
 # -- secrets beside it
 
 HIDDEN = """
 import os, sys
-from spool.config import load
+from headgate.settings.load import load
 os.setgroups([64000])
 os.setgid(64000)
 os.setuid(int(sys.argv[2]))
@@ -144,26 +144,26 @@ print([settings[f"{name}"] for name in ("alerts.smtp_url", "queue.broker")])
 
 
 def test_secrets_stand_in_a_file_of_their_own(folder: Path) -> None:
-    file = folder / config.FILE
+    file = folder / load.FILE
     file.write_text('[alerts]\nmail_to = ["a@b.example"]\nheartbeat_url = "https://a.example/1"\n')
     with pytest.raises(SettingsError, match="nothing carries the mail"):
-        config.load(environment={})
-    secrets = folder / config.SECRETS
+        load.load(environment={})
+    secrets = folder / load.SECRETS
     secrets.write_text(
         '[alerts]\nsmtp_url = "smtp://m.example"\nheartbeat_url = "https://a.example/2"\n'
     )
-    settings = config.load(environment={})
+    settings = load.load(environment={})
     assert settings["alerts.smtp_url"] == "smtp://m.example"
     assert settings["alerts.heartbeat_url"] == "https://a.example/2"
     assert settings.origin["alerts.smtp_url"] == str(secrets)
     variable = {"HEADGATE_ALERTS_SMTP_URL": "smtp://other.example"}
-    assert config.load(environment=variable)["alerts.smtp_url"] == "smtp://other.example"
+    assert load.load(environment=variable)["alerts.smtp_url"] == "smtp://other.example"
     secrets.write_text('[uplink]\nshare = "90%"\n')
     with pytest.raises(SettingsError, match=r"uplink\.share is no secret: write it into .*toml"):
-        config.load(environment={})
+        load.load(environment={})
     secrets.write_text("[alerts\n")
     with pytest.raises(SettingsError, match=r"secrets\.toml"):
-        config.load(environment={})
+        load.load(environment={})
 
 
 @pytest.mark.root
@@ -172,7 +172,7 @@ def test_the_receivers_user_starts_without_the_secrets_and_cannot_read_them() ->
     with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
         here = Path(made)
         here.chmod(0o755)
-        file, secrets = here / config.FILE, here / config.SECRETS
+        file, secrets = here / load.FILE, here / load.SECRETS
         file.write_text('[alerts]\nmail_to = ["a@b.example"]\n[uplink]\ntrigger = "queue"\n')
         secrets.write_text(
             '[alerts]\nsmtp_url = "smtp://m.example"\n[queue]\nbroker = "redis://r.example/0"\n'

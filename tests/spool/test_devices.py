@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spool import sqlite
-from spool.devices import Devices, DeviceTrouble
-from spool.site import MIGRATIONS, Site
+from headgate.spool import sqlite
+from headgate.spool.site.devices import Devices, DeviceTrouble
+from headgate.spool.site.site import MIGRATIONS, Site
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from spool import verify
-from spool.errors import DiskTrouble
-from spool.item import Item, Sent, State
-from spool.mover import Mover
-from spool.spool import Spool
-from spool.verify import Kind
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.image.image import Item, Sent, State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Kind
 from tests.spooling import Clock, Crash, Disk, images_below, open_spool, put
 
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EROFS)

@@ -16,12 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import attributes, files, names
-from spool.errors import Missing
-from spool.files import Files, read_metadata, read_reason, read_sent, write_reason, write_sent
-from spool.item import METADATA_MAX, Metadata, MetadataTooLarge, Sent
-from spool.names import Name
-from spool.spool import Spool
+from headgate.spool.disk import layout, xattrs
+from headgate.spool.disk.layout import (
+    Files,
+    read_metadata,
+    read_reason,
+    read_sent,
+    write_reason,
+    write_sent,
+)
+from headgate.spool.errors import Missing
+from headgate.spool.image import names
+from headgate.spool.image.image import METADATA_MAX, Metadata, MetadataTooLarge, Sent
+from headgate.spool.image.names import Name
+from headgate.spool.spool import Spool
 from tests.spooling import open_spool, put
 
 calm = settings(deadline=None)
@@ -130,7 +138,7 @@ NONSENSE = [
 def test_what_is_no_metadata_is_as_good_as_lost(image: Path, data: bytes) -> None:
     with pytest.raises(ValueError):
         Metadata.decode(data)
-    os.setxattr(image, attributes.ATTRIBUTE, data)
+    os.setxattr(image, xattrs.ATTRIBUTE, data)
     assert read_metadata(image, NAME) == replace(META, lost=True)
 
 
@@ -143,7 +151,7 @@ def test_no_bytes_make_reading_metadata_fail_in_another_way(data: bytes) -> None
 
 def test_a_file_says_what_it_was_given(image: Path) -> None:
     meta = replace(META, file_name="my cat.png", sequence=0, tags={"site": "n"}, key="k")
-    os.setxattr(image, attributes.ATTRIBUTE, meta.encode())
+    os.setxattr(image, xattrs.ATTRIBUTE, meta.encode())
     assert read_metadata(image, NAME) == meta
 
 
@@ -156,7 +164,7 @@ def test_a_file_that_lost_its_metadata_is_hashed(image: Path) -> None:
 
 def test_metadata_of_another_image_is_not_believed(image: Path) -> None:
     other = replace(META, sha256="0" * 64, file_name="other.png")
-    os.setxattr(image, attributes.ATTRIBUTE, other.encode())
+    os.setxattr(image, xattrs.ATTRIBUTE, other.encode())
     assert read_metadata(image, NAME) == replace(META, lost=True)
 
 
@@ -198,13 +206,13 @@ def test_a_proof_that_does_not_fit_is_left_to_the_receipt(image: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{}", b"\xff", b'{"bucket":"b","key":"k"}'])
 def test_what_is_no_proof_proves_nothing(image: Path, data: bytes) -> None:
-    os.setxattr(image, attributes.SENT_ATTRIBUTE, data)
+    os.setxattr(image, xattrs.SENT_ATTRIBUTE, data)
     assert read_sent(image) is None
 
 
 def test_proof_and_metadata_of_full_size_fit_beside_each_other(image: Path) -> None:
     filled = replace(META, file_name="x" * (METADATA_MAX - len(META.encode()) - 10))
-    assert attributes.set_attribute(image, attributes.ATTRIBUTE, filled.encode())
+    assert xattrs.set_attribute(image, xattrs.ATTRIBUTE, filled.encode())
     sent = Sent("b" * 63, "k" * 1024, "e" * 40, "s" * 44, "v" * 100, AT)
     write_sent(image, sent)
     assert read_sent(image) == sent
@@ -227,7 +235,7 @@ def test_a_reason_that_is_too_long_keeps_its_beginning(image: Path, letter: str)
 
 @pytest.mark.parametrize("data", [b"", b"x", b"[]", b"{}", b"7", b"\xff"])
 def test_what_is_no_reason_is_none(image: Path, data: bytes) -> None:
-    os.setxattr(image, attributes.ASIDE_ATTRIBUTE, data)
+    os.setxattr(image, xattrs.ASIDE_ATTRIBUTE, data)
     assert read_reason(image) == ""
 
 
@@ -276,4 +284,4 @@ def test_minutes_and_names_come_in_order_without_what_is_foreign(tmp_path: Path)
     assert found == sorted(made)
     assert set(held.foreign()) == set(foreign)
     assert list(held.minutes(held.root / "gone")) == [] == held.names_in(held.root / "gone")
-    assert files.FOLDERS[0] == "tmp"
+    assert layout.FOLDERS[0] == "tmp"

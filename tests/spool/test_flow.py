@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import flow
-from spool.facts import Flow
-from spool.item import Count, Sent
-from spool.mover import Mover
-from spool.spool import Spool
+from headgate.monitor.snapshot import Flow
+from headgate.spool.catalog import traffic
+from headgate.spool.image.image import Count, Sent
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Clock, open_spool, put
 
 
@@ -65,7 +65,7 @@ def test_images_are_counted_in_the_minute_in_which_they_came_and_went(
 def test_old_minutes_go(spool: Spool, clock: Clock) -> None:
     began = clock.at
     put(spool, b"old")
-    clock.advance(days=flow.KEEP.days, minutes=1)
+    clock.advance(days=traffic.KEEP.days, minutes=1)
     put(spool, b"new")
     spool.catalog.note_sent(1, clock.at)
     assert [one.received.bytes for one in spool.catalog.flow(began, 1)] == [3]

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from spool.facts import Doubt, Flow, Run
-from spool.forecast import Daily, Outlook, forecast, wait_for_room
-from spool.item import Count
-from spool.measures import measures
-from spool.outcome import Outcome
-from spool.uplink import Part
+from headgate.monitor.forecast import Daily, Outlook, forecast, wait_for_room
+from headgate.monitor.metrics import measures
+from headgate.monitor.snapshot import Doubt, Flow, Run
+from headgate.spool.budget.uplink import Part
+from headgate.spool.image.image import Count
+from headgate.spool.site.outcome import Outcome
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from spool.facts import Doubt, Estimate, Forecast, Proof
-from spool.foretold import backlog, disk
-from spool.item import Count
+from headgate.monitor.snapshot import Doubt, Estimate, Forecast, Proof
+from headgate.monitor.wording import backlog, disk
+from headgate.spool.image.image import Count
 from tests.app.test_page import NONE, NOW, facts
 
 HOUR = timedelta(hours=1)

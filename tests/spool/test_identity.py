@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from spool.errors import IdentityConflict
-from spool.facts import Accepted
-from spool.item import Metadata, Receipt, Sent, State
-from spool.mover import Mover
-from spool.names import Name
-from spool.spool import Spool
+from headgate.monitor.snapshot import Accepted
+from headgate.spool.errors import IdentityConflict
+from headgate.spool.image.image import Metadata, Receipt, Sent, State
+from headgate.spool.image.names import Name
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Clock, images_below, open_spool, put
 from tests.support.wait import join
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from spool.facts import Run
-from spool.jobs import KEEP_JOBS, Job, Jobs, TooManyJobs, new_id, served_by
-from spool.outcome import Outcome
-from spool.site import Site
+from headgate.monitor.snapshot import Run
+from headgate.spool.site.jobs import KEEP_JOBS, Job, Jobs, TooManyJobs, new_id, served_by
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.site import Site
 from tests.spooling import Clock
 
 

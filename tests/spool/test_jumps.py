@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.jumps import Seen, suspicious_until
+from headgate.host.clock import Seen, suspicious_until
 
 HOUR, DAY = 3600.0, 86400.0
 NOON = 1_795_435_200.0

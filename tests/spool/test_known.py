@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from spool import durable, known
-from spool.config import load
-from spool.errors import DiskTrouble, SpoolElsewhere
-from spool.settings import Settings
-from spool.spool import Spool
+from headgate.settings.load import load
+from headgate.settings.settings import Settings
+from headgate.spool import identity
+from headgate.spool.disk import durable
+from headgate.spool.errors import DiskTrouble, SpoolElsewhere
+from headgate.spool.spool import Spool
 from tests.spooling import put
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "INSTALLED", tmp_path / "var-lib" / "identities")
+    monkeypatch.setattr(identity, "INSTALLED", tmp_path / "var-lib" / "identities")
     monkeypatch.chdir(tmp_path)
 
 
@@ -57,11 +58,11 @@ def unmount(settings: Settings, tmp_path: Path) -> Path:
 
 
 def test_it_is_remembered_outside_the_spool(site: Settings, tmp_path: Path) -> None:
-    entry = known.remembered(site)
+    entry = identity.remembered(site)
     assert entry is not None
-    assert entry[0].identity == known.identity_of(site.spool) != ""
+    assert entry[0].identity == identity.identity_of(site.spool) != ""
     assert entry[1].parent == tmp_path / "etc"
-    assert known.memory(site).file == str(entry[1])
+    assert identity.memory(site).file == str(entry[1])
 
 
 @pytest.mark.parametrize("create", [True, False], ids=["receiver", "commands"])
@@ -70,7 +71,7 @@ def test_an_empty_place_where_a_spool_was_is_refused_and_left_as_it_is(
 ) -> None:
     unmount(site, tmp_path)
     why = refusal(site, create=create)
-    for words in (f"there is no spool at {site.spool}, and there was one", "Mount", known.ADOPT):
+    for words in (f"there is no spool at {site.spool}, and there was one", "Mount", identity.ADOPT):
         assert words in why
     assert list(site.spool.iterdir()) == []
     site.spool.rmdir()
@@ -94,7 +95,7 @@ def test_another_spool_is_refused(site: Settings, tmp_path: Path) -> None:
     shutil.rmtree(site.spool.parent)
     os.rename(other.spool.parent, site.spool.parent)
     settings = at(tmp_path, site.spool)
-    assert f"holds another spool ({known.identity_of(site.spool)[:8]})" in refusal(settings)
+    assert f"holds another spool ({identity.identity_of(site.spool)[:8]})" in refusal(settings)
     (site.spool / "identity").unlink()
     assert "has no identity" in refusal(settings)
     assert (disk / "spool" / "identity").exists()
@@ -104,7 +105,7 @@ def test_a_spool_that_moved_or_was_restored_is_itself(site: Settings, tmp_path: 
     moved = at(tmp_path, tmp_path / "larger" / "spool")
     shutil.copytree(site.spool, moved.spool)
     Spool.open(moved).close()
-    assert known.identity_of(moved.spool) == known.identity_of(site.spool)
+    assert identity.identity_of(moved.spool) == identity.identity_of(site.spool)
     old = at(tmp_path, site.spool)
     shutil.rmtree(site.spool)
     shutil.copytree(moved.spool, site.spool)  # back from a backup
@@ -122,21 +123,21 @@ def test_two_spools_of_one_settings_folder_are_two(site: Settings, tmp_path: Pat
 
 def test_a_spool_of_an_earlier_version_gets_an_identity(site: Settings) -> None:
     (site.spool / "identity").unlink()
-    known.forget(site)
+    identity.forget(site)
     Spool.open(site).close()
-    assert known.remembered(site) is not None
-    assert known.identity_of(site.spool)
+    assert identity.remembered(site) is not None
+    assert identity.identity_of(site.spool)
 
 
 def test_the_installations_place_comes_first_and_every_place_is_read(
     site: Settings, tmp_path: Path
 ) -> None:
-    entry = known.remembered(site)
+    entry = identity.remembered(site)
     assert entry is not None
-    known.INSTALLED.mkdir(parents=True)
+    identity.INSTALLED.mkdir(parents=True)
     second = at(tmp_path, tmp_path / "second" / "spool")
     Spool.open(second).close()
-    assert len(list(known.INSTALLED.iterdir())) == 1
+    assert len(list(identity.INSTALLED.iterdir())) == 1
     unmount(at(tmp_path, site.spool), tmp_path)
     refusal(at(tmp_path, site.spool))  # remembered beside the settings, before
 
@@ -144,23 +145,23 @@ def test_the_installations_place_comes_first_and_every_place_is_read(
 def test_where_nothing_can_be_written_it_is_not_remembered_and_works(
     site: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known.forget(site)
+    identity.forget(site)
 
     def refuses(path: Path, *_data: object, **_more: object) -> None:
         raise DiskTrouble(OSError(30, "Read-only file system"), f"writing {path.name}")
 
     monkeypatch.setattr(durable, "write_file", refuses)
     Spool.open(site).close()
-    assert known.remembered(site) is None
-    assert known.memory(site).file == ""
+    assert identity.remembered(site) is None
+    assert identity.memory(site).file == ""
 
 
 def test_a_damaged_memory_is_none(site: Settings) -> None:
-    entry = known.remembered(site)
+    entry = identity.remembered(site)
     assert entry is not None
     for text in ("", "[]", "{", '{"path": 1}'):
         entry[1].write_text(text)
-        assert known.remembered(site) is None
+        assert identity.remembered(site) is None
 
 
 def test_without_a_settings_file_it_is_remembered_beside_the_spool(tmp_path: Path) -> None:
@@ -186,7 +187,7 @@ def test_adopt_takes_what_is_there_or_lets_a_new_one_be_made(
     assert "headgate spool adopt" in call("doctor", code=1)
     assert "makes a new one when it starts" in call("spool", "adopt")
     Spool.open(site).close()
-    new = known.identity_of(site.spool)
+    new = identity.identity_of(site.spool)
     (site.spool / "identity").write_text("0123456789abcdef\n")
     refusal(site)
     assert f"is the spool 01234567 from now on, in place of {new[:8]}" in call("spool", "adopt")

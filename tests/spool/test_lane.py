@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from spool.lane import Lane
+from headgate.spool.disk.cpu_turns import Lane
 
 
 def in_thread(act: object) -> threading.Thread:

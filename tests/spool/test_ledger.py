@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import ledger
-from spool.allowance import DAY_BYTES
-from spool.budget import HEADER_BYTES, RECORD_BYTES, SECOND
-from spool.errors import DiskTrouble
-from spool.ledger import Ledger
+from headgate.spool.budget import ledger
+from headgate.spool.budget.daily import DAY_BYTES
+from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, SECOND
+from headgate.spool.errors import DiskTrouble
 from tests.spooling import Crash, Disk
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

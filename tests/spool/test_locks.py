@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from spool import locks
-from spool.errors import LockHeld
+from headgate.spool.disk import locks
+from headgate.spool.errors import LockHeld
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from spool import locks
+from headgate.spool.disk import locks
 lock = locks.acquire(Path(sys.argv[1]), Path(sys.argv[2]), "a test's holder")
 print("held", flush=True)
 time.sleep(600)
@@ -28,7 +28,7 @@ time.sleep(600)
 CROWD = """
 import os, sys, time
 from pathlib import Path
-from spool import locks
+from headgate.spool.disk import locks
 folder, note, inside, log = map(Path, sys.argv[1:5])
 begin, started = os.pipe()
 children = []

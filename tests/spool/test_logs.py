@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spool import logs
+from headgate.host import logs
 
 
 @pytest.fixture(autouse=True)

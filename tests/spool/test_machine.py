@@ -18,14 +18,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from spool import sqlite, verify
-from spool.errors import DiskTrouble, IdentityConflict
-from spool.gone import Stage
-from spool.item import Item, Sent, State
-from spool.locks import Lock
-from spool.mover import Mover
-from spool.spool import Spool
-from spool.verify import Kind
+from headgate.spool import sqlite
+from headgate.spool.disk.locks import Lock
+from headgate.spool.errors import DiskTrouble, IdentityConflict
+from headgate.spool.image.image import Item, Sent, State
+from headgate.spool.site.gone import Stage
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Kind
 from tests.spooling import Clock, Crash, Disk, folder_in_memory, images_below, open_spool, put
 
 DEVICES = ("cam-1", "cam-2", "_10.0.0.9")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import verify
-from spool.errors import LockHeld
-from spool.item import Sent, State
-from spool.mover import Mover
-from spool.verify import Kind
+from headgate.spool.errors import LockHeld
+from headgate.spool.image.image import Sent, State
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Kind
 from tests.spooling import images_below, open_spool, put
 from tests.support.wait import moments, wait_for_exit
 

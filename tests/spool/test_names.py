@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import names
-from spool.names import Name, NotOurName
+from headgate.spool.image import names
+from headgate.spool.image.names import Name, NotOurName
 
 calm = settings(deadline=None)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spool import place
+from headgate.host import mounts
 
 MOUNTINFO = r"""
 21 1 259:1 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -44,18 +44,18 @@ MOUNTINFO += "37 21 8:6 / /mnt/non\u00a0breaking\u2028line rw - ext4 /dev/sde rw
     ],
 )
 def test_the_innermost_mount_counts(path: str, kind: str, source: str) -> None:
-    assert place.mount_of(Path(path), MOUNTINFO) == (kind, source)
+    assert mounts.mount_of(Path(path), MOUNTINFO) == (kind, source)
 
 
 def test_a_link_is_followed_to_where_the_bytes_are(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("/mnt/photos/scratch")
-    assert place.mount_of(link / "x", MOUNTINFO)[0] == "tmpfs"
+    assert mounts.mount_of(link / "x", MOUNTINFO)[0] == "tmpfs"
 
 
 def on(monkeypatch: pytest.MonkeyPatch, kind: str, source: str = "src") -> list[str]:
-    monkeypatch.setattr(place, "mount_of", lambda path, mountinfo: (kind, source))
-    return place.warnings(Path("/srv/spool"))
+    monkeypatch.setattr(mounts, "mount_of", lambda path, mountinfo: (kind, source))
+    return mounts.warnings(Path("/srv/spool"))
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
@@ -82,11 +82,11 @@ def test_a_good_place_is_not_remarked_upon(monkeypatch: pytest.MonkeyPatch, kind
 
 
 @pytest.mark.skipif(
-    not os.access("/dev/shm", os.W_OK) or place.warnings(Path("/dev/shm")) == [],
+    not os.access("/dev/shm", os.W_OK) or mounts.warnings(Path("/dev/shm")) == [],
     reason="/dev/shm is not in memory here",
 )
 def test_this_machines_memory_is_told_from_its_disk() -> None:
-    (sentence,) = place.warnings(Path("/dev/shm/spool"))
+    (sentence,) = mounts.warnings(Path("/dev/shm/spool"))
     assert "in memory" in sentence
 
 
@@ -121,8 +121,8 @@ def mounted(tmp_path: Path) -> Iterator[dict[str, Path]]:
 def test_ext4_without_a_journal_is_announced_and_ext4_with_one_is_not(
     mounted: dict[str, Path],
 ) -> None:
-    assert place.warnings(mounted["plain"] / "spool") == []
-    (sentence,) = place.warnings(mounted["no journal"] / "spool")
+    assert mounts.warnings(mounted["plain"] / "spool") == []
+    (sentence,) = mounts.warnings(mounted["no journal"] / "spool")
     assert "without a journal" in sentence and "tune2fs -j" in sentence
 
 
@@ -134,7 +134,7 @@ def test_a_mount_whose_name_is_not_text_hides_no_other(
     os.mkdir(odd)
     subprocess.run(["mount", "-t", "tmpfs", "none", odd], check=True)
     try:
-        assert "in memory" in place.warnings(Path(os.fsdecode(odd)) / "spool")[0]
-        assert place.warnings(mounted["plain"]) == []
+        assert "in memory" in mounts.warnings(Path(os.fsdecode(odd)) / "spool")[0]
+        assert mounts.warnings(mounted["plain"]) == []
     finally:
         subprocess.run(["umount", odd], check=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from spool import sqlite
-from spool.facts import Proof, Run
-from spool.outcome import Outcome
-from spool.site import MIGRATIONS, Site
+from headgate.monitor.snapshot import Proof, Run
+from headgate.spool import sqlite
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.site import MIGRATIONS, Site
 
 AT = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 

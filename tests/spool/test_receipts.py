@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import names, sqlite
-from spool import receipts as receipts_module
-from spool.errors import SpoolUnfit
-from spool.item import Count, Item, Receipt, Sent, State
-from spool.names import Name
-from spool.receipts import Receipts
+from headgate.spool import sqlite
+from headgate.spool.errors import SpoolUnfit
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Receipt, Sent, State
+from headgate.spool.image.names import Name
+from headgate.spool.receipts import receipts as receipts_module
+from headgate.spool.receipts.receipts import Receipts
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 5, UTC)
 UPLOADED = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)

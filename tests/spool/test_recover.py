@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import names, sqlite
-from spool.item import Receipt, Sent, State
-from spool.mover import Mover
-from spool.spool import Spool
+from headgate.spool import sqlite
+from headgate.spool.image import names
+from headgate.spool.image.image import Receipt, Sent, State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Clock, open_spool, put
 
 

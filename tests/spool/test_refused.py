@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spool.facts import RefusedLately
-from spool.refused import WINDOW, Counts, Pending
-from spool.spool import Spool
+from headgate.monitor.snapshot import RefusedLately
+from headgate.spool.catalog.refused import WINDOW, Counts, Pending
+from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool
 
 

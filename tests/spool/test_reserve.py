@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from spool import locks, reserve
-from spool.reserve import LOW_BYTES, LOW_INODES, Free, free, give_up, make, pieces_of
-from spool.spool import Spool
+from headgate.spool.disk import locks, reserve
+from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES, Free, free, give_up, make, pieces_of
+from headgate.spool.spool import Spool
 from tests.spooling import open_spool
 
 ROOMY = Free(10**12, 10**12, 10**6, 10**6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.room import SPARE_BYTES, SPARE_INODES, Disk, Receiving, admission, on_disk
+from headgate.spool.disk.room import SPARE_BYTES, SPARE_INODES, Disk, Receiving, admission, on_disk
 
 MB = 1_000_000
 ROOMY = Disk(10**12, 10**9, 10**6)

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from spool import set_clock
-from spool.facts import Run
-from spool.set_clock import BOOTING_SECONDS, RELEASED, WAIT_SECONDS, behind, unset_at_boot, wait
+from headgate.host import set_clock
+from headgate.host.set_clock import (
+    BOOTING_SECONDS,
+    RELEASED,
+    WAIT_SECONDS,
+    behind,
+    unset_at_boot,
+    wait,
+)
+from headgate.monitor.snapshot import Run
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from spool import settings as table
-from spool.config import read_file
-from spool.logins import without_login
-from spool.settings import SETTINGS, Setting, Settings, SettingsError, combine
-from spool.settings_readers import TEXT
-from spool.units import Percent
+from headgate.settings import settings as table
+from headgate.settings.load import read_file
+from headgate.settings.logins import without_login
+from headgate.settings.parsers import TEXT
+from headgate.settings.settings import SETTINGS, Setting, Settings, SettingsError, combine
+from headgate.settings.units import Percent
 
 calm = hypothesis_settings(deadline=None)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from spool import site, sqlite
-from spool.errors import SpoolUnfit
-from spool.facts import Run
-from spool.item import Count
-from spool.outcome import Outcome
-from spool.site import Site
+from headgate.monitor.snapshot import Run
+from headgate.spool import sqlite
+from headgate.spool.errors import SpoolUnfit
+from headgate.spool.image.image import Count
+from headgate.spool.site import site
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.site import Site
 
 AT = datetime(2026, 11, 23, 16, 4, 5, 678901, UTC)
 

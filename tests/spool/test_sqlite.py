@@ -13,9 +13,9 @@ from typing import Any
 import apsw
 import pytest
 
-from spool import sqlite
-from spool.catalog import Catalog
-from spool.errors import SpoolUnfit
+from headgate.spool import sqlite
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.errors import SpoolUnfit
 from tests.spooling import open_spool
 from tests.support.wait import kill
 
@@ -91,7 +91,7 @@ def test_an_error_of_the_caller_undoes_all_of_it(opened: sqlite.Connection) -> N
 
 INSIDE = """
 import sys
-from spool import sqlite
+from headgate.spool import sqlite
 db = sqlite.raw(sys.argv[1])
 db.execute("BEGIN IMMEDIATE")
 db.execute("INSERT INTO t (v) VALUES (zeroblob(3000))")
@@ -159,7 +159,7 @@ class Watched:
 
 COMMIT = """
 import sys
-from spool import sqlite
+from headgate.spool import sqlite
 db = sqlite.raw(sys.argv[1])
 db.set_busy_timeout(0)
 try:

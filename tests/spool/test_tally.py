@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from spool import site as site_module
-from spool import sqlite
-from spool.facts import Run, RunTotals
-from spool.site import MIGRATIONS, Site
-from spool.tally import TABLES
+from headgate.monitor.snapshot import Run, RunTotals
+from headgate.spool import sqlite
+from headgate.spool.site import site as site_module
+from headgate.spool.site.runs import TABLES
+from headgate.spool.site.site import MIGRATIONS, Site
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 RUN = Run("r1", AT, images=3, bytes=30, wire_bytes=40, failures={"transient": 2})

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool import timetable
-from spool.settings import SettingsError, combine
-from spool.timetable import DAYS, next_change, parse, share_at
-from spool.units import Percent, UnitError
+from headgate.settings import timetable
+from headgate.settings.settings import SettingsError, combine
+from headgate.settings.timetable import DAYS, next_change, parse, share_at
+from headgate.settings.units import Percent, UnitError
 from tests.spooling import settings_for
 
 TWENTY = Percent(2000)

@@ -9,9 +9,9 @@ from unittest import mock
 
 import pytest
 
-from spool import durable
-from spool.errors import DiskTrouble
-from spool.together import Together
+from headgate.spool.disk import durable
+from headgate.spool.disk.group_commit import Together
+from headgate.spool.errors import DiskTrouble
 from tests.spooling import open_spool, put
 from tests.support.wait import join, wait_until
 

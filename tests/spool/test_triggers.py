@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from spool.facts import TriggerFacts
-from spool.measures import measures
-from spool.settings import SettingsError
-from spool.spool import Spool
-from spool.triggers import triggers
+from headgate.monitor.metrics import measures
+from headgate.monitor.snapshot import TriggerFacts
+from headgate.settings.settings import SettingsError
+from headgate.spool.site.triggers import triggers
+from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool, settings_for
 
 

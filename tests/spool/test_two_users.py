@@ -18,10 +18,10 @@ GROUP, RECEIVER, UPLOADER, STRANGER = 61000, 61001, 61002, 61003
 SCRIPT = f"""
 import os, sys, tempfile
 from pathlib import Path
-from spool import ledger
-from spool.errors import SpoolUnfit
-from spool.item import Sent
-from spool.mover import Mover
+from headgate.spool.budget import ledger
+from headgate.spool.errors import SpoolUnfit
+from headgate.spool.image.image import Sent
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import open_spool, put
 
 def receive(root):

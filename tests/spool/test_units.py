@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import units
-from spool.units import Percent, UnitError
+from headgate.settings import units
+from headgate.settings.units import Percent, UnitError
 
 calm = settings(deadline=None)
 

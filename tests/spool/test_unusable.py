@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from spool import cadence, watched
-from spool.facts import DeviceFacts, Unusable
-from spool.spool import Spool
+from headgate.monitor import devices, silence
+from headgate.monitor.snapshot import DeviceFacts, Unusable
+from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool, put
 
 
@@ -88,16 +88,16 @@ def test_what_is_learnt_of_a_device_counts_for_all_who_tell(spool: tuple[Spool, 
     clock.advance(hours=1, minutes=1)
     assert of(opened).is_silent(clock.at) is True
     for _ in range(60):  # nobody could take its images, so nothing is learnt of it
-        watched.learn(opened.catalog, opened.site, clock.at, lit=False)
+        devices.learn(opened.catalog, opened.site, clock.at, lit=False)
         clock.advance(hours=1)
     put(opened, b"again", device="cam-1")
-    watched.learn(opened.catalog, opened.site, clock.at, lit=True)
+    devices.learn(opened.catalog, opened.site, clock.at, lit=True)
     assert of(opened).quiet_seconds == pytest.approx(5 * 3600, rel=0.01)
     for _ in range(10):  # and now it was its own night
         clock.advance(hours=1)
-        watched.learn(opened.catalog, opened.site, clock.at, lit=True)
+        devices.learn(opened.catalog, opened.site, clock.at, lit=True)
     put(opened, b"morning", device="cam-1")
-    watched.learn(opened.catalog, opened.site, clock.at, lit=True)
+    devices.learn(opened.catalog, opened.site, clock.at, lit=True)
     assert of(opened).quiet_seconds == pytest.approx(1.5 * 10 * 3600, rel=0.01)
 
 
@@ -107,7 +107,7 @@ def test_addresses_and_the_revoked_and_the_long_gone_are_not_missed(
     opened, clock = spool
     opened.site.devices.add(["kept", "revoked"], clock.at)
     opened.site.devices.revoke(["revoked"], clock.at)
-    for number in range(cadence.LEAST_IMAGES):
+    for number in range(silence.LEAST_IMAGES):
         for device in ("kept", "revoked", "stranger", "_192.0.2.7"):
             put(opened, b"%d %s" % (number, device.encode()), device=device)
     clock.advance(days=13)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool import budget, verify
-from spool.errors import LockHeld
-from spool.outcome import Ending, Outcome
-from spool.spool import Spool
-from spool.uplink import LIMIT, Part
+from headgate.spool.budget import slots
+from headgate.spool.budget.uplink import LIMIT, Part
+from headgate.spool.errors import LockHeld
+from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
 from tests.spooling import open_spool
 
 WEEK = "Mon-Fri 08:00-18:00 10%; Sat 0%"
@@ -75,7 +76,7 @@ RATES = st.integers(0, 10**12)
 
 @given(RATES)
 def test_both_parts_together_are_the_rate(rate: int) -> None:
-    images, rest = budget.drain_part(rate), budget.other_part(rate)
+    images, rest = slots.drain_part(rate), slots.other_part(rate)
     assert images + rest == rate and min(images, rest) >= 0
     assert rest <= rate / 4
     if rate >= 256_000:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from spool import attributes, sqlite, verify
-from spool.errors import SpoolUnfit
-from spool.item import Count, Receipt, Sent, State
-from spool.mover import Mover
-from spool.spool import Spool
-from spool.verify import Disagreement, Kind
+from headgate.spool import sqlite
+from headgate.spool.disk import xattrs
+from headgate.spool.errors import SpoolUnfit
+from headgate.spool.image.image import Count, Receipt, Sent, State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Disagreement, Kind
 from tests.spooling import Clock, images_below, open_spool, put
 from tests.support.damage import lose
 
@@ -111,9 +113,9 @@ def _unproved(spool: Spool, site: Site) -> None:
 
 def _proved(spool: Spool, site: Site) -> None:
     move_file(spool, site.waiting, "new", "done")
-    attributes.set_attribute(
+    xattrs.set_attribute(
         path_of(spool, site.waiting, "done"),
-        attributes.SENT_ATTRIBUTE,
+        xattrs.SENT_ATTRIBUTE,
         b'{"bucket":"b","key":"k/x","etag":"e"}',
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from spool import sqlite
+from headgate.spool import sqlite
 
 PAGE = 4096
 

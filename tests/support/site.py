@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from spool import verify
-from spool.facts import Run
-from spool.item import State
-from spool.settings import combine
-from spool.spool import Spool
+from headgate.monitor.snapshot import Run
+from headgate.settings.settings import combine
+from headgate.spool.image.image import State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
 from tests.s3_server import CountingPacer, Place
 from tests.spooling import images_below, put
 from uploader.run.start import Order, run

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from spool.room import SPARE_BYTES
+from headgate.spool.disk.room import SPARE_BYTES
 from tests.app.live import ROOT, Receiver, environment, running
 from tests.app.test_room import disk, image, leave_free
 from tests.s3_server import strict_place
@@ -24,7 +24,7 @@ from tests.support.wait import join
 
 pytestmark = pytest.mark.root
 
-HEADGATE = "from uploader.cli import main; main()"
+HEADGATE = "from uploader.cli.main import main; main()"
 
 
 def headgate(

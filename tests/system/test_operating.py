@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from spool.item import Sent
-from spool.mover import Mover
-from spool.spool import Spool
-from spool.verify import disagreements
+from headgate.spool.image.image import Sent
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import disagreements
 from tests.app.live import ROOT, Receiver
 from tests.spooling import open_spool, put, settings_for
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 
 PAGE = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
 PHOTO = (ROOT / "docs" / "photos" / "rocket.jpg").read_bytes()

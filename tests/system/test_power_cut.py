@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from spool import verify
-from spool.mover import Mover
-from spool.verify import Kind
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Kind
 from tests.spooling import images_below, open_spool, put
 from tests.support.wait import kill, wait_until
 

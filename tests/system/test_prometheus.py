@@ -11,9 +11,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from spool.facts import Run
-from spool.outcome import Outcome
-from spool.spool import Spool
+from headgate.monitor.snapshot import Run
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.spool import Spool
 from tests.app.live import PHOTOS, ROOT, running
 from tests.prometheus import needs_prometheus, needs_promtool, scraping
 from tests.spooling import settings_for

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spool.jobs import Job, new_id
+from headgate.spool.site.jobs import Job, new_id
 from tests.counting_proxy import most_in
 from tests.queueing import Sqs, drain_pid, needs_queue, working
 from tests.s3_server import Place, strict_place
@@ -21,7 +21,7 @@ from tests.support.wait import wait_until
 from tests.template import scheduled_message
 from tests.uploader.test_cap import counted, slack
 from tests.uploader.test_drain import Gateway
-from uploader.queue.broker import MOST_DELIVERIES
+from uploader.queue.celery_config import MOST_DELIVERIES
 from uploader.queue.message import envelope
 
 pytestmark = needs_queue

@@ -16,12 +16,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError
 
-from spool.settings import Settings, combine
+from headgate.settings.settings import Settings, combine
 from tests.s3_server import CountingPacer, certificates, environment, settings_for, upload_of
-from uploader.s3.access import Access, open_access
 from uploader.s3.client import EMPTY_SHA256, S3Sender
+from uploader.s3.endpoint import Access, open_access
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.exchange import Target
+from uploader.wire.http import Target
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def test_nothing_is_imported_before_the_first_use() -> None:
     import subprocess
     import sys
 
-    text = "import sys, uploader.s3.client, uploader.s3.sender; print('boto3' in sys.modules)"
+    text = "import sys, uploader.s3.client, uploader.s3.contract; print('boto3' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, check=True, env={**os.environ}
     )

@@ -23,20 +23,20 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from spool.alert import Message
-from spool.spool import Spool
-from spool.uplink import Part
+from headgate.monitor.rules import Finding
+from headgate.spool.budget.uplink import Part
+from headgate.spool.site.alert import Message
+from headgate.spool.spool import Spool
 from tests.s3_server import CountingPacer
 from tests.spooling import Clock, Crash, open_spool
 from tests.support.wait import join
 from uploader.alerts import outbox
-from uploader.alerts.channels import Undelivered
-from uploader.alerts.compose import Scene, messages
+from uploader.alerts.channel import Undelivered
+from uploader.alerts.lifecycle import Event, Kind, step
 from uploader.alerts.mail import Mail
-from uploader.alerts.rules import Finding
+from uploader.alerts.messages import Scene, messages
+from uploader.alerts.notify import let_out
 from uploader.alerts.slack import Slack
-from uploader.alerts.states import Event, Kind, step
-from uploader.alerts.tell import let_out
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 
@@ -449,7 +449,7 @@ def test_messages_leave_on_the_small_part_of_the_rate(
         ways = outbox.channels(made.settings)
         made.site.alerts.post([message(at=made.now())], ["slack"])
         assert let_out(made, "a test", ways) == 1 and len(slack.got) == 1
-        from spool import ledger
+        from headgate.spool.budget import ledger
 
         use = {part: ledger.read_use(made.files.state / part, 300) for part in Part}
         assert use[Part.DRAIN].interval == 0 < use[Part.REST].interval

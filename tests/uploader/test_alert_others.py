@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from spool.alert import Message
-from spool.settings import SettingsError
+from headgate.settings.settings import SettingsError
+from headgate.spool.site.alert import Message
 from tests.s3_server import CountingPacer
 from tests.spooling import open_spool, settings_for
 from tests.support.wait import join
 from uploader.alerts import outbox
-from uploader.alerts.channels import Undelivered
-from uploader.alerts.others import Other
-from uploader.alerts.tell import let_out
+from uploader.alerts.apprise import Other
+from uploader.alerts.channel import Undelivered
+from uploader.alerts.notify import let_out
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 TOLD = Message("alert", "no-run.1", "north: No run & more", "No run for 12 min.", AT, "no-run")

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from spool import cadence
-from spool.facts import (
+from headgate.monitor import silence
+from headgate.monitor.checks import Signs
+from headgate.monitor.rules import BY_CODE, RULES, find
+from headgate.monitor.snapshot import (
     Arrivals,
     BudgetUse,
     DeviceFacts,
@@ -22,11 +24,9 @@ from spool.facts import (
     TriggerFacts,
     Unusable,
 )
-from spool.item import Count
-from spool.outcome import Outcome
-from spool.room import Admission, Disk, admission
-from uploader.alerts.judges import Signs
-from uploader.alerts.rules import BY_CODE, RULES, find
+from headgate.spool.disk.room import Admission, Disk, admission
+from headgate.spool.image.image import Count
+from headgate.spool.site.outcome import Outcome
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000
@@ -239,58 +239,58 @@ def seen(last: datetime, images: int, first: datetime | None = None) -> Arrivals
     return Arrivals("cam", first or ago(days=3), last, images, images)
 
 
-def sends(every: float, hours: float) -> tuple[cadence.Rhythm, datetime]:
+def sends(every: float, hours: float) -> tuple[silence.Rhythm, datetime]:
     """Looks each minute at a device that sends every so many seconds, and when that ended."""
-    rhythm: cadence.Rhythm | None = None
+    rhythm: silence.Rhythm | None = None
     for minute in range(int(hours * 60)):
         now = AT + timedelta(minutes=minute)
         sent = int(minute * 60 / every)
         last = AT + timedelta(seconds=sent * every)
-        rhythm = cadence.learn(rhythm, seen(last, 100 + sent, AT - 100 * (now - AT)), now)
+        rhythm = silence.learn(rhythm, seen(last, 100 + sent, AT - 100 * (now - AT)), now)
     assert rhythm is not None
     return rhythm, AT + timedelta(hours=hours)
 
 
 def test_a_camera_that_sends_each_minute_is_missed_after_a_quarter_of_an_hour() -> None:
     rhythm, _ = sends(60, 2)
-    assert cadence.quiet_seconds(rhythm, "auto") == 900
-    assert cadence.quiet_seconds(rhythm, 120) == 120
-    assert cadence.quiet_seconds(rhythm, 0) == 0  # never
+    assert silence.quiet_seconds(rhythm, "auto") == 900
+    assert silence.quiet_seconds(rhythm, 120) == 120
+    assert silence.quiet_seconds(rhythm, 0) == 0  # never
 
 
 def test_a_camera_that_sends_each_hour_is_missed_before_the_second() -> None:
     rhythm, _ = sends(3600, 30)
-    assert 3600 < cadence.quiet_seconds(rhythm, "auto") < 2 * 3600
+    assert 3600 < silence.quiet_seconds(rhythm, "auto") < 2 * 3600
 
 
 def test_a_night_is_learnt_once() -> None:
     rhythm, evening = sends(60, 10)
     night = rhythm
     for minute in range(12 * 60):
-        night = cadence.learn(night, seen(rhythm.last_at, rhythm.images), evening +
+        night = silence.learn(night, seen(rhythm.last_at, rhythm.images), evening +
                               timedelta(minutes=minute))  # fmt: skip
     morning = evening + timedelta(hours=12)
-    awake = cadence.learn(night, seen(morning, rhythm.images + 1), morning)
-    assert cadence.quiet_seconds(awake, "auto") > 12 * 3600
+    awake = silence.learn(night, seen(morning, rhythm.images + 1), morning)
+    assert silence.quiet_seconds(awake, "auto") > 12 * 3600
     assert awake.usual == rhythm.usual
 
 
 def test_of_a_device_that_hardly_sent_nothing_is_known() -> None:
-    rhythm = cadence.learn(None, seen(AT, 9), AT)
-    assert cadence.quiet_seconds(rhythm, "auto") == 0
+    rhythm = silence.learn(None, seen(AT, 9), AT)
+    assert silence.quiet_seconds(rhythm, "auto") == 0
 
 
 def test_a_silence_while_nobody_could_take_images_is_not_the_devices_own() -> None:
     rhythm, now = sends(60, 2)
     dark = rhythm
     for minute in range(300):
-        dark = cadence.learn(dark, seen(rhythm.last_at, rhythm.images), now +
+        dark = silence.learn(dark, seen(rhythm.last_at, rhythm.images), now +
                              timedelta(minutes=minute), lit=False)  # fmt: skip
     later = now + timedelta(hours=5)
-    assert cadence.learn(dark, seen(later, rhythm.images + 1), later).longest == 0
+    assert silence.learn(dark, seen(later, rhythm.images + 1), later).longest == 0
 
 
 def test_what_is_learnt_is_remembered_as_it_is() -> None:
     rhythm, _ = sends(60, 1)
-    assert cadence.read(cadence.dump({"cam": rhythm})) == {"cam": rhythm}
-    assert cadence.read(None) == {}
+    assert silence.read(silence.dump({"cam": rhythm})) == {"cam": rhythm}
+    assert silence.read(None) == {}

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool.alert import Alert, Silence
-from uploader.alerts.rules import Finding, Rule
-from uploader.alerts.states import Counts, Event, Kind, step
+from headgate.monitor.rules import Finding, Rule
+from headgate.spool.site.alert import Alert, Silence
+from uploader.alerts.lifecycle import Counts, Event, Kind, step
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 NEVER = lambda _signs, _before: ()  # noqa: E731

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spool.mover import Mover
+from headgate.host.exit_codes import Exit
+from headgate.spool.upkeep.mover import Mover
 from tests.s3_server import Place, strict_place
 from tests.support.site import Answer, FreePacer, Site
-from uploader.exits import Exit
 from uploader.run import start
 from uploader.run.breaker import LIMIT
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from spool.item import State
-from spool.spool import Spool
+from headgate.spool.image.image import State
+from headgate.spool.spool import Spool
 from tests.spooling import images_below, put
 from tests.support.wait import kill, wait_for_exit, wait_until
 from tests.uploader.test_wire import read_request, server
@@ -67,13 +67,13 @@ class Site:
         )
 
     def settings(self):  # type: ignore[no-untyped-def]
-        from spool.config import load
+        from headgate.settings.load import load
 
         return load(str(self.config), environment={})
 
     def start(self, *words: str, before: str = "", **environment: str) -> subprocess.Popen[str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HEADGATE_", "AWS_"))}
-        script = f"{before}\nfrom uploader.cli import main; main()"
+        script = f"{before}\nfrom uploader.cli.main import main; main()"
         return subprocess.Popen(
             [sys.executable, "-c", script, "--config", str(self.config), *(words or ("drain",))],
             env={
@@ -217,7 +217,7 @@ def test_while_a_connection_is_waited_for(site: Site) -> None:
             sock.connect_ex(("127.0.0.1", port))
             ours.append(sock)
         marker = (
-            "import os, uploader.s3.wire as w; inner = w._connect\n"
+            "import os, uploader.wire.connection as w; inner = w._connect\n"
             "def connect(*a): open(os.environ['HANGS'], 'w').close(); return inner(*a)\n"
             "w._connect = connect\n"
         )
@@ -247,7 +247,7 @@ def test_while_a_thread_hangs_in_what_no_signal_ends(site: Site, where: str) -> 
 
 def test_a_run_in_which_nothing_moves_breaks_itself_off(site: Site) -> None:
     soon = (
-        "import uploader.run.drain as d, uploader.s3.exchange as e\n"
+        "import uploader.run.drain as d, uploader.wire.http as e\n"
         "d._HUNG_SECONDS = 1.0; e.Timeouts.longest = property(lambda self: 0.0)\n"
     )
     site.write("http://s3.example.net")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.item import Item, State
-from spool.names import make
+from headgate.spool.image.image import Item, State
+from headgate.spool.image.names import make
 from uploader.run.breaker import LIMIT, Breaker
 from uploader.s3.errors import Kind, SendError
 

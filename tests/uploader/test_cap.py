@@ -23,14 +23,14 @@ from typing import Any
 
 import pytest
 
-from spool import budget, ledger
-from spool.uplink import Part
+from headgate.host.exit_codes import Exit
+from headgate.spool.budget import ledger, slots
+from headgate.spool.budget.uplink import Part
 from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.support.wait import kill, moments, spend, wait_until
 from tests.uploader.test_drain import ROOT, Gateway
-from uploader.exits import Exit
-from uploader.s3.wire import SEND_BUFFER, connect
+from uploader.wire.connection import SEND_BUFFER, connect
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_limit_is_followed_down_and_up_by_a_running_drain(gateway: Gateway) ->
         drain = gateway.start("drain", "--until-empty")
         await_second(gateway, drain, "a second is charged", lambda second: True)
         low = gateway.json("limit", "1%", "--for", "1h", "--reason", "backup")["rate"]
-        obeys = budget.drain_part(low)
+        obeys = slots.drain_part(low)
         first = await_second(
             gateway,
             drain,
@@ -429,7 +429,7 @@ def test_the_timetable_is_followed_as_the_clock_on_the_wall_passes_an_hour(
         run = faketime.start("drain", "--until-empty")
         faketime.await_uploads(10, run)
         faketime.set("@2026-11-23 08:00:00")
-        obeys = budget.drain_part(100_000)
+        obeys = slots.drain_part(100_000)
         first = await_second(
             faketime, run, "the day's rate holds", lambda second: second.rate == obeys
         )

@@ -19,16 +19,16 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from spool.facts import Run
-from spool.item import Count
-from spool.points import Point
-from spool.spool import Spool
-from spool.uplink import Part
+from headgate.monitor.snapshot import Run
+from headgate.spool.budget.uplink import Part
+from headgate.spool.image.image import Count
+from headgate.spool.site.metric_points import Point
+from headgate.spool.spool import Spool
 from tests.s3_server import environment
 from tests.spooling import Clock, open_spool, put
-from uploader.cli import headgate
-from uploader.cloudwatch import board, numbers, send
-from uploader.cloudwatch.board import Plan
+from uploader.cli.main import headgate
+from uploader.cloudwatch import dashboard, metrics, publish
+from uploader.cloudwatch.dashboard import Plan
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 PLAN = Plan("north", "eu-central-1", 300, 5.0, ("arn:aws:sns:eu-central-1:123456789012:ops",))
@@ -105,32 +105,36 @@ def faults_of_alarm(alarm: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("site", ["north", "a.b-c_9"])
 def test_the_dashboard_and_alarms_are_as_cloudwatch_wants_them(interval: int, site: str) -> None:
     plan = Plan(site, "eu-central-1", interval, 5.0, PLAN.sns)
-    assert faults_of_dashboard(plan.name, board.dashboard(plan)) == []
-    assert [fault for alarm in board.alarms(plan) for fault in faults_of_alarm(alarm)] == []
+    assert faults_of_dashboard(plan.name, dashboard.dashboard(plan)) == []
+    assert [fault for alarm in dashboard.alarms(plan) for fault in faults_of_alarm(alarm)] == []
 
 
 def test_the_checks_of_bodies_can_fail() -> None:
-    body = json.loads(board.dashboard(PLAN))
+    body = json.loads(dashboard.dashboard(PLAN))
     body["widgets"][1]["x"] = 6
     body["widgets"][2]["properties"]["period"] = 90
     assert faults_of_dashboard("a.b", json.dumps(body)) == ["name", "overlap", "stat or period"]
-    alarm = board.alarms(PLAN)[0] | {"Period": 300, "EvaluationPeriods": 300, "Statistic": "Mean"}
+    alarm = dashboard.alarms(PLAN)[0] | {
+        "Period": 300,
+        "EvaluationPeriods": 300,
+        "Statistic": "Mean",
+    }
     assert faults_of_alarm(alarm) == ["statistic", "period"]
 
 
 def test_every_panel_and_alarm_asks_for_a_number_that_runs_report() -> None:
-    known = {number.name for number in numbers.NUMBERS}
-    assert {number.unit for number in numbers.NUMBERS} <= UNITS
-    panels = json.loads(board.dashboard(PLAN))["widgets"]
+    known = {number.name for number in metrics.NUMBERS}
+    assert {number.unit for number in metrics.NUMBERS} <= UNITS
+    panels = json.loads(dashboard.dashboard(PLAN))["widgets"]
     asked = {metric[1] for panel in panels for metric in panel["properties"]["metrics"]}
-    assert asked | {alarm["MetricName"] for alarm in board.alarms(PLAN)} <= known
+    assert asked | {alarm["MetricName"] for alarm in dashboard.alarms(PLAN)} <= known
     assert {tuple(metric[2:]) for panel in panels for metric in panel["properties"]["metrics"]} == {
         ("site", "north")
     }
 
 
 def test_a_heartbeat_that_is_missing_is_an_alarm() -> None:
-    (heartbeat,) = [a for a in board.alarms(PLAN) if a["AlarmName"].endswith("-heartbeat")]
+    (heartbeat,) = [a for a in dashboard.alarms(PLAN) if a["AlarmName"].endswith("-heartbeat")]
     assert heartbeat["TreatMissingData"] == "breaching"
     assert heartbeat["AlarmActions"] == list(PLAN.sns)
 
@@ -181,7 +185,7 @@ def test_each_run_says_its_numbers_and_they_are_the_catalogs(spool: Spool, accou
     put(spool, b"image")
     now = spool.now()
     run = Run("run", now - timedelta(seconds=9), now, "cron", "failed", 1, images=3)
-    send.after_run(spool, run)
+    publish.after_run(spool, run)
     assert spool.site.points.oldest(9) == []
     site, since = spool.settings["site.name"], now - timedelta(hours=1)
     for name, value in {
@@ -202,9 +206,9 @@ def test_numbers_of_an_outage_come_later_with_their_own_time(
         at = start + timedelta(minutes=5 * number)
         spool.site.points.add(Point(at, {"WaitingImages": 100.0 + number}))
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:1")
-    assert send.send(spool) == 0 and len(spool.site.points.oldest(99)) == 24
+    assert publish.send(spool) == 0 and len(spool.site.points.oldest(99)) == 24
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", moto)
-    assert send.send(spool) == 24 and spool.site.points.oldest(99) == []
+    assert publish.send(spool) == 24 and spool.site.points.oldest(99) == []
     said = read(account, spool.settings["site.name"], "WaitingImages", start)
     assert [value for _, value in said] == [100.0 + number for number in range(24)]
     assert [at for at, _ in said] == [start + timedelta(minutes=5 * n) for n in range(24)]
@@ -222,14 +226,14 @@ def test_trouble_with_cloudwatch_never_fails_a_run(
     def broken(*_args: object) -> int:
         raise RuntimeError("anything")
 
-    monkeypatch.setattr(send, "send", broken)
-    send.after_run(spool, Run("run", AT, AT))
+    monkeypatch.setattr(publish, "send", broken)
+    publish.after_run(spool, Run("run", AT, AT))
     assert len(spool.site.points.oldest(9)) == 1
 
 
 def test_without_the_setting_nothing_is_kept(tmp_path: Path) -> None:
     with closing(open_spool(tmp_path)) as other:
-        send.after_run(other, Run("run", AT, AT))
+        publish.after_run(other, Run("run", AT, AT))
         assert other.site.points.oldest(9) == []
 
 
@@ -237,8 +241,8 @@ def test_the_numbers_of_an_empty_site_are_numbers() -> None:
     from tests.uploader.test_alert_rules import facts  # the facts of an ordinary day
 
     empty = facts(received=Count(0, 0), oldest_due_at=None, disk_bytes=0, free_bytes=0)
-    said = numbers.numbers(empty, Run("run", AT))
-    assert set(said) == {number.name for number in numbers.NUMBERS}
+    said = metrics.numbers(empty, Run("run", AT))
+    assert set(said) == {number.name for number in metrics.NUMBERS}
     assert all(isinstance(value, float) for value in said.values())
 
 

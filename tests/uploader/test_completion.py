@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from click.shell_completion import get_completion_class
 
-from spool.settings import SETTINGS
+from headgate.monitor.rules import RULES
+from headgate.settings.settings import SETTINGS
 from tests.spooling import open_spool
-from uploader.alerts.rules import RULES
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
@@ -36,7 +36,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     config.write_text('[spool]\npath = "spool"\n')
     command = tmp_path / "bin" / "headgate"
     command.parent.mkdir()
-    start = "from uploader.cli import main; main()"
+    start = "from uploader.cli.main import main; main()"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
     command.chmod(0o755)
     return {

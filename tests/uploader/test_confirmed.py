@@ -20,8 +20,8 @@ import pytest
 
 from tests.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
 from uploader.s3.client import S3Sender
+from uploader.s3.contract import Upload
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.sender import Upload
 from uploader.s3_local.http_server import Server
 
 IMAGE = b"the image itself" * 64

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from spool.config import load
-from spool.settings import Settings
-from uploader.cron import line as crontab_line
-from uploader.cron import tabs as cron
-from uploader.cron.line import CronError, Line
-from uploader.cron.rehearsal import Rehearsal, bare_environment
+from headgate.settings.load import load
+from headgate.settings.settings import Settings
+from uploader.cli.cron import crontabs as cron
+from uploader.cli.cron import entry as crontab_line
+from uploader.cli.cron.entry import CronError, Line
+from uploader.cli.cron.trial import Rehearsal, bare_environment
 
 CRONTAB = """\
 #!/bin/sh
@@ -134,7 +134,7 @@ def test_settings_without_a_file_are_no_settings_for_cron(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("spool.config.FILE", "absent.toml")
+    monkeypatch.setattr("headgate.settings.load.FILE", "absent.toml")
     with pytest.raises(CronError, match="no settings file"):
         cron.line_for(load(), user=None)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from uploader.cli import headgate
-from uploader.cron import line as crontab_line
-from uploader.cron import tabs as cron
-from uploader.cron.line import Line
-from uploader.cron.rehearsal import Rehearsal
+from uploader.cli.cron import crontabs as cron
+from uploader.cli.cron import entry as crontab_line
+from uploader.cli.cron.entry import Line
+from uploader.cli.cron.trial import Rehearsal
+from uploader.cli.main import headgate
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = b"MAILTO=ops@example.net\r\n\t# ours? no\n*/7 * * * * /bin/true  \n@reboot /x"

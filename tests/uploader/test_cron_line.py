@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from uploader.cron.line import (
+from uploader.cli.cron.entry import (
     JOINED,
     LONGEST,
     MARKS,

@@ -27,28 +27,30 @@ from typing import Any
 import pytest
 import structlog
 
-from app.verdict import Level, Place, verdict
-from spool import foretold, logs
-from spool.facts import Facts
-from spool.item import State
-from spool.jobs import Job
-from spool.measures import measures, text
-from spool.outcome import Ending, Outcome
-from spool.spool import Spool
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.monitor import wording
+from headgate.monitor.metrics import measures, text
+from headgate.monitor.snapshot import Facts
+from headgate.monitor.summary import Level, Place, verdict
+from headgate.spool.image.image import State
+from headgate.spool.site.jobs import Job
+from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.spool import Spool
 from tests.s3_server import PATIENT, CountingPacer
 from tests.spooling import Clock, folder_in_memory, put, settings_for
 from uploader.alerts.heartbeat import Heartbeat
-from uploader.cloudwatch.numbers import numbers
-from uploader.commands import drain as drain_command
-from uploader.commands.status import _lines
-from uploader.doctor import look
-from uploader.doctor import schedule as doctor_schedule
-from uploader.exits import Exit
+from uploader.cli.commands import drain as drain_command
+from uploader.cli.commands.status import _lines
+from uploader.cli.doctor import collect
+from uploader.cli.doctor import schedule as doctor_schedule
+from uploader.cloudwatch.metrics import numbers
 from uploader.run import start
 from uploader.run.start import Order, run
-from uploader.s3 import access, exchange, wire
+from uploader.s3 import endpoint
 from uploader.s3.client import S3Sender
-from uploader.s3.exchange import Timeouts
+from uploader.wire import connection, http
+from uploader.wire.http import Timeouts
 
 RULES = (Path(__file__).parents[2] / "deploy/prometheus/headgate.rules.yml").read_text()
 RUNS = 288
@@ -306,8 +308,8 @@ def day(monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(start, "Pacer", OpenGate)
-    monkeypatch.setattr(access, "open_access", cache_of_one(access.open_access))
-    monkeypatch.setattr("uploader.run.decide.pause_when_throttled", lambda *_: 0.0)
+    monkeypatch.setattr(endpoint, "open_access", cache_of_one(endpoint.open_access))
+    monkeypatch.setattr("uploader.run.retry_policy.pause_when_throttled", lambda *_: 0.0)
     monkeypatch.setattr(random, "random", random.Random(7).random)
     logs.configure(io.StringIO(), level=logging.ERROR)  # ten thousand lines that nobody reads
     root = folder_in_memory()
@@ -359,7 +361,7 @@ def assert_bad(day: Day, number: int, last_success: Any) -> None:
     waits = facts.waiting.images + facts.sending.images
     if waits:
         assert facts.forecast.empty is None and facts.forecast.doubt, told
-        assert "Empty" not in foretold.backlog(facts), told
+        assert "Empty" not in wording.backlog(facts), told
         assert any("NOTHING" in line for line in _lines(facts)), told
     assert day.spool.prospects.wait_for_room(day.clock.at, 1000, 0.5) is None, told
     # the numbers
@@ -398,7 +400,7 @@ def live_through(day: Day, way: Way, runs: int) -> None:
     ended = day.spool.site.jobs.get(job.id)
     assert ended is not None and (ended.state, ended.succeeded) == ("done", False)
     assert len(day.mails) < 10, day.mails  # the outcome changes now and then, and not each hour
-    seen = doctor_schedule.judge(look.schedule(day.spool))
+    seen = doctor_schedule.judge(collect.schedule(day.spool))
     assert [one.level.value for one in seen if one.check == "runs"] != ["ok"]
     told = {alert.code: alert.since for alert in day.facts().alerts if alert.code in TELLING}
     assert any((day.clock.at - since).total_seconds() > (runs - 9) * INTERVAL
@@ -455,9 +457,9 @@ def test_no_connection_comes_about(
     def connect(*args: Any, **more: Any) -> Any:
         if day.bucket.way is unreached:
             raise trouble
-        return wire.connect(*args, **more)
+        return connection.connect(*args, **more)
 
-    monkeypatch.setattr(exchange, "connect", connect)
+    monkeypatch.setattr(http, "connect", connect)
     live_through(day, unreached, AN_HOUR)
 
 

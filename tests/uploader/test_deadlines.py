@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from spool.alert import Message
+from headgate.spool.site.alert import Message
 from tests.s3_server import CountingPacer, certificates
 from tests.uploader.test_wire import GET, OK, QUICK, exchange, put, read_request, server
-from uploader.alerts.channels import Undelivered
+from uploader.alerts.channel import Undelivered
 from uploader.alerts.mail import Mail, _Session
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.exchange import Exchange, Target, Timeouts
-from uploader.s3.proxy import Proxy
-from uploader.s3.wire import Cutoff, Wire, connect
+from uploader.wire.connection import Cutoff, Wire, connect
+from uploader.wire.http import Exchange, Target, Timeouts
+from uploader.wire.proxy import Proxy
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -272,7 +272,7 @@ def test_a_name_of_many_dead_addresses_has_one_bound(monkeypatch: pytest.MonkeyP
         time.now += timeout
         raise TimeoutError("timed out")
 
-    monkeypatch.setattr("uploader.s3.wire._connect", dead)
+    monkeypatch.setattr("uploader.wire.connection._connect", dead)
     with pytest.raises(TimeoutError):
         connect("many.example.net", 9, timeout=10, stall=10, clock=lambda: time.now)
     assert len(tried) == 3

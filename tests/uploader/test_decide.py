@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.outcome import Outcome
-from uploader.exits import Exit
-from uploader.run import decide
+from headgate.host.exit_codes import Exit
+from headgate.spool.site.outcome import Outcome
+from uploader.run import retry_policy
 from uploader.s3.errors import Kind, SendError
 
 CHANCE = st.floats(0, 1, exclude_max=True)
@@ -19,13 +19,13 @@ CHANCE = st.floats(0, 1, exclude_max=True)
     [(0, 15), (1, 30), (2, 60), (3, 120), (7, 1920), (8, 3600), (9, 3600), (10**6, 3600)],
 )
 def test_the_wait_doubles_up_to_an_hour(attempts: int, seconds: float) -> None:
-    assert decide.wait_before_retry(attempts, lambda: 0.5) == seconds
+    assert retry_policy.wait_before_retry(attempts, lambda: 0.5) == seconds
 
 
 @given(st.integers(0, 10**6), CHANCE)
 def test_the_wait_is_spread_from_half_to_one_and_a_half(attempts: int, chance: float) -> None:
     middle = min(3600, 15 * 2 ** min(attempts, 50))
-    wait = decide.wait_before_retry(attempts, lambda: chance)
+    wait = retry_policy.wait_before_retry(attempts, lambda: chance)
     assert middle / 2 <= wait <= middle * 3 / 2
     assert wait == pytest.approx(middle / 2 + middle * chance)
 
@@ -34,19 +34,19 @@ def test_the_wait_is_spread_from_half_to_one_and_a_half(attempts: int, chance: f
     "code", ["SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServiceUnavailable", "503"]
 )
 def test_a_throttle_slows_the_run_and_other_errors_do_not(code: str) -> None:
-    assert decide.throttled(SendError(Kind.TRANSIENT, code, "Slow down."))
-    assert not decide.throttled(SendError(Kind.FATAL, code, "Slow down."))
-    assert not decide.throttled(SendError(Kind.TRANSIENT, "InternalError", "Try again."))
+    assert retry_policy.throttled(SendError(Kind.TRANSIENT, code, "Slow down."))
+    assert not retry_policy.throttled(SendError(Kind.FATAL, code, "Slow down."))
+    assert not retry_policy.throttled(SendError(Kind.TRANSIENT, "InternalError", "Try again."))
 
 
 @pytest.mark.parametrize("offset", [None, 0.0, 59.0, -59.0])
 def test_a_clock_that_is_right_enough_is_not_mentioned(offset: float | None) -> None:
-    assert decide.clock_warning(offset) == ""
+    assert retry_policy.clock_warning(offset) == ""
 
 
 @pytest.mark.parametrize(("offset", "words"), [(61.0, "behind"), (-600.0, "10 min ahead")])
 def test_a_clock_that_is_wrong_is_told_before_s3_refuses(offset: float, words: str) -> None:
-    assert words in decide.clock_warning(offset)
+    assert words in retry_policy.clock_warning(offset)
 
 
 FAILED, DOWN = (Outcome.FAILED, Exit.ERROR), (Outcome.UPLINK_DOWN, Exit.UPLINK_DOWN)
@@ -78,6 +78,6 @@ def test_a_run_that_tried_and_confirmed_nothing_is_called_so(
     ending: Outcome, code: Exit, counts: tuple[int, int, int, int], called: tuple[Outcome, Exit]
 ) -> None:
     picked, attempts, confirmed, aside = counts
-    assert called == decide.conclude(
+    assert called == retry_policy.conclude(
         ending, code, picked=picked, attempts=attempts, confirmed=confirmed, set_aside=aside
     )

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from spool.facts import ClockReading
-from spool.item import Metadata
-from spool.spool import Spool
+from headgate.monitor.snapshot import ClockReading
+from headgate.spool.image.image import Metadata
+from headgate.spool.spool import Spool
 from tests.spooling import open_spool
-from uploader.cli import headgate
-from uploader.commands.device import expanded
+from uploader.cli.commands.device import expanded
+from uploader.cli.main import headgate
 
 
 @pytest.fixture

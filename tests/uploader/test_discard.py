@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from spool.gone import Stage
-from spool.item import Metadata, Receipt, Sent, State
-from spool.mover import Mover
-from spool.spool import Spool
+from headgate.spool.image.image import Metadata, Receipt, Sent, State
+from headgate.spool.site.gone import Stage
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Crash, Disk, images_below, open_spool, put
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 
 WHY = ("--reason", "a test picture")
 

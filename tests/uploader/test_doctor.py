@@ -18,33 +18,33 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from spool import sqlite
-from spool.errors import DiskTrouble
-from spool.room import Disk as Free
-from spool.room import admission
+from headgate.spool import sqlite
+from headgate.spool.disk.room import Disk as Free
+from headgate.spool.disk.room import admission
+from headgate.spool.errors import DiskTrouble
 from tests.spooling import open_spool, settings_for
 from tests.support.wait import wait_until
-from uploader.cli import headgate
-from uploader.commands import doctor as doctor_command
-from uploader.cron import tabs, timer
-from uploader.doctor import (
+from uploader.cli.commands import doctor as doctor_command
+from uploader.cli.cron import crontabs, systemd_timer
+from uploader.cli.doctor import (
     accounts,
     bucket,
     clear_text,
     clock,
+    collect,
     database,
     disk,
-    look,
     network,
     schedule,
 )
-from uploader.doctor.accounts import Accounts, Entry
-from uploader.doctor.clock import Clock
-from uploader.doctor.disk import Disk
-from uploader.doctor.findings import Finding, Level
-from uploader.doctor.network import Receiver
-from uploader.doctor.schedule import Queue, Schedule
-from uploader.s3.sender import Capability
+from uploader.cli.doctor.accounts import Accounts, Entry
+from uploader.cli.doctor.clock import Clock
+from uploader.cli.doctor.disk import Disk
+from uploader.cli.doctor.findings import Finding, Level
+from uploader.cli.doctor.network import Receiver
+from uploader.cli.doctor.schedule import Queue, Schedule
+from uploader.cli.main import headgate
+from uploader.s3.contract import Capability
 
 OK, WARNING, LOSES = Level.OK, Level.WARNING, Level.LOSES
 
@@ -209,9 +209,9 @@ def test_the_options_are_those_of_the_innermost_and_last_mount() -> None:
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No cron of this machine is asked."""
-    monkeypatch.setattr(tabs.UserTab, "read", lambda _self: b"")
-    monkeypatch.setattr(tabs, "CRON_D", tmp_path / "cron.d")
-    monkeypatch.setattr(timer, "enabled", lambda root=Path("/"): False)
+    monkeypatch.setattr(crontabs.UserTab, "read", lambda _self: b"")
+    monkeypatch.setattr(crontabs, "CRON_D", tmp_path / "cron.d")
+    monkeypatch.setattr(systemd_timer, "enabled", lambda root=Path("/"): False)
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("HEADGATE_")]:
         monkeypatch.delenv(name)
@@ -298,13 +298,13 @@ def test_a_disk_that_refuses_the_probe_is_told(
 ) -> None:
     spool = open_spool(tmp_path)
     try:
-        assert look.disk(spool).probe_fails == ""
+        assert collect.disk(spool).probe_fails == ""
 
         def refuse() -> None:
             raise DiskTrouble(OSError(5, "Input/output error"), "flushing a probe to disk")
 
         monkeypatch.setattr(spool, "probe", refuse)
-        assert "flushing a probe" in look.disk(spool).probe_fails
+        assert "flushing a probe" in collect.disk(spool).probe_fails
     finally:
         spool.close()
 
@@ -317,9 +317,9 @@ def test_the_process_that_holds_the_lock_is_found_and_no_other(tmp_path: Path) -
         named = Path("/proc", str(program.pid), "cmdline")
         wait_until(lambda: b"headgate-receiver" in named.read_bytes(), "exec(2) is done")
         (state / "receiver.lock").write_text(f"a receiver, pid {program.pid}\n")
-        found = look.serving(tmp_path)
+        found = collect.serving(tmp_path)
         (state / "receiver.lock").write_text(f"a receiver, pid {os.getpid()}\n")
-        other = look.serving(tmp_path)
+        other = collect.serving(tmp_path)
         program.kill()
     assert found is not None and found.pid == program.pid and found.user == os.geteuid()
     assert found.open_files is not None and found.open_files > 100
@@ -343,7 +343,7 @@ def test_mount_options_and_missing_attributes_of_real_file_systems(tmp_path: Pat
     try:
         spool = open_spool(at)
         try:
-            seen = look.disk(spool)
+            seen = collect.disk(spool)
         finally:
             spool.close()
     finally:

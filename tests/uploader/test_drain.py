@@ -19,20 +19,20 @@ from typing import Any
 
 import pytest
 
-from spool import verify
-from spool.item import Metadata, State
-from spool.mover import Mover
-from spool.spool import Spool
+from headgate.host.exit_codes import Exit
+from headgate.spool.image.image import Metadata, State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
 from tests.counting_proxy import Counting, counting, most_in
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below, put
 from tests.support.wait import kill, spend, wait_for_exit, wait_until
 from tests.witness import assert_true
-from uploader.commands import drain as drain_command
-from uploader.exits import Exit
+from uploader.cli.commands import drain as drain_command
 from uploader.s3.keys import described
-from uploader.s3.wire import SEND_BUFFER
 from uploader.s3_local.faults import Act, Fault
+from uploader.wire.connection import SEND_BUFFER
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +75,7 @@ class Gateway:
         self.config.write_text("\n".join(lines) + "\n")
 
     def settings(self) -> Any:
-        from spool.config import load
+        from headgate.settings.load import load
 
         return load(str(self.config), environment={})
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uploader.s3.errors import RULES, Kind, Place, SendError, classify, rule_for
-from uploader.s3.trouble import lost, unreached
+from uploader.wire.errors import lost, unreached
 
 PLACE = Place("images", "s3.example.net")
 

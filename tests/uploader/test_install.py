@@ -15,17 +15,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from spool import durable, schemas, sqlite
-from spool.errors import DiskTrouble
-from spool.settings import combine
+from headgate.settings.settings import combine
+from headgate.spool import schemas, sqlite
+from headgate.spool.disk import durable
+from headgate.spool.errors import DiskTrouble
 from tests.spooling import open_spool
-from uploader.cli import headgate
-from uploader.commands import install as install_command
-from uploader.cron import line as crontab_line
-from uploader.cron import tabs, timer
-from uploader.install import accounts, release, site_plan, steps
-from uploader.install.release import Release
-from uploader.install.site_plan import Plan, placed, render
+from uploader.cli.commands import install as install_command
+from uploader.cli.cron import crontabs, systemd_timer
+from uploader.cli.cron import entry as crontab_line
+from uploader.cli.install import accounts, layout, release, steps
+from uploader.cli.install.layout import Plan, placed, render
+from uploader.cli.install.release import Release
+from uploader.cli.main import headgate
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -124,7 +125,7 @@ def test_a_tree_is_filled_once_and_a_second_call_finds_it_done(
     assert os.readlink(tree / "usr/local/bin/headgate") == "/opt/headgate/bin/headgate"
     assert os.readlink(tree / "opt/headgate/bin") == "versions/1/bin"
     assert (tree / systemd_link("headgate-receiver.service", "multi-user")).is_symlink()
-    assert not timer.enabled(tree)
+    assert not systemd_timer.enabled(tree)
 
     full = everything(tree)
     assert call("install", "--root", tree).output == "everything is as it should be\n"
@@ -217,18 +218,20 @@ def test_timers_and_cron_take_each_other_out(tree: Path, monkeypatch: pytest.Mon
     line = crontab_line.Line(300, "/opt/headgate/bin/headgate", "/etc/headgate/h.toml", "headgate")
     tab.write_text(f"{crontab_line.make(line)}\n")
     call("install", "--root", tree)
-    assert tab.exists() and not timer.enabled(tree)
+    assert tab.exists() and not systemd_timer.enabled(tree)
     tab.write_text(f"7 * * * * root /bin/true\n{crontab_line.make(line)}\n")
     refused = call("install", "--root", tree, "--schedule", "timer", code=1)
     assert "move them to another file" in refused.stderr
-    assert crontab_line.find(tab.read_bytes()) and not timer.enabled(tree)
+    assert crontab_line.find(tab.read_bytes()) and not systemd_timer.enabled(tree)
     tab.write_text(f"# ours\nMAILTO = ops@example.net\n\n{crontab_line.make(line)}\n")
     call("install", "--root", tree, "--schedule", "timer")
-    assert not tab.exists() and timer.enabled(tree), "the timers do not start while it is there"
+    assert not tab.exists() and systemd_timer.enabled(tree), (
+        "the timers do not start while it is there"
+    )
     assert (tree / systemd_link("headgate-watch.timer", "timers")).is_symlink()
     assert call("install", "--root", tree).output == "everything is as it should be\n"
     call("install", "--root", tree, "--schedule", "cron")
-    assert not timer.enabled(tree)
+    assert not systemd_timer.enabled(tree)
     assert not (tree / systemd_link("headgate-watch.timer", "timers")).is_symlink()
 
 
@@ -237,43 +240,43 @@ def test_cron_is_refused_while_the_timer_starts_the_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "headgate.toml").write_text("")
-    monkeypatch.setattr(timer, "enabled", lambda root=Path("/"): True)
+    monkeypatch.setattr(systemd_timer, "enabled", lambda root=Path("/"): True)
     refused = call("cron", "install", "--file", tmp_path / "tab", "--user", "root", code=1)
     assert "headgate install --schedule cron" in refused.stderr
     assert not (tmp_path / "tab").exists()
 
 
 def test_a_timer_that_differs_from_the_settings_is_told(tmp_path: Path) -> None:
-    wants = tmp_path / timer.WANTS
+    wants = tmp_path / systemd_timer.WANTS
     wants.mkdir(parents=True)
-    unit = tmp_path / timer.DRAIN
+    unit = tmp_path / systemd_timer.DRAIN
     plan = Plan(interval_seconds=900)
-    text = (DEPLOY / "systemd" / timer.DRAIN).read_text()
-    unit.write_text(render(plan, f"systemd/{timer.DRAIN}", text))
-    assert not timer.enabled(tmp_path)
-    (wants / timer.DRAIN).symlink_to(unit)
-    assert timer.enabled(tmp_path)
-    assert timer.compare(900, tmp_path) == []
-    assert "every 15min, but uplink.interval is 5min" in timer.compare(300, tmp_path)[0]
+    text = (DEPLOY / "systemd" / systemd_timer.DRAIN).read_text()
+    unit.write_text(render(plan, f"systemd/{systemd_timer.DRAIN}", text))
+    assert not systemd_timer.enabled(tmp_path)
+    (wants / systemd_timer.DRAIN).symlink_to(unit)
+    assert systemd_timer.enabled(tmp_path)
+    assert systemd_timer.compare(900, tmp_path) == []
+    assert "every 15min, but uplink.interval is 5min" in systemd_timer.compare(300, tmp_path)[0]
     unit.write_text("[Timer]\nOnCalendar=hourly\n")
-    assert "changed by hand" in timer.compare(900, tmp_path)[0]
+    assert "changed by hand" in systemd_timer.compare(900, tmp_path)[0]
     unit.unlink()
-    assert "its file is gone" in timer.compare(900, tmp_path)[0]
+    assert "its file is gone" in systemd_timer.compare(900, tmp_path)[0]
 
 
 def test_a_timer_is_compared_and_a_line_beside_it_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = combine({}, tmp_path / "headgate.toml", {}, {}, tmp_path)
-    monkeypatch.setattr(timer, "enabled", lambda root=Path("/"): True)
-    monkeypatch.setattr(timer, "interval_seconds", lambda root=Path("/"): 300)
-    monkeypatch.setattr(tabs.UserTab, "read", lambda _self: b"")
-    monkeypatch.setattr(tabs, "CRON_D", tmp_path / "cron.d")
-    assert tabs.check(settings) == []
+    monkeypatch.setattr(systemd_timer, "enabled", lambda root=Path("/"): True)
+    monkeypatch.setattr(systemd_timer, "interval_seconds", lambda root=Path("/"): 300)
+    monkeypatch.setattr(crontabs.UserTab, "read", lambda _self: b"")
+    monkeypatch.setattr(crontabs, "CRON_D", tmp_path / "cron.d")
+    assert crontabs.check(settings) == []
     (tmp_path / "cron.d").mkdir()
     line = crontab_line.make(crontab_line.Line(300, "/x/headgate", "/x/h.toml", "headgate"))
     (tmp_path / "cron.d" / "headgate").write_text(f"{line}\n")
-    (twice,) = tabs.check(settings)
+    (twice,) = crontabs.check(settings)
     assert "runs start twice" in twice and "headgate cron remove" in twice
 
 
@@ -284,10 +287,10 @@ def test_root_means_the_installed_gateway_s_own_tab(
 ) -> None:
     settings = combine({}, tmp_path / "headgate.toml", {}, {}, tmp_path)
     settings.spool.mkdir(parents=True)
-    monkeypatch.setattr(tabs, "CRON_D", tmp_path)
-    assert tabs.installed_tab(settings) is None, "a spool of root's is nobody's service"
+    monkeypatch.setattr(crontabs, "CRON_D", tmp_path)
+    assert crontabs.installed_tab(settings) is None, "a spool of root's is nobody's service"
     os.chown(settings.spool, 1, 1)
-    assert tabs.installed_tab(settings) == (tmp_path / "headgate", "daemon")
+    assert crontabs.installed_tab(settings) == (tmp_path / "headgate", "daemon")
 
 
 def test_the_command_s_path_outlives_an_upgrade(
@@ -296,10 +299,12 @@ def test_the_command_s_path_outlives_an_upgrade(
     scripts = tmp_path / "versions/1/bin"
     scripts.mkdir(parents=True)
     (scripts / "headgate").write_text("")
-    monkeypatch.setattr(tabs.sysconfig, "get_path", lambda _name: str(scripts))
-    assert tabs.own_command() == str(scripts / "headgate"), "not in use, so it has no lasting name"
+    monkeypatch.setattr(crontabs.sysconfig, "get_path", lambda _name: str(scripts))
+    assert crontabs.own_command() == str(scripts / "headgate"), (
+        "not in use, so it has no lasting name"
+    )
     durable.switch_link(tmp_path / "bin", "versions/1/bin")
-    assert tabs.own_command() == str(tmp_path / "bin/headgate")
+    assert crontabs.own_command() == str(tmp_path / "bin/headgate")
 
 
 def test_a_link_is_switched_in_one_step_and_leaves_nothing_behind(
@@ -330,7 +335,7 @@ def test_every_file_of_deploy_that_is_installed_takes_other_names() -> None:
         text = render(plan, source, (DEPLOY / source).read_text())
         settings = [line for line in text.splitlines() if line and not line.startswith("#")]
         for line in settings:
-            assert "/opt/headgate" not in line and site_plan.SPOOL not in line, line
+            assert "/opt/headgate" not in line and layout.SPOOL not in line, line
             assert not re.search(r"(User|Group)=headgate|headgate headgate", line), line
     drain = render(plan, "x", "") + render(
         plan,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from spool import place
-from spool.errors import SpoolUnfit
-from spool.files import FOLDERS
+from headgate.host import mounts
+from headgate.spool.disk.layout import FOLDERS
+from headgate.spool.errors import SpoolUnfit
 from tests.spooling import open_spool
 from tests.uploader.test_install import call, needs_root, plan_is_of, tree
-from uploader.install import accounts, steps
-from uploader.install.steps import InstallError, Owner
+from uploader.cli.install import accounts, steps
+from uploader.cli.install.steps import InstallError, Owner
 
 __all__ = ["tree"]
 pytestmark = [pytest.mark.root, needs_root]
@@ -119,7 +119,7 @@ def test_a_folder_with_foreign_files_does_not_become_a_spool(
     assert seen(pictures) == before
     with pytest.raises(SpoolUnfit, match="holds other files"):
         open_spool(tmp_path, spool__path=str(pictures))
-    assert place.foreign(pictures / "none", FOLDERS) == ""
+    assert mounts.foreign(pictures / "none", FOLDERS) == ""
 
 
 def test_an_old_spool_is_adopted_but_nothing_that_is_not_of_it(

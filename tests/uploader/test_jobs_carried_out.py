@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from spool.jobs import OIDC_KEYS, WANT_KEYS, Job, new_id
-from spool.spool import Spool, utc_now
+from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS, Job, new_id
+from headgate.spool.spool import Spool, utc_now
 from tests.s3_server import Place, strict_place
 from tests.spooling import put
 from tests.support.wait import join
 from tests.uploader.test_drain import Gateway
-from uploader.queue import signing_keys, waiting
+from uploader.queue import oidc_keys, pending_jobs
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_job_for_one_device_leaves_the_others_alone(gateway: Gateway) -> None:
 def test_beside_a_run_it_waits_for_the_next_look(gateway: Gateway) -> None:
     job = ask(gateway.spool)
     with gateway.spool.hold_drain_lock("somebody", 0):
-        assert waiting.carry_out(gateway.spool) == 0
+        assert pending_jobs.carry_out(gateway.spool) == 0
     assert after(gateway.spool, job).state == "queued"
 
 
@@ -102,10 +102,10 @@ def test_where_a_worker_takes_them_they_are_its_for_two_minutes(gateway: Gateway
     gateway.write(uplink={"trigger": "queue"}, queue={"broker": "redis://127.0.0.1/0"})
     with closing(Spool.open(gateway.settings())) as spool:
         fresh = ask(spool)
-        assert waiting.carry_out(spool) == 0
+        assert pending_jobs.carry_out(spool) == 0
         old = Job(new_id(), "http", "ops", utc_now() - timedelta(minutes=3), device="cam-9")
         spool.site.jobs.ask(old, 100)
-        assert waiting.carry_out(spool) == 1
+        assert pending_jobs.carry_out(spool) == 1
         assert (after(spool, old).state, after(spool, fresh).state) == ("done", "queued")
 
 
@@ -148,15 +148,15 @@ def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> Non
         gateway.write(jobs=jobs)
         now = [utc_now()]
         with closing(Spool.open(gateway.settings(), now=lambda: now[0])) as spool:
-            assert signing_keys.refresh(spool)
+            assert oidc_keys.refresh(spool)
             assert spool.site.recall(OIDC_KEYS)["keys"] == [{"kid": "key-1", "kty": "RSA"}]
-            assert not signing_keys.refresh(spool)
+            assert not oidc_keys.refresh(spool)
             now[0] += timedelta(hours=7)
-            assert signing_keys.refresh(spool)
+            assert oidc_keys.refresh(spool)
             spool.site.ask(WANT_KEYS, "", now[0])
-            assert not signing_keys.refresh(spool)  # not again at once
+            assert not oidc_keys.refresh(spool)  # not again at once
             now[0] += timedelta(minutes=6)
-            assert signing_keys.refresh(spool)
+            assert oidc_keys.refresh(spool)
             assert spool.site.requests() == []
             assert issuer.asked == 3
         issuer.body = b"<html>sorry</html>"
@@ -166,9 +166,9 @@ def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> Non
 
 
 def test_without_an_audience_or_with_a_file_nobody_is_asked(gateway: Gateway) -> None:
-    assert not signing_keys.refresh(gateway.spool)
+    assert not oidc_keys.refresh(gateway.spool)
     gateway.write(jobs={"oidc_audience": "x", "oidc_email": "a@b.example", "oidc_keys": "k.json"})
     settings = gateway.settings()
     assert settings["jobs.oidc_keys"] == str(gateway.root / "k.json")
     with closing(Spool.open(settings)) as spool:
-        assert not signing_keys.refresh(spool)
+        assert not oidc_keys.refresh(spool)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spool.item import Metadata
-from spool.names import Name, make, parse
+from headgate.spool.image.image import Metadata
+from headgate.spool.image.names import Name, make, parse
 from uploader.s3.keys import LAYOUTS, described, metadata_size, object_key, object_metadata
 
 SHA256 = "0123456789abcdef" * 4

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import pytest
 
-from uploader.cli import COMMANDS, headgate
+from uploader.cli.main import COMMANDS, headgate
 
 ROOT = Path(__file__).parents[2]
 GROUP, RECEIVER, UPLOADER = 61010, 61011, 61012
@@ -57,13 +57,13 @@ PLANTS = ("site", "catalog", "empty", "dangling", "others", "state", "done", "no
 SCRIPT = """
 import contextlib, importlib, json, os, shutil, signal, sys
 from pathlib import Path
-from uploader.cli import COMMANDS, headgate
+from uploader.cli.main import COMMANDS; from uploader.cli.main import headgate
 from tests.spooling import open_spool
 
 for module in COMMANDS.values():
     importlib.import_module(module)
-import boto3, celery, uploader.cloudwatch.send, uploader.queue.app, uploader.queue.worker
-import uploader.run.start, uploader.s3.client, uploader.queue.waiting
+import boto3, celery, uploader.cloudwatch.publish, uploader.queue.celery_app, uploader.queue.worker
+import uploader.run.start, uploader.s3.client, uploader.queue.pending_jobs
 
 uploader.queue.worker.start = lambda *told, **more: 0  # else it stays in the foreground
 

@@ -18,13 +18,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from app import server
-from spool import terminal
-from spool.mover import Mover
+from app.server import server
+from headgate.host import terminal
+from headgate.host.exit_codes import Exit
+from headgate.spool.upkeep.mover import Mover
 from tests.s3_server import Place, strict_place
 from tests.spooling import open_spool, put
-from uploader.cli import COMMANDS, headgate, print_text, styled
-from uploader.exits import Exit
+from uploader.cli.main import COMMANDS, headgate, print_text, styled
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from headgate.host.exit_codes import Exit
 from tests.shaping_proxy import Link
 from tests.uploader.test_drain import Gateway, gateway, server
-from uploader.exits import Exit
 
 __all__ = ["gateway", "server"]
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from spool.settings import SettingsError
+from headgate.settings.settings import SettingsError
 from tests.s3_server import CountingPacer, Place, settings_for, strict_place, upload_of
 from uploader.s3.client import S3Sender
+from uploader.s3.contract import Upload
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.options import options
-from uploader.s3.sender import Upload
+from uploader.s3.request_headers import options
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from uploader.run.owner import become_owner
+from headgate.host.users import become_owner
 name = become_owner(Path(sys.argv[1]))
 print(json.dumps([name, os.getuid(), os.getgid(), os.environ.get("HOME")]))
 """

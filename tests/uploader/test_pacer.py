@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import budget, ledger
-from spool.budget import SECOND, Header
-from spool.errors import DiskTrouble
-from spool.ledger import Ledger
-from spool.outcome import Ending, Outcome
+from headgate.spool.budget import ledger, slots
+from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.slots import SECOND, Header
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.site.outcome import Ending, Outcome
 from tests.spooling import Disk
 from tests.support.wait import join, spend, wait_until
-from uploader.run.pacer import Closed, Pacer, Permit
+from uploader.wire.pacer import Closed, Pacer, Permit
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 INTERVAL = 60
@@ -124,7 +124,7 @@ class World:
     def charged(self) -> dict[int, int]:
         """By second of ledger time, read from the file as the format says."""
         data = self.path.read_bytes()
-        return budget.decode_ring(data[4096:], Header.decode(data[:64]).slots)
+        return slots.decode_ring(data[4096:], Header.decode(data[:64]).slots)
 
 
 def world_in(folder: Path, rate: int, line: Line | None = None) -> World:

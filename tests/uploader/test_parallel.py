@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploader.run.parallel import FEWEST, FIRST, MOST, Parallel
+from uploader.run.concurrency import FEWEST, FIRST, MOST, Parallel
 
 SIZE = 250_000
 

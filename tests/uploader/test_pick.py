@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import sqlite
-from spool.catalog import Catalog
-from spool.catalog_schema import WAITING, insert
-from spool.item import Item, Metadata, State
-from spool.names import Name
+from headgate.spool import sqlite
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.schema import WAITING, insert
+from headgate.spool.image.image import Item, Metadata, State
+from headgate.spool.image.names import Name
 from uploader.run.pick import Picker
 
 calm = settings(deadline=None)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spool import ledger
-from spool.item import Count
-from spool.ledger import Ledger
-from spool.spool import Spool
+from headgate.spool.budget import ledger
+from headgate.spool.budget.ledger import Ledger
+from headgate.spool.image.image import Count
+from headgate.spool.spool import Spool
 from tests.spooling import open_spool, put
 from uploader.run.drain import Progress
-from uploader.run.pacer import Pacer
 from uploader.run.progress import Watcher, line
+from uploader.wire.pacer import Pacer
 
 MIDWAY = Progress(images=1200, bytes=300_000_000)
 

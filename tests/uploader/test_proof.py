@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from spool.item import Presence
+from headgate.host.exit_codes import Exit
+from headgate.spool.image.image import Presence
 from tests.s3_server import Place, strict_place, upload_of
 from tests.support.site import FreePacer, Site
-from uploader.exits import Exit
-from uploader.run import crew, drain, start
+from uploader.run import drain, start, workers
+from uploader.s3.contract import Stored, Upload
 from uploader.s3.errors import SendError
-from uploader.s3.sender import Stored, Upload
 from uploader.s3_local.faults import Act, Fault
 
 
@@ -30,7 +30,7 @@ def place(
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(start, "Pacer", FreePacer)
-    monkeypatch.setattr(crew, "_LOOK_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(workers, "_LOOK_PAUSES", (0.0, 0.0, 0.0))
     made = Site(tmp_path, place)
     yield made
     script(place)

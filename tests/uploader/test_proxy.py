@@ -16,7 +16,7 @@ from tests.s3_server import CountingPacer, Place, strict_place, upload_of
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.proxy import proxy_from
+from uploader.wire.proxy import proxy_from
 
 
 class Passage:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from spool.item import Presence, Receipt
-from spool.mover import Mover
+from headgate.host.exit_codes import Exit
+from headgate.spool.image.image import Presence, Receipt
+from headgate.spool.upkeep.mover import Mover
 from tests.s3_server import Place, strict_place
 from tests.spooling import images_below
 from tests.support.site import FreePacer, Site
-from uploader.exits import Exit
 from uploader.run import start
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
+from uploader.s3.contract import Page
 from uploader.s3.errors import Kind, SendError
 from uploader.s3.listing import page_of
-from uploader.s3.sender import Page
 from uploader.s3_local.faults import Fault
 
 

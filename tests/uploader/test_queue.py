@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from spool.jobs import Job, new_id
-from spool.settings import SettingsError
-from spool.spool import utc_now
+from headgate.host.exit_codes import Exit
+from headgate.settings.settings import SettingsError
+from headgate.spool.site.jobs import Job, new_id
+from headgate.spool.spool import utc_now
 from tests.s3_server import Place, strict_place
 from tests.spooling import settings_for
 from tests.uploader.test_drain import Gateway
-from uploader.cli import headgate
-from uploader.exits import Exit
-from uploader.queue import carry
-from uploader.queue.broker import MOST_DELIVERIES, Broker, broker, configuration, time_limits
+from uploader.cli.main import headgate
+from uploader.queue import execute
+from uploader.queue.celery_config import MOST_DELIVERIES, Broker, broker, configuration, time_limits
 from uploader.queue.message import ASKED_AT, SENDER, sender_of, sent_at, usable_id
 
 AT = datetime(2026, 11, 23, 16, 5, tzinfo=UTC)
@@ -44,9 +44,9 @@ def gateway(tmp_path: Path, server: Place, monkeypatch: pytest.MonkeyPatch) -> I
     made.spool.close()
 
 
-def work(gateway: Gateway, interval_seconds: int = 300) -> carry.Work:
+def work(gateway: Gateway, interval_seconds: int = 300) -> execute.Work:
     site = gateway.spool.files.state / "site.sqlite3"
-    return carry.work_for(site, str(gateway.config), (), interval_seconds)
+    return execute.work_for(site, str(gateway.config), (), interval_seconds)
 
 
 def message(**of: Any) -> Job:
@@ -56,11 +56,11 @@ def message(**of: Any) -> Job:
 def test_a_message_runs_the_drain_and_the_same_again_does_not(gateway: Gateway) -> None:
     images = gateway.fill(5)
     one = message()
-    result = carry.carry_out(work(gateway), one, {})
+    result = execute.carry_out(work(gateway), one, {})
     gateway.assert_arrived(images)
     told = {"job": one.id, "outcome": "done", "images": 5, "bytes": 10_000, "exit_code": 0}
     assert {name: result[name] for name in told} == told
-    again = carry.carry_out(work(gateway), one, {})
+    again = execute.carry_out(work(gateway), one, {})
     assert again["outcome"] == "already done"
     assert again["run"] == result["run"]
     assert len(gateway.spool.site.runs(5)) == 1
@@ -69,16 +69,16 @@ def test_a_message_runs_the_drain_and_the_same_again_does_not(gateway: Gateway) 
 def test_what_a_run_since_then_left_nothing_of_is_done(gateway: Gateway) -> None:
     earlier = message()
     gateway.json("drain")
-    assert carry.carry_out(work(gateway), earlier, {})["outcome"] == "already done"
-    bounded = carry.carry_out(work(gateway), message(asked_at=earlier.asked_at), {"device": "x"})
+    assert execute.carry_out(work(gateway), earlier, {})["outcome"] == "already done"
+    bounded = execute.carry_out(work(gateway), message(asked_at=earlier.asked_at), {"device": "x"})
     assert bounded["outcome"] == "nothing to do"  # it asks for something of its own
-    assert carry.carry_out(work(gateway), message(), {})["outcome"] == "nothing to do"
+    assert execute.carry_out(work(gateway), message(), {})["outcome"] == "nothing to do"
 
 
 def test_where_a_run_is_at_work_it_ends_at_once_and_says_who(gateway: Gateway) -> None:
-    nothing = carry.Work(work(gateway).site, ["/nowhere/headgate"], 300)  # no program is started
+    nothing = execute.Work(work(gateway).site, ["/nowhere/headgate"], 300)  # no program is started
     with gateway.spool.hold_drain_lock("headgate drain (cron)", 0):
-        result = carry.carry_out(nothing, message(), {})
+        result = execute.carry_out(nothing, message(), {})
     assert result["outcome"] == "already running"
     assert "headgate drain (cron), pid" in result["message"]
     assert gateway.spool.site.runs(5) == ()
@@ -86,14 +86,14 @@ def test_where_a_run_is_at_work_it_ends_at_once_and_says_who(gateway: Gateway) -
 
 def test_a_drain_that_cannot_start_is_a_failure_and_no_loop(gateway: Gateway) -> None:
     gateway.config.write_text("[nonsense]\n")
-    result = carry.carry_out(work(gateway), message(), {})
+    result = execute.carry_out(work(gateway), message(), {})
     assert (result["outcome"], result["exit_code"]) == ("failed", Exit.USAGE)
 
 
 def test_what_the_message_wishes_for_is_the_drains_own_bounds(gateway: Gateway) -> None:
     gateway.fill(10)
     wish = {"max_bytes": "4kB", "max_time": "1min", "device": "cam-1"}
-    result = carry.carry_out(work(gateway), message(), wish)
+    result = execute.carry_out(work(gateway), message(), wish)
     assert result["images"] == 2
     assert all("/cam-1/" in key for key in gateway.objects())
 
@@ -103,14 +103,14 @@ def test_a_killed_drain_is_lost_and_poison_after_the_fifth(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    doomed = carry.Work(work(gateway).site, killed, 300)
+    doomed = execute.Work(work(gateway).site, killed, 300)
     one = message()
     for _ in range(MOST_DELIVERIES):
-        with pytest.raises(carry.Lost, match="killed by signal 9"):
-            carry.carry_out(doomed, one, {})
+        with pytest.raises(execute.Lost, match="killed by signal 9"):
+            execute.carry_out(doomed, one, {})
     for _ in range(2):  # also when it comes once more
-        with pytest.raises(carry.Poison, match=f"begun {MOST_DELIVERIES} times"):
-            carry.carry_out(doomed, one, {})
+        with pytest.raises(execute.Poison, match=f"begun {MOST_DELIVERIES} times"):
+            execute.carry_out(doomed, one, {})
     found = gateway.spool.site.jobs.get(one.id)
     assert found is not None
     assert (found.state, found.outcome) == ("done", "given up")
@@ -119,7 +119,7 @@ def test_a_killed_drain_is_lost_and_poison_after_the_fifth(
 def test_a_drain_that_does_not_end_is_told_twice_and_then_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(carry, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(execute, "_GRACE_SECONDS", 0.1)
     sent: list[int] = []
 
     class Deaf(subprocess.Popen[str]):
@@ -132,7 +132,7 @@ def test_a_drain_that_does_not_end_is_told_twice_and_then_killed(
     with Deaf([sys.executable, "-c", deaf], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        assert carry._wait(process, 0.1) == ""
+        assert execute._wait(process, 0.1) == ""
     assert sent == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL]
     assert process.returncode == -signal.SIGKILL
 

@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 
 from tests.s3_server import Place, client_for, environment, strict_place
 from tests.support.wait import join
-from uploader.cli import headgate
-from uploader.s3.exchange import Request
+from uploader.cli.main import headgate
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
 from uploader.s3_local.folder import Contents, Folder, FolderInUse, Record
 from uploader.s3_local.local import StrictS3
+from uploader.wire.http import Request
 
 BODY = b"the bytes of an image" * 1000
 SHA256 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()

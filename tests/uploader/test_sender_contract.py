@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from spool.item import Metadata, Sent
-from spool.names import make
+from headgate.spool.image.image import Metadata, Sent
+from headgate.spool.image.names import make
 from tests.s3_server import CountingPacer, Place, Proxy, genuine_place, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.errors import Kind, SendError

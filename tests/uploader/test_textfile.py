@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from spool.settings import SettingsError
+from headgate.monitor.textfile import leave_metrics
+from headgate.settings.settings import SettingsError
 from tests.spooling import Disk, open_spool, put, settings_for
-from uploader.run.textfile import leave_metrics
 
 
 def test_a_run_leaves_them_whole_and_readable(tmp_path: Path) -> None:

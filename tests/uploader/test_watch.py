@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from spool.config import load
-from spool.facts import Run
-from spool.spool import Spool, utc_now
-from spool.uplink import Part
+from headgate.monitor.snapshot import Run
+from headgate.settings.load import load
+from headgate.spool.budget.uplink import Part
+from headgate.spool.spool import Spool, utc_now
 from tests.s3_server import environment
 from tests.spooling import put
 from tests.support.wait import join
 from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
-from uploader.cli import headgate
+from uploader.cli.main import headgate
 from uploader.run.start import Order, run
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from tests.s3_server import PATIENT, CountedPiece, CountingPacer, certificates
 from tests.support.wait import join, wait_for_event
-from uploader.s3.body import Body
+from uploader.s3.contract import Piece
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.exchange import Exchange, Request, Target, Timeouts
-from uploader.s3.sender import Piece
-from uploader.s3.wire import Wire
+from uploader.wire.connection import Wire
+from uploader.wire.file_body import Body
+from uploader.wire.http import Exchange, Request, Target, Timeouts
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 QUICK = Timeouts(connect=60, stall=0.3, answer=0.5)

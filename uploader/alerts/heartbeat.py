@@ -12,13 +12,13 @@ import threading
 import time
 from urllib.parse import urlsplit, urlunsplit
 
-from spool import logs
-from spool.errors import DiskTrouble, LockHeld
-from spool.spool import Spool
-from uploader.exits import Exit
-from uploader.run.pacer import Closed
-from uploader.run.rest import way_out
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.spool import Spool
 from uploader.s3.errors import SendError
+from uploader.wire.other_traffic import way_out
+from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 2.0
 _AGAIN_AFTER = (1.0, 3.0)
@@ -58,11 +58,13 @@ class Heartbeat:
 
     def _ping(self, word: str) -> bool:
         """Whether it arrived."""
-        from uploader.alerts import web  # a run without a heartbeat does not pay for it
+        from uploader.wire import one_shot  # a run without a heartbeat does not pay for it
 
         try:
             with way_out(self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS) as pacer:
-                answer = web.ask("GET", address(self._url, word), pacer, patience=web.HASTE)
+                answer = one_shot.ask(
+                    "GET", address(self._url, word), pacer, patience=one_shot.HASTE
+                )
             if 200 <= answer.status < 300:
                 return True
             logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")

@@ -13,10 +13,10 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from spool.alert import Message
-from uploader.alerts.channels import Undelivered
-from uploader.s3.sender import Pacer
-from uploader.s3.wire import Answered, Wire, connect
+from headgate.spool.site.alert import Message
+from uploader.alerts.channel import Undelivered
+from uploader.s3.contract import Pacer
+from uploader.wire.connection import Answered, Wire, connect
 
 _PORTS = {"smtp": 25, "smtps": 465}
 _CONNECT_SECONDS, _STALL_SECONDS = 10.0, 30.0

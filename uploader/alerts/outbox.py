@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from spool import logs
-from spool.alert import Channel
-from spool.alerts import Alerts
-from spool.settings import Settings
-from uploader.alerts.channels import Sends, Undelivered
-from uploader.s3.sender import Pacer
+from headgate.host import logs
+from headgate.settings.settings import Settings
+from headgate.spool.site.alert import Channel
+from headgate.spool.site.alerts import Alerts
+from uploader.alerts.channel import Sends, Undelivered
+from uploader.s3.contract import Pacer
 
 MOST_AT_ONCE = 20
 """Letters of one channel in one go: the way out is also others'."""
@@ -47,7 +47,7 @@ def channels(settings: Settings) -> list[Sends]:
             )
         )
     if settings["alerts.apprise"]:
-        from uploader.alerts.others import Other
+        from uploader.alerts.apprise import Other
 
         found += [Other(url) for url in dict.fromkeys(settings["alerts.apprise"])]
     return found

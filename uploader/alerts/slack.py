@@ -7,12 +7,12 @@ import json
 import re
 from dataclasses import dataclass
 
-from spool.alert import Message
-from uploader.alerts import web
-from uploader.alerts.channels import Undelivered
-from uploader.alerts.compose import slack_text
+from headgate.spool.site.alert import Message
+from uploader.alerts.channel import Undelivered
+from uploader.alerts.messages import slack_text
+from uploader.s3.contract import Pacer
 from uploader.s3.errors import SendError
-from uploader.s3.sender import Pacer
+from uploader.wire import one_shot
 
 _WAIT_AT_MOST = 3600.0
 
@@ -29,7 +29,7 @@ class Slack:
         body = json.dumps({"text": slack_text(message)}).encode("ascii")
         headers = {"Content-Type": "application/json; charset=utf-8"}
         try:
-            answer = web.ask("POST", self.webhook, pacer, body, headers)
+            answer = one_shot.ask("POST", self.webhook, pacer, body, headers)
         except SendError as error:
             raise Undelivered(error.message) from error
         if answer.status == 200 and answer.body.strip() == b"ok":

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from uploader.queue.broker import TASK
+from uploader.queue.celery_config import TASK
 
 ASKED_AT = "headgate_asked_at"
 """A header: when it was asked for (RFC 3339), so that a run since then is known to have done it."""

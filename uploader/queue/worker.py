@@ -10,11 +10,11 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SecurityWarning
 
-from spool import logs
-from spool.settings import Settings
-from uploader.queue.app import make_app
-from uploader.queue.broker import Broker
-from uploader.queue.carry import Work
+from headgate.host import logs
+from headgate.settings.settings import Settings
+from uploader.queue.celery_app import make_app
+from uploader.queue.celery_config import Broker
+from uploader.queue.execute import Work
 
 _STEPS = {
     "without_gossip": True,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from spool.item import Item
+from headgate.spool.image.image import Item
 from uploader.s3.errors import Kind, SendError
 
 LIMIT = 3

@@ -14,26 +14,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from spool import logs, sqlite
-from spool import recover as recovery
-from spool.errors import DiskTrouble, LockHeld
-from spool.facts import Run
-from spool.item import Item, Presence, Sent, State, Totals
-from spool.mover import Mover
-from spool.outcome import HELD_BACK, Ending, Outcome
-from spool.reserve import LOW_BYTES, LOW_INODES
-from spool.spool import Spool
-from spool.units import human_duration
-from uploader.exits import Exit
-from uploader.run import decide
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.monitor.snapshot import Run
+from headgate.settings.units import human_duration
+from headgate.spool import recovery, sqlite
+from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
+from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.image.image import Item, Presence, Sent, State, Totals
+from headgate.spool.site.outcome import HELD_BACK, Ending, Outcome
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
+from uploader.run import retry_policy
 from uploader.run.breaker import LIMIT, Breaker
-from uploader.run.crew import Crew, Result
-from uploader.run.pacer import Pacer
-from uploader.run.parallel import Parallel
+from uploader.run.concurrency import Parallel
 from uploader.run.pick import OfOne, Picker, Source
 from uploader.run.seen import Lookout
+from uploader.run.workers import Crew, Result
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.wire import Cutoff
+from uploader.wire.connection import Cutoff
+from uploader.wire.pacer import Pacer
 
 _FINISH_IMAGES = 256
 _AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
@@ -416,14 +416,14 @@ class Drain:
         now = self._spool.now()
         failures = self.progress.failures
         failures[error.kind.value] = failures.get(error.kind.value, 0) + 1
-        if error.code not in decide.OF_THE_FILE:
+        if error.code not in retry_policy.OF_THE_FILE:
             self.progress.attempts += 1
             self.progress.failing_since = self.progress.failing_since or now
             self.progress.last_error = error.message
         self._log.warning(
             "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
         )
-        if error.code in decide.BROKEN:
+        if error.code in retry_policy.BROKEN:
             self._parallel.broke(self._monotonic(), self._pacer.sent)
         if error.refusal:
             self._reached = True
@@ -439,7 +439,7 @@ class Drain:
                 self.progress.set_aside += 1
             case Kind.UPLINK_DOWN:
                 self._down += 1
-                if not self._reached or self._down >= decide.DOWN_IN_A_ROW:
+                if not self._reached or self._down >= retry_policy.DOWN_IN_A_ROW:
                     # No image is to blame, so no attempt is burnt.
                     self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
                     self.progress.message = error.message
@@ -449,8 +449,8 @@ class Drain:
                     self._defer(item, error, now)
             case Kind.TRANSIENT:
                 self._reached = True
-                if decide.throttled(error):
-                    wait = decide.pause_when_throttled(self._throttles, self._chance)
+                if retry_policy.throttled(error):
+                    wait = retry_policy.pause_when_throttled(self._throttles, self._chance)
                     self._throttles += 1
                     self._calm_at = max(self._calm_at, self._monotonic() + wait)
                 self._defer(item, error, now)
@@ -485,15 +485,15 @@ class Drain:
         elif result.presence is Presence.GONE:
             self._lies = True
             self._disown()
-            self._fail(decide.NOT_HELD)
-        elif result.presence is Presence.THERE or seen_before or decide.may_not_look(error):
+            self._fail(retry_policy.NOT_HELD)
+        elif result.presence is Presence.THERE or seen_before or retry_policy.may_not_look(error):
             if error is not None:
                 self._log.warning("bucket.unseen", code=error.code, why=error.message)
             self._looked_bucket_at, self._unseen = self._monotonic(), 0
             self._clear(result.item, result.began)
         elif not result.closed:
             self._disown()
-            self._fail(decide.not_shown(error))
+            self._fail(retry_policy.not_shown(error))
 
     def _disown(self) -> None:
         """Nothing that is not finished yet counts as confirmed: the next run asks for it first."""
@@ -519,7 +519,7 @@ class Drain:
             self._catalog.release()
 
     def _defer(self, item: Item, error: SendError, now: datetime) -> None:
-        wait = decide.wait_before_retry(item.attempts, self._chance)
+        wait = retry_policy.wait_before_retry(item.attempts, self._chance)
         self._catalog.defer(
             item, now + timedelta(seconds=wait), str(error), unknown=item.unknown or error.unknown
         )
@@ -563,7 +563,7 @@ class Drain:
 
     def _tell_gone(self, gone: dict[str, str]) -> None:
         """What was confirmed once is not in the bucket: the run says so, and its copies stay."""
-        message = decide.gone_from_bucket(len(gone), next(iter(gone.values())))
+        message = retry_policy.gone_from_bucket(len(gone), next(iter(gone.values())))
         self._log.error("bucket.gone", images=len(gone), why=message)
         if self._exit is Exit.OK:
             self._exit, self.progress.message = Exit.ERROR, message
@@ -589,7 +589,7 @@ class Drain:
             failing_since=progress.failing_since,
         )
         if ended:
-            outcome, code = decide.conclude(
+            outcome, code = retry_policy.conclude(
                 self._ending,
                 self._exit,
                 picked=progress.picked_images,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from spool.item import Item
+from headgate.spool.image.image import Item
 
 _PAGE = 10
 NEWEST_IN_TEN = 7

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
-from spool import terminal
-from spool.item import Count
-from spool.spool import Spool
-from spool.units import human_duration, human_size
+from headgate.host import terminal
+from headgate.settings.units import human_duration, human_size
+from headgate.spool.image.image import Count
+from headgate.spool.spool import Spool
 from uploader.run.drain import Progress
-from uploader.run.pacer import Pacer
+from uploader.wire.pacer import Pacer
 
 _WINDOW_SECONDS = 10.0
 _QUIET_SECONDS = 10.0

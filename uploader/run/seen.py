@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
-from spool.item import Presence, Receipt
-from uploader.run.pacer import Closed
+from headgate.spool.image.image import Presence, Receipt
+from uploader.s3.contract import Sender, Stored, normal_etag
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.sender import Sender, Stored, normal_etag
-from uploader.s3.wire import BrokenOff
+from uploader.wire.connection import BrokenOff
+from uploader.wire.pacer import Closed
 
 _AT_ONCE = 8
 _SECONDS = 20.0  # of a run

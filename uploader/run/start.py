@@ -9,30 +9,30 @@ from datetime import timedelta
 
 import structlog
 
-from spool import logs
-from spool.errors import LockHeld
-from spool.facts import Run
-from spool.jobs import LATELY, served_by
-from spool.locks import Lock
-from spool.mover import Mover
-from spool.outcome import Ending, Outcome
-from spool.site import S3_CLOCK
-from spool.spool import Spool
-from spool.uplink import Part
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.monitor.snapshot import Run
+from headgate.spool.budget.uplink import Part
+from headgate.spool.disk.locks import Lock
+from headgate.spool.errors import LockHeld
+from headgate.spool.site.jobs import LATELY, served_by
+from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.site.site import S3_CLOCK
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
 from uploader.alerts.heartbeat import Heartbeat
-from uploader.alerts.tell import after_run
-from uploader.exits import Exit
-from uploader.run import decide
-from uploader.run.crew import Crew, Keys
+from uploader.alerts.notify import after_run
+from uploader.run import retry_policy
+from uploader.run.concurrency import FIRST, Parallel
 from uploader.run.drain import YIELD, Bounds, Drain, run_id, with_rest
-from uploader.run.pacer import Pacer
-from uploader.run.parallel import FIRST, Parallel
 from uploader.run.progress import Watcher
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
+from uploader.run.workers import Crew, Keys
 from uploader.s3.client import S3Sender
-from uploader.s3.exchange import Timeouts
-from uploader.s3.wire import Cutoff
+from uploader.wire.connection import Cutoff
+from uploader.wire.http import Timeouts
+from uploader.wire.pacer import Pacer
 
 _QUEUE_SPARE_SECONDS = 15.0
 """The same for a run that the queue's time limits break off if it takes too long."""
@@ -116,9 +116,9 @@ def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
         heartbeat.end(_told_elsewhere(report))
         after_run(spool)
         if spool.settings["alerts.cloudwatch"] == "on":
-            from uploader.cloudwatch import send  # others do not pay for it
+            from uploader.cloudwatch import publish  # others do not pay for it
 
-            send.after_run(spool, report)
+            publish.after_run(spool, report)
 
 
 def _told_elsewhere(report: Run) -> int:
@@ -187,7 +187,7 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
         log.info("run.started", trigger=order.trigger)
         signals.guard(drain)
         report = drain.go()
-        if warning := decide.clock_warning(sender.clock_offset):
+        if warning := retry_policy.clock_warning(sender.clock_offset):
             log.warning("clock.off", seconds=round(sender.clock_offset or 0), why=warning)
             if not report.message:
                 report = spool.site.save_run(replace(report, message=warning))

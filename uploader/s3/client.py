@@ -19,19 +19,19 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from spool import logs
-from spool.item import Presence, Sent
-from spool.settings import Settings
-from uploader.s3.body import Body
+from headgate.host import logs
+from headgate.settings.settings import Settings
+from headgate.spool.image.image import Presence, Sent
+from uploader.s3.contract import Capability, Pacer, Page, Stored, Upload, normal_etag
 from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
-from uploader.s3.exchange import Answer, Exchange, Request, Timeouts
 from uploader.s3.listing import page_of
-from uploader.s3.options import options
-from uploader.s3.sender import Capability, Pacer, Page, Stored, Upload, normal_etag
-from uploader.s3.wire import Cutoff, send_buffer
+from uploader.s3.request_headers import options
+from uploader.wire.connection import Cutoff, send_buffer
+from uploader.wire.file_body import Body
+from uploader.wire.http import Answer, Exchange, Request, Timeouts
 
 if TYPE_CHECKING:
-    from uploader.s3.access import Access
+    from uploader.s3.endpoint import Access
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
@@ -249,7 +249,7 @@ class S3Sender:
     def _open(self) -> tuple[Access, Exchange]:
         with self._lock:
             if self._access is None or self._exchange is None:
-                from uploader.s3.access import open_access
+                from uploader.s3.endpoint import open_access
 
                 self._access = open_access(self._settings, self._timeouts.connect)
                 buffer = send_buffer(self._settings.rate)

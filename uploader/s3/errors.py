@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from spool.logins import without_login
-from spool.units import human_duration
+from headgate.settings.logins import without_login
+from headgate.settings.units import human_duration
 
 
 class Kind(StrEnum):

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
-from spool.item import Metadata
-from spool.names import Name
+from headgate.spool.image.image import Metadata
+from headgate.spool.image.names import Name
 
 _T = TypeVar("_T")
 

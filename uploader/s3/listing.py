@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from uploader.s3.contract import Page, normal_etag
 from uploader.s3.errors import Kind, SendError
-from uploader.s3.sender import Page, normal_etag
 
 
 def page_of(body: bytes) -> Page:

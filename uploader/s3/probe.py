@@ -12,13 +12,13 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spool.logins import without_login
+from headgate.settings.logins import without_login
+from uploader.s3.contract import Capability
 from uploader.s3.errors import skew_words
-from uploader.s3.sender import Capability
 
 if TYPE_CHECKING:
     from uploader.s3.client import S3Sender
-    from uploader.s3.exchange import Answer
+    from uploader.wire.http import Answer
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"

@@ -1,0 +1,143 @@
+"""What stands before an upload: who sends, how often, whether there is room, whether it runs.
+
+All of it is asked before a byte of the body is read; what an upload was promised it holds until its
+request ends, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from app.admission import auth, checks
+from app.admission.auth import Sender
+from app.admission.disk_breaker import Latch
+from app.admission.rate_limits import Intake, Rates
+from app.admission.reservations import Reservation, Reservations
+from app.refusals import Refused
+from headgate.host.logs import get as get_log
+from headgate.monitor.snapshot import Facts
+from headgate.spool.disk import room
+from headgate.spool.disk.room import Admission, Receiving
+from headgate.spool.spool import Spool
+
+Environ = Mapping[str, Any]
+
+
+class Gate:
+    """One a receiver. Thread-safe."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        stopping: Callable[[], bool] = lambda: False,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        settings = spool.settings
+        self.latch = Latch(spool.probe, self._opened)
+        self.reservations = Reservations()
+        self.rates = Rates(
+            int(settings["receiver.device_rate"]),
+            int(settings["receiver.device_parallel"]),
+            monotonic,
+        )
+        self.intake = Intake(int(settings["receiver.intake"]), monotonic)
+        self._on_network = settings.on_network
+        self._spool = spool
+        self._stopping = stopping
+        self._chance = chance
+
+    def identify(self, environ: Environ) -> Sender:
+        """Whose request this is; Refused if it is nobody's who may send."""
+        settings = self._spool.settings
+        return auth.identify(
+            environ,
+            str(settings["receiver.auth"]),
+            settings["receiver.allow"],
+            lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
+            on_network=self._on_network,
+            enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
+        )
+
+    def admission(self, wanted: int) -> Admission:
+        """Whether an image of ``wanted`` bytes would be taken from somebody now."""
+        held_bytes, held_images = self.reservations.promised()
+        receiving = replace(
+            self._closed_by(),
+            promised_bytes=held_bytes,
+            promised_images=held_images,
+            intake_wait_seconds=self.intake.wait_seconds(),
+        )
+        return room.admission(wanted, self._spool.disk(), receiving)
+
+    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
+        """Those of the spool, with what only the receiver knows of whether it takes images."""
+        largest = int(self._spool.settings["receiver.max_image"])
+        facts = self._spool.facts(latest, runs)
+        return replace(facts, admission=self.admission(largest))
+
+    def check_open(self, wanted: int) -> None:
+        """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""
+        try:
+            checks.admitted(self.admission(wanted), tell_why=True)
+        except Refused as refused:
+            raise self._when_there_is_room(refused) from None
+
+    def check_running(self) -> None:
+        """Refused while the receiver is stopping, or its disk is not trusted."""
+        closed = self._closed_by()
+        if closed.stopping or closed.trouble:
+            checks.admitted(room.admission(0, self._spool.disk(), closed))
+
+    def _closed_by(self) -> Receiving:
+        trouble = self.latch.trouble()
+        return Receiving(
+            stopping=self._stopping(),
+            trouble="" if trouble is None else str(trouble),
+            trouble_is_full=trouble is not None and trouble.full,
+        )
+
+    def of_device(self, device: str) -> contextlib.AbstractContextManager[None]:
+        """Around one upload of this device; "" is nobody's, and not bounded."""
+        return self.rates.hold(device) if device else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def reserved(self, size: int) -> Iterator[Reservation]:
+        """Around an image of at most ``size`` bytes: disk that nobody else is promised."""
+
+        def admit(reserved_bytes: int, reserved_images: int) -> None:
+            others = Receiving(reserved_bytes, reserved_images)
+            checks.admitted(room.admission(size, self._spool.disk(), others))
+
+        try:
+            held = self.reservations.hold(size, admit)
+        except Refused as refused:
+            raise self._when_there_is_room(refused) from None
+        with held:
+            yield held
+
+    def _when_there_is_room(self, refused: Refused) -> Refused:
+        """The same with the time at which runs will have made room, where that can be told."""
+        if "missing" not in refused.facts:
+            return refused
+        missing = int(refused.facts["missing"])
+        wait = self._spool.prospects.wait_for_room(self._spool.now(), missing, self._chance())
+        return refused if wait is None else Refused("disk_full", **refused.facts, retry_after=wait)
+
+    @contextlib.contextmanager
+    def let_in(self, size: int, received: Callable[[], int]) -> Iterator[None]:
+        """Around a body of ``size`` bytes, counted against what the site may take in; what was not
+        ``received`` at its end is given back."""
+        self.intake.take(size)
+        try:
+            yield
+        finally:
+            self.intake.give_back(max(0, size - received()))
+
+    def _opened(self) -> None:
+        get_log().warning("disk.trusted", reason="its probes have passed")

@@ -1,0 +1,172 @@
+"""Who sends: the device whose token came along, or somebody who needs none. Pure but for ``known``.
+
+``Authorization: Bearer`` (RFC 6750), or ``Basic`` (RFC 7617) with the device's name and its token
+as the password, for cameras that know nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.refusals import Refused
+from headgate.monitor.snapshot import Credential
+
+_FORWARDED = re.compile(
+    r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"
+    r"(TRUE|FASTLY|FLY|X|X_CLUSTER|X_ENVOY_EXTERNAL)_CLIENT_IP|CLIENT_IP|CDN_LOOP|"
+    r"X_(ORIGINAL_(HOST|URL)|PROXYUSER_IP|ENVOY_EXTERNAL_ADDRESS|AMZN_TRACE_ID|AZURE_CLIENTIP))"
+)
+_OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
+_HOW = "headgate device add makes one; receiver.auth says who needs none."
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who may send. ``device`` "" for somebody without a token, who may call itself anything."""
+
+    device: str = ""
+    urgent: bool = False
+    may_drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What a request presented: a token, and with Basic the name that goes with it."""
+
+    token: str
+    name: str = ""
+
+
+def is_forwarded(environ: Mapping[str, object]) -> bool:
+    """Whether a proxy passed the request on: then the peer's address says nothing of the sender."""
+    return any(_FORWARDED.fullmatch(name) for name in environ)
+
+
+def presented(authorization: str) -> Presented | None:
+    """What an Authorization header presents; None if there is none. Refused if it is no use."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    if not scheme:
+        return None
+    if scheme.lower() == "bearer" and rest.strip():
+        return Presented(rest.strip())
+    if scheme.lower() == "basic":
+        try:
+            name, found, token = (
+                base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+            )
+        except (binascii.Error, UnicodeDecodeError):
+            found = ""
+        if found:
+            return Presented(token, name)
+    raise Refused("unauthorized", reason="The Authorization header cannot be used.")
+
+
+def is_direct_loopback(environ: Mapping[str, object]) -> bool:
+    """Whether the request came from this machine itself, and through no proxy."""
+    peer = _address(str(environ.get("REMOTE_ADDR", "")))
+    return peer.is_loopback and not is_forwarded(environ)
+
+
+def refuse_foreign_page(environ: Mapping[str, object]) -> None:
+    """Refused if a browser says that a page of another site sends this; cameras say nothing."""
+    site = environ.get("HTTP_SEC_FETCH_SITE")
+    origin = environ.get("HTTP_ORIGIN")
+    foreign = (
+        site not in ("same-origin", "none")
+        if site is not None
+        else (
+            origin is not None
+            and str(origin).partition("://")[2] != str(environ.get("HTTP_HOST", ""))
+        )
+    )
+    if foreign:
+        raise Refused("forbidden", reason="The request comes from the page of another site.")
+
+
+def may_command(environ: Mapping[str, object], sender: Sender) -> None:
+    """Refused unless this may change something: a valid token, or this machine itself; and never
+    a page of another site that a browser here happens to show.
+
+    Browsers say where a POST comes from (Sec-Fetch-Site, Origin). A page whose name was made to
+    lead to this machine (DNS rebinding) is of the same origin; so without a token it has to be
+    asked for by an address or as localhost.
+    """
+    refuse_foreign_page(environ)
+    if sender.device:
+        return
+    host = str(environ.get("HTTP_HOST", ""))
+    if not is_direct_loopback(environ) or not _OWN_HOST.fullmatch(host):
+        raise Refused("forbidden", reason="This needs a token, or a request from this machine.")
+
+
+def identify(
+    environ: Mapping[str, object],
+    auth: str,
+    allow: tuple[str, ...],
+    known: Callable[[str], Credential | None],
+    *,
+    on_network: bool = False,
+    enrolled: Callable[[], bool] = lambda: False,
+) -> Sender:
+    """Whose request this is; Refused if it is nobody's who may send.
+
+    A token that came along counts under every ``auth``: one that is not valid is refused also where
+    none would have been needed. ``known`` gives the credential of a token. "auto" lets this machine
+    itself send without one, as long as nothing hints at others: the receiver listens to the network
+    (``on_network``), a device has a token (``enrolled``), or a proxy left its mark.
+    """
+    shown = presented(str(environ.get("HTTP_AUTHORIZATION", "")))
+    if shown is not None:
+        credential = known(shown.token)
+        if credential is None:
+            raise Refused("unauthorized", reason="This token is not valid, or no longer.")
+        if shown.name and shown.name != credential.device:
+            raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
+        return Sender(credential.device, credential.urgent, credential.may_drain)
+    peer = _address(str(environ.get("REMOTE_ADDR", "")))
+    if auth == "open":
+        if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
+            raise Refused(
+                "forbidden", reason=f"{peer} is in none of the networks of receiver.allow."
+            )
+    elif auth == "token":
+        raise Refused("unauthorized", reason=f"Every device needs a token here: {_HOW}")
+    elif is_forwarded(environ):
+        raise Refused(
+            "unauthorized", reason=f"The request came through a proxy, so it needs a token: {_HOW}"
+        )
+    elif not peer.is_loopback:
+        raise Refused("unauthorized", reason=f"{peer} is another machine and needs a token: {_HOW}")
+    elif on_network:
+        raise Refused(
+            "unauthorized",
+            reason=f"The receiver listens to the network, so every request needs a token: {_HOW}",
+        )
+    elif (host := str(environ.get("HTTP_HOST", ""))) and not _OWN_HOST.fullmatch(host):
+        # DNS rebinding: a page whose name was made to lead here asks under that name.
+        raise Refused(
+            "forbidden",
+            reason="Without a token this machine is asked as localhost or 127.0.0.1, and by no "
+            "other name.",
+        )
+    elif enrolled():
+        raise Refused(
+            "unauthorized",
+            reason=f"Devices have tokens here, so every request needs one: {_HOW}",
+        )
+    return Sender()
+
+
+def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        raise Refused("forbidden", reason="The sender's address cannot be told.") from None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address

@@ -1,0 +1,87 @@
+"""Whether there is room, and what may come: decided before a byte of the body is read. Pure.
+
+Each rule takes facts and returns nothing or raises ``Refused``. They run in this order: credential
+(``app.admission.auth``), the device's rate (``app.admission.rate_limits``), stopping, disk latch,
+length, type, free bytes and inodes less what is reserved, the site's intake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from app.refusals import Refused
+from headgate.spool.disk.room import Admission
+
+MAX_HEADERS = 32
+MAX_HEADER = 8192
+FORM_OVERHEAD = 128 * 1024
+"""Bytes that a form may need beside its image: fields, boundaries, part headers."""
+
+_DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+def headers(sizes: Sequence[int]) -> None:
+    """At most ``MAX_HEADERS`` header lines, of at most ``MAX_HEADER`` bytes each."""
+    if len(sizes) > MAX_HEADERS or max(sizes, default=0) > MAX_HEADER:
+        raise Refused("too_many_headers", limit=MAX_HEADERS, bytes=MAX_HEADER)
+
+
+def admitted(answer: Admission, *, tell_why: bool = False) -> None:
+    """Refused, with the code and the numbers of the answer, unless the image would be taken.
+    ``tell_why`` adds its sentence, for who asks how the receiver does."""
+    if answer.accepting:
+        return
+    facts: dict[str, str | int] = {"why": answer.sentence} if tell_why else {}
+    if answer.is_full:
+        facts["missing"] = answer.missing_bytes
+    if answer.retry_after is not None:
+        facts["retry_after"] = answer.retry_after
+    raise Refused(answer.code, **facts)
+
+
+def framing(content_length: str | None, transfer_encoding: str | None) -> int | None:
+    """The body's length, None for chunked; anything but one of the two (RFC 9112, 6) is refused."""
+    if transfer_encoding is not None:
+        if content_length is not None or transfer_encoding.strip().lower() != "chunked":
+            raise Refused("bad_length")
+        return None
+    if content_length is None:
+        raise Refused("length_required")
+    if not _DIGITS.fullmatch(content_length):
+        raise Refused("bad_length")
+    return int(content_length)
+
+
+def length(size: int | None, multipart: bool, max_image: int) -> int:
+    """Bytes to reserve. A raw body must say its length; nobody may say more than fits."""
+    if size is None:
+        if not multipart:
+            raise Refused("length_required")
+        return max_image
+    if size > max_image + (FORM_OVERHEAD if multipart else 0):
+        raise Refused("too_large", limit=max_image)
+    if size == 0:
+        raise Refused("empty_image")
+    return min(size, max_image)
+
+
+def body_type(media_type: str, boundary: str, encoding: str | None, raw_allowed: bool) -> bool:
+    """Whether the body is multipart (else it is the image itself); other kinds are refused."""
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise Refused("content_encoding")
+    if media_type == "multipart/form-data":
+        if not re.fullmatch(r"[ -~]{0,199}[!-~]", boundary):
+            raise Refused("bad_multipart", reason="its Content-Type names no usable boundary")
+        return True
+    if raw_allowed and (
+        media_type.startswith("image/") or media_type == "application/octet-stream"
+    ):
+        return False
+    raise Refused(
+        "unsupported_body",
+        raw=" or the image itself as image/*"
+        if raw_allowed
+        else " (POST /images takes raw images)",
+        came=media_type or "without a Content-Type",
+    )

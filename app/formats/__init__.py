@@ -1,0 +1,1 @@
+"""Formats of images: which one it is, whether it is complete, how large it is. Pure."""

@@ -1,0 +1,1 @@
+"""The HTTP interface: routes, error responses, metrics, jobs, the OpenAPI document."""

@@ -1,0 +1,65 @@
+"""In front of Flask: uploads, which are nearly all requests, are answered without its dispatch.
+
+Flask's request, response and routing cost as much as receiving a small image (docs/PERFORMANCE.md).
+Everything else, and every other method of the same addresses, is Flask's; refusals and mistakes
+become answers in the one place that does that for Flask as well (``app.http.error_responses``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from app.answer import Answer, mark
+from app.http.error_responses import Troubles
+from app.http.metrics import Metrics
+from app.refusals import Refused
+from app.upload.upload import Uploads
+from headgate.host.logs import get as get_log
+from headgate.spool.disk.cpu_turns import computing
+
+RAW_ALLOWED = {"/uploadImage": False, "/images": True}
+"""The addresses of uploads, and whether the body may be the image itself."""
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Front:
+    """A WSGI application around Flask's own."""
+
+    def __init__(self, flask: Wsgi, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
+        self._flask = flask
+        self._uploads = uploads
+        self._metrics = metrics
+        self._troubles = troubles
+        self._log = get_log().bind()  # bound once: a line that is not wanted costs nothing
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
+        if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
+            return self._flask(environ, start_response)
+        with computing:
+            return self._receive(environ, raw_allowed)(environ, start_response)
+
+    def _receive(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
+        began = time.monotonic()
+        try:
+            answer = self._uploads.receive(environ, raw_allowed)
+            self._metrics.acknowledged(time.monotonic() - began)
+        except Exception as error:
+            if not (isinstance(error, Refused) and error.refusal.of_image):  # told of by device
+                code = error.refusal.code if isinstance(error, Refused) else "internal"
+                self._uploads.spool.note_refused(code)
+            path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
+            answer = self._troubles.answer(error, path, peer)
+        mark(answer.headers)
+        self._log.debug(
+            "upload.answered",
+            status=answer.status_code,
+            seconds=round(time.monotonic() - began, 4),
+            peer=environ.get("REMOTE_ADDR", ""),
+        )
+        return answer

@@ -1,0 +1,143 @@
+"""Drains that are asked for over HTTP: ``POST /jobs/drain`` and ``GET /jobs/<id>``.
+
+The receiver runs no uploads: it has neither the rights nor the credentials. It puts the job on disk
+and answers 202; whoever may run drains takes it up (``headgate.spool.site.jobs``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, request
+
+from app import responses
+from app.admission import oidc
+from app.admission.auth import may_command, presented
+from app.answer import Answer
+from app.refusals import Refused
+from app.upload.upload import Uploads
+from headgate.spool.site.asked import BadJob, asked_for
+from headgate.spool.site.jobs import Job, TooManyJobs, new_id
+
+BODY_MAX = 4096
+"""Bytes of what a job may say."""
+READERS_MAX = 4
+"""Jobs that are read at once, however slow they come: every other thread is there for images."""
+
+
+def add_jobs(app: Flask, uploads: Uploads) -> None:
+    """Their two addresses."""
+    spool = uploads.spool
+    readers = threading.BoundedSemaphore(READERS_MAX)
+
+    @app.post("/jobs/drain", provide_automatic_options=False)
+    def drain() -> Answer:
+        sender, now = _who(uploads), spool.now()
+        most = int(spool.settings["jobs.rate"])
+        try:
+            job = Job(new_id(), "http", sender, now, **asked_for(_body(uploads, readers)))
+            job = spool.site.jobs.ask(job, most)
+        except BadJob as bad:
+            raise _bad(str(bad)) from None
+        except TooManyJobs as many:
+            raise Refused("too_many_jobs", limit=most, retry_after=many.wait_seconds) from None
+        spool.site.triggers.fired("http", now, sender)
+        answer = responses.document(job_fields(job), 202)
+        answer.headers["Location"] = f"/jobs/{job.id}"
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    @app.get("/jobs/<job>")
+    def job(job: str) -> Answer:
+        if _identity() is not None:
+            _who(uploads)
+        else:
+            uploads.gate.identify(request.environ)
+        found = spool.site.jobs.get(job)
+        if found is None:
+            raise Refused("no_job")
+        answer = responses.document(job_fields(found))
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+
+def _identity() -> str | None:
+    """The identity token that came along; None if there is none."""
+    shown = presented(request.environ.get("HTTP_AUTHORIZATION", ""))
+    return shown.token if shown is not None and oidc.looks_like_one(shown.token) else None
+
+
+def _who(uploads: Uploads) -> str:
+    """Who asks; Refused unless this sender may start drains. A device's own token may not."""
+    token = _identity()
+    if token is not None:
+        return oidc.check(uploads.spool, token)
+    sender = uploads.gate.identify(request.environ)
+    may_command(request.environ, sender)
+    if sender.device and not sender.may_drain:
+        raise Refused(
+            "may_not_drain",
+            reason="The right belongs to a token (headgate device add NAME --drain).",
+        )
+    return sender.device or "this machine"
+
+
+def _body(uploads: Uploads, readers: threading.BoundedSemaphore) -> Mapping[str, Any]:
+    environ = request.environ
+    if not environ.get("CONTENT_LENGTH") and not environ.get("HTTP_TRANSFER_ENCODING"):
+        return {}
+    body = uploads.small_body(environ, BODY_MAX, lambda: _bad(f"it has more than {BODY_MAX} bytes"))
+    if not readers.acquire(blocking=False):
+        raise Refused("jobs_busy", limit=READERS_MAX)
+    try:
+        said = b""
+        while piece := body.read():
+            said += piece
+    finally:
+        readers.release()
+    if not said.strip():
+        return {}
+    try:
+        document = json.loads(said)
+    except (ValueError, RecursionError):
+        raise _bad("it is no JSON") from None
+    if not isinstance(document, dict):
+        raise _bad("it is no JSON object")
+    return document
+
+
+def _bad(reason: str) -> Refused:
+    return Refused("bad_job", reason=reason)
+
+
+def job_fields(job: Job) -> dict[str, object]:
+    """A job as whoever asked reads it."""
+
+    def instant(name: str) -> str | None:
+        at = getattr(job, name)
+        return None if at is None else responses.instant(at)
+
+    return {
+        "id": job.id,
+        "state": job.state,
+        "asked_at": instant("asked_at"),
+        "asked_by": job.sender,
+        "max_seconds": job.max_seconds,
+        "max_bytes": job.max_bytes or None,
+        "device": job.device or None,
+        "started_at": instant("started_at"),
+        "ended_at": instant("ended_at"),
+        "run": job.run or None,
+        "outcome": job.outcome or None,
+        "exit_code": job.exit_code,
+        "succeeded": job.succeeded,
+        "images": job.images,
+        "bytes": job.bytes,
+        "wire_bytes": job.wire_bytes,
+        "set_aside": job.set_aside,
+        "deferred": job.deferred,
+        "message": job.message,
+    }

@@ -1,0 +1,68 @@
+"""The handshake: all that a sender needs to know, so that it never sends in vain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from app import responses
+from app.admission import checks
+from app.admission.auth import Sender
+from app.refusals import Refused
+from app.upload import body, fields, form, stalled
+from app.upload.upload import Uploads
+from headgate.spool.image.names import MEDIA_TYPES
+
+CACHED_SECONDS = 60
+
+
+def limits(uploads: Uploads, sender: Sender, now: datetime) -> dict[str, Any]:
+    """The document. With a token it also says what is known of its device."""
+    settings = uploads.spool.settings
+    try:
+        uploads.gate.check_open(uploads.max_image)
+        accepting, reason, wait = True, "", 0
+    except Refused as refused:
+        accepting, reason, wait = False, refused.refusal.code, refused.retry_after or 0
+    known: dict[str, Any] = {
+        "accepting": accepting,
+        "reason": reason,
+        "retry_after": wait,
+        "max_image": uploads.max_image,
+        "max_pixels": settings["receiver.max_pixels"],
+        "types": sorted(MEDIA_TYPES.values()),
+        "field": settings["receiver.field"],
+        "form_fields": list(fields.FIELDS),
+        "headers": sorted(fields.HEADERS.values()),
+        "max_parts": form.PARTS_MAX,
+        "max_field_bytes": form.FIELD_BYTES_MAX,
+        "max_headers": checks.MAX_HEADERS,
+        "chunked": {"multipart": True, "raw": False},
+        "body_seconds": body.BODY_SECONDS,
+        "min_rate": stalled.MIN_RATE,
+        "device_rate": settings["receiver.device_rate"],
+        "device_parallel": settings["receiver.device_parallel"],
+        "intake": settings["receiver.intake"],
+        "auth": settings["receiver.auth"],
+        "upload_status": settings["receiver.upload_status"],
+        "server_time": responses.instant(now),
+        "device": None,
+    }
+    if sender.device:
+        seen = uploads.spool.catalog.arrivals_of(sender.device)
+        known["device"] = {
+            "name": sender.device,
+            "urgent": sender.urgent,
+            "last_at": None if seen is None else responses.instant(seen.last_at),
+            "images": 0 if seen is None else seen.images,
+            "clock_offset_seconds": None if seen is None else seen.clock_offset_seconds,
+        }
+    return known
+
+
+def cached(known: dict[str, Any]) -> str:
+    """Cache-Control: for a minute, and no longer than it says to wait."""
+    seconds = CACHED_SECONDS
+    if not known["accepting"]:
+        seconds = min(seconds, known["retry_after"])
+    return f"{'private, ' if known['device'] else ''}max-age={seconds}"

@@ -1,0 +1,274 @@
+"""The receiver's API as an OpenAPI 3.1 document, made from the tables that it works by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app.http import job_schemas
+from app.refusals import REFUSALS
+from app.responses import PROBLEM
+from app.upload import fields
+from app.upload.upload import Uploads
+from headgate.spool.image.image import State
+from headgate.spool.image.names import MEDIA_TYPES
+
+Schema = dict[str, Any]
+
+_ANY_UPLOAD = (
+    "bad_length", "short_body", "empty_image", "bad_field", "metadata_too_large", "unauthorized",
+    "forbidden", "wrong_device", "not_urgent", "too_slow", "key_conflict", "too_large",
+    "content_encoding", "unsupported_body", "unsupported_image", "truncated_image",
+    "digest_mismatch", "too_many_pixels", "too_many_requests", "too_many_at_once",
+    "too_many_headers", "internal", "intake_spent", "stopping", "disk_trouble", "disk_full",
+    "length_required",
+)  # fmt: skip
+_FORM = ("bad_multipart", "form_too_large", "wrong_field", "no_image", "two_files")
+_JOB = (
+    "bad_job", "bad_length", "short_body", "too_slow",
+    "may_not_drain", "too_many_jobs", "jobs_busy",
+)  # fmt: skip
+_WHO = ("unauthorized", "forbidden", "wrong_device")
+_CLOSED = ("stopping", "disk_trouble", "disk_full", "intake_spent")
+
+_TEXT: Schema = {"type": "string"}
+_WHOLE: Schema = {"type": "integer", "minimum": 0}
+_INSTANT: Schema = {"type": "string", "format": "date-time"}
+_MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+
+_SAID: Mapping[str, Schema] = {
+    "device": {**_TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
+    "captured_at": {**_TEXT, "maxLength": 40, "description": "ISO 8601, or as EXIF writes it."},
+    "sequence": {**_WHOLE, "maximum": fields.SEQUENCE_MAX},
+    "tags": {**_TEXT, "description": "site=north, lens=wide"},
+    "priority": {**_TEXT, "enum": ["normal", "urgent"]},
+    "sha256": {**_TEXT, "pattern": "^[0-9A-Fa-f]{64}$", "description": "Of the image."},
+    "key": {**_TEXT, "maxLength": fields.KEY_MAX},
+}
+
+
+def description(uploads: Uploads) -> Schema:
+    """The document, with this receiver's own limits in it."""
+    field = str(uploads.spool.settings["receiver.field"])
+    status = str(uploads.spool.settings["receiver.upload_status"])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headgate receiver",
+            "version": "1",
+            "description": "Takes in images and answers once they are safe on disk.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{}, {"token": []}, {"basic": []}],
+        "paths": _paths(_form(field), status, uploads.max_image),
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+            "schemas": {
+                "Receipt": _receipt(),
+                "Accepted": _accepted(),
+                "Limits": {"type": "object", "required": ["accepting", "server_time"]},
+                "Gaps": _gaps(),
+                "Job": job_schemas.job(),
+                "Problem": _problem(),
+            },
+        },
+    }
+
+
+def _paths(form: Schema, status: str, max_image: int) -> Schema:
+    raw = {kind: {"schema": {**_TEXT, "format": "binary", "maxLength": max_image}}
+           for kind in (*sorted(MEDIA_TYPES.values()), "application/octet-stream")}  # fmt: skip
+    multipart = {"multipart/form-data": {"schema": form}}
+    handshake = _operation("The handshake", {"200": _json("Limits")}, ("unauthorized",))
+    page = {"200": {"description": "The page.", "content": {"text/html": {"schema": _TEXT}}}}
+    facts = {"200": _json({"type": "object"})}
+    metrics = {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": _TEXT}}}}
+    return {
+        "/uploadImage": {
+            "post": _upload(multipart, status, (*_ANY_UPLOAD, *_FORM)),
+            "options": handshake,
+        },
+        "/images": {
+            "post": _upload({**multipart, **raw}, status, (*_ANY_UPLOAD, *_FORM)),
+            "options": handshake,
+        },
+        "/images/{ref}": {
+            "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
+            "get": _operation(
+                "The receipt of an image", {"200": _json("Receipt")}, (*_WHO, "no_receipt")
+            ),
+        },
+        "/images/{ref}/thumbnail": {
+            "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
+            "get": _operation(
+                "A small picture of an image",
+                {"200": {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
+                (*_WHO, "no_receipt", "no_thumbnail"),
+            ),
+        },
+        "/images/{ref}/retry": {
+            "parameters": [_in_path("ref", "The id of an image that is set aside.")],
+            "post": _operation(
+                "Ask the next run to put an image back and send it",
+                {"303": {"description": "It is asked for; the page is at Location."}},
+                (*_WHO, "no_receipt"),
+            ),
+        },
+        "/devices/{device}/gaps": {
+            "parameters": [_in_path("device", "The device's name.")],
+            "get": _operation(
+                "Sequence numbers that never arrived",
+                {"200": _json("Gaps")},
+                (*_WHO, "no_sequence"),
+            ),
+        },
+        "/jobs/drain": {
+            "post": {
+                **_operation(
+                    "Ask for a drain",
+                    {"202": _json("Job", "It is on disk; Location tells how it goes.")},
+                    (*_WHO, *_JOB),
+                ),
+                "requestBody": {
+                    "required": False,
+                    "content": {"application/json": {"schema": job_schemas.asked(_SAID["device"])}},
+                },
+            },
+        },
+        "/jobs/{job}": {
+            "parameters": [_in_path("job", "A job's id.")],
+            "get": _operation(
+                "What came of a job", {"200": _json("Job")}, (*_WHO, "may_not_drain", "no_job")
+            ),
+        },
+        "/limits": {"get": handshake},
+        "/healthz": {"get": _operation("It is alive", facts)},
+        "/readyz": {"get": _operation("It would take an image now", facts, _CLOSED)},
+        "/problems/{code}": {
+            "parameters": [_in_path("code", "The code of a refusal.")],
+            "get": _operation("What a refusal means", facts, ("not_found",)),
+        },
+        "/": {"get": _operation("The status page", page, _WHO)},
+        "/metrics": {"get": _operation("For Prometheus", metrics, _WHO)},
+        "/status.json": {"get": _operation("The same facts", facts, _WHO)},
+        "/openapi.json": {"get": _operation("This document", facts)},
+    }
+
+
+def _operation(summary: str, responses: Schema, refused: Iterable[str] = ()) -> Schema:
+    by_status: dict[int, list[str]] = {}
+    for code in ("bad_request", "not_found", *refused):
+        codes = by_status.setdefault(REFUSALS[code].status, [])
+        if code not in codes:
+            codes.append(code)
+    problems = {
+        str(status): {
+            "description": ", ".join(codes),
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, codes in sorted(by_status.items())
+    }
+    return {"summary": summary, "responses": {**responses, **problems}}
+
+
+def _upload(content: Schema, status: str, refused: Iterable[str]) -> Schema:
+    operation = _operation(
+        "Take an image",
+        {
+            status: _json("Accepted", "It is durable: a power cut can no longer take it."),
+            "200": _json("Accepted", "It was held already."),
+        },
+        refused,
+    )
+    headers = [
+        {"name": fields.HEADERS[name], "in": "header", "schema": schema}
+        for name, schema in _SAID.items()
+    ]
+    headers.append({"name": "Content-Digest", "in": "header", "schema": _TEXT})
+    return {
+        **operation,
+        "parameters": headers,
+        "requestBody": {"required": True, "content": content},
+    }
+
+
+def _form(field: str) -> Schema:
+    image = {"type": "string", "format": "binary"}
+    return {
+        "type": "object",
+        "required": [field],
+        "properties": {field: image, **{k: v for k, v in _SAID.items() if k != field}},
+    }
+
+
+def _json(schema: str | Schema, what: str = "As described.") -> Schema:
+    inner = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
+    return {"description": what, "content": {"application/json": {"schema": inner}}}
+
+
+def _in_path(name: str, what: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "description": what, "schema": _TEXT}
+
+
+def _receipt() -> Schema:
+    properties = {
+        "id": _TEXT,
+        "sha256": {**_TEXT, "pattern": "^[0-9a-f]{64}$"},
+        "size": _WHOLE,
+        "device": _TEXT,
+        "received_at": _INSTANT,
+        "state": {**_TEXT, "enum": [state.value for state in State]},
+        "local": {"type": "boolean"},
+        "safe_to_erase": {"type": "boolean"},
+    }
+    later = {
+        "media_type": _TEXT,
+        "reason": _TEXT,
+        "bucket": _TEXT,
+        "key": _TEXT,
+        "etag": _TEXT,
+        "version_id": _MAYBE_TEXT,
+        "uploaded_at": _INSTANT,
+    }
+    return {"type": "object", "required": list(properties), "properties": {**properties, **later}}
+
+
+def _accepted() -> Schema:
+    return {
+        "allOf": [
+            {"$ref": "#/components/schemas/Receipt"},
+            {
+                "type": "object",
+                "required": ["duplicate"],
+                "properties": {"duplicate": {"type": "boolean"}},
+            },
+        ]
+    }
+
+
+def _gaps() -> Schema:
+    numbers = {"first": _WHOLE, "last": _WHOLE}
+    gap = {"type": "object", "required": ["first", "last"], "properties": numbers}
+    properties = {
+        "device": _TEXT,
+        "since": _INSTANT,
+        **numbers,
+        "missing": _WHOLE,
+        "gaps": {"type": "array", "items": gap},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _problem() -> Schema:
+    properties = {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer", "enum": sorted({r.status for r in REFUSALS.values()})},
+        "code": {**_TEXT, "enum": sorted(REFUSALS)},
+        "retry": {"type": "boolean"},
+        "detail": _TEXT,
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,0 +1,124 @@
+"""The addresses that devices use, and how every error becomes a refusal of the table."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from app import responses
+from app.admission.auth import Sender
+from app.answer import Answer, mark
+from app.http import openapi
+from app.http.error_responses import Troubles
+from app.http.limits import cached, limits
+from app.http.metrics import CONTENT_TYPE, Metrics
+from app.refusals import Refused
+from app.upload.upload import Uploads
+
+GAPS_MAX = 1000
+"""Gaps in one answer, the oldest; filling them shows the next ones."""
+
+_REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
+
+
+def is_ref(ref: str) -> bool:
+    """Whether this may be the id of an image, or the SHA-256 of one."""
+    return _REF.fullmatch(ref) is not None
+
+
+def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
+    """Uploads, receipts, the handshake and the two checks."""
+
+    @app.post("/uploadImage", provide_automatic_options=False)
+    @app.post("/images", provide_automatic_options=False)
+    def upload() -> Response:
+        raise AssertionError("the front answers these; Flask only has to know of them")
+
+    @app.route("/uploadImage", methods=["OPTIONS"], endpoint="options_upload_image")
+    @app.route("/images", methods=["OPTIONS"], endpoint="options_images")
+    def handshake() -> Answer:
+        response = _limits(uploads)
+        response.headers["Allow"] = "POST, OPTIONS"
+        return response
+
+    @app.get("/limits")
+    def get_limits() -> Answer:
+        return _limits(uploads)
+
+    @app.get("/images/<ref>")
+    def receipt(ref: str) -> Answer:
+        sender = uploads.gate.identify(request.environ)
+        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        if held is None:
+            raise Refused("no_receipt")
+        return responses.receipt(held)
+
+    @app.get("/devices/<device>/gaps")
+    def gaps(device: str) -> Answer:
+        sender = uploads.gate.identify(request.environ)
+        if sender.device and device != sender.device:
+            raise Refused("wrong_device", device=sender.device, named=device[:64])
+        found = uploads.spool.catalog.gaps(device, GAPS_MAX)
+        if found is None:
+            raise Refused("no_sequence")
+        return _uncached(responses.document(responses.gaps_fields(found)))
+
+    @app.get("/healthz")
+    def alive() -> Answer:
+        return _uncached(responses.document({"alive": True}))
+
+    @app.get("/readyz")
+    def accepting() -> Answer:
+        uploads.gate.check_open(uploads.max_image)
+        return _uncached(responses.document({"accepting": True}))
+
+    @app.get("/metrics")
+    def scrape() -> Answer:
+        uploads.gate.identify(request.environ)
+        return _uncached(Answer(metrics.exposition(), 200, CONTENT_TYPE))
+
+    @app.get("/problems/<code>")
+    def problem(code: str) -> Answer:
+        return responses.problem_page(code)
+
+    @app.get("/openapi.json")
+    def described() -> Answer:
+        response = responses.document(openapi.description(uploads))
+        response.headers["Cache-Control"] = "max-age=60"
+        return response
+
+    _add_errors(app, troubles)
+
+
+def _limits(uploads: Uploads) -> Answer:
+    # Anybody may ask; only a token that came along has to be right.
+    sender = Sender()
+    if request.environ.get("HTTP_AUTHORIZATION"):
+        sender = uploads.gate.identify(request.environ)
+    known = limits(uploads, sender, datetime.now(UTC))
+    response = responses.document(known)
+    response.headers["Cache-Control"] = cached(known)
+    response.headers["Vary"] = "Authorization"
+    return response
+
+
+def _uncached(response: Answer) -> Answer:
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _add_errors(app: Flask, troubles: Troubles) -> None:
+    @app.errorhandler(Exception)
+    def trouble(error: Exception) -> ResponseReturnValue:
+        if isinstance(error, HTTPException) and error.response is not None:  # a redirect
+            return Response(status=error.code, headers=error.get_headers())
+        return troubles.answer(error, request.path, request.remote_addr or "")
+
+    @app.after_request
+    def marked(response: Response) -> Response:
+        mark(response.headers)
+        return response

@@ -1,0 +1,89 @@
+"""The last day as two curves against the cap, as paths of an SVG. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from headgate.monitor.snapshot import Flow
+
+WIDTH, HEIGHT = 720, 160
+"""The drawing's own units; it is shown as wide as there is room."""
+_DAY = timedelta(hours=24)
+_CAP_SHOWN = 6
+"""A cap so many times above the busiest step would press the curves flat: it is said instead."""
+_AIR = 1.08
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Rates are bytes a minute."""
+
+    came: str  # the path's "d", closed along the bottom; empty: nothing came
+    went: str  # open; empty: nothing went
+    cap_y: float | None  # None: far above, or there is no cap now
+    top: float  # the rate at the upper edge
+    came_peak: float
+    went_peak: float
+    came_bytes: int
+    went_bytes: int
+
+
+def curves(flow: Sequence[Flow], now: datetime, cap_per_minute: float) -> Curves:
+    """Of the 24 hours before ``now``. What went out is what left on the wire, where that is known,
+    else the bytes of the images that were confirmed."""
+    since = now - _DAY
+    steps = {one.at: one for one in flow if one.at > since - timedelta(minutes=one.minutes)}
+    minutes = next(iter(steps.values())).minutes if steps else 10
+    came: list[tuple[float, float]] = []
+    went: list[tuple[float, float]] = []
+    at = _floor(since, minutes)
+    while at <= now:
+        one = steps.get(at)
+        x = max(0.0, WIDTH * ((at - since) / _DAY))
+        # The step that runs is not over: a rate is of the minutes that have passed.
+        passed = min(float(minutes), max(1.0, (now - at).total_seconds() / 60))
+        came.append((x, 0.0 if one is None else one.received.bytes / passed))
+        went.append((x, 0.0 if one is None else _left(one) / passed))
+        at += timedelta(minutes=minutes)
+    came_peak, went_peak = max(y for _, y in came), max(y for _, y in went)
+    peak = max(came_peak, went_peak)
+    shown = 0 < cap_per_minute <= _CAP_SHOWN * peak or (peak <= 0 < cap_per_minute)
+    top = _AIR * max(peak, cap_per_minute if shown else 0.0, 1.0)
+    return Curves(
+        came=f"{_path(came, top)}V{HEIGHT}H0Z" if came_peak else "",
+        went=_path(went, top) if went_peak else "",
+        cap_y=round(_y(cap_per_minute, top), 1) if shown else None,
+        top=top,
+        came_peak=came_peak,
+        went_peak=went_peak,
+        came_bytes=sum(one.received.bytes for one in steps.values()),
+        went_bytes=sum(_left(one) for one in steps.values()),
+    )
+
+
+def _left(one: Flow) -> int:
+    return max(one.sent_bytes, one.uploaded.bytes)
+
+
+def _floor(at: datetime, minutes: int) -> datetime:
+    step = 60 * minutes
+    return at - timedelta(seconds=at.timestamp() % step)
+
+
+def _y(rate: float, top: float) -> float:
+    return HEIGHT * (1 - rate / top)
+
+
+def _path(points: Sequence[tuple[float, float]], top: float) -> str:
+    """Steps: each rate holds until the next begins."""
+    first_x, first = points[0]
+    parts = [f"M{first_x:.1f} {_y(first, top):.1f}"]
+    before = first
+    for x, rate in points[1:]:
+        if rate != before:
+            parts.append(f"H{x:.1f}V{_y(rate, top):.1f}")
+            before = rate
+    parts.append(f"H{WIDTH}")
+    return "".join(parts)

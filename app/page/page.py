@@ -1,0 +1,187 @@
+"""The status page and the same facts as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask, Response, render_template, request
+
+from app import responses
+from app.admission.auth import may_command
+from app.answer import Answer
+from app.http.routes import is_ref
+from app.page.chart import HEIGHT, WIDTH, curves
+from app.page.thumbnails import Thumbnails
+from app.refusals import Refused
+from app.upload.upload import Uploads
+from headgate.monitor import wording
+from headgate.monitor.snapshot import DeviceFacts, Facts, Run
+from headgate.monitor.summary import Place, Verdict, verdict
+from headgate.settings.settings import Settings
+from headgate.settings.units import human_duration, human_size
+from headgate.spool.spool import RETRY
+
+PHOTO = "docs/photos/china.jpg"
+REFRESH_SECONDS = 15
+RENEW_SECONDS = 5
+"""With a script, which asks for what changed and loads nothing else anew."""
+DEVICES_SHOWN = 50
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def _place(uploads: Uploads) -> Place:
+    settings = uploads.spool.settings
+    return Place(
+        open_to_all=settings["receiver.auth"] == "open" and not settings["receiver.allow"],
+    )
+
+
+def status_fields(facts: Facts, said: Verdict, settings: Settings) -> dict[str, Any]:
+    """All of the page as one JSON document: instants in UTC, bytes as numbers."""
+    fields = asdict(facts)
+    for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
+        fields[word] = [responses.receipt_fields(receipt) for receipt in receipts]
+    plain = {key: _plain(value) for key, value in fields.items()}
+    return {
+        "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
+        **plain,
+        "keep_free_bytes": facts.admission.keep_free_bytes,
+        "site": settings["site.name"],
+        "spool": str(settings.spool),
+        "bucket": settings["s3.bucket"],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return responses.instant(value)
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _percent(part: int, whole: int) -> float:
+    return 0.0 if whole <= 0 else round(min(100.0, 100 * part / whole), 1)
+
+
+def _ago(now: datetime) -> Callable[[datetime], str]:
+    def ago(at: datetime) -> str:
+        seconds = (now - at).total_seconds()
+        if -60 < seconds < 1:
+            return "just now"
+        return (
+            f"{human_duration(seconds).split(' ')[0]} {human_duration(seconds).split(' ')[1]} ago"
+        )
+
+    return ago
+
+
+def by_need(devices: tuple[DeviceFacts, ...], now: datetime) -> list[DeviceFacts]:
+    """Those first that somebody has to look at: silent, never seen, with gaps or images that are of
+    no use; then by name."""
+    return sorted(
+        devices,
+        key=lambda one: (
+            not one.is_silent(now),
+            one.last_at is not None,
+            not one.missing and not one.unusable.lately,
+            one.device,
+        ),
+    )
+
+
+def _took(run: Run) -> str:
+    if run.ended_at is None:
+        return "running"
+    return human_duration((run.ended_at - run.started_at).total_seconds())
+
+
+def curl(settings: Settings, host: str) -> str:
+    """The line that posts a photograph of this repository to the receiver that shows it."""
+    usable = re.fullmatch(r"[A-Za-z0-9.\-:\[\]]{1,260}", host)
+    where = host if usable else settings["receiver.bind"]
+    return f"curl -F {settings['receiver.field']}=@{PHOTO} http://{where}/uploadImage"
+
+
+def add_pages(app: Flask, uploads: Uploads) -> None:
+    """``/``, ``/status.json`` and what the page's buttons ask for."""
+    settings = uploads.spool.settings
+    thumbnails = Thumbnails(uploads.spool)
+
+    @app.get("/status.json")
+    def status_json() -> Answer:
+        sender = uploads.gate.identify(request.environ)
+        facts, place = uploads.gate.facts(), _place(uploads)
+        if sender.device:  # receipts are for their own device
+            facts = replace(
+                facts,
+                latest=tuple(one for one in facts.latest if one.device == sender.device),
+                aside=tuple(one for one in facts.aside if one.device == sender.device),
+            )
+        response = responses.document(status_fields(facts, verdict(facts, place), settings))
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.get("/")
+    def status_page() -> Response:
+        sender = uploads.gate.identify(request.environ)
+        facts, place = uploads.gate.facts(), _place(uploads)
+        text = render_template(
+            "status.html",
+            facts=facts,
+            sees=lambda device: sender.device in ("", device),
+            place=place,
+            verdict=verdict(facts, place),
+            settings=settings,
+            budget_percent=_percent(facts.budget.used, facts.budget.budget),
+            disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
+            floor_percent=_percent(facts.admission.keep_free_bytes, facts.disk_bytes),
+            refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
+            renew_seconds=RENEW_SECONDS,
+            curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),
+            chart=(WIDTH, HEIGHT),
+            backlog=wording.backlog(facts),
+            disk_full=wording.disk(facts),
+            devices=by_need(facts.devices, facts.at)[:DEVICES_SHOWN],
+            curl=curl(settings, request.host),
+            size=human_size,
+            duration=human_duration,
+            took=_took,
+            ago=_ago(facts.at),
+            utc=lambda at: at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            iso=responses.instant,
+        )
+        response = Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Content-Security-Policy"] = _POLICY
+        return response
+
+    @app.get("/images/<ref>/thumbnail")
+    def thumbnail(ref: str) -> Answer:
+        sender = uploads.gate.identify(request.environ)
+        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        if held is None:
+            raise Refused("no_receipt")
+        response = Answer(thumbnails.of(held), 200, "image/jpeg")
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        response.headers["Content-Security-Policy"] = "default-src 'none'"
+        return response
+
+    @app.post("/images/<ref>/retry", provide_automatic_options=False)
+    def retry(ref: str) -> Response:
+        may_command(request.environ, uploads.gate.identify(request.environ))
+        # Only the holder of the drain lock moves files: the next run, or the one under way, does.
+        if uploads.spool.catalog.get(ref) is None:
+            raise Refused("no_receipt")
+        uploads.spool.site.ask(RETRY, ref, uploads.spool.now())
+        return Response(status=303, headers={"Location": "/#aside"})

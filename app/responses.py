@@ -1,0 +1,120 @@
+"""What goes back to the client, as JSON that ends in a newline: receipts and refusals."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from app.answer import Answer
+from app.refusals import REFUSALS, Refusal, Refused
+from headgate.monitor.snapshot import Gaps
+from headgate.spool.image.image import Receipt
+
+PROBLEM = "application/problem+json"
+
+
+def instant(at: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def document(value: Any, status: int = 200, content_type: str = "application/json") -> Answer:
+    """One JSON document and a newline."""
+    text = json.dumps(value, ensure_ascii=False) + "\n"
+    return Answer(text.encode(), status, content_type)
+
+
+def receipt_fields(receipt: Receipt) -> dict[str, object]:
+    """The receipt as devices and people read it; its S3 key only once it is proved to be there."""
+    fields: dict[str, object] = {
+        "id": receipt.id,
+        "sha256": receipt.sha256,
+        "size": receipt.size,
+        "device": receipt.device,
+        "received_at": instant(receipt.received_at),
+        "state": receipt.state.value,
+        "local": receipt.local,
+        "safe_to_erase": receipt.safe_to_erase,
+    }
+    if receipt.media_type:
+        fields["media_type"] = receipt.media_type
+    if receipt.reason:
+        fields["reason"] = receipt.reason
+    if receipt.safe_to_erase:
+        fields["bucket"] = receipt.bucket
+        fields["key"] = receipt.key
+        fields["etag"] = receipt.etag
+        fields["version_id"] = receipt.version_id or None
+        if receipt.uploaded_at is not None:
+            fields["uploaded_at"] = instant(receipt.uploaded_at)
+    return fields
+
+
+def gaps_fields(found: Gaps) -> dict[str, object]:
+    """The sequence numbers that never arrived, as ranges: so that just those are sent again."""
+    return {
+        "device": found.device,
+        "since": instant(found.since),
+        "first": found.first,
+        "last": found.last,
+        "missing": found.missing,
+        "gaps": [{"first": first, "last": last} for first, last in found.gaps],
+    }
+
+
+def _with_receipt_headers(response: Answer, receipt: Receipt) -> Answer:
+    response.headers["Safe-To-Erase"] = "true" if receipt.safe_to_erase else "false"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def receipt(held: Receipt) -> Answer:
+    """Of an image that somebody asks for."""
+    return _with_receipt_headers(document(receipt_fields(held)), held)
+
+
+def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Answer:
+    """The acknowledgement: only ever made when the image is durable."""
+    response = document(
+        receipt_fields(held) | {"duplicate": duplicate}, 200 if duplicate else upload_status
+    )
+    response.headers["Location"] = f"/images/{held.id}"
+    return _with_receipt_headers(response, held)
+
+
+def refusal(refused: Refused) -> Answer:
+    """The problem document, with the headers that belong to its status."""
+    row = refused.refusal
+    members = problem_type(row) | {"detail": refused.sentence}
+    members |= {k: v for k, v in refused.facts.items() if k not in members and k != "reason"}
+    response = document(members, row.status, PROBLEM)
+    if refused.retry_after:
+        response.headers["Retry-After"] = str(refused.retry_after)
+    if row.status == 401:
+        response.challenges = ('Basic realm="headgate"', "Bearer")
+    if row.status == 405 and "allowed" in refused.facts:
+        response.headers["Allow"] = str(refused.facts["allowed"])
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def problem_type(row: Refusal) -> dict[str, object]:
+    """What is the same in every answer of this kind (RFC 9457 section 3.1)."""
+    return {
+        "type": f"/problems/{row.code}",
+        "title": row.title,
+        "status": row.status,
+        "code": row.code,
+        "retry": row.retry,
+    }
+
+
+def problem_page(code: str) -> Answer:
+    """What a problem's ``type`` leads to."""
+    row = REFUSALS.get(code)
+    if row is None:
+        raise Refused("not_found")
+    response = document(problem_type(row) | {"detail": row.sentence})
+    response.headers["Cache-Control"] = "max-age=3600"
+    return response

@@ -1,0 +1,1 @@
+"""The program that serves the receiver: the WSGI server and its signals."""

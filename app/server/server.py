@@ -1,0 +1,260 @@
+"""``headgate-receiver``: the receiver under a production WSGI server (granian), in one serving
+process.
+
+The process that serves opens the spool, takes the receiver lock and recovers before it listens.
+It dies with its parent, so that a killed receiver leaves nobody on the port or the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import click
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+
+from app import create_app
+from app.server import signals
+from app.upload.stalled import Stalls
+from headgate.host import logs, set_clock, terminal
+from headgate.settings.load import load, split_flags
+from headgate.settings.settings import Settings, SettingsError
+from headgate.spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from headgate.spool.spool import Spool
+
+HEADER_SECONDS = 15
+"""For all of a request's header, and for a connection that says nothing between two requests."""
+
+STOP_SECONDS = 75
+"""For uploads in flight when told to stop: longer than a body may take."""
+
+CONNECTIONS_PER_THREAD = 4
+"""Connections let in for each thread; those that are idle or still send headers hold no thread."""
+
+_PR_SET_PDEATHSIG = 1
+
+_ENDING = """\b
+Examples:
+  headgate-receiver
+  headgate-receiver --set receiver.bind=0.0.0.0:8080
+  headgate-receiver --config /etc/headgate/headgate.toml
+
+\b
+Exit codes:
+  0   told to stop, and stopped
+  1   it cannot start, or its disk cannot be used; the sentence says what to do
+  2   wrong flags or settings
+"""
+
+
+def fail(sentence: str) -> None:
+    """End this process with one sentence that says what to do."""
+    click.echo(terminal.escaped(f"headgate-receiver: {sentence}"), err=True)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 stands for any free one."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+
+def _address(bind: str) -> Address:
+    host, _, port = bind.rpartition(":")
+    return Address(host.strip("[]"), int(port))
+
+
+def _free_address(wanted: Address) -> Address:
+    """``wanted`` with its port, after making sure that nobody listens there; OSError if somebody
+    does.
+
+    The server sets SO_REUSEPORT, with which two receivers would share a port without a word.
+    """
+    found = socket.getaddrinfo(
+        wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, name = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(name)
+        probe.listen(1)
+        host, port = probe.getsockname()[:2]
+    return Address(str(host), int(port))
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the parent dies (prctl(2), Linux); at once if it is dead already."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def serving_application(settings: Settings, parent: int, address: Address, level: int) -> Any:
+    """Called in the process that serves, after any fork and before it listens."""
+    _die_with(parent)
+    signals.take_signals()
+    logs.configure(level=level)
+    log = logs.get()
+    try:
+        spool = Spool.open(settings)
+        lock = spool.hold_receiver_lock()
+        recovered = spool.recover()
+    except (SpoolUnfit, LockHeld, DiskTrouble) as error:
+        fail(str(error))
+        raise
+    for warning in spool.warnings():
+        log.warning("spool.unsafe", reason=warning)
+    clock = set_clock.wait(
+        lambda: set_clock.doubt(spool.now(), spool.newest_known_at()),
+        signals.stopping,
+        lambda why: log.warning("clock.awaited", reason=why, seconds=set_clock.WAIT_SECONDS),
+    )
+    if clock:  # an image under the wrong day is better than none
+        log.warning("clock.wrong", reason=clock)
+    stalls = Stalls(address.port)
+    threading.Thread(
+        target=stalls.watch, args=(threading.Event(),), name="stalls", daemon=True
+    ).start()
+    log.info(
+        "receiver.started",
+        url=address.url,
+        spool=str(spool.path),
+        cut_off=recovered.cut_off,
+        restored=recovered.restored,
+    )
+    app = create_app(spool, stalls, signals.stopping)
+    app.extensions["receiver.lock"] = lock  # held until this process ends
+    gc.collect()
+    gc.freeze()  # what stays for good is not looked at again
+    return app
+
+
+def serve(settings: Settings, level: int = logging.INFO) -> None:
+    """Listen until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished."""
+    bind = str(settings["receiver.bind"])
+    try:
+        address = _free_address(_address(bind))
+    except OSError as error:
+        fail(_why_not(bind, error))
+        raise
+    threads = int(settings["receiver.threads"])
+    connections = max(1024, threads * CONNECTIONS_PER_THREAD)
+    _raise_open_files(connections * 2)
+    server = Granian(
+        "app.server.server",
+        address=address.host,
+        port=address.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=threads,
+        backlog=1024,
+        backpressure=connections,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=64 * 1024
+        ),
+        websockets=False,
+        log_enabled=False,
+        workers_kill_timeout=STOP_SECONDS,
+    )
+    server.main_loop_interrupt = signals.PatientEvent()
+    server.signal_handler_interrupt = signals.once(server.signal_handler_interrupt)  # type: ignore[method-assign]
+    target = partial(serving_application, settings, os.getpid(), address, level)
+    try:
+        server.serve(target_loader=target, wrap_loader=False)
+    except SystemExit:
+        if not server.interrupt_signal:
+            raise
+        # Told to stop together with the process that serves, which was the faster one.
+    finally:
+        signals.ignore_further()
+
+
+def _why_not(bind: str, error: OSError) -> str:
+    host, _, port = bind.rpartition(":")
+    if error.errno == errno.EADDRINUSE:
+        other = f"{host}:{int(port) + 1}"
+        return (
+            f"port {port} is taken on {host}; choose another with --set receiver.bind={other} or "
+            f"HEADGATE_RECEIVER_BIND={other}, or stop what listens there"
+        )
+    if error.errno == errno.EACCES:
+        return (
+            f"{bind} needs more rights; choose a port above 1023: --set receiver.bind={host}:8080"
+        )
+    return (
+        f"cannot listen on {bind} ({error.strerror or error}); choose an address of this machine "
+        "with --set receiver.bind=127.0.0.1:8080"
+    )
+
+
+def _raise_open_files(wanted: int) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
+)
+@click.option(
+    "--set",
+    "flags",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="One setting for this start only; may be given more than once.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors, and no image.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every upload's answer as well.")
+@click.version_option(package_name="headgate")
+def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: bool) -> None:
+    """Receive a site's images and make each one safe on disk before it is answered.
+
+    Told to stop (SIGTERM, Ctrl-C), it finishes the uploads that are arriving.
+    """
+    if quiet and verbose:
+        raise click.UsageError("give --quiet or --verbose, not both")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    try:
+        settings = load(config, split_flags(flags))
+    except SettingsError as error:
+        for fault in error.faults:
+            click.echo(terminal.escaped(f"headgate-receiver: {fault}"), err=True)
+        raise SystemExit(2) from error
+    logs.configure(level=level)
+    serve(settings, level)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    os.umask(0o007)  # two users share the spool through its group; nobody else reads it
+    receiver.main(prog_name="headgate-receiver")

@@ -1,0 +1,1 @@
+"""One upload: its body, form, fields and digests, until it is durable."""

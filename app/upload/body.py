@@ -1,0 +1,115 @@
+"""The request's body, read in pieces and counted by us: servers hand on a cut body as a clean end.
+
+Socket trouble ends here, as a refusal; it never looks like trouble with the disk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from app.refusals import Refused
+from app.upload.digests import ContentDigest
+from app.upload.stalled import Stalls
+from headgate.spool.disk.cpu_turns import computing
+
+PIECE = 64 * 1024
+"""Bytes asked for at once; larger pieces were measured to be hardly faster, and take memory."""
+
+BODY_SECONDS = 60
+"""For all of a body. The slowest pace is the stalls' concern as well: a read may block for long."""
+DRAIN_BYTES = 32 * 1024 * 1024
+DRAIN_SECONDS = 2
+
+
+class Source(Protocol):
+    """``wsgi.input`` (PEP 3333): ``read`` returns fewer bytes than asked for only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Body:
+    """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``."""
+
+    def __init__(
+        self,
+        source: Source,
+        length: int | None,
+        limit: int,
+        too_large: Callable[[], Refused],
+        stalls: Stalls,
+        peer: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        digest: ContentDigest | None = None,
+    ) -> None:
+        self._source = source
+        self._length = length
+        self._limit = limit
+        self._too_large = too_large
+        self._stalls = stalls
+        self._peer = peer
+        self._digest = digest
+        self._monotonic = monotonic
+        self._started_at = monotonic()
+        self.received = 0
+        self.ended = False
+
+    def read(self) -> bytes:
+        """The next bytes, b"" at the end; Refused when it is short, too slow or too large."""
+        if self.ended:
+            return b""
+        left = self._limit + 1 if self._length is None else self._length
+        wanted = min(PIECE, left - self.received)
+        asked_at = self._monotonic()
+        piece = self._take(wanted) if wanted else b""
+        self.received += len(piece)
+        if len(piece) < wanted or self.received == self._length:
+            self.ended = True
+        if self._length is not None and self.ended and self.received < self._length:
+            if self._monotonic() - asked_at >= self._stalls.grace_seconds:
+                raise self._too_slow()
+            raise Refused("short_body", received=self.received, expected=self._length)
+        if self.received > self._limit:
+            raise self._too_large()
+        if self._digest is not None:
+            self._digest.update(piece)
+            if self.ended:
+                self._digest.check()
+        self._check_pace()
+        return piece
+
+    def _take(self, wanted: int) -> bytes:
+        try:
+            with self._stalls.reading(self._peer), computing.waiting:
+                return self._source.read(wanted)
+        except OSError:  # the client is gone; whoever asks gets a short body
+            return b""
+
+    def _check_pace(self) -> None:
+        if self.ended:
+            return
+        elapsed = self._monotonic() - self._started_at
+        slowest = (elapsed - self._stalls.grace_seconds) * self._stalls.min_rate
+        if elapsed > BODY_SECONDS or self.received < slowest:
+            raise self._too_slow()
+
+    def _too_slow(self) -> Refused:
+        self.ended = True
+        return Refused(
+            "too_slow",
+            seconds=BODY_SECONDS,
+            grace=round(self._stalls.grace_seconds),
+            rate=self._stalls.min_rate,
+        )
+
+    def drain(self) -> None:
+        """Read on and forget, within bounds, so that a client that only writes sees its refusal."""
+        until = self._monotonic() + DRAIN_SECONDS
+        left = DRAIN_BYTES
+        while not self.ended and left > 0 and self._monotonic() < until:
+            wanted = PIECE if self._length is None else min(PIECE, self._length - self.received)
+            piece = self._take(wanted) if wanted else b""
+            self.received += len(piece)
+            left -= len(piece)
+            self.ended = len(piece) < wanted or wanted == 0

@@ -1,0 +1,28 @@
+"""How far a device's clock is from ours, by what it said with an image. Pure.
+
+Nothing is ordered by a device's clock; people are told when it is off, because the times of capture
+are then, too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from headgate.monitor.snapshot import ClockReading
+
+
+def reading(date: str, captured_at: str, now: datetime) -> ClockReading | None:
+    """By the request's ``Date`` (RFC 9110, 6.6.1: a client may send it), which says what the clock
+    says now; else by the time of capture, unless it names no time zone, as EXIF's does not."""
+    for text, exact, parse in (
+        (date, True, parsedate_to_datetime),
+        (captured_at, False, datetime.fromisoformat),
+    ):
+        try:
+            said = parse(text)
+            if said.tzinfo is not None:
+                return ClockReading((said - now).total_seconds(), exact)
+        except (ValueError, TypeError, OverflowError):
+            continue
+    return None

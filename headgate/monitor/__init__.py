@@ -1,0 +1,1 @@
+"""What the spool looks like now and will soon, what is wrong with it, and the words for both."""

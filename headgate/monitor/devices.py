@@ -1,0 +1,96 @@
+"""What somebody who watches asks for beside the counts: devices, the last day, what needs help.
+
+Read by ``Spool.facts``. Bounded, whatever is sent: devices that are enrolled, and some others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from headgate.monitor import silence
+from headgate.monitor.snapshot import Alert, Arrivals, DeviceFacts, Flow
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.site.site import Site
+
+OTHERS_MAX = 1000
+"""Devices that are not enrolled, those that were seen last."""
+STEP_MINUTES = 10
+_DAY = timedelta(hours=24)
+_FORGOTTEN = timedelta(days=14)
+"""A device that nobody enrolled is not missed any more after so long."""
+
+
+def devices(
+    catalog: Catalog, site: Site, now: datetime, quiet: int | str
+) -> tuple[DeviceFacts, ...]:
+    """All that are enrolled, sent or not, and the others that were seen last; by name. ``quiet``
+    is alerts.device_silent."""
+    ever = site.devices.all(now)
+    known = {one.name: one.revoked_at is None for one in ever}
+    seen = catalog.arrivals_of_all([name for name, valid in known.items() if valid], OTHERS_MAX)
+    # A scheduler's token sends no images: it is no camera that was never seen.
+    silent = {one.name for one in ever if one.may_drain} - {one.device for one in seen}
+    enrolled = [name for name, valid in known.items() if valid and name not in silent]
+    names = {*enrolled, *(one.device for one in seen)}
+    missing = catalog.missing([one.device for one in seen])
+    unusable = catalog.unusable_of(sorted(names), now)
+    rhythms = silence.read(site.recall(silence.RHYTHMS))
+    found = {name: DeviceFacts(name, enrolled=True) for name in enrolled}
+    for one in seen:
+        rhythm = rhythms.get(one.device) or silence.learn(None, one, now)
+        missed = is_missed(one, known, now)
+        found[one.device] = DeviceFacts(
+            device=one.device,
+            enrolled=known.get(one.device, False),
+            missed=missed,
+            last_at=one.last_at,
+            last_image=one.last_image,
+            images=one.images,
+            bytes=one.bytes,
+            missing=missing.get(one.device, 0),
+            clock_offset_seconds=one.clock_offset_seconds,
+            usual_seconds=rhythm.usual if one.images >= silence.LEAST_IMAGES else None,
+            quiet_seconds=silence.quiet_seconds(rhythm, quiet) if missed else 0.0,
+        )
+    for name, told in unusable.items():
+        found[name] = replace(found[name], unusable=told)
+    return tuple(found[name] for name in sorted(found))
+
+
+def is_missed(seen: Arrivals, known: Mapping[str, bool], now: datetime) -> bool:
+    """Whether people are told if something is amiss with it. ``known``: devices that were enrolled,
+    and whether they still are."""
+    if seen.device.startswith("_"):  # an address, and nobody's camera in particular
+        return False
+    return known.get(seen.device, now - seen.last_at < _FORGOTTEN)
+
+
+def learn(catalog: Catalog, site: Site, now: datetime, *, lit: bool) -> None:
+    """Remember how each device sends, after one more look. ``lit``: the receiver was there to be
+    sent to."""
+    known = {one.name: one.revoked_at is None for one in site.devices.all(now)}
+    before = silence.read(site.recall(silence.RHYTHMS))
+    learnt = {
+        seen.device: silence.learn(before.get(seen.device), seen, now, lit)
+        for seen in catalog.arrivals()
+        if is_missed(seen, known, now)
+    }
+    if learnt != before:
+        site.remember(silence.RHYTHMS, silence.dump(learnt))
+
+
+def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:
+    """What came in and went out in the last 24 hours, in steps of ten minutes."""
+    since = (now - _DAY).timestamp() // (60 * STEP_MINUTES) * (60 * STEP_MINUTES)
+    return tuple(catalog.flow(datetime.fromtimestamp(since, UTC), STEP_MINUTES))
+
+
+def alerts(site: Site) -> tuple[Alert, ...]:
+    """What was told and is not good again."""
+    return tuple(
+        Alert(one.code, one.subject, one.sentence, one.began_at, one.mend)
+        for one in site.alerts.all()
+        if one.told and one.bad
+    )

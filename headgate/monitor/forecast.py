@@ -1,0 +1,257 @@
+"""What will be, from what was: when the backlog is gone, when the disk is full, when waiting helps.
+
+Pure, and the one place for it: the page, ``headgate status``, metrics, ``make drain`` and the
+receiver's Retry-After all ask here. The backlog is moved on minute by minute: by what comes in at
+that hour of the day, less what may go out then. Images are moved like bytes: each takes an inode.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from headgate.monitor.snapshot import Doubt, Estimate, Flow, Forecast
+from headgate.spool.image.image import Count
+
+_BUSY_MINUTES = 3
+"""So many minutes with a backlog from start to end tell what the network carries."""
+_STEP = timedelta(minutes=1)
+_LONG_STEP = timedelta(hours=1)
+_MINUTES_BY_ONE = 240
+_HORIZON = timedelta(days=14)
+_DOUBT_LEAST, _DOUBT_MOST = 0.02, 0.5
+_HISTORY = timedelta(hours=24)
+_WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """What may leave on one day; ``day`` numbers them, by the site's own clock."""
+
+    allowance: float
+    used: float  # of it, today
+    day: Callable[[datetime], int]
+
+    def __truediv__(self, size: float) -> Daily:
+        return Daily(self.allowance / size, self.used / size, self.day)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a forecast goes by."""
+
+    now: datetime
+    waiting: Count
+    room: Count  # above the floor, with the copies that may be pruned; images: inodes
+    rate_at: Callable[[datetime], int]  # bytes a second that images may use at an instant
+    minutes: Sequence[Flow]  # the last intervals, minute by minute, the present one left out
+    hours: Sequence[Flow]  # the last days, hour by hour, the present one left out
+    doubt: Doubt = Doubt.NONE  # then nothing is expected to go out
+    measured: float | None = None  # bytes a second that a run sees confirmed now
+    daily: Daily | None = None
+
+
+def forecast(outlook: Outlook) -> Forecast:
+    """When the backlog is gone and when bytes or inodes run out, each with how early and how
+    late."""
+    carried = _carried(outlook)
+    backlog, room = outlook.waiting, outlook.room
+    steps, doubt = _steps(outlook, carried, lambda count: count.bytes)
+    empty, full = _walks(
+        _Scene(outlook.now, backlog.bytes, room.bytes, outlook.daily), steps, doubt
+    )
+    each = _mean_size(outlook)
+    daily = None if outlook.daily is None else outlook.daily / each
+    in_images, doubt = _steps(outlook, lambda at: carried(at) / each, lambda count: count.images)
+    scene = _Scene(outlook.now, backlog.images, room.images, daily)
+    _, inodes = _walks(scene, in_images, doubt)
+    return Forecast(
+        empty=None if outlook.doubt else empty,
+        full=full,
+        inodes=inodes,
+        received_per_second=steps[0].came,
+        carried_per_second=0.0 if _spent(outlook.daily) else steps[0].carried,
+        doubt=outlook.doubt,
+    )
+
+
+def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | None:
+    """Seconds after which so many more bytes will have gone out; None if nothing goes out now.
+
+    From 5 s to an hour, a quarter more or less by ``chance`` (0 to 1), so that all who were
+    refused at once do not come back at once.
+    """
+    if _spent(outlook.daily):
+        return None
+    carried, left, seconds = _carried(outlook), float(missing_bytes), 0.0
+    for at, step in _ahead(outlook.now):
+        gone = carried(at) * step
+        if seconds == 0 and not gone:
+            return None
+        if gone >= left or seconds >= _WAIT_MOST:
+            seconds += step * min(1.0, left / gone) if gone else step
+            break
+        left -= gone
+        seconds += step
+    return math.ceil(min(_WAIT_MOST, max(_WAIT_LEAST, seconds)) * (0.75 + chance / 2))
+
+
+def _spent(daily: Daily | None) -> bool:
+    return daily is not None and daily.used >= daily.allowance
+
+
+def _mean_size(outlook: Outlook) -> float:
+    """Of an image that waits, or else of those that came lately; 1 B where there are none."""
+    came = sum((flow.received for flow in outlook.minutes), Count())
+    known = outlook.waiting if outlook.waiting.images else came
+    return max(1.0, known.bytes / known.images) if known.images else 1.0
+
+
+def _arrivals(
+    outlook: Outlook, measure: Callable[[Count], int]
+) -> tuple[Callable[[datetime], float], float]:
+    """What will come in a second at an instant, and the part of it that is in doubt.
+
+    Lately's rate; once there is a day of history, each hour of the day has its own, scaled by how
+    lately compares with that hour's.
+    """
+    lately = [measure(flow.received) / (60 * flow.minutes) for flow in _filled(outlook)]
+    if not lately:
+        return (lambda _when: 0.0), _DOUBT_MOST
+    mean = statistics.fmean(lately)
+    spread = statistics.pstdev(lately) / math.sqrt(len(lately)) / mean if mean else _DOUBT_MOST
+    doubt = min(_DOUBT_MOST, max(_DOUBT_LEAST, 2 * spread))
+    by_hour: dict[int, list[float]] = {}
+    for flow in outlook.hours:
+        by_hour.setdefault(flow.at.hour, []).append(measure(flow.received) / (60 * flow.minutes))
+    if not outlook.hours or outlook.now - outlook.hours[0].at < _HISTORY or len(by_hour) < 24:
+        return (lambda _when: mean), doubt
+    usual = {hour: statistics.fmean(found) for hour, found in by_hour.items()}
+    here = usual[outlook.now.hour]
+    return (lambda when: mean if not here else usual[when.hour] * mean / here), doubt
+
+
+def _filled(outlook: Outlook) -> list[Flow]:
+    """The last minutes, those in which nothing happened included."""
+    if not outlook.minutes:
+        return []
+    by_minute = {flow.at: flow for flow in outlook.minutes}
+    empty = outlook.minutes[0]
+    found, at = [], empty.at
+    last = outlook.now.replace(second=0, microsecond=0)
+    while at < last:
+        quiet = Flow(at, 1, empty.received - empty.received, empty.uploaded - empty.uploaded, 0)
+        found.append(by_minute.get(at, quiet))
+        at += _STEP
+    return found
+
+
+def _carried(outlook: Outlook) -> Callable[[datetime], float]:
+    """Bytes of images a second that go out at an instant while there are any: what the cap allows,
+    or what the network was seen to carry in minutes that began and ended with a backlog, in the
+    middle of a run: something went in the minutes before and after as well. What a run measures
+    now counts instead."""
+    if outlook.doubt:
+        return lambda _when: 0.0
+    if outlook.measured is not None and (allowed := outlook.rate_at(outlook.now)):
+        part = min(1.0, outlook.measured / allowed)
+        return lambda when: outlook.rate_at(when) * part
+    backlog = outlook.waiting.bytes
+    seen: list[float] = []
+    minutes = _filled(outlook)
+    for number in range(len(minutes) - 1, 0, -1):
+        flow = minutes[number]
+        before = backlog + flow.uploaded.bytes - flow.received.bytes
+        allowed = outlook.rate_at(flow.at) * 60
+        running = all(one.uploaded.images for one in minutes[number - 1 : number + 2])
+        if running and allowed and min(before, backlog) > allowed / 10:
+            seen.append(flow.uploaded.bytes / allowed)
+        backlog = before
+    used = statistics.fmean(seen) if len(seen) >= _BUSY_MINUTES else 1.0
+    return lambda when: outlook.rate_at(when) * min(1.0, used)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """From ``at`` on for so many seconds, in bytes or images a second."""
+
+    at: datetime
+    seconds: float
+    came: float
+    carried: float
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """Where a walk begins, in bytes or images."""
+
+    now: datetime
+    backlog: float
+    room: float
+    daily: Daily | None
+
+
+def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
+    at = now
+    for number in range(10**6):
+        step = _STEP
+        if number >= _MINUTES_BY_ONE:  # to the full hour, where days and timetables change
+            step = _LONG_STEP - (at - at.replace(minute=0, second=0, microsecond=0))
+        if at - now >= _HORIZON:
+            return
+        yield at, step.total_seconds()
+        at += step
+
+
+def _steps(
+    outlook: Outlook, carried: Callable[[datetime], float], measure: Callable[[Count], int]
+) -> tuple[list[_Step], float]:
+    came, doubt = _arrivals(outlook, measure)
+    day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
+    return [_Step(at, s, came(at), carried(at), day(at)) for at, s in _ahead(outlook.now)], doubt
+
+
+def _walks(
+    scene: _Scene, steps: Sequence[_Step], doubt: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """When the backlog is gone, and when there is no room any more."""
+    empty, full = _walk(scene, steps, 1.0)
+    calm, never = _walk(scene, steps, 1 - doubt)
+    late, soon = _walk(scene, steps, 1 + doubt)
+    return (
+        None if empty is None else Estimate(empty, calm or empty, late),
+        None if full is None else Estimate(full, soon or full, never),
+    )
+
+
+def _walk(
+    scene: _Scene, steps: Sequence[_Step], more: float
+) -> tuple[datetime | None, datetime | None]:
+    """The same if ``more`` times as much comes in; each None if not within the horizon."""
+    backlog, daily = scene.backlog, scene.daily
+    full_at_backlog = backlog + scene.room
+    empty_at = scene.now if backlog <= 0 else None
+    full_at = scene.now if scene.room <= 0 else None
+    left = {} if daily is None else {steps[0].day: daily.allowance - daily.used}
+    for step in steps:
+        if empty_at is not None and full_at is not None:
+            break
+        came, goes = step.came * more * step.seconds, step.carried * step.seconds
+        if daily is not None:
+            goes = max(0.0, min(goes, left.setdefault(step.day, daily.allowance)))
+            left[step.day] -= min(goes, backlog + came)
+        change = came - goes
+        after = backlog + change
+        if empty_at is None and after <= 0:
+            # At its own rate, which a day's allowance does not slow before it is spent.
+            pace = step.carried - step.came * more
+            empty_at = step.at + timedelta(seconds=min(step.seconds, backlog / pace))
+        if full_at is None and after >= full_at_backlog:
+            part = (full_at_backlog - backlog) / change
+            full_at = step.at + timedelta(seconds=step.seconds * part)
+        backlog = max(0.0, after)
+    return empty_at, full_at

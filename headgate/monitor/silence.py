@@ -1,0 +1,87 @@
+"""How long a device may be quiet before it counts as silent, learnt from how it sends. Pure.
+
+The page, the metrics and the alerts go by it. It is learnt at each look of ``headgate watch``;
+before the first, from what the device sent so far.
+
+What is remembered of a device: when it last sent, how many images it had sent, and the longest
+silence from which it came back lately. So a camera that sleeps at night is missed in its first
+night at most, and one that sends each minute is missed after a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from headgate.monitor.snapshot import Arrivals
+
+RHYTHMS = "devices.rhythm"
+"""The site's memory of how each device sends."""
+LEAST_SECONDS = 15 * 60
+LEAST_IMAGES = 10
+"""Before that nothing is known of how a device sends."""
+_TIMES_LONGEST, _TIMES_USUAL = 1.5, 5.0
+_HALVED_EVERY = 14 * 86400.0
+"""A silence is forgotten by halves, so that one long outage does not count for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """What is remembered of one device; seconds."""
+
+    last_at: datetime
+    images: int
+    usual: float = 0.0  # between two images, lately
+    longest: float = 0.0  # a silence from which it came back
+    quiet: float = 0.0  # how long it had been silent at the last look
+
+
+def learn(before: Rhythm | None, seen: Arrivals, now: datetime, lit: bool = True) -> Rhythm:
+    """What is known after this look. ``lit``: the receiver was there to be sent to, so that a
+    silence was the device's own."""
+    quiet = max(0.0, (now - seen.last_at).total_seconds()) if lit else 0.0
+    if before is None or seen.images < before.images:  # or the catalog was made anew
+        span = (seen.last_at - seen.first_at).total_seconds()
+        usual = span / (seen.images - 1) if seen.images > 1 else 0.0
+        return Rhythm(seen.last_at, seen.images, usual, 0.0, quiet)
+    came = seen.images - before.images
+    if not came:
+        longer = max(quiet, before.quiet) if lit else before.quiet
+        return Rhythm(before.last_at, before.images, before.usual, before.longest, longer)
+    between = max(0.0, (seen.last_at - before.last_at).total_seconds())
+    longest = before.longest * 0.5 ** (between / _HALVED_EVERY)
+    paused = before.quiet > LEAST_SECONDS / 3
+    if paused:
+        longest = max(longest, before.quiet)
+    usual = before.usual
+    if not usual and not paused:
+        usual = between / came
+    elif not paused and between <= LEAST_SECONDS:  # else nobody looked, or took its images
+        usual = 0.8 * usual + 0.2 * between / came
+    return Rhythm(seen.last_at, seen.images, usual, longest, quiet)
+
+
+def quiet_seconds(rhythm: Rhythm, configured: int | str) -> float:
+    """After so long it is silent; 0: it never is. ``configured``: seconds, or "auto"."""
+    if isinstance(configured, int):
+        return float(configured)
+    if rhythm.images < LEAST_IMAGES:
+        return 0.0
+    return max(LEAST_SECONDS, _TIMES_USUAL * rhythm.usual, _TIMES_LONGEST * rhythm.longest)
+
+
+def dump(rhythms: Mapping[str, Rhythm]) -> dict[str, list[float]]:
+    """As JSON keeps it."""
+    return {
+        name: [r.last_at.timestamp(), r.images, r.usual, r.longest, r.quiet]
+        for name, r in rhythms.items()
+    }
+
+
+def read(held: Mapping[str, list[float]] | None) -> dict[str, Rhythm]:
+    """The inverse of ``dump``."""
+    return {
+        name: Rhythm(datetime.fromtimestamp(at, UTC), int(images), usual, longest, quiet)
+        for name, (at, images, usual, longest, quiet) in (held or {}).items()
+    }

@@ -1,0 +1,32 @@
+"""The metrics in a file, for node_exporter's textfile collector, where nobody scrapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from headgate.host import logs
+from headgate.monitor import receiver
+from headgate.monitor.metrics import measures, text
+from headgate.spool import sqlite
+from headgate.spool.disk import durable
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.spool import Spool
+
+
+def leave_metrics(spool: Spool) -> None:
+    """Write ``metrics.textfile``, whole or not at all; trouble with it ends no run.
+
+    The collector reads files that end in ``.prom``, which the temporary one does not.
+    """
+    path = str(spool.settings["metrics.textfile"])
+    if not path:
+        return
+    facts = spool.facts(latest=0, runs=3)
+    facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
+    try:
+        told = text(measures(facts, version("headgate"), sqlite.VERSION)).encode()
+        durable.write_file(Path(path), told, readable_by_all=True)
+    except DiskTrouble as error:
+        logs.get().warning("metrics.unwritten", file=path, why=str(error))

@@ -1,0 +1,72 @@
+"""A forecast in words: when, and how sure. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from headgate.monitor.snapshot import Doubt, Estimate, Facts
+from headgate.settings.units import human_duration, human_size
+
+
+def backlog(facts: Facts) -> str:
+    """When no image waits any more; "" where there is nothing to go by."""
+    if not facts.waiting.images and not facts.sending.images:
+        return "Nothing waits."
+    if facts.forecast.doubt:
+        return f"Nobody can say when it is empty: {_why(facts)}."
+    if facts.forecast.empty is not None:
+        return f"Empty {_when(facts.forecast.empty, facts.at)}."
+    if not _known(facts):
+        return ""
+    came, carried = facts.forecast.received_per_second, facts.forecast.carried_per_second
+    comes = f"{human_size(round(came))}/s come in"
+    if not carried:
+        return f"Nothing goes out now, and {comes}."
+    goes = f"{human_size(round(carried))}/s go out"
+    return f"At this rate it is not empty within two weeks: {comes}, {goes}."
+
+
+def disk(facts: Facts) -> str:
+    """When the disk is full; "" where there is nothing to go by."""
+    full, inodes = facts.forecast.full, facts.forecast.inodes
+    if inodes is not None and (full is None or inodes.at < full.at):
+        return f"Out of inodes {_when(inodes, facts.at)}; each image takes one."
+    if full is not None:
+        return f"Full {_when(full, facts.at)}."
+    return "At this rate it is not full within two weeks." if _known(facts) else ""
+
+
+def _why(facts: Facts) -> str:
+    match facts.forecast.doubt:
+        case Doubt.UPLINK_DOWN:
+            return "the uplink is down"
+        case Doubt.NOTHING_CONFIRMED:
+            since = human_duration(facts.proof.failing_seconds(facts.at))
+            return f"nothing that was tried has been confirmed for {since}"
+        case Doubt.RUNS_FAIL:
+            return "the last run failed"
+        case Doubt.NEVER_CONFIRMED:
+            return "no image has been confirmed yet"
+        case _:
+            return "no run has come by itself lately"
+
+
+def _known(facts: Facts) -> bool:
+    return bool(facts.forecast.received_per_second or facts.forecast.carried_per_second)
+
+
+def _when(estimate: Estimate, now: datetime) -> str:
+    seconds = (estimate.at - now).total_seconds()
+    if seconds < 60:
+        return "within a minute"
+    text = f"in about {human_duration(seconds)}, at {_clock(estimate.at, now)}"
+    if estimate.latest is None:
+        return f"{text}; {_clock(estimate.earliest, now)} at the earliest, and perhaps never"
+    first, last = _clock(estimate.earliest, now), _clock(estimate.latest, now)
+    return text if first == last else f"{text}; between {first} and {last}"
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    at = at.astimezone(UTC)
+    same_day = at.date() == now.astimezone(UTC).date()
+    return f"{at:%H:%M} UTC" if same_day else f"{at:%a %d %b %H:%M} UTC"

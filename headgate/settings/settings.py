@@ -1,0 +1,206 @@
+"""The settings in force: defaults, file, variables and flags, one over the other. Pure.
+
+Layers, later ones win: defaults, ``headgate.toml``, ``secrets.toml`` beside it,
+``HEADGATE_<SECTION>_<KEY>`` variables (``..._FILE`` names a file that holds a secret), flags. All
+faults are found before any is reported, so that a start fails once, with the whole list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headgate.settings.table import SETTINGS, Setting
+from headgate.settings.units import Percent, UnitError
+
+__all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "combine"]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; ``faults`` are sentences, all of them."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+_RESERVED = re.compile(r"HEADGATE_(CONFIG|TEST_.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Values by name, parsed, with where each came from. Paths are absolute."""
+
+    values: Mapping[str, Any]
+    written: Mapping[str, Any]  # as the owner wrote them, for people
+    origin: Mapping[str, str]  # "default", the file's path, the variable, "flag"
+    file: Path | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def spool(self) -> Path:
+        path = self.values["spool.path"]
+        assert isinstance(path, Path)
+        return path
+
+    @property
+    def on_network(self) -> bool:
+        """Whether the receiver listens to more than this machine."""
+        host = str(self.values["receiver.bind"]).rpartition(":")[0].strip("[]")
+        return not (host in ("localhost", "::1") or host.startswith("127."))
+
+    @property
+    def rate(self) -> int:
+        """Bytes a second that images may use: link x share, rounded down."""
+        share = self.values["uplink.share"]
+        assert isinstance(share, Percent)
+        return share.of(int(self.values["uplink.link"]))
+
+    @property
+    def budget(self) -> int:
+        """Bytes an interval: what any window of one interval never exceeds."""
+        return self.rate * int(self.values["uplink.interval"])
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """The file of secrets: only the uploader's user reads it. ``hidden`` from everybody else."""
+
+    file: Path
+    document: Mapping[str, Any]
+    hidden: bool = False
+
+
+def _flatten(document: Mapping[str, Any], faults: list[str], where: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    sections = {setting.section for setting in SETTINGS}
+    for section, keys in document.items():
+        if section not in sections or not isinstance(keys, Mapping):
+            faults.append(f"{where}: there is no section [{section}]")
+            continue
+        for key, value in keys.items():
+            if f"{section}.{key}" not in _BY_NAME:
+                faults.append(f"{where}: there is no setting {section}.{key}")
+            else:
+                flat[f"{section}.{key}"] = value
+    return flat
+
+
+def _from_environment(
+    environment: Mapping[str, str], read_file: Callable[[str], str], faults: list[str]
+) -> dict[str, tuple[str, str]]:
+    known = {setting.variable: setting for setting in SETTINGS}
+    found: dict[str, tuple[str, str]] = {}
+    for variable, value in environment.items():
+        if not variable.startswith("HEADGATE_") or _RESERVED.fullmatch(variable):
+            continue
+        if variable in known:
+            found[known[variable].name] = (value, variable)
+        elif variable.endswith("_FILE") and variable[:-5] in known and known[variable[:-5]].secret:
+            try:
+                found[known[variable[:-5]].name] = (read_file(value).strip(), variable)
+            except OSError as error:
+                faults.append(f"{variable}: cannot read {value}: {error.strerror}")
+            except UnicodeDecodeError:
+                faults.append(f"{variable}: cannot read {value}: it is not UTF-8 text")
+        else:
+            faults.append(f"there is no setting for the variable {variable}")
+    return found
+
+
+def _no_files(path: str) -> str:
+    raise FileNotFoundError(2, "files are not read here", path)
+
+
+def combine(
+    document: Mapping[str, Any] | None,
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str],
+    base: Path,
+    read_file: Callable[[str], str] = _no_files,
+    secrets: Secrets | None = None,
+) -> Settings:
+    """The settings of these layers; SettingsError with every fault at once.
+
+    ``base`` is what relative paths resolve against: the folder of the file, or the working folder.
+    ``read_file`` reads what a ``..._FILE`` variable names.
+    """
+    faults: list[str] = []
+    where = str(file) if file else "the settings"
+    raw: dict[str, tuple[Any, str]] = {s.name: (s.default, "default") for s in SETTINGS}
+    for name, value in _flatten(document or {}, faults, where).items():
+        raw[name] = (value, where)
+    if secrets is not None:
+        for name, value in _flatten(secrets.document, faults, str(secrets.file)).items():
+            if not _BY_NAME[name].secret:
+                faults.append(f"{name} is no secret: write it into {where}, not {secrets.file}")
+            raw[name] = (value, str(secrets.file))
+    raw.update(_from_environment(environment, read_file, faults))
+    for name, value in flags.items():
+        if name in _BY_NAME:
+            raw[name] = (value, "flag")
+        else:
+            faults.append(f"there is no setting {name}")
+    values: dict[str, Any] = {}
+    for name, (value, origin) in raw.items():
+        try:
+            values[name] = _BY_NAME[name].parse(value)
+        except UnitError as error:
+            source = "" if origin == "default" else f" (from {origin})"
+            faults.append(f"{name}: {error}{source}")
+    hidden = secrets is not None and secrets.hidden
+    unseen = [s.name for s in SETTINGS if hidden and s.secret and raw[s.name][1] == "default"]
+    faults.extend(_together({**values, **dict.fromkeys(unseen)}))
+    if faults:
+        raise SettingsError(faults)
+    values["spool.path"] = base / values["spool.path"]
+    for name in ("log.file", "metrics.textfile", "s3.ca_bundle", "jobs.oidc_keys"):
+        if values[name] and "://" not in str(values[name]):
+            values[name] = str(base / str(values[name]))
+    return Settings(
+        values=values,
+        written={name: value for name, (value, _) in raw.items()},
+        origin={name: origin for name, (_, origin) in raw.items()},
+        file=file,
+    )
+
+
+def _together(values: Mapping[str, Any]) -> list[str]:
+    """Faults that show when two settings are seen side by side; None is hidden from this user."""
+    faults = []
+    link, share = values.get("uplink.link"), values.get("uplink.share")
+    if isinstance(link, int) and isinstance(share, Percent) and share.of(link) < 1000:
+        faults.append("uplink.share: link x share is less than 1kB/s, so nothing could be sent")
+    for entry in values.get("uplink.timetable", ()):
+        if isinstance(link, int) and entry.share.hundredths and entry.share.of(link) < 1000:
+            faults.append(f"uplink.timetable: {entry.text!r} is less than 1kB/s; 0% sends nothing")
+    daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
+    if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
+        faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
+    if values.get("alerts.mail_to") and values.get("alerts.smtp_url") == "":
+        faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
+    interval, floor = values.get("uplink.interval"), values.get("queue.floor")
+    queue = values.get("uplink.trigger") == "queue"
+    if queue and values.get("queue.broker", "-") == "":
+        faults.append("queue.broker: uplink.trigger is queue, so say where its messages come from")
+    if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
+        faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")
+    if values.get("jobs.oidc_audience") and not values.get("jobs.oidc_email"):
+        faults.append("jobs.oidc_email: anybody can get a token for an audience; say whose counts")
+    keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
+    if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
+        faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")
+    kms = str(values.get("s3.encryption", "aws:kms")).startswith("aws:kms")
+    faults += [
+        f"s3.{key}: only with s3.encryption aws:kms"
+        for key in ("kms_key", "bucket_key")
+        if values.get(f"s3.{key}") and not kms
+    ]
+    return faults

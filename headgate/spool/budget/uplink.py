@@ -1,0 +1,160 @@
+"""The uplink as the settings, the timetable and a ``headgate limit`` have it, and its two ledgers.
+
+The rate in force is the limit's, else the timetable's, else ``uplink.share``'s, and never above the
+link. It has two parts: the drain's, and a small one for everything else that leaves this machine.
+Each part is charged to a ledger of its own, under a lock of its own, so neither waits for the other
+and both together never pass the rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from headgate.monitor.forecast import Daily
+from headgate.monitor.snapshot import BudgetUse, Cap
+from headgate.settings import timetable, units
+from headgate.settings.settings import Settings
+from headgate.spool.budget import ledger, slots
+from headgate.spool.budget.ledger import Ledger
+from headgate.spool.disk import locks
+from headgate.spool.disk.locks import Lock
+from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.site.site import Site
+
+LIMIT = "limit"
+"""The site's memory of a ``headgate limit`` in force."""
+
+
+class Part(StrEnum):
+    """Who may use which part of the rate; the value is the name of its ledger's file."""
+
+    DRAIN = "ledger"
+    REST = "ledger-other"
+
+
+def wall_clock(at: datetime) -> datetime:
+    """What the clock on the wall of this machine (TZ, /etc/localtime) shows at an instant."""
+    return at.astimezone()
+
+
+def create_ledgers(state: Path, interval: int) -> None:
+    """Empty rings, for a fresh spool. DiskTrouble."""
+    for part in Part:
+        now = ledger.boottime()
+        ledger.create(state / part, interval, ledger.boot_id(), spent=False, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """One spool's uplink. ``now`` is the wall clock, aware; ``local`` what it shows here."""
+
+    settings: Settings
+    site: Site
+    state: Path
+    now: Callable[[], datetime]
+    local: Callable[[datetime], datetime] = wall_clock
+
+    def cap(self) -> Cap:
+        """The rate in force now; cheap enough to ask before every grant."""
+        return self._cap_at(self.now(), self.site.recall(LIMIT))
+
+    def rate_at(self, at: datetime) -> int:
+        """The rate at a later instant, if nobody sets another limit until then."""
+        return self._cap_at(at, self.site.recall(LIMIT)).rate
+
+    def rates(self) -> Callable[[datetime], int]:
+        """What images may use, in bytes a second, at an instant to come, if nobody sets another
+        limit until then."""
+        limit = self.site.recall(LIMIT)
+        return lambda at: self._cap_at(at, limit).for_images
+
+    def _cap_at(self, at: datetime, limit: Any) -> Cap:
+        link = int(self.settings["uplink.link"])
+        entry = timetable.entry_at(self.settings["uplink.timetable"], self.local(at))
+        share = self.settings["uplink.share"] if entry is None else entry.share
+        full = share.of(link)
+        if limit:
+            until = datetime.fromisoformat(str(limit["until"]))
+            if at < until:
+                limited = units.parse_percent(str(limit["share"]))
+                return Cap(limited.of(link), full, str(limit["reason"]), until, str(limited))
+        return Cap(full, full, share=str(share), entry=entry.text if entry else "")
+
+    def next_change(self) -> datetime | None:
+        """When another share holds, by a limit's end or the timetable; None if never."""
+        cap = self.cap()
+        if cap.until is not None:
+            return cap.until
+        settings = self.settings
+        return timetable.next_change(
+            settings["uplink.timetable"], self.now(), settings["uplink.share"], self.local
+        )
+
+    def allowance(self, part: Part) -> int:
+        """Bytes of one local day for this part; 0: no bound."""
+        daily = int(self.settings["uplink.daily"])
+        return slots.drain_part(daily) if part is Part.DRAIN else slots.other_part(daily)
+
+    def daily(self) -> Daily | None:
+        """The images' part of the allowance of a day, and what of it is used; None: no bound."""
+        allowance = self.allowance(Part.DRAIN)
+        if not allowance:
+            return None
+        interval = int(self.settings["uplink.interval"])
+        use = ledger.read_use(self.state / Part.DRAIN, interval, today=self.today)
+        used = allowance if use.day_spent else use.day
+        return Daily(allowance, used, lambda at: self.local(at).toordinal())
+
+    def today(self) -> int:
+        """Which local day it is, as ``date.toordinal`` counts them."""
+        return self.local(self.now()).toordinal()
+
+    def budget(self) -> BudgetUse:
+        """The cap in force now, and what the last interval and this day used, by both parts."""
+        interval, cap = int(self.settings["uplink.interval"]), self.cap()
+        uses = [ledger.read_use(self.state / part, interval, today=self.today) for part in Part]
+        daily = self.allowance(Part.DRAIN)
+        return BudgetUse(
+            rate=cap.rate,
+            budget=cap.rate * interval,
+            interval=interval,
+            used=sum(use.interval for use in uses),
+            full_rate=cap.full_rate,
+            limit_reason=cap.reason,
+            limit_until=cap.until,
+            why=cap.why,
+            day_used=sum(use.day for use in uses),
+            day_allowance=int(self.settings["uplink.daily"]),
+            day_spent=bool(daily) and (uses[0].day_spent or uses[0].day >= daily),
+        )
+
+    def open_ledger(self, part: Part) -> Ledger:
+        """The part's ledger, to charge; only under the part's lock. DiskTrouble."""
+        return Ledger(
+            self.state / part,
+            int(self.settings["uplink.interval"]),
+            allowance=self.allowance(part),
+            today=self.today,
+        )
+
+    def hold_rest_lock(self, who: str, wait_seconds: float) -> Lock:
+        """Who holds it may charge the ledger of the rest; LockHeld after ``wait_seconds``."""
+        return locks.acquire(self.state, self.state / "other.lock", who, wait_seconds=wait_seconds)
+
+    def shut(self, book: Ledger) -> Ending | None:
+        """Why nothing may leave for longer than a second, and when it may again; None if the gate
+        is open."""
+        if book.day_spent:
+            again = date.fromordinal(book.day.number) + timedelta(days=1)
+            when = f"{again:%a %d %b} at 00:00"
+            return Ending(Outcome.ALLOWANCE_SPENT, f"it begins again on {when} local time")
+        if not self.cap().rate:
+            change = self.next_change()
+            when = f"{self.local(change):%a %d %b at %H:%M}" if change else "another timetable"
+            return Ending(Outcome.PAUSED, f"it begins again on {when} local time")
+        return None

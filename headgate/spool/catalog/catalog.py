@@ -1,0 +1,356 @@
+"""The catalog: the index of images that are alive, which makes questions about them cheap.
+
+The files are the truth; where they differ, the file's place wins, and the catalog can be rebuilt
+from them at any time. So it commits with ``synchronous=NORMAL``, and an unclean stop loses at most
+a suffix of its rows. Nothing depends on such a row unseen: each new minute folder is entered with
+a FULL commit that names it *before* a file is linked there, and stays named while an accept in it
+is under way. Whoever starts scans the named folders (``headgate.spool.recovery``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from headgate.monitor.snapshot import Arrivals, ClockReading, Flow, Gaps, RefusedLately, Unusable
+from headgate.spool import sqlite
+from headgate.spool.catalog import device_stats, refused, traffic, unusable
+from headgate.spool.catalog.backlog import Backlog
+from headgate.spool.catalog.open_folders import Minutes
+from headgate.spool.catalog.schema import (
+    ASIDE,
+    MIGRATIONS,
+    RETRY,
+    SENDING,
+    STATES,
+    WAITING,
+    count_received,
+    insert,
+    items,
+    read_totals,
+)
+from headgate.spool.image.image import Count, Item, Metadata, State, Totals
+from headgate.spool.image.names import Name
+
+_LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, however large
+
+
+class Catalog:
+    """One writer connection under a lock, one reader. Open it after any fork."""
+
+    def __init__(self, path: Path) -> None:
+        self._on = sqlite.Pair(path, MIGRATIONS)
+        self.minutes = Minutes(self._on)
+        self.backlog = Backlog(self._on)
+
+    def close(self) -> None:
+        self._on.close()
+
+    def checkpoint(self, least: int = 1) -> bool:
+        """Outside requests (the receiver's own thread, or between the batches of a run); commits
+        wait meanwhile. See ``sqlite.checkpoint``."""
+        with self._on.write:
+            return sqlite.checkpoint(self._on.writer, least)
+
+    # -- images
+
+    def add(self, name: Name, meta: Metadata, clock: ClockReading | None = None) -> None:
+        """The row of an image that has just arrived, with what its device's clock said then.
+
+        It may be there already: verify --repair can find the file before its receiver gets here.
+        """
+        self.add_all([(name, meta, clock)])
+
+    def add_all(self, arrived: Iterable[tuple[Name, Metadata, ClockReading | None]]) -> None:
+        """The same for several in one transaction: most of what it costs is its pages."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            new: dict[str, tuple[datetime, Count]] = {}
+            for name, meta, clock in arrived:
+                if insert(db, name, meta, WAITING, unknown=False):
+                    at, count = new.get(name.folder, (name.received_at, Count()))
+                    new[name.folder] = at, count + Count(1, meta.size)
+                    device_stats.note(db, name, meta, clock)
+            for folder, (at, count) in new.items():  # a folder is a minute
+                count_received(db, count, folder)
+                traffic.received(db, at, count)
+
+    def restore(
+        self,
+        name: Name,
+        meta: Metadata,
+        state: State,
+        *,
+        unknown: bool = False,
+        error: str = "",
+        received: bool = False,
+    ) -> bool:
+        """The row of a file that was found without one; False if there is one by now.
+
+        ``received``: it was not counted as received either.
+        """
+        internal = ASIDE if state is State.SET_ASIDE else WAITING
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            new = insert(db, name, meta, internal, unknown=unknown, error=error)
+            if new and received:
+                count_received(db, Count(1, meta.size), name.folder)
+            if new:
+                traffic.received(db, name.received_at, Count(1, meta.size))
+                device_stats.found(db, name, meta)
+        return new
+
+    def repeated(
+        self, device: str, at: datetime, sequence: int | None, clock: ClockReading | None
+    ) -> None:
+        """The device sent an image again that was held already: it is alive, and this number of
+        its came."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            device_stats.repeat(db, device, at, sequence, clock)
+
+    def arrivals(self) -> list[Arrivals]:
+        """What each device has sent, by name."""
+        with self._on.read:
+            return device_stats.read(self._on.reader)
+
+    def arrivals_of(self, device: str) -> Arrivals | None:
+        """None if it has sent nothing."""
+        with self._on.read:
+            found = device_stats.read(self._on.reader, device)
+        return found[0] if found else None
+
+    def arrivals_of_all(self, devices: Sequence[str], others: int) -> list[Arrivals]:
+        """Of these devices, and of so many others at most: those that were seen last."""
+        with self._on.read:
+            return device_stats.of(self._on.reader, devices, others)
+
+    def missing(self, devices: Sequence[str]) -> dict[str, int]:
+        """How many sequence numbers never arrived, of the devices where there are any."""
+        with self._on.read:
+            return device_stats.missing(self._on.reader, devices)
+
+    def unusable(self, device: str, at: datetime, *, enrolled: bool) -> None:
+        """An image of this device came and could not be taken for what it is."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            unusable.note(db, device, at, enrolled=enrolled)
+
+    def unusable_of(self, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
+        """Of those of the devices that ever sent one."""
+        with self._on.read:
+            return unusable.read(self._on.reader, devices, now)
+
+    def note_refused(self, counts: refused.Counts) -> None:
+        """Uploads were refused, by minute and code."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            refused.add(db, counts)
+
+    def refused_lately(self, now: datetime, unwritten: refused.Counts) -> tuple[RefusedLately, ...]:
+        """Uploads that were refused in the last minutes, by code, the most first; with those that
+        are not written down yet."""
+        with self._on.read:
+            known = refused.read(self._on.reader, now)
+            taken = traffic.read(self._on.reader, now - refused.WINDOW, 1)
+        return refused.lately(known, unwritten, sum(one.received.images for one in taken), now)
+
+    def clocks_off(self, since: datetime, limit: int) -> list[Arrivals]:
+        """Devices seen since then whose clock is off, the worst first."""
+        with self._on.read:
+            return device_stats.clocks_off(self._on.reader, since, limit)
+
+    def gaps(self, device: str, limit: int) -> Gaps | None:
+        """Sequence numbers that never arrived; None if it has sent none."""
+        with self._on.read:
+            return device_stats.gaps(self._on.reader, device, limit)
+
+    def get(self, image_id: str) -> Item | None:
+        return self._one("id = ?", (image_id,))
+
+    def by_digest(self, device: str, sha256: str, sequence: int | None) -> Item | None:
+        """What this device sent with these bytes and this sequence number, the first of them."""
+        return self._one(
+            "sha256 = ? AND device = ? AND sequence IS ? ORDER BY arrival LIMIT 1",
+            (bytes.fromhex(sha256), device, sequence),
+        )
+
+    def by_sha256(self, sha256: str, device: str = "") -> Item | None:
+        """The first with these bytes, from this device if one is named."""
+        return self._one(
+            "sha256 = ? AND ? IN ('', device) ORDER BY arrival LIMIT 1",
+            (bytes.fromhex(sha256), device),
+        )
+
+    def by_key(self, device: str, key: str) -> Item | None:
+        return self._one("device = ? AND idem = ? ORDER BY arrival LIMIT 1", (device, key))
+
+    def _one(self, where: str, values: tuple[object, ...]) -> Item | None:
+        found = self._many(where, values)
+        return found[0] if found else None
+
+    def _many(self, where: str, values: tuple[object, ...]) -> list[Item]:
+        with self._on.read:
+            return items(self._on.reader, where, values)
+
+    def latest(self, limit: int) -> list[Item]:
+        """The newest arrivals that are still alive."""
+        return self._many("1 ORDER BY arrival DESC LIMIT ?", (limit,))
+
+    def after(self, arrival: int, limit: int) -> list[Item]:
+        """All rows in order of arrival, a page at a time: no read transaction stays open."""
+        return self._many("arrival > ? ORDER BY arrival LIMIT ?", (arrival, limit))
+
+    def in_state(self, state: State, limit: int) -> list[Item]:
+        """The newest images in a state, newest first."""
+        internal = [number for number, word in STATES.items() if word is state]
+        found: list[Item] = []
+        for number in internal:
+            found += self._many(f"state = {number} ORDER BY arrival DESC LIMIT ?", (limit,))
+        return sorted(found, key=lambda item: item.arrival, reverse=True)[:limit]
+
+    # -- changes of state; only the holder of the drain lock calls these
+
+    def claim(self, items: Iterable[Item]) -> None:
+        """These are being sent: after a kill their outcome is unknown."""
+        ids = json.dumps([item.id for item in items])
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(
+                f"UPDATE images SET state = {SENDING}, unknown = 1 "
+                f"WHERE id IN {_LISTED} AND state IN ({WAITING}, {RETRY})",
+                (ids,),
+            )
+
+    def unclaim(self, items: Iterable[Item]) -> None:
+        """These were picked, and nothing of them was sent."""
+        self._set(
+            f"state = {WAITING}, unknown = ?",
+            [(int(item.unknown), item.id) for item in items],
+            f"state = {SENDING}",
+        )
+
+    def defer(self, item: Item, next_attempt_at: datetime, error: str, *, unknown: bool) -> None:
+        """A failed attempt: try again then."""
+        self._set(
+            f"state = {RETRY}, attempts = attempts + 1, next_attempt_at = ?, last_error = ?, "
+            "unknown = ?, refusals = 0",
+            [(int(next_attempt_at.timestamp()), error, int(unknown), item.id)],
+        )
+
+    def hold(self, item: Item, now: datetime, error: str, *, unknown: bool, refusals: int) -> None:
+        """S3 refused it, and may refuse every other image as well: it waits for ``release``.
+
+        No attempt is counted and no time decides, for nobody knows yet what is to blame: others
+        are tried before it.
+        """
+        self._set(
+            f"state = {RETRY}, next_attempt_at = ?, last_error = ?, unknown = ?, refusals = ?",
+            [(int(now.timestamp()), error, int(unknown), refusals, item.id)],
+        )
+
+    def held(self, limit: int, device: str = "") -> list[Item]:
+        """Images on hold, the one that was refused longest ago first; only those of a device."""
+        of_one = "AND device = ?" if device else ""
+        return self._many(
+            f"refusals > 0 AND state = {RETRY} {of_one} ORDER BY next_attempt_at, arrival LIMIT ?",
+            (device, limit) if device else (limit,),
+        )
+
+    def release(self, ids: Iterable[str] | None = None) -> None:
+        """These, or all that are on hold, may go again."""
+        which = f"refusals > 0 AND state = {RETRY}"
+        values: tuple[str, ...] = ()
+        if ids is not None:
+            which, values = f"{which} AND id IN {_LISTED}", (json.dumps([*ids]),)
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(f"UPDATE images SET state = {WAITING} WHERE {which}", values)
+
+    def put_aside(self, image_id: str, error: str) -> None:
+        self._set(f"state = {ASIDE}, last_error = ?", [(error, image_id)])
+
+    def put_back(self, image_id: str) -> None:
+        """From aside/, or out of its wait, to the front of what may go now."""
+        self._set(
+            f"state = {WAITING}, attempts = 0, next_attempt_at = 0, unknown = 1, refusals = 0",
+            [(image_id,)],
+        )
+
+    def reclaim(self) -> int:
+        """A run died: what it was sending waits again, its outcome unknown. How many."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(f"UPDATE images SET state = {WAITING}, unknown = 1 WHERE state = {SENDING}")
+            return sqlite.changes(db)
+
+    def due(self, now: datetime) -> int:
+        """Let retries whose time has come wait with the others. How many."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(
+                f"UPDATE images SET state = {WAITING} "
+                f"WHERE state = {RETRY} AND refusals = 0 AND next_attempt_at <= ?",
+                (int(now.timestamp()),),
+            )
+            return sqlite.changes(db)
+
+    def next_due(self) -> datetime | None:
+        """When the next retry comes due; of those that no time decides nothing is said."""
+        with self._on.read:
+            row = self._on.reader.execute(
+                f"SELECT min(next_attempt_at) FROM images WHERE state = {RETRY} AND refusals = 0"
+            ).fetchone()
+        return None if row[0] is None else datetime.fromtimestamp(row[0], UTC)
+
+    def finished(self, items: Sequence[Item], now: datetime) -> None:
+        """These are in the bucket, and their receipts say so: forget them, and count them."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            ids = json.dumps([item.id for item in items])
+            db.execute(f"DELETE FROM images WHERE id IN {_LISTED}", (ids,))
+            traffic.uploaded(db, now, Count(len(items), sum(item.size for item in items)))
+
+    def note_sent(self, size: int, now: datetime) -> None:
+        """A run let so many bytes out since it last said so. Old minutes go on the way."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            traffic.sent(db, now, size)
+            traffic.forget(db, now - traffic.KEEP)
+
+    def flow(self, since: datetime, step_minutes: int) -> list[Flow]:
+        """What came in and went out since then."""
+        with self._on.read:
+            return traffic.read(self._on.reader, since, step_minutes)
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget images that have another line: a receipt, or one among those that are gone."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute(f"DELETE FROM images WHERE id IN {_LISTED}", (json.dumps([*ids]),))
+
+    def _set(self, what: str, values: list[tuple[object, ...]], where: str = "1") -> None:
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.executemany(f"UPDATE images SET {what} WHERE id = ? AND {where}", values)
+
+    # -- totals
+
+    def totals(self) -> Totals:
+        with self._on.read:
+            return read_totals("totals", self._on.reader)
+
+    def counted(self) -> Totals:
+        """The same, counted row by row: for verify."""
+        with self._on.read:
+            received = read_totals("totals", self._on.reader).received
+            found = read_totals(
+                "(SELECT state, count(*) AS images, sum(size) AS bytes FROM images GROUP BY state)",
+                self._on.reader,
+            )
+        return Totals(received, found.waiting, found.sending, found.set_aside)
+
+    def settle(self, elsewhere: Count) -> None:
+        """Recount all totals: ``received`` is the rows here and those with a receipt."""
+        with self._on.write, sqlite.transaction(self._on.writer) as db:
+            db.execute("UPDATE totals SET images = 0, bytes = 0")
+            db.execute(
+                "UPDATE totals SET images = n, bytes = b FROM (SELECT state AS s, count(*) AS n, "
+                "sum(size) AS b FROM images GROUP BY state) WHERE state = s"
+            )
+            row = db.execute("SELECT count(*), ifnull(sum(size), 0) FROM images").fetchone()
+            count_received(db, Count(*row) + elsewhere)
+
+    def damaged(self) -> str:
+        """What SQLite's own check says is wrong; empty if nothing."""
+        with self._on.read:
+            return sqlite.damage_in(self._on.reader)

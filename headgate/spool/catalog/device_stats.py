@@ -1,0 +1,226 @@
+"""What each device has sent: when last, how much, by what clock, and which numbers are missing.
+
+Kept in the catalog and written in the transaction of the image's own row. It counts since the
+catalog was made; a catalog that is made anew from the files begins with what is waiting then.
+
+Sequence numbers are kept as ranges of those that came. A number below the first that is 0 or 1, a
+number that came before with other bytes, or a leap of more than ``LEAP`` begins a new series: the
+camera was reset. Gaps are only told within the series that runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from headgate.monitor.snapshot import CLOCK_OFF_SECONDS, Arrivals, ClockReading, Gaps
+from headgate.spool import sqlite
+from headgate.spool.image.image import Metadata
+from headgate.spool.image.names import Name
+from headgate.spool.sqlite import instant, stamp
+
+RANGES_MAX = 1000
+"""Ranges kept of one device; beyond them the oldest gap is forgotten."""
+LEAP = 1_000_000
+CLOCK_KEPT = timedelta(hours=1)
+"""How long the best reading of a device's clock stands against worse ones."""
+
+TABLES = """
+    CREATE TABLE arrivals (
+        device TEXT PRIMARY KEY,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0,
+        clock_offset REAL,
+        clock_at INTEGER,
+        clock_exact INTEGER,
+        series_at INTEGER
+    ) STRICT;
+    CREATE TABLE sequences (
+        device TEXT NOT NULL,
+        low INTEGER NOT NULL,
+        high INTEGER NOT NULL,
+        PRIMARY KEY (device, low)
+    ) STRICT, WITHOUT ROWID;
+    """
+
+
+LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
+
+
+def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
+    """One new image of its device; inside the transaction that adds its row."""
+    device = name.device
+    _seen(db, device, name.received_at, 1, meta.size, clock, name.id)
+    if meta.sequence is not None and not _mark(db, device, meta.sequence):
+        _begin_series(db, device, meta.sequence)  # another image had this number
+
+
+def found(db: sqlite.Connection, name: Name, meta: Metadata) -> None:
+    """An image whose row was lost; its number may or may not have been noted."""
+    _seen(db, name.device, name.received_at, 1, meta.size, None, name.id)
+    if meta.sequence is not None:
+        _mark(db, name.device, meta.sequence)
+
+
+def repeat(
+    db: sqlite.Connection,
+    device: str,
+    at: datetime,
+    sequence: int | None,
+    clock: ClockReading | None,
+) -> None:
+    """An image of this device came again."""
+    _seen(db, device, at, 0, 0, clock)
+    if sequence is not None:
+        _mark(db, device, sequence)
+
+
+def _seen(
+    db: sqlite.Connection,
+    device: str,
+    at: datetime,
+    images: int,
+    size: int,
+    clock: ClockReading | None,
+    image: str = "",
+) -> None:
+    at_stamp = stamp(at)
+    db.execute(
+        "INSERT INTO arrivals (device, first_at, last_at, images, bytes, last_image)"
+        " VALUES (?1, ?2, ?2, ?3, ?4, ?5) ON CONFLICT (device) DO UPDATE SET"
+        " last_image = iif(?5 = '' OR ?2 < last_at, last_image, ?5),"
+        " last_at = max(last_at, ?2), images = images + ?3, bytes = bytes + ?4",
+        (device, at_stamp, images, size, image),
+    )
+    if clock is not None:
+        # Of readings that may be late the one furthest ahead is nearest to the truth, for a while.
+        db.execute(
+            "UPDATE arrivals SET clock_offset = ?2, clock_at = ?3, clock_exact = ?4 "
+            "WHERE device = ?1 AND (?4 OR clock_at IS NULL OR abs(?3 - clock_at) > ?5 "
+            "OR (NOT clock_exact AND ?2 > clock_offset))",
+            (device, clock.offset_seconds, at_stamp, int(clock.exact), _micros(CLOCK_KEPT)),
+        )
+
+
+def _mark(db: sqlite.Connection, device: str, number: int) -> bool:
+    """Take the number into the ranges; False if it is in one already."""
+    below = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? AND low <= ? ORDER BY low DESC LIMIT 1",
+        (device, number),
+    ).fetchone()
+    if below is not None and number <= below[1]:
+        return False
+    above = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? AND low > ? ORDER BY low LIMIT 1",
+        (device, number),
+    ).fetchone()
+    reset = below is None and above is not None and number <= 1 and above[0] > number + 1
+    leap = above is None and below is not None and number - below[1] > LEAP
+    if (below is None and above is None) or reset or leap:
+        _begin_series(db, device, number)
+        return True
+    low = high = number
+    if below is not None and below[1] == number - 1:
+        low = below[0]
+    if above is not None and above[0] == number + 1:
+        high = above[1]
+        db.execute("DELETE FROM sequences WHERE device = ? AND low = ?", (device, above[0]))
+    db.execute("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?)", (device, low, high))
+    if low == high:
+        _forget_oldest_gap(db, device)
+    return True
+
+
+def _forget_oldest_gap(db: sqlite.Connection, device: str) -> None:
+    rows = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? ORDER BY low LIMIT ?",
+        (device, RANGES_MAX + 1),
+    ).fetchall()
+    if len(rows) > RANGES_MAX:
+        db.execute("DELETE FROM sequences WHERE device = ? AND low = ?", (device, rows[1][0]))
+        db.execute(
+            "UPDATE sequences SET high = ? WHERE device = ? AND low = ?",
+            (rows[1][1], device, rows[0][0]),
+        )
+
+
+def _begin_series(db: sqlite.Connection, device: str, number: int) -> None:
+    db.execute("DELETE FROM sequences WHERE device = ?", (device,))
+    db.execute("INSERT INTO sequences VALUES (?, ?, ?)", (device, number, number))
+    db.execute("UPDATE arrivals SET series_at = last_at WHERE device = ?", (device,))
+
+
+def read(db: sqlite.Connection, device: str | None = None) -> list[Arrivals]:
+    """Of all devices by name, or of one."""
+    return _all(db, "WHERE ?1 IS NULL OR device = ?1 ORDER BY device", (device,))
+
+
+def _all(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
+    rows = db.execute(
+        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact, last_image "
+        "FROM arrivals " + where,
+        values,
+    )
+    return [
+        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact), image)
+        for name, first, last, images, size, offset, exact, image in rows.fetchall()
+    ]
+
+
+def of(db: sqlite.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
+    """Of these devices, and of so many others at most: those that were seen last."""
+    named = json.dumps(list(devices))
+    return [
+        *_all(db, "WHERE device IN (SELECT value FROM json_each(?))", (named,)),
+        *_all(
+            db,
+            "WHERE device NOT IN (SELECT value FROM json_each(?)) ORDER BY last_at DESC LIMIT ?",
+            (named, others),
+        ),
+    ]
+
+
+def missing(db: sqlite.Connection, devices: Sequence[str]) -> dict[str, int]:
+    """How many sequence numbers never arrived from these devices, of the series that run."""
+    rows = db.execute(
+        "SELECT device, max(high) - min(low) + 1 - sum(high - low + 1) FROM sequences "
+        "WHERE device IN (SELECT value FROM json_each(?)) GROUP BY device",
+        (json.dumps(list(devices)),),
+    )
+    return {device: gaps for device, gaps in rows.fetchall() if gaps}
+
+
+def clocks_off(db: sqlite.Connection, since: datetime, limit: int) -> list[Arrivals]:
+    """Devices seen since then whose clock is off, the worst first."""
+    return _all(
+        db,
+        "WHERE abs(clock_offset) >= ? AND last_at >= ? ORDER BY abs(clock_offset) DESC LIMIT ?",
+        (CLOCK_OFF_SECONDS, stamp(since), limit),
+    )
+
+
+def gaps(db: sqlite.Connection, device: str, limit: int) -> Gaps | None:
+    """The oldest ``limit`` gaps; None if the device has sent no sequence number."""
+    rows = db.execute(
+        "SELECT low, high FROM sequences WHERE device = ? ORDER BY low", (device,)
+    ).fetchall()
+    since = db.execute("SELECT series_at FROM arrivals WHERE device = ?", (device,)).fetchone()
+    if not rows or since is None:
+        return None
+    found = [(high + 1, low - 1) for (_, high), (low, _) in pairwise(rows)]
+    return Gaps(
+        device=device,
+        since=instant(since[0]),
+        first=rows[0][0],
+        last=rows[-1][1],
+        missing=sum(last - first + 1 for first, last in found),
+        gaps=tuple(found[:limit]),
+    )
+
+
+def _micros(span: timedelta) -> int:
+    return int(span.total_seconds() * 1_000_000)

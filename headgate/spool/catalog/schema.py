@@ -1,0 +1,182 @@
+"""The catalog's tables, and what their rows mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from headgate.spool import sqlite
+from headgate.spool.catalog import device_stats, refused, traffic, unusable
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Metadata, State, Totals
+from headgate.spool.image.names import Name
+
+WAITING, SENDING, RETRY, ASIDE = range(4)
+STATES = {
+    WAITING: State.WAITING,
+    SENDING: State.SENDING,
+    RETRY: State.WAITING,  # waits for next_attempt_at; for people it just waits
+    ASIDE: State.SET_ASIDE,
+}
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE images (
+        arrival INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        ext TEXT NOT NULL,
+        device TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        idem TEXT,
+        sequence INTEGER,
+        state INTEGER NOT NULL DEFAULT 0,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt_at INTEGER NOT NULL DEFAULT 0,
+        unknown INTEGER NOT NULL DEFAULT 0,
+        last_error TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX images_by_digest ON images (sha256);
+    CREATE INDEX images_by_key ON images (device, idem) WHERE idem IS NOT NULL;
+    CREATE INDEX images_waiting ON images (device, arrival) WHERE state = 0;
+    CREATE INDEX images_sending ON images (arrival) WHERE state = 1;
+    CREATE INDEX images_retry ON images (next_attempt_at) WHERE state = 2;
+    CREATE INDEX images_aside ON images (arrival) WHERE state = 3;
+    CREATE TABLE totals (
+        state INTEGER PRIMARY KEY,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    INSERT INTO totals (state) VALUES (-1), (0), (1), (2), (3);
+    CREATE TRIGGER images_added AFTER INSERT ON images BEGIN
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE state = new.state;
+    END;
+    CREATE TRIGGER images_gone AFTER DELETE ON images BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE state = old.state;
+    END;
+    CREATE TRIGGER images_moved AFTER UPDATE OF state ON images WHEN new.state <> old.state BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE state = old.state;
+        UPDATE totals SET images = images + 1, bytes = bytes + new.size WHERE state = new.state;
+    END;
+    CREATE TABLE minutes (
+        folder TEXT PRIMARY KEY,
+        position INTEGER NOT NULL,
+        images INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE devices (
+        device TEXT PRIMARY KEY,
+        served INTEGER NOT NULL
+    ) STRICT;
+    """,
+    # What devices mark as urgent goes first; and what each of them has sent.
+    """
+    ALTER TABLE images ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX images_urgent ON images (device, arrival) WHERE state = 0 AND urgent = 1;
+    """
+    + device_stats.TABLES,
+    # What came in and went out, minute by minute.
+    traffic.TABLES,
+    # Picking asks for a device's urgent images and for its others, each by arrival.
+    """
+    DROP INDEX images_waiting;
+    CREATE INDEX images_waiting ON images (device, urgent, arrival) WHERE state = 0;
+    """,
+    # Which image of each device came last.
+    device_stats.LAST_IMAGE,
+    # How many images of each device could not be taken.
+    unusable.TABLES,
+    # How many uploads were refused lately, and why.
+    refused.TABLES,
+    # Images that S3 refused in a way that any image might be refused: see ``Catalog.hold``.
+    """
+    ALTER TABLE images ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX images_refused ON images (next_attempt_at) WHERE refusals > 0;
+    """,
+)
+
+COLUMNS = (
+    "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
+    "next_attempt_at, urgent, unknown, last_error, refusals"
+)
+
+
+def item_of(row: tuple[object, ...]) -> Item:
+    arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
+    attempts, next_at, urgent, unknown, last_error, refusals = row[9:]
+    assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
+    return Item(
+        name=names.parse(f"{ident}.{ext}"),
+        sha256=sha256.hex(),
+        size=int(str(size)),
+        state=STATES[state],
+        arrival=int(str(arrival)),
+        key=str(idem or ""),
+        sequence=None if sequence is None else int(str(sequence)),
+        attempts=int(str(attempts)),
+        next_attempt_at=datetime.fromtimestamp(next_at, UTC) if next_at else None,
+        urgent=bool(urgent),
+        unknown=bool(unknown),
+        last_error=str(last_error),
+        refusals=int(str(refusals)),
+    )
+
+
+def items(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[Item]:
+    """The images of a condition, in its order."""
+    rows = db.execute(f"SELECT {COLUMNS} FROM images WHERE {where}", values).fetchall()
+    return [item_of(row) for row in rows]
+
+
+def insert(
+    db: sqlite.Connection,
+    name: Name,
+    meta: Metadata,
+    state: int,
+    *,
+    unknown: bool,
+    error: str = "",
+) -> bool:
+    """Add a row; False if the image has one."""
+    db.execute(
+        "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
+        " urgent, unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            name.id,
+            name.ext,
+            name.device,
+            bytes.fromhex(meta.sha256),
+            meta.size,
+            meta.key or None,
+            meta.sequence,
+            state,
+            int(meta.urgent),
+            int(unknown),
+            error,
+        ),
+    )
+    return bool(sqlite.changes(db))
+
+
+def count_received(db: sqlite.Connection, count: Count, folder: str = "") -> None:
+    """More (or fewer) images were received, in that minute folder if it is given."""
+    db.execute(
+        "UPDATE totals SET images = images + ?, bytes = bytes + ? WHERE state = -1",
+        (count.images, count.bytes),
+    )
+    db.execute(
+        "UPDATE minutes SET images = images + ?, bytes = bytes + ? WHERE folder = ?",
+        (count.images, count.bytes, folder),
+    )
+
+
+def read_totals(table: str, db: sqlite.Connection) -> Totals:
+    rows = db.execute(f"SELECT state, images, bytes FROM {table}").fetchall()
+    found = {state: Count(images, size) for state, images, size in rows}
+    none = Count()
+    return Totals(
+        received=found.get(-1, none),
+        waiting=found.get(WAITING, none) + found.get(RETRY, none),
+        sending=found.get(SENDING, none),
+        set_aside=found.get(ASIDE, none),
+    )

@@ -1,0 +1,132 @@
+"""Which image an upload is: so that a lost answer never makes a second one.
+
+Same device and same Idempotency-Key, or without a key the same device, SHA-256 and sequence number:
+the same image. Of two at once, the second waits for the outcome of the first; there is one receiver
+process, so a lock in memory is enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.layout import Files
+from headgate.spool.image import names
+from headgate.spool.image.image import Item, Metadata, Receipt, State
+from headgate.spool.image.names import MEDIA_TYPES
+from headgate.spool.receipts.receipts import Receipts
+from headgate.spool.site.gone import Gone
+
+
+class Turns:
+    """One at a time for each identity."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: set[tuple[str, ...]] = set()
+
+    @contextlib.contextmanager
+    def taken(self, identities: set[tuple[str, ...]]) -> Iterator[None]:
+        """Wait until none of these is taken, and take them; all at once, so nothing deadlocks."""
+        if not self._take(identities):
+            with computing.waiting, self._changed:
+                self._changed.wait_for(lambda: self._take(identities))
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= identities
+                self._changed.notify_all()
+
+    def _take(self, identities: set[tuple[str, ...]]) -> bool:
+        with self._changed:
+            free = not identities & self._taken
+            if free:
+                self._taken |= identities
+            return free
+
+
+def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:
+    """What an upload is known by."""
+    known: set[tuple[str, ...]] = set()
+    if meta.key:
+        known.add(("key", device, meta.key))
+    if not names.is_address(device):
+        known.add(("digest", device, meta.sha256, str(meta.sequence)))
+    return known
+
+
+class Held:
+    """Looks up what is already held, in the catalog and in the receipts of the last days."""
+
+    def __init__(
+        self, files: Files, catalog: Catalog, receipts: Receipts, gone: Gone, seconds: int
+    ) -> None:
+        self._files = files
+        self._gone = gone
+        self._catalog = catalog
+        self._receipts = receipts
+        self._days = -(-seconds // 86400)
+
+    def _recent(self, now: datetime) -> list[str]:
+        """Days of arrival to look in; one into the future, for a clock that was stepped back."""
+        return [f"{now - timedelta(days=back):%Y-%m-%d}" for back in range(-1, self._days + 1)]
+
+    def find(self, device: str, meta: Metadata, now: datetime) -> Receipt | None:
+        """The receipt of the image that this upload repeats, or None."""
+        days = self._recent(now)
+        if meta.key:
+            item = self._catalog.by_key(device, meta.key)
+            if item is not None:
+                return self.receipt_of(item)
+            return self._receipts.by_key(device, meta.key, days)
+        if names.is_address(device):
+            return None
+        item = self._catalog.by_digest(device, meta.sha256, meta.sequence)
+        if item is not None:
+            return self.receipt_of(item)
+        return self._receipts.by_digest(device, meta.sha256, meta.sequence, days)
+
+    def receipt_of(self, item: Item) -> Receipt:
+        """The receipt of an image that is still alive."""
+        return Receipt(
+            id=item.id,
+            sha256=item.sha256,
+            size=item.size,
+            device=item.name.device,
+            received_at=item.name.received_at,
+            state=item.state,
+            local=True,
+            media_type=MEDIA_TYPES[item.name.ext],
+            key_given=item.key,
+            sequence=item.sequence,
+            reason=item.last_error if item.state is not State.SENDING else "",
+        )
+
+    def receipt(self, ref: str, device: str) -> Receipt | None:
+        """By id or by SHA-256 (64 hex digits); only of the device, if one is named: devices may
+        send the same bytes, and each asks for its own image."""
+        found = self._receipt(ref, device)
+        return found if found is not None and device in ("", found.device) else None
+
+    def _receipt(self, ref: str, device: str) -> Receipt | None:
+        # An image moves from catalog to receipts, never back without a command, so it is looked
+        # for in that order, and once more.
+        for _ in range(2):
+            if len(ref) == 64:
+                item = self._catalog.by_sha256(ref, device)
+                days = reversed(self._receipts.days())
+                receipt = self._receipts.by_sha256(ref, days, device)
+            else:
+                item = self._catalog.get(ref)
+                receipt = self._receipts.get(ref)
+            if receipt is not None:
+                return receipt
+            if item is not None:
+                return self.receipt_of(item)
+        line = self._gone.by_sha256(ref, device) if len(ref) == 64 else self._gone.get(ref)
+        return line.receipt if line is not None and line.is_named else None

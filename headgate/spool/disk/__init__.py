@@ -1,0 +1,1 @@
+"""The disk: durable writes, where files lie, extended attributes, locks."""

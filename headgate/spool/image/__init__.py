@@ -1,0 +1,1 @@
+"""An image: its name, its metadata, the states it goes through. Pure."""

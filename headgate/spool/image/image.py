@@ -1,0 +1,205 @@
+"""What both halves say about one image: its metadata, where it is, its receipt. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from headgate.spool.image import names
+from headgate.spool.image.names import Name
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MOST = 2**63  # what SQLite keeps in an integer
+METADATA_MAX = 2048
+"""Bytes of one image's metadata as stored: what every supported file system has room for."""
+
+
+class State(StrEnum):
+    """The words of receipts, metrics and the page; the folders are in ``spool/__init__``."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    UPLOADED = "uploaded"
+    SET_ASIDE = "set_aside"
+    LOST = "lost"  # its file is gone, and nobody has proof of it elsewhere
+    DISCARDED = "discarded"  # a person gave it up
+
+
+class MetadataTooLarge(ValueError):
+    """The metadata would not fit beside the image; the device has to send less of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What travels with the file, in one extended attribute, and on to S3.
+
+    ``captured_at`` is kept as the device wrote it: its clock may be wrong, and nothing is ordered
+    by it. ``lost`` says that the attribute was gone (cp, tar, rsync without -X) and only what the
+    name and the content tell is left; it is never written.
+    """
+
+    sha256: str  # 64 hex digits
+    size: int  # bytes
+    media_type: str
+    file_name: str = ""  # the client's
+    captured_at: str = ""
+    sequence: int | None = None
+    key: str = ""  # Idempotency-Key
+    tags: Mapping[str, str] = field(default_factory=dict)
+    urgent: bool = False
+    lost: bool = False
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON of at most ``METADATA_MAX`` bytes; MetadataTooLarge otherwise."""
+        fields: dict[str, Any] = {"v": 1, "sha256": self.sha256, "size": self.size}
+        fields["type"] = self.media_type
+        for word, value in (
+            ("file", self.file_name),
+            ("captured", self.captured_at),
+            ("seq", self.sequence),
+            ("key", self.key),
+            ("tags", dict(self.tags)),
+            ("urgent", self.urgent),
+        ):
+            if value or (word == "seq" and value is not None):
+                fields[word] = value
+        data = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(data) > METADATA_MAX:
+            raise MetadataTooLarge(
+                f"file name, tags and the other fields take {len(data)} bytes together; "
+                f"at most {METADATA_MAX} fit"
+            )
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes) -> Metadata:
+        """The inverse of ``encode``; ValueError for anything else."""
+        try:
+            fields = json.loads(data)
+            meta = cls(
+                sha256=str(fields["sha256"]),
+                size=int(fields["size"]),
+                media_type=str(fields["type"]),
+                file_name=str(fields.get("file", "")),
+                captured_at=str(fields.get("captured", "")),
+                sequence=None if fields.get("seq") is None else int(fields["seq"]),
+                key=str(fields.get("key", "")),
+                tags={str(k): str(v) for k, v in fields.get("tags", {}).items()},
+                urgent=bool(fields.get("urgent", False)),
+            )
+            meta.encode()  # whatever can be read can be written again
+        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"not the metadata of an image: {error}") from error
+        # A changed byte must not reach the catalog, which takes these as they are.
+        if (
+            not _SHA256.fullmatch(meta.sha256)
+            or meta.media_type not in names.EXTENSIONS
+            or not 0 <= meta.size < _MOST
+            or not 0 <= (meta.sequence or 0) < _MOST
+        ):
+            raise ValueError("not the metadata of an image: a field is out of its range")
+        return meta
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One acknowledged image that is not yet proved to be in the bucket, as the catalog has it."""
+
+    name: Name
+    sha256: str
+    size: int
+    state: State
+    arrival: int = 0  # order of arrival; no clock
+    key: str = ""
+    sequence: int | None = None
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    urgent: bool = False  # goes before the others, for up to half the bytes
+    unknown: bool = False  # an attempt's outcome was never learnt: ask before sending again
+    last_error: str = ""  # why it is set aside, or why the last attempt failed
+    refusals: int = 0  # how often S3 refused it in a way in which it may refuse any image
+
+    @property
+    def id(self) -> str:
+        return self.name.id
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The proof that S3 holds an image, as S3 reported it."""
+
+    bucket: str
+    key: str
+    etag: str
+    sha256: str = ""  # base64 as S3 gave it; empty where the ETag is the proof
+    version_id: str = ""
+    uploaded_at: datetime | None = None
+
+
+class Presence(StrEnum):
+    """What a look at the bucket says of an object that was confirmed once."""
+
+    THERE = "there"
+    GONE = "gone"  # or another object is in its place
+    UNKNOWN = "unknown"  # nobody could tell
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a device may ask for before it erases its card."""
+
+    id: str
+    sha256: str
+    size: int
+    device: str
+    received_at: datetime
+    state: State
+    local: bool  # a copy is still on this disk
+    media_type: str
+    key_given: str = ""  # Idempotency-Key
+    sequence: int | None = None
+    bucket: str = ""
+    key: str = ""
+    etag: str = ""
+    version_id: str = ""
+    uploaded_at: datetime | None = None
+    reason: str = ""  # of an image set aside, or of the last failed attempt
+
+    @property
+    def name(self) -> Name:
+        """The file's name, wherever it lies."""
+        return names.parse(f"{self.id}.{names.EXTENSIONS[self.media_type]}")
+
+    @property
+    def safe_to_erase(self) -> bool:
+        """Only what is proved to be in the bucket may go from the camera's card."""
+        return self.state is State.UPLOADED
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many images, so many bytes."""
+
+    images: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.images + other.images, self.bytes + other.bytes)
+
+    def __sub__(self, other: Count) -> Count:
+        return Count(self.images - other.images, self.bytes - other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The maintained counts; ``received`` counts every arrival."""
+
+    received: Count
+    waiting: Count
+    sending: Count
+    set_aside: Count

@@ -1,0 +1,1 @@
+"""What became of each uploaded image, a database for each day of arrival."""

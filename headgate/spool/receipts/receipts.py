@@ -1,0 +1,328 @@
+"""Receipts of finished images: one SQLite file a day of arrival, dropped whole when it is old.
+
+At the owner's rate 2.88 million images finish a day; the catalog holds only what is alive, so that
+the cost of accepting, picking and scraping stays flat. Commits are FULL, once a batch, and come
+before the catalog's row goes. Only the holder of the drain lock writes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from headgate.spool import sqlite
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Receipt, Sent
+from headgate.spool.image.names import Name
+from headgate.spool.receipts.schema import MIGRATIONS, SELECT, Places, digest, insert, receipt
+
+_OPEN_FILES = 4
+_T = TypeVar("_T")
+_QUIET_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A day's file and its log as they stood: inode, size, and time of the last change."""
+
+    file: tuple[int, int, int]
+    log: tuple[int, int, int]
+
+    @property
+    def newest_ns(self) -> int:
+        return max(self.file[2], self.log[2])
+
+
+class Receipts:
+    """The day files below ``state/receipts``. Open it after any fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._open: dict[str, tuple[sqlite.Connection, int]] = {}  # and the file's inode
+        self._known: dict[str, tuple[_Mark, tuple[Count, Count]]] = {}  # totals of quiet days
+
+    def close(self) -> None:
+        with self._lock:
+            for connection, _ in self._open.values():
+                connection.close()
+            self._open.clear()
+
+    def days(self) -> list[str]:
+        """The days that have a file, oldest first."""
+        return sorted(
+            path.stem for path in self._folder.glob("????-??-??.sqlite3") if _is_day(path.stem)
+        )
+
+    def path(self, day: str) -> Path:
+        return self._folder / f"{day}.sqlite3"
+
+    def _connection(self, day: str, *, create: bool) -> sqlite.Connection | None:
+        """Opened for writing even to read: a day file left by a kill needs its WAL recovered."""
+        known = self._open.pop(day, None)
+        if known is not None and known[1] != self._inode(day):
+            known[0].close()  # another program dropped the day, and may have made it again
+            known = None
+        if known is None:
+            if not create and not self._inode(day):
+                return None
+            connection = sqlite.connect(self.path(day), MIGRATIONS, full=True)
+            known = connection, self._inode(day)
+        self._open[day] = known  # the last one used goes to the end
+        while len(self._open) > _OPEN_FILES:
+            self._open.pop(next(iter(self._open)))[0].close()
+        return known[0]
+
+    def _inode(self, day: str) -> int:
+        """Of the day's file; 0 if there is none."""
+        try:
+            return os.stat(f"{self._folder}/{day}.sqlite3").st_ino  # a Path is slow to make
+        except FileNotFoundError:
+            return 0
+
+    def _read(self, day: str, read: Callable[[sqlite.Connection], _T]) -> _T | None:
+        with self._lock:
+            connection = self._connection(day, create=False)
+            return None if connection is None else read(connection)
+
+    def _first(self, day: str, where: str, values: tuple[object, ...]) -> Receipt | None:
+        row = self._read(day, lambda db: db.execute(SELECT + where, values).fetchone())
+        return None if row is None else receipt(row)
+
+    # -- reading
+
+    def get(self, image_id: str) -> Receipt | None:
+        day = names.day_of_id(image_id)
+        return None if day is None else self._first(day, "WHERE id = ?", (image_id,))
+
+    def by_sha256(self, sha256: str, days: Iterable[str], device: str = "") -> Receipt | None:
+        """The newest with these bytes, from this device if one is named."""
+        return self._any(
+            days,
+            "WHERE digest = ? AND sha256 = ? AND ? IN ('', device) ORDER BY number DESC LIMIT 1",
+            (digest(sha256), bytes.fromhex(sha256), device),
+        )
+
+    def by_digest(
+        self, device: str, sha256: str, sequence: int | None, days: Iterable[str]
+    ) -> Receipt | None:
+        return self._any(
+            days,
+            "WHERE digest = ? AND sha256 = ? AND device = ? AND sequence IS ? "
+            "ORDER BY number LIMIT 1",
+            (digest(sha256), bytes.fromhex(sha256), device, sequence),
+        )
+
+    def by_key(self, device: str, key: str, days: Iterable[str]) -> Receipt | None:
+        return self._any(
+            days, "WHERE device = ? AND idem = ? ORDER BY number LIMIT 1", (device, key)
+        )
+
+    def _any(self, days: Iterable[str], where: str, values: tuple[object, ...]) -> Receipt | None:
+        for day in days:
+            found = self._first(day, where, values)
+            if found is not None:
+                return found
+        return None
+
+    def latest(self, limit: int) -> list[Receipt]:
+        """The newest arrivals among the uploaded."""
+        found: list[Receipt] = []
+        for day in reversed(self.days()):
+            query = SELECT + "ORDER BY id DESC LIMIT ?"
+            rows = self._read(day, lambda db, q=query: db.execute(q, (limit,)).fetchall())  # type: ignore[misc]
+            found += [receipt(row) for row in rows or ()]
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def local(self, day: str) -> Iterator[Receipt]:
+        """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
+        last = ""
+        query = SELECT + "WHERE local = 1 AND id > ? ORDER BY id LIMIT 1000"
+        while True:
+            rows = self._read(day, lambda db, after=last: db.execute(query, (after,)).fetchall())  # type: ignore[misc]
+            if not rows:
+                return
+            for row in rows:
+                yield receipt(row)
+            last = rows[-1][0]
+
+    def oldest_local(self, day: str, limit: int, before: datetime | None = None) -> list[Receipt]:
+        """The first uploaded of those whose file is still in done/; none after ``before``."""
+        until = 2**62 if before is None else int(before.timestamp())
+        where = "WHERE local = 1 AND uploaded_at <= ? ORDER BY uploaded_at, number LIMIT ?"
+        rows = self._read(day, lambda db: db.execute(SELECT + where, (until, limit)).fetchall())
+        return [receipt(row) for row in rows or ()]
+
+    def totals(self) -> tuple[Count, Count]:
+        """(local, pruned) over all days, from each day's maintained totals.
+
+        Days whose file did not change since they were read last are not opened: there are more
+        days than files are kept open.
+        """
+        local, pruned = Count(), Count()
+        days = self.days()
+        for day in days:
+            found = self._totals_of(day)
+            local, pruned = local + found[0], pruned + found[1]
+        for day in set(self._known).difference(days):
+            self._known.pop(day, None)
+        return local, pruned
+
+    def _totals_of(self, day: str) -> tuple[Count, Count]:
+        mark = self._mark(day)
+        known = self._known.get(day)
+        if known is not None and known[0] == mark:
+            return known[1]
+        found = self._read(day, self._day_totals(day)) or (Count(), Count())
+        # A file that was written within the last moments may be written again in the same tick of
+        # its time stamp, and nobody could tell.
+        if time.time_ns() - mark.newest_ns > _QUIET_NS:
+            self._known[day] = mark, found
+        return found
+
+    def _mark(self, day: str) -> _Mark:
+        """Other than before, if anybody wrote to the day's file. An empty log says nothing."""
+        found = []
+        for suffix in ("", "-wal"):
+            try:
+                stat = os.stat(f"{self._folder}/{day}.sqlite3{suffix}")
+            except FileNotFoundError:
+                found.append((0, 0, 0))
+            else:
+                there = bool(stat.st_size)
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns) if there else (0, 0, 0))
+        return _Mark(*found)
+
+    def day_totals(self, day: str) -> Count:
+        """All receipts of one day."""
+        found = self._read(day, self._day_totals(day))
+        return Count() if found is None else found[0] + found[1]
+
+    def _day_totals(self, day: str) -> Callable[[sqlite.Connection], tuple[Count, Count]]:
+        def read(db: sqlite.Connection) -> tuple[Count, Count]:
+            rows = db.execute("SELECT local, images, bytes FROM totals").fetchall()
+            counts = {local: Count(images, size) for local, images, size in rows}
+            return counts[1], counts[0]
+
+        return read
+
+    def generation(self, day: str) -> str:
+        """Which file of the day this is: the id of its first image, or the day of an empty one.
+
+        A day that was dropped gets another file when one of its images is finished late.
+        """
+        row = self._read(
+            day, lambda db: db.execute("SELECT id FROM images ORDER BY number LIMIT 1").fetchone()
+        )
+        return day if row is None else str(row[0])
+
+    def stands(self, generation: str) -> bool:
+        """Whether that file of a day is still there."""
+        day = names.day_of_id(generation) or generation
+        return self.path(day).exists() and self.generation(day) == generation
+
+    def counted(self, day: str) -> tuple[Count, Count]:
+        """(local, pruned) of a day, counted row by row: for verify."""
+        rows = self._read(
+            day,
+            lambda db: db.execute(
+                "SELECT local, count(*), sum(size) FROM images GROUP BY local"
+            ).fetchall(),
+        )
+        counts = {local: Count(images, size) for local, images, size in rows or ()}
+        return counts.get(1, Count()), counts.get(0, Count())
+
+    def in_folder(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of the images with a receipt that arrived in one minute folder."""
+        day, _, minute = folder.partition("/")
+        low = f"{day.replace('-', '')}T{minute}"
+        rows = self._read(
+            day,
+            lambda db: db.execute(
+                "SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~")
+            ).fetchall(),
+        )
+        return dict(rows or ())
+
+    def damaged(self, day: str) -> str:
+        """What SQLite's own check says is wrong with a day; empty if nothing."""
+        try:
+            return self._read(day, sqlite.damage_in) or ""
+        except sqlite.Damaged as error:
+            return str(error)
+
+    # -- writing
+
+    def add(self, finished: Iterable[tuple[Name, Item | Receipt, Sent, datetime]]) -> None:
+        """Write the receipts of a batch, durable when it returns; one that is there stays."""
+        by_day: dict[str, list[tuple[Name, Item | Receipt, Sent, datetime]]] = {}
+        for entry in finished:
+            by_day.setdefault(entry[0].day, []).append(entry)
+        for day, entries in sorted(by_day.items()):
+            with self._lock:
+                connection = self._connection(day, create=True)
+                assert connection is not None
+                with sqlite.transaction(connection) as db:
+                    places = Places(db)
+                    for name, known, sent, uploaded_at in entries:
+                        insert(db, places, name, known, sent, uploaded_at)
+                sqlite.checkpoint(connection)
+
+    def mark_pruned(self, day: str, ids: Iterable[str]) -> None:
+        """Their local copies are about to go; durable when it returns."""
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is None:
+                return
+            with sqlite.transaction(connection) as db:
+                db.executemany(
+                    "UPDATE images SET local = 0 WHERE id = ?", [(ident,) for ident in ids]
+                )
+            sqlite.checkpoint(connection)
+
+    def mark_local(self, day: str, ids: Iterable[str]) -> None:
+        """Their files turned out to be in done/ after all (verify --repair)."""
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is not None:
+                with sqlite.transaction(connection) as db:
+                    db.executemany(
+                        "UPDATE images SET local = 1 WHERE id = ?", [(ident,) for ident in ids]
+                    )
+
+    def settle(self, day: str) -> None:
+        """Recount the totals of a day, if they are not what its rows say."""
+        local, pruned = self.counted(day)
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is None or self._day_totals(day)(connection) == (local, pruned):
+                return
+            with sqlite.transaction(connection) as db:
+                for is_local, count in ((1, local), (0, pruned)):
+                    db.execute(
+                        "UPDATE totals SET images = ?, bytes = ? WHERE local = ?",
+                        (count.images, count.bytes, is_local),
+                    )
+
+    def forget(self, day: str) -> None:
+        """Close a day file, so that it can be dropped whole."""
+        with self._lock:
+            known = self._open.pop(day, None)
+            if known is not None:
+                known[0].close()
+
+
+def _is_day(text: str) -> bool:
+    try:
+        datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The site's own records, of which there is no other copy: devices, runs, jobs, alerts."""

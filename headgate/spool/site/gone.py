@@ -1,0 +1,212 @@
+"""Images without a file and without proof: lost ones, and those that a person gave up.
+
+Each has a line in ``state/site.sqlite3`` that stays, so that received = new + done + aside + pruned
++ lost + discarded. Commits are FULL: no file stands behind these lines.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from headgate.spool import sqlite
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Receipt, State
+from headgate.spool.image.names import MEDIA_TYPES
+from headgate.spool.sqlite import instant, stamp
+
+TABLES = """
+    CREATE TABLE gone (
+        id TEXT PRIMARY KEY,
+        ext TEXT NOT NULL,
+        device TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        images INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        idem TEXT NOT NULL,
+        sequence INTEGER,
+        stage TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        who TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX gone_by_digest ON gone (sha256);
+    """
+
+_COLUMNS = (
+    "id, ext, device, sha256, images, bytes, idem, sequence, stage, at, who, reason FROM gone "
+)
+
+
+class Stage(StrEnum):
+    """What became of it. Only ``lost`` and ``discarded`` count: the others have a file."""
+
+    LOST = "lost"  # its file is nowhere, and nobody has said yet that this is all right
+    ASKED = "asked"  # it is set aside, and is discarded by whoever holds the drain lock next
+    DISCARDED = "discarded"  # a person gave it up
+    RETURNED = "returned"  # its file came back, or it was put back before it was discarded
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the books. ``images`` is more than 1 only for what nothing else is known of."""
+
+    id: str
+    stage: Stage
+    at: datetime
+    who: str
+    reason: str
+    count: Count
+    ext: str
+    device: str
+    sha256: str
+    key: str
+    sequence: int | None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is an image whose name is known, and no mere number of them."""
+        return bool(self.ext)
+
+    @property
+    def said(self) -> str:
+        """Since when, by whom and why."""
+        if self.stage is Stage.DISCARDED:
+            return f"discarded by {self.who} on {self.at:%Y-%m-%d %H:%M} UTC: {self.reason}"
+        return self.reason
+
+    @property
+    def receipt(self) -> Receipt:
+        """What a device or a person may ask for; only of one that is named."""
+        discarded = self.stage is Stage.DISCARDED
+        return Receipt(
+            id=self.id,
+            sha256=self.sha256,
+            size=self.count.bytes,
+            device=self.device,
+            received_at=names.parse(f"{self.id}.{self.ext}").received_at,
+            state=State.DISCARDED if discarded else State.LOST,
+            local=False,
+            media_type=MEDIA_TYPES[self.ext],
+            key_given=self.key,
+            sequence=self.sequence,
+            reason=self.said,
+        )
+
+
+class Gone:
+    """Belongs to ``Site``, whose connection and lock it shares."""
+
+    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+        self._db = db
+        self._lock = lock
+
+    # -- reading
+
+    def get(self, image_id: str) -> Line | None:
+        """Its line; None if it has none, or none that counts any more."""
+        found = self._lines("WHERE id = ? AND stage <> 'returned'", (image_id,))
+        return found[0] if found else None
+
+    def by_sha256(self, sha256: str, device: str = "") -> Line | None:
+        """The newest with these bytes that counts, from this device if one is named."""
+        where = (
+            "WHERE sha256 = ? AND ? IN ('', device) AND stage IN ('lost', 'discarded') "
+            "ORDER BY at DESC LIMIT 1"
+        )
+        found = self._lines(where, (bytes.fromhex(sha256), device))
+        return found[0] if found else None
+
+    def of(self, stage: Stage, limit: int = 1_000_000) -> list[Line]:
+        """The newest of a stage."""
+        return self._lines("WHERE stage = ? ORDER BY at DESC, id DESC LIMIT ?", (stage, limit))
+
+    def _lines(self, where: str, values: Sequence[object]) -> list[Line]:
+        with self._lock:
+            rows = self._db.execute("SELECT " + _COLUMNS + where, tuple(values)).fetchall()
+        return [_line(row) for row in rows]
+
+    def in_folder(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of those that count and arrived in one minute folder."""
+        low = folder.replace("-", "").replace("/", "T")
+        query = (
+            "SELECT id, bytes FROM gone WHERE id >= ? AND id < ? AND stage IN ('lost', 'discarded')"
+        )
+        with self._lock:
+            return dict(self._db.execute(query, (low, low + "~")).fetchall())
+
+    def totals(self) -> tuple[Count, Count]:
+        """(lost, discarded)."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT stage, sum(images), sum(bytes) FROM gone GROUP BY stage"
+            ).fetchall()
+        counts = {stage: Count(images, size) for stage, images, size in rows}
+        return counts.get(Stage.LOST, Count()), counts.get(Stage.DISCARDED, Count())
+
+    # -- writing; durable when it returns
+
+    def lose(self, item: Item, at: datetime, reason: str) -> None:
+        """Its file is nowhere. An older line of the same image is replaced."""
+        self._write(item, Stage.LOST, at, "", reason)
+
+    def ask(self, item: Item, at: datetime, who: str, reason: str) -> None:
+        """It is to be discarded by whoever holds the drain lock."""
+        self._write(item, Stage.ASKED, at, who, reason)
+
+    def missing(self, count: Count, at: datetime) -> None:
+        """So many were received, and neither file nor name is left of them."""
+        ident = f"unaccounted-{at:%Y%m%dT%H%M%S.%fZ}"
+        reason = "they were received, and neither a file nor a row is left of them"
+        values = (ident, "", "", b"", count.images, count.bytes, "", None)
+        self._insert((*values, Stage.LOST, stamp(at), "", reason))
+
+    def discarded(self, image_id: str, at: datetime, who: str = "", reason: str = "") -> None:
+        """It has neither a file nor a row any more. ``who`` and ``reason`` stay if left out."""
+        self._change(
+            "stage = 'discarded', at = ?2, who = iif(?3 = '', who, ?3),"
+            " reason = iif(?4 = '', reason, ?4) WHERE id = ?1",
+            (image_id, stamp(at), who, reason),
+        )
+
+    def returned(self, image_id: str) -> None:
+        """It has a file again, or still: its line does not count."""
+        self._change("stage = 'returned' WHERE id = ?1", (image_id,))
+
+    def _write(self, item: Item, stage: Stage, at: datetime, who: str, reason: str) -> None:
+        sha256 = bytes.fromhex(item.sha256)
+        values = (item.id, item.name.ext, item.name.device, sha256, 1, item.size, item.key)
+        self._insert((*values, item.sequence, stage, stamp(at), who, reason))
+
+    def _insert(self, values: tuple[object, ...]) -> None:
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO gone (id, ext, device, sha256, images, bytes, idem,"
+                " sequence, stage, at, who, reason) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                values,
+            )
+
+    def _change(self, what: str, values: tuple[object, ...]) -> None:
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute(f"UPDATE gone SET {what}", values)
+
+
+def _line(row: Sequence[object]) -> Line:
+    ident, ext, device, sha256, images, size, idem, sequence, stage, at, who, reason = row
+    assert isinstance(sha256, bytes)
+    return Line(
+        id=str(ident),
+        stage=Stage(str(stage)),
+        at=instant(int(str(at))),
+        who=str(who),
+        reason=str(reason),
+        count=Count(int(str(images)), int(str(size))),
+        ext=str(ext),
+        device=str(device),
+        sha256=sha256.hex(),
+        key=str(idem),
+        sequence=None if sequence is None else int(str(sequence)),
+    )

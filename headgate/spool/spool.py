@@ -1,0 +1,478 @@
+"""The spool as its users see it: the receiver's side, and what everybody may read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from headgate.host import logs, mounts, set_clock
+from headgate.monitor import devices as watched  # fmt: skip
+from headgate.monitor.forecast_inputs import Prospects
+from headgate.monitor.snapshot import (
+    Accepted,
+    BudgetUse,
+    Cap,
+    ClockReading,
+    Facts,
+    Forecast,
+    RefusedLately,
+)
+from headgate.settings import units
+from headgate.settings.settings import Settings
+from headgate.spool import identity, recovery, sqlite
+from headgate.spool.budget.uplink import Uplink, create_ledgers
+from headgate.spool.catalog import refused
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.dedupe import Held, Turns, identities
+from headgate.spool.disk import durable, locks, reserve
+from headgate.spool.disk.durable import Folders, Incoming
+from headgate.spool.disk.group_commit import Together
+from headgate.spool.disk.layout import FOLDERS, Files
+from headgate.spool.disk.locks import Lock
+from headgate.spool.disk.room import Admission, Disk, admission
+from headgate.spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolFull, SpoolUnfit
+from headgate.spool.image import names
+from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
+from headgate.spool.image.names import EXTENSIONS, Name
+from headgate.spool.receipts.receipts import Receipts
+from headgate.spool.recovery import Recovered
+from headgate.spool.site import triggers
+from headgate.spool.site.gone import Stage
+from headgate.spool.site.site import Site
+
+_GONE = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
+CHECKPOINT_SECONDS = 2.0
+RESERVE_ROUNDS = 15
+"""How many of these pass before the reserve is looked at."""
+RETRY = "retry"
+"""The request to put an image back that is set aside, or that waits for its next attempt."""
+
+
+def utc_now() -> datetime:
+    """The wall clock, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """An image in a minute folder, open as ``folder``, that waits for its commit."""
+
+    folder: int
+    name: Name
+    meta: Metadata
+    clock: ClockReading | None
+
+
+class Spool:
+    """One spool folder, open. Open it after any fork; close it when done."""
+
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        """Use ``Spool.open``; this opens what is there."""
+        self.settings = settings
+        self.path = settings.spool
+        self.now = now
+        self.files = Files(self.path)
+        state = self.files.state
+        try:
+            self.catalog = Catalog(state / "catalog.sqlite3")
+        except sqlite.Damaged as error:
+            raise SpoolUnfit(
+                f"the catalog in {state} is damaged ({error}); stop the receiver and run "
+                "headgate verify --repair, which makes it anew from the images"
+            ) from error
+        except sqlite.Error as error:
+            raise SpoolUnfit(f"the catalog in {state} cannot be opened: {error}") from error
+        try:
+            self.site = Site(state / "site.sqlite3")
+        except sqlite.Damaged as error:
+            self.catalog.close()
+            raise SpoolUnfit(
+                f"{state}/site.sqlite3 is damaged ({error}); headgate verify --repair mends an "
+                "index; put any other file back from a backup, as docs/OPERATING.md says"
+            ) from error
+        except sqlite.Error as error:
+            self.catalog.close()
+            raise SpoolUnfit(f"{state}/site.sqlite3 cannot be opened: {error}") from error
+        except BaseException:
+            self.catalog.close()
+            raise
+        self.uplink = Uplink(settings, self.site, state, lambda: self.now())
+        self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
+        self.receipts = Receipts(state / "receipts")
+        kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
+        self._held = Held(self.files, self.catalog, self.receipts, self.site.gone, kept)
+        self._turns = Turns()
+        self._commits = Together(self._commit)
+        self._folders = Folders(self.files.new)
+        self._refused = refused.Pending()
+        self._closing = threading.Event()
+        self._checkpoints: threading.Thread | None = None
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        create: bool = True,
+        probe: bool = True,
+        now: Callable[[], datetime] = utc_now,
+    ) -> Spool:
+        """The spool that the settings name, made where it is missing unless ``create`` is False.
+
+        SpoolUnfit if this place cannot keep the promise: the sentence says what can.
+        """
+        identity.check(settings)
+        state = settings.spool / "state"
+        reserve.give_up(state)
+        try:
+            prepare(settings, create=create, probe=probe)
+        except SpoolFull:  # a quota, perhaps: what is free says nothing of it
+            reserve.give_up(state, everything=True)
+            prepare(settings, create=create, probe=probe)
+        try:
+            opened = cls(settings, now)
+        except sqlite.Error as error:
+            raise SpoolUnfit(
+                f"the databases in {state} cannot be opened ({error}); if the disk has no room "
+                "for their -wal and -shm files (df -h, df -i), free some"
+            ) from error
+        identity.settle(settings, now())
+        return opened
+
+    def give_up_reserve(self) -> None:
+        """Where the disk is full, free some of what is kept for the spool's own files."""
+        reserve.give_up(self.files.state)
+
+    def _renew_reserve(self) -> None:
+        """Keep it again, once an image would be taken all the same."""
+        seen = self.admission()
+        if seen.accepting:
+            reserve.make(
+                self.files.state,
+                seen.free_bytes - seen.needed_bytes - reserve.LOW_BYTES,
+                seen.free_inodes - seen.needed_inodes - reserve.LOW_INODES,
+            )
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._checkpoints is not None:
+            self._checkpoints.join()
+        self._folders.close()
+        with contextlib.suppress(sqlite.Error):  # of a full disk: counts are no image
+            self._refused.write(self.catalog.note_refused, self.now())
+        self.receipts.close()
+        self.site.close()
+        self.catalog.close()
+
+    # -- the receiver's side
+
+    def hold_receiver_lock(self, wait_seconds: float = 2) -> Lock:
+        """There is one receiver; LockHeld names the other."""
+        try:
+            return locks.acquire(
+                self.files.tmp,
+                self.files.state / "receiver.lock",
+                "a receiver",
+                wait_seconds=wait_seconds,
+            )
+        except LockHeld as error:
+            raise LockHeld(f"{error}: this spool already has its receiver; stop that one") from None
+
+    def hold_drain_lock(self, who: str, wait_seconds: float) -> Lock:
+        """Who holds it may move and unlink in new/, done/ and aside/."""
+        return locks.acquire(
+            self.files.new, self.files.state / "drain.lock", who, wait_seconds=wait_seconds
+        )
+
+    def recover(self) -> Recovered:
+        """Make good an unclean stop; the receiver calls it under its lock, before it listens."""
+        cut_off = durable.empty_tmp(self.files.tmp)
+        restored = recovery.scan(self.files, self.catalog, self.receipts, self.site.gone)
+        self._renew_reserve()
+        self._checkpoints = threading.Thread(
+            target=self._checkpoint, name="checkpoints", daemon=True
+        )
+        self._checkpoints.start()
+        return Recovered(cut_off, restored)
+
+    def _checkpoint(self) -> None:
+        rounds = 0
+        while not self._closing.wait(CHECKPOINT_SECONDS):
+            rounds += 1
+            if rounds % RESERVE_ROUNDS == 0:
+                self._renew_reserve()
+            try:
+                self._refused.write(self.catalog.note_refused, self.now())
+                self.catalog.checkpoint()
+            except sqlite.Error:
+                continue  # the disk's trouble shows at the next accept, which can say so
+
+    def incoming(self) -> Incoming:
+        """A file in tmp/ to receive into; a context manager."""
+        return Incoming(self.files.tmp)
+
+    def accept(
+        self,
+        incoming: Incoming,
+        device: str,
+        meta: Metadata,
+        clock: ClockReading | None = None,
+    ) -> Accepted:
+        """Make a received image ours: when this returns, it survives a power cut. ``clock`` is
+        what its device's clock said, if it said so.
+
+        IdentityConflict if its key names other bytes, MetadataTooLarge, DiskTrouble: then it is
+        not acknowledged, and leaving ``incoming`` unlinks it.
+        """
+        attribute = meta.encode()
+        try:
+            with self._turns.taken(identities(device, meta)):
+                held = self._held.find(device, meta, self.now())
+                if held is not None:
+                    if held.sha256 != meta.sha256:
+                        raise IdentityConflict(held)
+                    self.catalog.repeated(device, self.now(), meta.sequence, clock)
+                    return Accepted(held, duplicate=True)
+                return self._publish(incoming, device, meta, attribute, clock)
+        except sqlite.Error as error:
+            code = errno.ENOSPC if sqlite.is_full(error) else errno.EIO
+            raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
+
+    def note_unusable(self, device: str, *, enrolled: bool) -> None:
+        """Count an image that could not be taken against its device; nobody is told otherwise for
+        want of a row."""
+        try:
+            self.catalog.unusable(device, self.now(), enrolled=enrolled)
+        except sqlite.Error as error:
+            logs.get().warning("image.unusable_not_counted", device=device, why=str(error))
+
+    def note_refused(self, code: str) -> None:
+        """Count an upload that was refused, by the refusal's code; written down a little later."""
+        self._refused.note(code, self.now())
+
+    def _publish(
+        self,
+        incoming: Incoming,
+        device: str,
+        meta: Metadata,
+        attribute: bytes,
+        clock: ClockReading | None,
+    ) -> Accepted:
+        name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
+        folder = name.folder
+        self._enter(folder)
+
+        def committed(opened: int, named: Name) -> None:
+            nonlocal folder
+            if named.folder != folder:  # bumped into the next minute
+                self.catalog.minutes.leave(folder)
+                folder = named.folder
+                self._enter(folder)
+            self._commits.add(_Linked(opened, named, meta, clock))
+
+        try:
+            name = durable.publish(incoming, attribute, name, self._folders, committed)
+        except BaseException:
+            # Linked and not acknowledged: the folder stays named, so that the next start finds it.
+            if not incoming.published:
+                self.catalog.minutes.leave(folder)
+            raise
+        self.catalog.minutes.leave(folder)
+        # Not read back from the catalog: a run may have uploaded it by now.
+        item = Item(
+            name, meta.sha256, meta.size, State.WAITING, key=meta.key, sequence=meta.sequence
+        )
+        return Accepted(self._held.receipt_of(item), duplicate=False)
+
+    def _commit(self, linked: list[_Linked]) -> None:
+        """Those that were linked at about the same time: one flush and one transaction for all."""
+        for folder in {one.folder for one in linked}:
+            durable.commit(folder)
+        self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
+
+    def _enter(self, folder: str) -> None:
+        self.catalog.minutes.enter(folder, lambda: self._gone_from(folder))
+
+    def _gone_from(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of what arrived in a minute folder and is in it no more."""
+        return self.receipts.in_folder(folder) | self.site.gone.in_folder(folder)
+
+    def probe(self) -> None:
+        """Write a probe the way an image is written; DiskTrouble names the step that failed."""
+        durable.probe(self.path)
+
+    # -- what everybody may read
+
+    def receipt(self, ref: str, device: str = "") -> Receipt | None:
+        """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits); only of
+        this device's images, if one is named."""
+        return self._held.receipt(ref, device)
+
+    def images(self, state: State | None, limit: int) -> list[Receipt]:
+        """Receipts of images, newest first; of one state only, if it is given."""
+        found: list[Receipt] = []
+        if state is None:
+            found = [self._held.receipt_of(item) for item in self.catalog.latest(limit)]
+        elif state in _GONE:
+            lines = self.site.gone.of(_GONE[state], limit)
+            found = [line.receipt for line in lines if line.is_named]
+        elif state is not State.UPLOADED:
+            items = self.catalog.in_state(state, limit)
+            found = [self._held.receipt_of(item) for item in items]
+        if state in (None, State.UPLOADED):
+            known = {receipt.id for receipt in found}
+            found += [r for r in self.receipts.latest(limit) if r.id not in known]
+        found.sort(key=lambda receipt: receipt.received_at, reverse=True)
+        return found[:limit]
+
+    def warnings(self) -> list[str]:
+        """Why an acknowledgement may not survive a power cut in this place."""
+        return mounts.warnings(self.path)
+
+    def newest_known_at(self) -> datetime | None:
+        """The latest instant that an image or a run left here; None in a fresh spool."""
+        instants = [receipt.received_at for receipt in self.images(None, 1)]
+        for run in self.site.runs(1):
+            instants.append(run.ended_at or run.started_at)
+        return max(instants, default=None)
+
+    def disk(self) -> Disk:
+        """What is free on the spool's disk, and what uploads leave free."""
+        free, size, inodes = self.free()
+        return Disk(free, units.of_disk(self.settings["spool.keep_free"], size), inodes)
+
+    def admission(self) -> Admission:
+        """Whether the disk has room for an image of the largest size; what only the receiver knows
+        is left out."""
+        return admission(int(self.settings["receiver.max_image"]), self.disk())
+
+    def free(self) -> tuple[int, int, int]:
+        """Free bytes, all bytes and free inodes of the spool's file system."""
+        disk = reserve.free(self.path)
+        return disk.bytes, disk.size, disk.inodes
+
+    def cap(self) -> Cap:
+        """The rate in force now; cheap enough to ask before every grant."""
+        return self.uplink.cap()
+
+    def budget(self) -> BudgetUse:
+        """The cap in force now, and what the last interval and this day used of it."""
+        return self.uplink.budget()
+
+    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
+        """One look at everything; its cost does not grow with the backlog. ``latest`` 0 leaves
+        out what only a page shows: images and the last day's flow."""
+        now = self.now()
+        totals = self.catalog.totals()
+        local, pruned = self.receipts.totals()
+        pruned += self.site.forgotten(self.receipts.stands)
+        lost, discarded = self.site.gone.totals()
+        known = totals.waiting + totals.sending + totals.set_aside + local + pruned
+        known += lost + discarded
+        oldest = self.catalog.backlog.oldest_waiting()
+        free, size, inodes = self.free()
+        return Facts(
+            at=now,
+            received=totals.received,
+            waiting=totals.waiting,
+            sending=totals.sending,
+            set_aside=totals.set_aside,
+            uploaded_local=local,
+            uploaded_pruned=pruned,
+            lost=lost,
+            discarded=discarded,
+            unaccounted=totals.received.images - known.images,
+            oldest_waiting_at=None if oldest is None else oldest.name.received_at,
+            latest=tuple(self.images(None, latest)),
+            runs=self.site.runs(runs),
+            budget=self.budget(),
+            free_bytes=free,
+            disk_bytes=size,
+            free_inodes=inodes,
+            clocks_off=tuple(self.catalog.clocks_off(now - timedelta(days=1), 5)),
+            oldest_attempts=0 if oldest is None else oldest.attempts,
+            oldest_due_at=self.catalog.backlog.oldest_due_at(now),
+            last_success_at=self.site.last_success_at(),
+            proof=self.site.proof(),
+            run_totals=self.site.run_totals(),
+            devices=watched.devices(
+                self.catalog, self.site, now, self.settings["alerts.device_silent"]
+            ),
+            aside=tuple(self.images(State.SET_ASIDE, latest)),
+            asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
+            flow=watched.last_day(self.catalog, now) if latest else (),
+            alerts=watched.alerts(self.site),
+            triggers=triggers.triggers(self, self.settings, now),
+            forecast=self.prospects.forecast(
+                now, totals.waiting + totals.sending, self._room(local)
+            ),
+            admission=self.admission(),
+            clock_behind=set_clock.behind(now, self.newest_known_at()),
+            refused=self._refused_lately(now),
+        )
+
+    def _refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:
+        return self.catalog.refused_lately(now, self._refused.counts())
+
+    def forecast(self, measured: float | None = None) -> Forecast:
+        """When no image waits any more, and when the disk is full: what all that ask are told.
+        ``measured``: bytes a second that the run that asks sees go out."""
+        totals = self.catalog.totals()
+        local, _ = self.receipts.totals()
+        backlog = totals.waiting + totals.sending
+        return self.prospects.forecast(self.now(), backlog, self._room(local), measured)
+
+    def _room(self, local: Count) -> Count:
+        """Bytes and files that still fit; copies go before anything is refused."""
+        free, size, inodes = self.free()
+        return Count(inodes, free - units.of_disk(self.settings["spool.keep_free"], size)) + local
+
+
+def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:
+    """Make and check the spool's folders and its ledgers; SpoolUnfit says what is wrong."""
+    root: Path = settings.spool
+    state = root / "state"
+    fresh = not state.exists()
+    if fresh and not create:
+        raise SpoolUnfit(f"there is no spool at {root} yet; the receiver makes it when it starts")
+    if fresh and (
+        no := mounts.of_the_system(os.path.realpath(root))
+        or mounts.foreign(root, (*FOLDERS, identity.FILE))
+    ):
+        raise SpoolUnfit(no)
+    if link := next((folder for folder in FOLDERS if (root / folder).is_symlink()), ""):
+        raise SpoolUnfit(
+            f"{root / link} is a link, and Headgate makes none there: see who put it there, and "
+            "put the folder back in its place"
+        )
+    try:
+        durable.make_root(root, FOLDERS)
+        devices = {os.stat(root / folder).st_dev for folder in FOLDERS}
+        if len(devices) > 1:
+            raise SpoolUnfit(
+                f"{root}: tmp, new, done, aside and state must be on one file system; "
+                "a link across two is not possible, and a copy would not be durable"
+            )
+        if probe:
+            durable.probe(root)
+        if fresh:
+            create_ledgers(state, int(settings["uplink.interval"]))
+    except DiskTrouble as error:
+        if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
+            raise SpoolUnfit(
+                f"{root}: this file system has no room for 4 KB of extended attributes "
+                "(user.*), in which an image's metadata travels; use ext4 with 4 KB blocks, xfs "
+                "or btrfs"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise SpoolUnfit(
+                f"{error}; {root} must belong to, and be writable by, the group that the receiver "
+                "and the uploader share"
+            ) from error
+        raise (SpoolFull if error.full else SpoolUnfit)(f"{root}: {error}") from error

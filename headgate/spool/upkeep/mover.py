@@ -1,0 +1,353 @@
+"""Everything that moves or unlinks an image; only the holder of the drain lock has a Mover."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from headgate.host import clock
+from headgate.settings.units import of_disk
+from headgate.spool.budget import ledger
+from headgate.spool.disk import durable, xattrs
+from headgate.spool.disk.layout import read_sent, write_reason, write_sent
+from headgate.spool.disk.locks import Lock
+from headgate.spool.errors import Missing
+from headgate.spool.image import names
+from headgate.spool.image.image import Item, Presence, Receipt, Sent, State
+from headgate.spool.image.names import Name
+from headgate.spool.site.gone import Stage
+from headgate.spool.spool import RETRY, Spool
+
+_SWEEP_AFTER = timedelta(hours=1)
+_PRUNE_BATCH = 500
+_LOOK_BATCH = 10_000  # the more at once, the more of them one listing shows
+_ALL = 1_000_000
+_PRUNING = "pruning"  # the site's memory of the files whose receipts say "gone" already
+
+
+Look = Callable[[Sequence[Receipt]], Mapping[str, Presence]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """Local copies that went, and how many bytes they gave back."""
+
+    images: int = 0
+    bytes: int = 0
+
+
+def _seen(batch: Sequence[Receipt], look: Look | None) -> Mapping[str, Presence]:
+    return look(batch) if look else dict.fromkeys((one.id for one in batch), Presence.THERE)
+
+
+class Mover:
+    """finish, set aside, retry, discard, lose, prune, sweep, reconcile."""
+
+    def __init__(self, spool: Spool, lock: Lock) -> None:
+        self._spool = spool
+        self._files = spool.files
+        self._catalog = spool.catalog
+        self._receipts = spool.receipts
+        self._gone = spool.site.gone
+        self.lock = lock
+
+    # -- one image
+
+    def finish(self, batch: Sequence[tuple[Item, Sent]], now: datetime) -> None:
+        """These are proved to be in the bucket: proof on the file, done/, receipt, catalog.
+
+        Folders are fsynced once a batch, before the receipts say so. A crash in between costs a
+        HEAD each. A file that vanished meanwhile still gets its receipt: S3 has it.
+        """
+        folders: set[str] = set()
+        proved: list[tuple[Item, Sent]] = []
+        gone: list[Item] = []
+        for item, sent in batch:
+            if sent.uploaded_at is None:
+                sent = replace(sent, uploaded_at=now)
+            proved.append((item, sent))
+            source, target = self._files.in_new(item.name), self._files.in_done(item.name)
+            if item.name.folder not in folders:
+                folders.add(item.name.folder)
+                self._make(self._files.done, item.name.folder)
+            try:
+                write_sent(source, sent)
+                durable.move(source, target)
+            except FileExistsError:
+                durable.remove(source)  # the same name is the same image
+            except Missing:  # somebody took the file; the receipt is true all the same
+                if not target.exists():
+                    gone.append(item)
+        durable.sync_folders({self._files.done / folder for folder in folders})
+        durable.sync_folders({self._files.new / folder for folder in folders})
+        self._receipts.add(
+            [(item.name, item, sent, sent.uploaded_at or now) for item, sent in proved]
+        )
+        for day in {item.name.day for item in gone}:
+            self._receipts.mark_pruned(day, [item.id for item in gone])
+        self._catalog.finished([item for item, _ in proved], now)
+
+    def set_aside(self, item: Item, reason: str, now: datetime) -> None:
+        """It needs a person: to aside/, the reason with it."""
+        source, target = self._files.in_new(item.name), self._files.in_aside(item.name)
+        try:
+            durable.move(source, target)
+        except FileExistsError:
+            durable.remove(source)  # the same name is the same image
+        except Missing:
+            if not target.exists():
+                self.locate(item, now)
+                return
+        write_reason(target, reason, now)
+        durable.sync_folders({self._files.aside})
+        durable.sync_folders({source.parent})
+        self._catalog.put_aside(item.id, reason)
+
+    def retry(self, image_id: str) -> bool:
+        """Back from aside/ to new/, or out of its wait; False if there is no such image alive."""
+        item = self._catalog.get(image_id)
+        if item is None:
+            return False
+        if item.state is State.SET_ASIDE:
+            source, target = self._files.in_aside(item.name), self._files.in_new(item.name)
+            if source.exists():
+                xattrs.clear_attribute(source, xattrs.ASIDE_ATTRIBUTE)
+                self.place(source, self._files.new, item.name)
+            elif not target.exists():
+                if self.locate(item, self._spool.now()) == "nowhere":
+                    self.lose(item, self._spool.now())
+                return False
+        self._catalog.put_back(item.id)
+        return True
+
+    def discard(self) -> int:
+        """Carry out what was asked for: the line in the books is there, now the file may go. How
+        many are gone. Whatever was put back, or was sent, meanwhile stays."""
+        done = 0
+        for line in self._gone.of(Stage.ASKED):
+            name = names.parse(f"{line.id}.{line.ext}")
+            item, aside = self._catalog.get(line.id), self._files.in_aside(name)
+            elsewhere = any(path != aside for path in self._files.places(name))
+            if elsewhere or self._receipts.get(line.id) is not None:
+                self._gone.returned(line.id)
+                continue
+            if item is not None and item.state is not State.SET_ASIDE:
+                self._gone.returned(line.id)
+                continue
+            durable.remove(aside)
+            durable.sync_folders({self._files.aside})
+            self._catalog.drop([line.id])
+            self._gone.discarded(line.id, line.at)
+            done += 1
+        return done
+
+    def welcome_back(self) -> int:
+        """Lines of images that are here again, or were found to be uploaded, count no more. How
+        many: somebody restored a backup."""
+        back = 0
+        for line in self._gone.of(Stage.LOST) + self._gone.of(Stage.DISCARDED):
+            if not line.is_named:
+                continue
+            alive = self._catalog.get(line.id)
+            here = alive is not None and bool(self._files.places(alive.name))
+            if here or self._receipts.get(line.id) is not None:
+                self._gone.returned(line.id)
+                back += 1
+        return back
+
+    def lose(self, item: Item, now: datetime) -> None:
+        """Its file is nowhere: it keeps a line in the books, which verify names until a person
+        discards it."""
+        reason = f"it was {item.state.replace('_', ' ')}, and its file is nowhere"
+        self._gone.lose(item, now, reason)
+        self._catalog.drop([item.id])
+
+    @staticmethod
+    def _make(base: Path, folder: str) -> None:
+        os.close(durable.make_folder(base, folder))
+
+    def place(self, source: Path, base: Path, name: Name) -> None:
+        """Move a file to where it belongs below new/ or done/, durably."""
+        self._make(base, name.folder)
+        durable.move(source, base / name.folder / name.file)
+        durable.sync_folders({base / name.folder})
+        durable.sync_folders({source.parent})
+
+    # -- what a killed run left
+
+    def reconcile(self, now: datetime) -> int:
+        """Images that a killed run was sending wait again, to be asked for; how many.
+
+        And those that were put back from aside/ by a move whose row an unclean stop lost: nothing
+        would ever pick them. (A lost row of the other kind shows when the image is picked.) And a
+        prune that broke off is finished.
+        """
+        for file in self._spool.site.recall(_PRUNING) or ():
+            name = names.parse(file)
+            receipt = self._receipts.get(name.id)
+            if receipt is not None and not receipt.local:
+                durable.remove(self._files.in_done(name))
+        self._spool.site.remember(_PRUNING, None)
+        self.discard()
+        self.welcome_back()
+        for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
+            aside = self._files.in_aside(item.name)
+            if not os.path.lexists(aside) and self.locate(item, now) == "nowhere":
+                self.lose(item, now)
+        return self._catalog.reclaim()
+
+    def locate(self, item: Item, now: datetime) -> str:
+        """The catalog says new/, and no file is there: see where it is, and believe that.
+
+        ``done``, ``aside``, ``new`` (it is there after all), ``gone`` (its line says so, and an
+        unclean stop brought its row back) or ``nowhere``.
+        """
+        in_done, in_aside = self._files.in_done(item.name), self._files.in_aside(item.name)
+        if self._receipts.get(item.id) is not None:
+            self._catalog.drop([item.id])
+            return "done"
+        if in_done.exists():
+            sent = read_sent(in_done)
+            if sent is not None:
+                at = sent.uploaded_at or now
+                self._receipts.add([(item.name, item, sent, at)])
+                self._catalog.drop([item.id])
+                return "done"
+            # Unproved in done/: back to where it is asked for and, if need be, sent.
+            self.place(in_done, self._files.new, item.name)
+            self._catalog.put_back(item.id)
+            return "new"
+        if in_aside.exists():
+            self._catalog.put_aside(item.id, item.last_error)
+            return "aside"
+        if os.path.lexists(self._files.in_new(item.name)):
+            if item.state is State.SET_ASIDE:
+                self._catalog.put_back(item.id)
+            return "new"
+        line = self._gone.get(item.id)
+        if line is not None and line.stage is not Stage.ASKED:
+            self._catalog.drop([item.id])
+            return "gone"
+        return "nowhere"
+
+    # -- done/ and empty folders
+
+    def prune(
+        self, now: datetime, *, need: int = 0, need_images: int = 0, look: Look | None = None
+    ) -> Pruned:
+        """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
+        ``need`` bytes or the inodes of ``need_images``; the oldest go first, and never one without
+        a receipt.
+
+        ``look`` sees whether the bucket still holds them: a copy of what it does not hold stays,
+        and one that nobody could see goes only where the disk needs its room."""
+        keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
+        _, disk, _ = self._spool.free()
+        most = of_disk(self._spool.settings["spool.keep_done_max"], disk)
+        local, _ = self._receipts.totals()
+        over = max(local.bytes - most, need)
+        total = Pruned()
+        if self._may_judge_age(now):
+            for day in self._receipts.days():
+                while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep):
+                    found = _seen(batch, look)
+                    seen = [one for one in batch if found[one.id] is Presence.THERE]
+                    total = self._drop_local(day, seen, total)
+                    if len(seen) < len(batch):
+                        break  # the rest is asked for by the next run
+        for day in self._receipts.days():
+            while (total.bytes < over or total.images < need_images) and (
+                batch := self._receipts.oldest_local(day, _PRUNE_BATCH)
+            ):
+                found = _seen(batch, look)
+                picked: list[Receipt] = []
+                size = total.bytes
+                for one in batch:
+                    needed = size < need or total.images + len(picked) < need_images
+                    if not needed and size >= over:
+                        break
+                    # No upload is refused for the sake of copies, be they seen or not.
+                    unseen = found[one.id] is Presence.UNKNOWN and needed
+                    if unseen or found[one.id] is Presence.THERE:
+                        picked.append(one)
+                        size += one.size
+                total = self._drop_local(day, picked, total)
+                if not picked:
+                    break
+        return total
+
+    def _drop_local(self, day: str, receipts: list[Receipt], total: Pruned) -> Pruned:
+        # The receipts first: they may say "gone" of a file that is still there, not the reverse.
+        # A run that ends in between has left a note of what the next one has to finish.
+        for start in range(0, len(receipts), _PRUNE_BATCH):
+            batch = receipts[start : start + _PRUNE_BATCH]
+            self._spool.site.remember(_PRUNING, [one.name.file for one in batch])
+            self._receipts.mark_pruned(day, [one.id for one in batch])
+            for one in batch:
+                durable.remove(self._files.in_done(one.name))
+            self._spool.site.remember(_PRUNING, None)
+            total = Pruned(total.images + len(batch), total.bytes + sum(o.size for o in batch))
+        return total
+
+    def _may_judge_age(self, now: datetime) -> bool:
+        site = self._spool.site
+        seen = clock.Seen(now.timestamp(), ledger.boottime() / 1e9, ledger.boot_id().hex())
+        last = site.recall("clock")
+        suspicious = clock.suspicious_until(
+            clock.Seen(*last["seen"]) if last else None, seen, last["until"] if last else 0.0
+        )
+        site.remember("clock", {"seen": astuple(seen), "until": suspicious})
+        return seen.uptime >= suspicious
+
+    def drop_old_receipts(self, now: datetime) -> list[str]:
+        """Drop whole days older than ``keep_receipts`` whose local copies are all gone."""
+        if not self._may_judge_age(now):
+            return []
+        keep = timedelta(seconds=int(self._spool.settings["spool.keep_receipts"]))
+        oldest = f"{now - keep:%Y-%m-%d}"
+        dropped = []
+        for day in self._receipts.days():
+            if day >= oldest or self._receipts.oldest_local(day, 1):
+                continue
+            generation = self._receipts.generation(day)
+            self._spool.site.forget_day(generation, self._receipts.day_totals(day))
+            self._receipts.forget(day)
+            path = self._receipts.path(day)
+            for suffix in ("-wal", "-shm", ""):
+                durable.remove(path.with_name(path.name + suffix))
+            dropped.append(day)
+        return dropped
+
+    def sweep(self, now: datetime) -> int:
+        """Remove minute folders that are empty, an hour after their minute at the earliest."""
+        removed = 0
+        for base in (self._files.new, self._files.done):
+            days = set()
+            for folder in list(self._files.minutes(base)):
+                at = datetime.strptime(folder, "%Y-%m-%d/%H%M").replace(tzinfo=UTC)
+                if at + _SWEEP_AFTER + timedelta(minutes=1) > now:
+                    continue
+                if durable.remove_empty(base / folder):
+                    removed += 1
+                    days.add(folder.partition("/")[0])
+            for day in days:
+                at = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+                if at + timedelta(days=1) + _SWEEP_AFTER < now:
+                    durable.remove_empty(base / day)
+        return removed
+
+    # -- requests of commands that could not have the lock
+
+    def answer_requests(self, now: datetime) -> int:
+        """Carry out what was asked for while the lock was held; how many."""
+        answered = self.discard()
+        for request in self._spool.site.requests():
+            if request.word != RETRY:
+                continue  # for somebody else
+            self.retry(request.image)
+            self._spool.site.answered(request)
+            answered += 1
+        return answered

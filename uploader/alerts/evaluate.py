@@ -1,0 +1,82 @@
+"""One look at everything that the rules judge, and the step that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from headgate.host import logs
+from headgate.monitor import devices, receiver
+from headgate.monitor.checks import Signs
+from headgate.monitor.rules import find
+from headgate.spool.errors import LockHeld
+from headgate.spool.site.alert import Alert, Message, Silence
+from headgate.spool.site.site import S3_CLOCK
+from headgate.spool.spool import Spool
+from uploader.alerts import outbox
+from uploader.alerts.channel import Sends
+from uploader.alerts.lifecycle import Counts, step
+from uploader.alerts.messages import Scene, messages
+
+_RUNS = 50
+
+
+def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None) -> None:
+    """Look, judge, and put what is to be said into the outbox. ``at_work``: the caller is a run."""
+    working = _at_work(spool) if at_work is None else at_work
+    signs = look(spool, ways, at_work=working)
+    facts = signs.facts
+    counts = Counts(facts.received.images, facts.set_aside.images)
+    astray = facts.unaccounted + facts.lost.images
+    scene = Scene(str(spool.settings["site.name"]), signs.now, counts, astray)
+
+    def take(
+        before: tuple[Alert, ...], silences: tuple[Silence, ...]
+    ) -> tuple[list[Alert], list[Message]]:
+        wrong = {(alert.code, alert.subject) for alert in before if alert.bad or alert.told}
+        after, events = step(before, find(signs, wrong), signs.now, silences, counts)
+        return after, messages(events, scene)
+
+    for said in spool.site.alerts.change(take, [way.name for way in ways]):
+        logs.get().warning(f"alert.{said.kind}", code=said.about, title=said.title, text=said.text)
+
+
+def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> Signs:
+    """Everything at this moment. What was learnt of the devices is remembered on the way."""
+    settings = spool.settings
+    said = receiver.ask(spool)
+    lit = not said.silent and not said.disk_trouble
+    devices.learn(spool.catalog, spool.site, spool.now(), lit=lit)
+    spool.site.triggers.expect(
+        {"queue"} if settings["uplink.trigger"] == "queue" else (), spool.now()
+    )
+    facts = spool.facts(latest=0, runs=_RUNS)
+    if not said.silent:  # that is an alert of its own, and says nothing of the disk
+        facts = replace(facts, admission=said.admission(facts.admission))
+    now = facts.at
+    bind = str(settings["receiver.bind"])
+    to_all = settings["receiver.auth"] == "open" and not settings["receiver.allow"]
+    return Signs(
+        facts=facts,
+        minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
+        receiver=said.silent,
+        disk_trouble=said.disk_trouble,
+        at_work=at_work,
+        open_to_all=to_all and not _is_loopback(bind),
+        s3_clock_offset_seconds=spool.site.recall(S3_CLOCK),
+        channels=outbox.failing(spool.site.alerts, ways, now),
+    )
+
+
+def _at_work(spool: Spool) -> bool:
+    try:
+        spool.hold_drain_lock("headgate watch", 0).release()
+    except LockHeld:
+        return True
+    return False
+
+
+def _is_loopback(bind: str) -> bool:
+    host = bind.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

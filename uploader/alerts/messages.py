@@ -1,0 +1,96 @@
+"""What is said: messages made of events, apart from how they are sent. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from headgate.monitor.rules import BY_CODE, Rule
+from headgate.settings.units import human_duration
+from headgate.spool.site.alert import Alert, Message
+from uploader.alerts.lifecycle import Counts, Event, Kind
+
+_NAMED = 5
+"""So many are named in one message; the others are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where and when it is said; ``unaccounted`` and ``counts`` are as they are now."""
+
+    site: str
+    now: datetime
+    counts: Counts = field(default_factory=Counts)
+    unaccounted: int = 0
+
+
+def messages(
+    events: Sequence[Event], scene: Scene, rules: Mapping[str, Rule] = BY_CODE
+) -> list[Message]:
+    """One message for all events of one kind in one thread: forty silent cameras are one."""
+    groups: dict[tuple[Kind, str], list[Alert]] = {}
+    for event in events:
+        groups.setdefault((event.kind, event.alert.thread), []).append(event.alert)
+    return [
+        _message(kind, thread, alerts, rules[alerts[0].code], scene)
+        for (kind, thread), alerts in groups.items()
+    ]
+
+
+def test_message(site: str, now: datetime) -> Message:
+    """What ``headgate alert test`` says."""
+    return Message(
+        kind="test",
+        thread=f"test.{int(now.timestamp() * 1_000_000)}",
+        title=f"{site}: this is a test",
+        text="Alerts of Headgate get through to here. Nothing is wrong.",
+        made_at=now,
+    )
+
+
+def _message(kind: Kind, thread: str, alerts: Sequence[Alert], rule: Rule, scene: Scene) -> Message:
+    what = rule.title + (f" ({len(alerts)} of them)" if len(alerts) > 1 else "")
+    if len(alerts) == 1 and alerts[0].subject:
+        what = f"{rule.title}: {alerts[0].subject}"
+    began = min(alert.began_at for alert in alerts)
+    if kind is Kind.RECOVERY:
+        title = f"{scene.site}: good again: {what}"
+        text = _meanwhile(alerts, scene)
+    else:
+        title = f"{scene.site}: {'still: ' if kind is Kind.REMINDER else ''}{what}"
+        lines = [alert.sentence for alert in alerts[:_NAMED]]
+        if more := len(alerts) - _NAMED:
+            lines += [f"And {more} more."] if more > 0 else []
+        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or mend: {rule.mend}")
+        text = "\n".join(lines)
+    return Message(kind.value, thread, title, text, scene.now, rule.code)
+
+
+def _meanwhile(alerts: Sequence[Alert], scene: Scene) -> str:
+    """How long it lasted and what was lost, as far as the counts tell."""
+    first = min(alerts, key=lambda alert: alert.began_at)
+    ended = max((alert.good_since or scene.now) for alert in alerts)
+    lasted = human_duration(max(0.0, (ended - first.began_at).total_seconds()))
+    came = max(0, scene.counts.received - first.received)
+    aside = max(0, scene.counts.set_aside - first.set_aside)
+    lines = []
+    if subjects := [alert.subject for alert in alerts if alert.subject]:
+        named = ", ".join(subjects[:_NAMED])
+        more = len(subjects) - _NAMED
+        lines.append(f"{named} and {more} more." if more > 0 else f"{named}.")
+    lost = (
+        "no acknowledged image was lost"
+        if not scene.unaccounted
+        else f"{abs(scene.unaccounted)} images are unaccounted for: headgate verify"
+    )
+    lines.append(
+        f"It lasted {lasted}. Meanwhile {came} images came in and {aside} were set aside; {lost}."
+    )
+    return "\n".join(lines)
+
+
+def slack_text(message: Message) -> str:
+    """Title and text for Slack, which wants exactly these three characters escaped."""
+    text = f"*{message.title}*\n{message.text}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

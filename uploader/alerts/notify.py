@@ -1,0 +1,45 @@
+"""One round: look, judge, and let out what waits. After each run, and from its own line in cron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.host import logs
+from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.spool import Spool
+from uploader.alerts import outbox
+from uploader.alerts.channel import Sends
+from uploader.alerts.evaluate import evaluate
+from uploader.wire.other_traffic import way_out
+from uploader.wire.pacer import Closed
+
+_LOCK_SECONDS = 2.0
+"""Whoever else sends a check or a message is soon done; the next round is a minute away."""
+
+
+def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:
+    """How many messages got out. What cannot get out now stays in the outbox."""
+    ways = outbox.channels(spool.settings)
+    evaluate(spool, ways, at_work=at_work)
+    return let_out(spool, who, ways)
+
+
+def let_out(spool: Spool, who: str, ways: Sequence[Sends]) -> int:
+    """Send what is due; nobody connects, and no lock is taken, for nothing."""
+    alerts = spool.site.alerts
+    if not outbox.due(alerts, ways, spool.now()):
+        return 0
+    try:
+        with way_out(spool, who, _LOCK_SECONDS) as pacer:
+            return outbox.send(alerts, ways, pacer, spool.now)
+    except (LockHeld, Closed, DiskTrouble) as error:
+        logs.get().info("alert.waits", why=str(error))
+        return 0
+
+
+def after_run(spool: Spool) -> None:
+    """The round of a run that is about to end. It never fails the run, whatever happens here."""
+    try:
+        tell(spool, "headgate drain (alerts)", at_work=True)
+    except Exception as error:
+        logs.get().error("alert.failed", why=f"{type(error).__name__}: {error}")

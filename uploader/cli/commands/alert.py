@@ -1,0 +1,171 @@
+"""``headgate alert``: what stands, a test of the channels, and silences with an end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+
+from headgate.host.exit_codes import Exit
+from headgate.monitor.rules import BY_CODE
+from headgate.settings.units import UnitError, human_duration, parse_duration
+from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.site.alert import EVERYTHING, Channel, Silence
+from uploader.alerts import outbox
+from uploader.alerts.channel import Undelivered
+from uploader.alerts.messages import test_message
+from uploader.cli import completions
+from uploader.cli.commands.watch import fields, line
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, fail, print_json, print_text, styled
+from uploader.wire.other_traffic import way_out
+from uploader.wire.pacer import Closed
+
+_LOCK_SECONDS = 15.0
+_LONGEST = 30 * 86400
+
+
+@click.group(epilog=ending("headgate alert list", "headgate alert test"))
+def command() -> None:
+    """Show what is wrong, try the channels, silence an alert."""
+
+
+@command.command("list", epilog=ending("headgate alert list", "headgate alert list --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(context: Context, as_json: bool) -> None:
+    """Show what is wrong, what is silenced, and the channels."""
+    with context.spool() as spool:
+        alerts, now = spool.site.alerts, spool.now()
+        standing = [alert for alert in alerts.all() if alert.bad or alert.told]
+        silences = alerts.silences(now)
+        states = [alerts.channel(way.name) for way in outbox.channels(context.settings)]
+        waiting = len(alerts.letters())
+    if as_json:
+        print_json(
+            {
+                "alerts": [fields(alert) for alert in standing],
+                "silences": [asdict(silence) for silence in silences],
+                "channels": [asdict(state) for state in states],
+                "waiting": waiting,
+            }
+        )
+        return
+    for alert in standing:
+        print_text(styled(line(alert), fg="red" if alert.bad else None))
+    if not standing:
+        print_text("nothing is wrong")
+    for silence in silences:
+        print_text(
+            f"silent     {silence.what} until {silence.until:%Y-%m-%d %H:%M} UTC: {silence.reason}"
+        )
+    for state in states:
+        why = "well" if state.failing_since is None else f"failing: {state.why}"
+        print_text(f"channel    {state.name}: {why}")
+    if not states:
+        print_text("channel    none is set: write slack_webhook, mail_to or apprise under [alerts]")
+    if waiting:
+        print_text(f"outbox     {waiting} on their way")
+
+
+@command.command(
+    epilog=ending(
+        "headgate alert test",
+        "headgate alert test --dry-run",
+        meaning={Exit.ERROR: "a channel did not take it, or something failed"},
+    )
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def test(context: Context, dry_run: bool, as_json: bool) -> None:
+    """Send a message through each channel now, past whatever waits. Exit code 1 if one fails."""
+    ways = outbox.channels(context.settings)
+    if not ways:
+        fail(
+            "no channel is set; write slack_webhook, mail_to or apprise under [alerts]", Exit.USAGE
+        )
+    said: dict[str, str] = {}
+    with context.spool() as spool:
+        message = test_message(str(context.settings["site.name"]), spool.now())
+        try:
+            for way in ways:
+                if dry_run:
+                    said[way.name] = f"would get: {message.title}"
+                    continue
+                with way_out(spool, "headgate alert test", _LOCK_SECONDS) as pacer:
+                    try:
+                        way.send(message, pacer)
+                    except Undelivered as refused:
+                        state = spool.site.alerts.channel(way.name)
+                        state = outbox.after_failure(state, refused, spool.now())
+                        spool.site.alerts.save_channel(state)
+                        said[way.name] = str(refused)
+                    else:
+                        spool.site.alerts.save_channel(Channel(way.name, last_at=spool.now()))
+                        said[way.name] = ""
+        except (Closed, LockHeld, DiskTrouble) as error:
+            fail(f"nothing may leave now: {error}")
+    if as_json:
+        print_json({"message": message.title, "trouble": said})
+    else:
+        for name, trouble in said.items():
+            if trouble:
+                print_text(f"{name:<10} {trouble}")
+            else:
+                context.say(f"{name:<10} it was taken")
+    if any(said.values()) and not dry_run:
+        raise SystemExit(Exit.ERROR)
+
+
+@command.command(
+    epilog=ending(
+        'headgate alert silence device-silent:cam-07 --for 2h --reason "new lens"',
+        'headgate alert silence all --for 1h --reason "the switch is replaced"',
+        "headgate alert silence all --off",
+    )
+)
+@click.argument("what", shell_complete=completions.alerts)
+@click.option("--for", "duration", metavar="2h", help="How long; then it ends by itself.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; it is shown while it lasts.")
+@click.option("--off", is_flag=True, help="End it now.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def silence(
+    context: Context, what: str, duration: str | None, reason: str, off: bool, as_json: bool
+) -> None:
+    """Say nothing of WHAT for a while: a code, CODE:DEVICE, or all.
+
+    What is still wrong at its end is told then.
+    """
+    code = what.partition(":")[0]
+    if what != EVERYTHING and code not in BY_CODE:
+        fail(f"there is no alert {code}; there are {', '.join(BY_CODE)}, and all", Exit.USAGE)
+    with context.spool() as spool:
+        if off:
+            if not spool.site.alerts.end_silence(what):
+                fail(f"{what} was not silent")
+            until = spool.now()
+        else:
+            until = spool.now() + timedelta(seconds=_seconds(duration))
+            spool.site.alerts.silence(Silence(what, until, reason))
+    if as_json:
+        print_json({"what": what, "until": until, "reason": reason})
+    elif off:
+        context.say(f"{what} is told of again")
+    else:
+        lasts = human_duration(_seconds(duration))
+        context.say(f"nothing is said of {what} until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
+
+
+def _seconds(duration: str | None) -> int:
+    if duration is None:
+        fail("a silence needs an end: --for 2h", Exit.USAGE)
+    try:
+        seconds = parse_duration(duration)
+    except UnitError as error:
+        fail(str(error), Exit.USAGE)
+    if not 0 < seconds <= _LONGEST:
+        fail("--for is at most 30d", Exit.USAGE)
+    return seconds

@@ -1,0 +1,131 @@
+"""``headgate config``: show the settings in force, and check that they can work."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headgate.host.exit_codes import Exit
+from headgate.host.users import opened
+from headgate.settings.settings import SETTINGS, Settings
+from headgate.settings.units import Percent, format_duration, human_size
+from headgate.spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from headgate.spool.spool import Spool
+from uploader.cli.cron import crontabs as cron
+from uploader.cli.doctor import clear_text
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.s3.client import S3Sender
+from uploader.s3.contract import Capability
+from uploader.s3.errors import SendError
+from uploader.wire.other_traffic import way_out
+from uploader.wire.pacer import Closed
+
+
+@click.group(epilog=ending("headgate config show", "headgate config check"))
+def command() -> None:
+    """Show the settings in force, or check that they can work."""
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Percent | Path) else value
+
+
+@command.command(
+    epilog=ending(
+        "headgate config show",
+        "headgate --set uplink.share=10% config show  # what a flag would change",
+        "headgate config show --json | jq '.\"uplink.share\"'",
+    )
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with parsed values.")
+@click.pass_obj
+def show(context: Context, as_json: bool) -> None:
+    """Every setting: as written, and where it comes from."""
+    settings = context.settings
+    if as_json:
+        print_json(
+            {
+                setting.name: {
+                    "value": "(secret)" if setting.secret else _plain(settings[setting.name]),
+                    "written": "(secret)" if setting.secret else settings.written[setting.name],
+                    "unit": setting.unit,
+                    "from": settings.origin[setting.name],
+                }
+                for setting in SETTINGS
+            }
+        )
+        return
+    for setting in SETTINGS:
+        written = "(secret)" if setting.secret else repr(settings.written[setting.name])
+        print_text(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
+    interval = format_duration(int(settings["uplink.interval"]))
+    print_text(
+        f"\nat most {human_size(settings.rate)}/s leave outside the timetable: "
+        f"{human_size(settings.budget)} in any {interval}"
+    )
+
+
+@command.command(
+    epilog=ending(
+        "headgate config check",
+        "headgate --config /etc/headgate/headgate.toml config check",
+        meaning={Exit.OK: "runs can work", Exit.ERROR: "runs cannot work; each fault says why"},
+    )
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def check(context: Context, as_json: bool) -> None:
+    """Check the spool, cron's tab and the bucket.
+
+    What can the bucket's server confirm, and which right is missing? Sends a small object beside
+    the images, under the cap.
+    """
+    settings = context.settings
+    said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
+    capability: Capability | None = None
+    try:
+        with opened(settings, probe=True) as spool:
+            said["notes"].append(f"the spool {settings.spool} takes durable writes")
+            said["warnings"] += spool.warnings()
+            capability = _bucket(spool, said)
+    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+        said["faults"].append(str(error))
+    said["warnings"] += cron.check(settings)
+    clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
+    said["warnings"] += [f"{one.sentence}; {one.mend}" for one in clear if one.mend]
+    if as_json:
+        print_json({**said, "bucket": capability})
+    else:
+        for word, sentences in said.items():
+            for sentence in sentences:
+                text = f"{word[:-1]:<8} {sentence}"
+                if word == "faults":
+                    print_text(styled(text, fg="red"))
+                else:
+                    context.say(text)
+    if said["faults"]:
+        raise SystemExit(Exit.ERROR)
+
+
+def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
+    settings: Settings = spool.settings
+    if not settings["s3.bucket"]:
+        said["faults"].append("no bucket is set; write bucket under [s3]")
+        return None
+    try:
+        with way_out(spool, "headgate config check", 15) as pacer:
+            with closing(S3Sender(settings, pacer)) as sender:
+                found = sender.probe()
+    except SendError as error:
+        said["faults"].append(error.message)
+        return None
+    except Closed as closed:
+        said["warnings"].append(f"the bucket was not asked: {closed}")
+        return None
+    said["notes" if found.usable else "faults"] += found.sentences
+    said["faults"] += [f"the right {right} is missing" for right in found.missing_rights]
+    return found

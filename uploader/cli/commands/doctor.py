@@ -1,0 +1,99 @@
+"""``headgate doctor``: what on this machine could lose images, and what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from headgate.host.exit_codes import Exit
+from headgate.host.users import opened
+from headgate.spool import sqlite
+from headgate.spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
+from uploader.cli.doctor import (
+    accounts,
+    bucket,
+    clear_text,
+    clock,
+    collect,
+    database,
+    disk,
+    network,
+    schedule,
+)
+from uploader.cli.doctor.findings import Finding, Level, loses, would_lose
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, print_json, print_text, styled
+
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.LOSES: "red"}
+
+
+@click.command(
+    epilog=ending(
+        "headgate doctor",
+        "headgate doctor --json",
+        exits=(Exit.OK, Exit.ERROR, Exit.USAGE),
+        meaning={Exit.OK: "nothing would lose images", Exit.ERROR: "something would lose images"},
+    )
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, as_json: bool) -> None:
+    """Say what here would lose images.
+
+    Users, disk, clock, schedule, receiver and bucket: each line says what is wrong, and the one
+    below it what mends it. The bucket is asked with a small object, under the cap. Images may be
+    lost now, at a power cut, or once the disk is full. As root it sees most.
+    """
+    findings = _look(context)
+    if as_json:
+        lost = would_lose(findings)
+        print_json({"loses": lost, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            _show(finding)
+        print_text(_sum(findings))
+    if would_lose(findings):
+        raise SystemExit(Exit.ERROR)
+
+
+def _look(context: Context) -> list[Finding]:
+    settings = context.settings
+    process = collect.serving(settings.spool)  # before root's sight is given up
+    seen = collect.accounts(settings, process)
+    findings = [
+        *accounts.judge(seen),
+        *database.judge(sqlite.VERSION, sqlite.unsafe(sqlite.VERSION)),
+    ]
+    endpoint = ""
+    try:
+        with opened(settings) as spool:
+            findings += disk.judge(collect.disk(spool))
+            findings += network.judge(collect.receiver(spool, process))
+            findings += schedule.judge(collect.schedule(spool))
+            found, trouble, reached = collect.bucket(spool)
+            findings += bucket.judge(found, trouble, reached)
+            offset = found.clock_offset_seconds if found is not None else None
+            endpoint = found.endpoint if found is not None else ""
+            findings += clock.judge(collect.clock(spool, offset))
+    except SpoolElsewhere as error:
+        mend = "mount its disk; or, if that is gone for good: headgate spool adopt"
+        findings.append(loses("spool", str(error), mend))
+    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+        findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
+    findings += clear_text.judge(settings, endpoint)
+    return findings
+
+
+def _show(finding: Finding) -> None:
+    word = styled(f"{finding.level.value:<8}", fg=_COLOURS[finding.level])
+    print_text(word, f" {finding.check:<12} {finding.sentence}")
+    if finding.mend:
+        print_text(f"{'':<21} -> {finding.mend}")
+
+
+def _sum(findings: list[Finding]) -> str:
+    bad = sum(1 for finding in findings if finding.level is Level.LOSES)
+    doubtful = sum(1 for finding in findings if finding.level is Level.WARNING)
+    said = f"{bad} would lose images" if bad else "nothing here would lose images"
+    return f"\n{said}" + (f"; {doubtful} to look at" if doubtful else "")

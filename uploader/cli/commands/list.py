@@ -1,0 +1,51 @@
+"""``headgate list``: images, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from headgate.settings.units import human_size
+from headgate.spool.image.image import Receipt, State
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, print_json, print_text
+
+
+@click.command(
+    epilog=ending(
+        "headgate list --limit 5",
+        "headgate list --state set_aside  # with the reason of each",
+        "headgate list --state uploaded --json",
+    )
+)
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only these.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="How many at most.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
+    """List images, the newest first.
+
+    Those set aside, lost or discarded come with their reason, those uploaded with their key.
+    Without --state, lost and discarded ones are left out.
+    """
+    with context.spool() as spool:
+        found = spool.images(None if state is None else State(state), limit)
+    if as_json:
+        print_json(
+            [asdict(receipt) | {"safe_to_erase": receipt.safe_to_erase} for receipt in found]
+        )
+        return
+    for receipt in found:
+        print_text(_line(receipt))
+
+
+def _line(receipt: Receipt) -> str:
+    where = receipt.key or receipt.reason
+    return f"{receipt.id}  {receipt.state:<9}  {human_size(receipt.size):>8}  {where}".rstrip()

@@ -1,0 +1,122 @@
+"""``headgate status``: where everything stands, in ten lines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import click
+
+from headgate.host.exit_codes import Exit
+from headgate.monitor import receiver, wording
+from headgate.monitor.snapshot import Facts, TriggerFacts
+from headgate.settings.units import human_duration, human_size
+from headgate.spool.image.image import Count
+from headgate.spool.site.triggers import in_words
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, print_json, print_text, styled
+
+
+@click.command(
+    epilog=ending(
+        "headgate status",
+        "headgate status --json | jq .waiting.images",
+        meaning={Exit.ERROR: "images are lost or unaccounted for, or the spool cannot be read"},
+    )
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, as_json: bool) -> None:
+    """Say where everything stands. Exit code 1 if images are lost or unaccounted for."""
+    with context.spool() as spool:
+        facts = spool.facts()
+        facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
+        warnings = spool.warnings()
+    if as_json:
+        print_json(asdict(facts) | {"warnings": warnings})
+    else:
+        settings = context.settings
+        for line in _lines(facts):
+            print_text(line)
+        print_text(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
+        print_text(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
+        for warning in warnings:
+            print_text(styled(f"warning    {warning}", fg="yellow"))
+    if facts.unaccounted or facts.lost.images:
+        raise SystemExit(Exit.ERROR)
+
+
+def _count(count: Count) -> str:
+    return f"{count.images} images ({human_size(count.bytes)})"
+
+
+def _lines(facts: Facts) -> list[str]:
+    oldest = ""
+    if facts.oldest_waiting_at is not None:
+        age = (facts.at - facts.oldest_waiting_at).total_seconds()
+        oldest = f", the oldest for {human_duration(max(0, age))}"
+    budget = facts.budget
+    lines = [
+        f"received   {_count(facts.received)}",
+        f"waiting    {_count(facts.waiting)}{oldest}",
+        f"sending    {_count(facts.sending)}",
+        f"uploaded   {_count(facts.uploaded_local + facts.uploaded_pruned)}, "
+        f"{facts.uploaded_local.images} of them still here",
+        styled(
+            f"set aside  {_count(facts.set_aside)}", fg="yellow" if facts.set_aside.images else None
+        ),
+    ]
+    if facts.discarded.images:
+        lines.append(f"discarded  {_count(facts.discarded)}")
+    if facts.lost.images:
+        lost = f"LOST       {_count(facts.lost)}: headgate verify says which"
+        lines.append(styled(lost, fg="red", bold=True))
+    if facts.unaccounted:
+        missing = f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify"
+        lines.append(styled(missing, fg="red", bold=True))
+    lines.append(
+        f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
+        f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
+        f" ({budget.why})"
+    )
+    if budget.day_allowance:
+        lines.append(
+            f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "
+            f"left{', nothing more until midnight' if budget.day_spent else ''}"
+        )
+    if budget.limit_until is not None:
+        lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
+    if not facts.admission.accepting:
+        lines.append(styled(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
+    if facts.clock_behind:
+        lines.append(styled(f"CLOCK      {facts.clock_behind}", fg="red", bold=True))
+    for one in facts.refused:
+        lines.append(f"refused    {one.sentence}")
+    if backlog := wording.backlog(facts):
+        lines.append(f"backlog    {backlog}")
+    if disk := wording.disk(facts):
+        lines.append(f"disk       {disk}")
+    if facts.runs:
+        run = facts.runs[0]
+        ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
+        lines.append(
+            styled(
+                f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
+                + (f": {run.message}" if run.message else ""),
+                fg="red" if run.ended_at and not run.success else None,
+            )
+        )
+    else:
+        lines.append("last run   none yet")
+    proof = facts.proof
+    if proof.fruitless_runs and facts.waiting.images + facts.sending.images:
+        since = human_duration(proof.failing_seconds(facts.at))
+        text = f"confirmed  NOTHING for {since}, though it was tried: headgate config check"
+        lines.append(styled(text, fg="red", bold=True))
+    elif proof.confirmed_at is not None:
+        ago = human_duration(max(0.0, (facts.at - proof.confirmed_at).total_seconds()))
+        lines.append(f"confirmed  the last image {ago} ago")
+    return [*lines, *(_trigger(one, facts) for one in facts.triggers)]
+
+
+def _trigger(one: TriggerFacts, facts: Facts) -> str:
+    return f"trigger    {in_words(one, facts.at)}"

@@ -1,0 +1,114 @@
+"""``headgate verify``: do the files, the catalog, the receipts and the totals agree?"""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.settings.settings import Settings
+from headgate.spool import sqlite
+from headgate.spool.budget.uplink import Part
+from headgate.spool.disk import locks
+from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Disagreement, disagreements, mend_databases, repair
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, fail, print_json, print_text
+
+_LOCK_WAIT_SECONDS = 15.0
+
+
+@click.command(
+    epilog=ending(
+        "headgate verify",
+        "headgate verify --deep  # reads and hashes every image: may take hours",
+        "headgate verify --repair  # the receiver may go on meanwhile",
+        meaning={
+            Exit.OK: "files, catalog, receipts and totals agree",
+            Exit.ERROR: "a disagreement is left, or something failed",
+        },
+    )
+)
+@click.option("--repair", "mend", is_flag=True, help="Mend what can be, by what the files say.")
+@click.option("--deep", is_flag=True, help="Read every image and compare its SHA-256.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
+    """Look at everything and say every disagreement. Exit code 1 if any is left.
+
+    --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
+    """
+    context.become_owner()
+    logs.configure(level=context.level(logging.WARNING))
+    notes: list[str] = []
+    lost: list[Disagreement] = []
+    try:
+        if mend:
+            notes, lost = _readable_databases(context.settings)
+        with context.spool() as spool:
+            found = lost + disagreements(spool, deep=deep)
+            left = _repair(spool, found) if mend else found
+    except (DiskTrouble, LockHeld) as error:
+        fail(str(error))
+    except sqlite.Damaged as error:
+        fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
+    mended = [trouble for trouble in found if trouble not in left]
+    if as_json:
+        print_json({"notes": notes, "mended": _plain(mended), "left": _plain(left)})
+    else:
+        for note in notes:
+            context.say(note)
+        for trouble in mended:
+            context.say(f"mended: {trouble}")
+        for trouble in left:
+            print_text(str(trouble))
+        context.say(_verdict(found, left, mend))
+    if left:
+        raise SystemExit(Exit.ERROR)
+
+
+def _plain(found: list[Disagreement]) -> list[dict[str, str]]:
+    return [{"kind": t.kind, "what": t.what, "detail": t.detail} for t in found]
+
+
+def _verdict(found: list[Disagreement], left: list[Disagreement], mend: bool) -> str:
+    if not found:
+        return "files, catalog, receipts and totals agree"
+    if mend:
+        return f"{len(found) - len(left)} mended, {len(left)} left for a person"
+    return f"{len(found)} disagreements; headgate verify --repair mends what the files can tell"
+
+
+def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:
+    """Mend what SQLite cannot rely on. The receiver may have it open, except a catalog that has to
+    be made anew."""
+    state = settings.spool / "state"
+    if not state.exists():
+        return [], []
+    with locks.acquire(
+        settings.spool / "new", state / "drain.lock", "headgate verify", _LOCK_WAIT_SECONDS
+    ):
+        try:
+            with locks.acquire(settings.spool / "tmp", state / "receiver.lock", "headgate verify"):
+                return mend_databases(state, alone=True)
+        except LockHeld:
+            return mend_databases(state, alone=False)
+
+
+def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
+    with spool.hold_drain_lock("headgate verify", _LOCK_WAIT_SECONDS) as lock:
+        left = repair(spool, Mover(spool, lock), found)
+        left = _ledger_made_anew(spool, Part.DRAIN, left)
+    with spool.uplink.hold_rest_lock("headgate verify", _LOCK_WAIT_SECONDS):
+        return _ledger_made_anew(spool, Part.REST, left)
+
+
+def _ledger_made_anew(spool: Spool, part: Part, left: list[Disagreement]) -> list[Disagreement]:
+    """A ring that is damaged or missing is replaced by one that counts as spent."""
+    if any(trouble.what == part for trouble in left) or not (spool.files.state / part).exists():
+        spool.uplink.open_ledger(part).close()
+    return [trouble for trouble in left if trouble.what != part]

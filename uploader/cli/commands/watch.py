@@ -1,0 +1,106 @@
+"""``headgate watch``: look without a run, and let out what waits to be said."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from headgate.host import logs
+from headgate.host.exit_codes import Exit
+from headgate.spool.site.alert import Alert
+from uploader.alerts import outbox
+from uploader.alerts.evaluate import evaluate
+from uploader.alerts.notify import tell
+from uploader.cli.commands.drain import log_to
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.queue import oidc_keys
+
+
+@click.command(
+    epilog=ending(
+        "headgate watch",
+        "headgate watch --dry-run  # look, and send nothing",
+        exits=(Exit.OK, Exit.ERROR, Exit.USAGE, Exit.SET_ASIDE, Exit.UPLINK_DOWN),
+        meaning={
+            Exit.OK: "nothing is wrong; with --cron: it could look",
+            Exit.ERROR: "something is wrong, or something failed",
+            Exit.SET_ASIDE: "images are set aside, and nothing else is wrong",
+        },
+    )
+)
+@click.option("--cron", is_flag=True, help="Print nothing: what is wrong is told by the channels.")
+@click.option("--dry-run", is_flag=True, help="Look and remember, but send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
+    """Look at everything without a run, and tell what is wrong.
+
+    It notices a silent receiver, silent runs and silent cameras, and sends what waits to be said.
+    With --cron it also runs drains that were asked for (POST /jobs/drain) and nobody else takes.
+    Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
+    nothing else; with --cron 0, as long as it could look.
+    """
+    context.become_owner()
+    log_file = (
+        Path(str(context.settings["log.file"])) if cron and context.settings["log.file"] else None
+    )
+    with context.spool() as spool:
+        with log_to(log_file) as stream:
+            usual = logging.INFO if cron else logging.ERROR
+            logs.configure(stream, level=usual if log_file else context.level(usual))
+            if dry_run:
+                evaluate(spool, outbox.channels(context.settings))
+                sent = 0
+            else:
+                sent = tell(spool, "headgate watch")
+                oidc_keys.refresh(spool)
+        wrong = [alert for alert in spool.site.alerts.all() if alert.bad]
+        waiting = len(spool.site.alerts.letters())
+        if cron and not dry_run and spool.site.jobs.queued():
+            from uploader.queue import pending_jobs as jobs  # a look does not pay for a run
+
+            with log_to(log_file) as stream:
+                logs.configure(stream, level=logging.INFO)
+                jobs.carry_out(spool)
+    if as_json:
+        print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
+    elif not cron:
+        for alert in wrong:
+            print_text(styled(line(alert), fg="red"))
+        if not wrong:
+            context.say("nothing is wrong")
+    if not cron:
+        raise SystemExit(_exit(wrong))
+
+
+def _exit(wrong: list[Alert]) -> Exit:
+    codes = {alert.code for alert in wrong}
+    if "uplink-down" in codes:
+        return Exit.UPLINK_DOWN
+    if codes - {"set-aside"}:
+        return Exit.ERROR
+    return Exit.SET_ASIDE if codes else Exit.OK
+
+
+def line(alert: Alert) -> str:
+    """One alert for people: since when, what, and what to type."""
+    told = "" if alert.told else " (not told yet)"
+    return (
+        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.mend}]"
+    )
+
+
+def fields(alert: Alert) -> dict[str, object]:
+    """One alert for programs."""
+    return {
+        "code": alert.code,
+        "subject": alert.subject,
+        "sentence": alert.sentence,
+        "since": alert.began_at,
+        "bad": alert.bad,
+        "told": alert.told,
+        "mend": alert.mend,
+    }

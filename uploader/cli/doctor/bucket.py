@@ -1,0 +1,46 @@
+"""The bucket: which rights there are, and what its server can confirm. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from uploader.cli.doctor.findings import Finding, loses, ok, warning
+from uploader.s3.contract import Capability
+
+_POLICY = "attach deploy/s3/iam-policy.json to the uploader's user or role"
+
+
+def judge(found: Capability | None, trouble: str, reached: bool) -> Iterator[Finding]:
+    """``trouble``: why it was not asked; ``reached``: whether that is the server's own word."""
+    if found is None:
+        mend = "headgate config check"
+        if reached:
+            yield loses("bucket", f"{trouble} So nothing is sent, and the disk fills", mend)
+        else:
+            yield warning("bucket", trouble, mend)
+        return
+    if "s3:PutObject" in found.missing_rights:
+        yield loses(
+            "bucket", f"s3:PutObject is missing on {found.bucket}: nothing is sent", _POLICY
+        )
+        return
+    for right in found.missing_rights:
+        yield warning("bucket", f"{right} is missing: a lost answer cannot be settled", _POLICY)
+    if not found.usable:
+        yield loses("bucket", " ".join(found.sentences), "use another server: nothing is confirmed")
+        return
+    if not found.honours_if_none_match:
+        yield warning(
+            "bucket",
+            "its server ignores If-None-Match, so an object of the same key would be overwritten",
+            "give each gateway a site.name or s3.prefix of its own",
+        )
+    if not (found.refuses_wrong_sha256 or found.refuses_wrong_md5):
+        yield warning(
+            "bucket",
+            "its server checks no digest of what arrives",
+            "use AWS, or a server that does",
+        )
+    elif not found.missing_rights:
+        way = "SHA-256" if found.echoes_sha256 and found.refuses_wrong_sha256 else "MD5"
+        yield ok("bucket", f"{found.bucket} takes images and confirms each by its {way}")

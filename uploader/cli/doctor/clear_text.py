@@ -1,0 +1,51 @@
+"""What goes to other machines unencrypted, by the URLs in the settings. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from headgate.settings.settings import Settings
+from uploader.cli.doctor.findings import Finding, ok, warning
+
+_SENT: Mapping[str, str] = {
+    "s3.endpoint_url": "images, their names and the signatures of requests go",
+    "queue.broker": "messages and the broker's password go",
+    "alerts.slack_webhook": "alerts and the webhook's secret address go",
+    "alerts.heartbeat_url": "the heartbeat and its secret address go",
+    "jobs.oidc_keys": "the keys that identity tokens are checked with come",
+}
+_ENCRYPTED: Mapping[str, str] = {"http": "https", "redis": "rediss"}
+
+
+def judge(settings: Settings, endpoint: str = "") -> Iterator[Finding]:
+    """``endpoint``: where the bucket was found, which the environment may name as well. No
+    sentence shows more of a URL than its host."""
+    clear = []
+    for name, sent in _SENT.items():
+        url = str(settings[name] or "") or (endpoint if name == "s3.endpoint_url" else "")
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue  # no server can be reached there, which others say
+        if parts.scheme in _ENCRYPTED and not _is_this_machine(parts.hostname or ""):
+            clear.append(
+                warning(
+                    "clear-text",
+                    f"{sent} over the network in clear text ({name}: {parts.scheme}://, "
+                    f"{parts.hostname}): anybody on the way can read them",
+                    f"{_ENCRYPTED[parts.scheme]}:// in {name}",
+                )
+            )
+    yield from clear
+    if not clear:
+        yield ok("clear-text", "what goes to other servers is encrypted")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether the name or the address is loopback (RFC 6761, 6.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

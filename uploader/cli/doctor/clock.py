@@ -1,0 +1,48 @@
+"""The clock: who keeps it, how far it is off, and the zone that the timetable goes by. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from uploader.cli.doctor.findings import Finding, loses, ok, warning
+
+S3_REFUSES_SECONDS = 900
+"""S3 refuses a request whose time is further off (RequestTimeTooSkewed)."""
+REMARKABLE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What the kernel, the programs that keep it, and S3 say of this machine's clock."""
+
+    synchronised: bool | None  # the kernel's word (adjtimex(2)); None where it gives none
+    keeper: str  # "chronyd", "systemd-timesyncd", ...; "" if none is seen
+    s3_offset_seconds: float | None  # S3's clock minus ours, when a run last saw it
+    zone: str  # "Europe/Berlin", "UTC", ...
+    has_timetable: bool
+
+
+def judge(clock: Clock) -> Iterator[Finding]:
+    """A wrong clock loses nothing by itself, until S3 refuses everything and the disk is full."""
+    off = clock.s3_offset_seconds
+    mend = "timedatectl set-ntp true" if clock.keeper else "apt-get install systemd-timesyncd"
+    if off is not None and abs(off) >= S3_REFUSES_SECONDS:
+        yield loses("clock", f"it is {abs(off):.0f} s from S3's, and S3 refuses everything", mend)
+    elif off is not None and abs(off) >= REMARKABLE_SECONDS:
+        yield warning(
+            "clock", f"it is {abs(off):.0f} s from S3's; from 900 s on S3 refuses all", mend
+        )
+    if clock.synchronised is False:
+        who = f"{clock.keeper} runs, and has not set it" if clock.keeper else "nothing keeps it"
+        yield warning("clock", f"it is not synchronised: {who}", mend)
+    elif clock.synchronised:
+        yield ok("clock", f"it is synchronised{f', by {clock.keeper}' if clock.keeper else ''}")
+    if clock.has_timetable and clock.zone in ("UTC", "Etc/UTC", ""):
+        yield warning(
+            "timetable",
+            "uplink.timetable goes by local time, and this machine's zone is UTC",
+            "timedatectl set-timezone Europe/Berlin (or where the site is)",
+        )
+    elif clock.has_timetable:
+        yield ok("timetable", f"uplink.timetable goes by {clock.zone}")

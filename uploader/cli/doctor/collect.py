@@ -1,0 +1,298 @@
+"""What this machine says of itself: the I/O before the judgements."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import http.client
+import importlib.util
+import json
+import os
+import pwd
+import re
+import resource
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from headgate.host import confinement, mounts, set_clock
+from headgate.monitor.snapshot import TriggerFacts
+from headgate.settings.load import SECRETS
+from headgate.settings.settings import SETTINGS, Settings
+from headgate.spool import identity
+from headgate.spool.disk.locks import holder
+from headgate.spool.errors import DiskTrouble
+from headgate.spool.site.site import S3_CLOCK
+from headgate.spool.site.triggers import in_words, triggers
+from headgate.spool.spool import Spool
+from uploader.cli.cron import crontabs, systemd_timer
+from uploader.cli.doctor.accounts import Accounts, Entry
+from uploader.cli.doctor.clock import Clock
+from uploader.cli.doctor.disk import Disk, parse_mount
+from uploader.cli.doctor.network import Receiver
+from uploader.cli.doctor.schedule import Queue, Schedule
+from uploader.cli.install import systemd
+from uploader.s3.contract import Capability
+from uploader.s3.errors import Kind, SendError
+from uploader.wire.other_traffic import way_out
+from uploader.wire.pacer import Closed
+
+_KEEPERS = ("chronyd", "systemd-timesyn", "ntpd", "ntpsec-ntpd", "openntpd")
+"""Programs that keep a clock, as /proc/<pid>/comm cuts their names."""
+_ANSWER_SECONDS = 5
+UNIT = Path("etc/systemd/system/multi-user.target.wants/headgate-receiver.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The receiver's process, as root or its own user may see it."""
+
+    pid: int
+    user: int
+    open_files: int | None
+
+
+def serving(spool: Path) -> Serving | None:
+    """The one that its lock names, if it still is one."""
+    found = re.search(r"pid (\d+)", holder(spool / "state" / "receiver.lock"))
+    if found is None:
+        return None
+    folder = Path("/proc", found[1])
+    try:
+        if b"headgate-receiver" not in (folder / "cmdline").read_bytes():
+            return None
+        user = folder.stat().st_uid
+    except OSError:
+        return None
+    limit = None
+    with contextlib.suppress(OSError):
+        line = re.search(r"^Max open files\s+\S+\s+(\S+)", (folder / "limits").read_text(), re.M)
+        limit = resource.RLIM_INFINITY if line is None or line[1] == "unlimited" else int(line[1])
+    return Serving(int(found[1]), user, limit if limit != resource.RLIM_INFINITY else 1 << 20)
+
+
+def _entry(path: Path) -> Entry | None:
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return Entry(str(path), seen.st_uid, seen.st_gid, seen.st_mode & 0o7777)
+
+
+def _way(file: Path | None) -> tuple[Entry, ...]:
+    """A file and the folders on the way to it, outermost first; empty if there is none."""
+    if file is None:
+        return ()
+    found = [_entry(path) for path in (*reversed(file.absolute().parents), file)]
+    return tuple(entry for entry in found if entry) if all(found) else ()
+
+
+def _groups(user: int, primary: int | None = None) -> frozenset[int]:
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(account.pw_name, primary or account.pw_gid))
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def accounts(settings: Settings, program: Serving | None) -> Accounts:
+    """Users and modes; the receiver's user is its process's, or the one that made tmp/."""
+    spool = settings.spool
+    own = [spool, *(spool / name for name in ("tmp", "new", "done", "aside", "state"))]
+    folders = tuple(entry for path in own if (entry := _entry(path)) is not None)
+    uploader = folders[0].user if folders else os.geteuid()
+    receiver = program.user if program is not None else None
+    if receiver is None and len(folders) > 1:
+        receiver = folders[1].user
+    home = Path(pwd.getpwuid(uploader).pw_dir) if _name(uploader) != str(uploader) else Path("/")
+    way = [_entry(path) for path in (home, home / ".aws", home / ".aws/credentials")]
+    return Accounts(
+        uploader=_name(uploader),
+        uploader_id=uploader,
+        uploader_groups=_groups(uploader),
+        receiver="" if receiver is None else _name(receiver),
+        receiver_id=receiver,
+        receiver_groups=frozenset() if receiver is None else _groups(receiver),
+        folders=folders,
+        credentials=tuple(entry for entry in way if entry) if all(way) else (),
+        config=_way(settings.file),
+        secrets=_way(settings.file.with_name(SECRETS) if settings.file else None),
+        told=tuple(
+            one.name
+            for one in SETTINGS
+            if one.secret and settings.file and settings.origin[one.name] == str(settings.file)
+        ),
+    )
+
+
+def group_name(number: int) -> str:
+    """What people call the group."""
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
+
+
+def disk(spool: Spool) -> Disk:
+    """The spool's file system, after a write that is flushed and read back."""
+    path = Path(os.path.realpath(spool.path))
+    try:
+        mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+    except OSError:
+        mountinfo = ""
+    kind, source = mounts.mount_of(path, mountinfo)
+    point, options = parse_mount(str(path), mountinfo)
+    try:
+        spool.probe()
+        fails = ""
+    except DiskTrouble as error:
+        fails = str(error)
+    remembered = identity.memory(spool.settings)
+    cache: bool | None = None
+    with contextlib.suppress(OSError):
+        block = Path(os.path.realpath(source)).name
+        said = Path("/sys/class/block", block, "queue/write_cache").read_text()
+        cache = said.strip() == "write back"
+    return Disk(
+        path=str(spool.path),
+        kind=kind or "an unknown file system",
+        source=source,
+        mounted_at=point,
+        options=options,
+        unsafe=tuple(spool.warnings()),
+        probe_fails=fails,
+        admission=spool.admission(),
+        volatile_cache=cache,
+        own_mount=point not in ("", "/"),
+        known_in=remembered.file,
+        known_on_itself=remembered.on_its_own_disk,
+    )
+
+
+def _programs() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            yield path.read_text().strip()
+
+
+def _zone() -> str:
+    with contextlib.suppress(OSError):
+        return Path("/etc/timezone").read_text().strip()
+    return os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+
+
+def clock(spool: Spool, s3_offset: float | None) -> Clock:
+    """The kernel's word on the clock, and who keeps it."""
+    keepers = [program for program in _programs() if program in _KEEPERS]
+    keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
+    offset = s3_offset if s3_offset is not None else spool.site.recall(S3_CLOCK)
+    timetable = bool(spool.settings["uplink.timetable"])
+    return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
+
+
+def in_vain_seconds(spool: Spool) -> float:
+    """How long whole runs have tried and confirmed nothing of what waits."""
+    now, proof, totals = spool.now(), spool.site.proof(), spool.catalog.totals()
+    waits = totals.waiting.images + totals.sending.images
+    stuck = proof.is_stuck(now, int(spool.settings["uplink.interval"]))
+    return proof.failing_seconds(now) if waits and stuck else 0.0
+
+
+def schedule(spool: Spool) -> Schedule:
+    """What starts the runs, and the last of them."""
+    by_timer = systemd_timer.enabled()
+    starts = crontabs.is_running()
+    if by_timer:
+        starts = systemd.is_running(Path("/")) and systemd.is_active(systemd_timer.DRAIN)
+    last = next(iter(spool.site.runs(1)), None)
+    age = None if last is None else (spool.now() - last.started_at).total_seconds()
+    failed = last is not None and last.ended_at is not None and not last.success
+    outcome = "" if last is None else (last.message or last.outcome or "under way")
+    now = spool.now()
+    known = triggers(spool, spool.settings, now)
+    queue = _queue(known, now)
+    told = tuple(in_words(one, now) for one in known)
+    every = int(spool.settings["queue.floor" if queue is not None else "uplink.interval"])
+    return Schedule(
+        by_timer, crontabs.check(spool.settings), starts, every,
+        None if age is None else max(0.0, age), outcome, failed, queue, told,
+        in_vain_seconds(spool),
+    )  # fmt: skip
+
+
+def _queue(known: Sequence[TriggerFacts], now: datetime) -> Queue | None:
+    one = next((one for one in known if one.kind == "queue"), None)
+    if one is None or one.every_seconds is None:
+        return None
+    installed = importlib.util.find_spec("celery") is not None
+    return Queue(one.every_seconds, installed, one.quiet_seconds(now), one.sender)
+
+
+def receiver(spool: Spool, program: Serving | None) -> Receiver:
+    """Whether it answers, and what its settings let in."""
+    settings = spool.settings
+    bind = str(settings["receiver.bind"])
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    alive, _ = _ask(near, int(port), "/healthz")
+    status, detail = _ask(near, int(port), "/readyz") if alive == 200 else (0, "")
+    devices = spool.site.devices.all(spool.now())
+    return Receiver(
+        bind=bind,
+        answers=alive == 200,
+        ready=status == 200,
+        not_ready=detail or "it does not say why",
+        port_taken=alive not in (0, 200),
+        threads=int(settings["receiver.threads"]),
+        open_files=None if program is None else program.open_files,
+        on_network=settings.on_network,
+        auth=str(settings["receiver.auth"]),
+        allow=tuple(str(network) for network in settings["receiver.allow"]),
+        tokens=sum(1 for device in devices if device.tokens),
+        unconfined=confinement.why_not(),
+    )
+
+
+def _ask(host: str, port: int, path: str) -> tuple[int, str]:
+    """Status and detail; 0 where nobody listens, -1 where somebody does who speaks no HTTP."""
+    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.connect()
+    except OSError:
+        return 0, ""
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        said = json.loads(answer.read(64 * 1024) or b"{}")
+        return answer.status, str(said.get("why") or said.get("detail", "")) if isinstance(
+            said, dict
+        ) else ""
+    except (OSError, http.client.HTTPException, ValueError):
+        return -1, ""
+    finally:
+        connection.close()
+
+
+def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
+    """What the bucket can confirm; else why that is not known, and whether a server said so."""
+    from uploader.s3.client import S3Sender  # imports boto3
+
+    if not spool.settings["s3.bucket"]:
+        return None, "No bucket is set: write it under [s3] in headgate.toml.", True
+    try:
+        with way_out(spool, "headgate doctor", 15) as pacer:
+            with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
+                return sender.probe(), "", True
+    except SendError as error:
+        return None, error.message, error.kind is Kind.FATAL
+    except (Closed, DiskTrouble) as error:
+        return None, f"It was not asked: {error}.", False

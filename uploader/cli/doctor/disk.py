@@ -1,0 +1,137 @@
+"""The spool's disk: its file system, journal and barriers, attributes, room. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from headgate.settings.units import human_size
+from headgate.spool.disk.room import Admission
+from uploader.cli.doctor.findings import Finding, loses, ok, warning
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040
+INODES_LOW = 10_000
+_MOVE = 'mkfs.ext4 a local disk, mount it, and name it: [spool] path = "..."'
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What is known of the file system that the spool is on."""
+
+    path: str
+    kind: str  # "ext4"
+    source: str  # "/dev/sda1"
+    mounted_at: str
+    options: Set[str]  # as in /proc/self/mountinfo, of the mount and of the file system
+    unsafe: tuple[str, ...]  # what spool.place says
+    probe_fails: str  # why a write with attributes, flushed and read back, does not work; "" if so
+    admission: Admission  # what it has room for
+    volatile_cache: bool | None  # whether the disk says that it has one; None: it does not say
+    own_mount: bool  # nothing else fills it
+    known_in: str = ""  # the file outside it that remembers which spool belongs here
+    known_on_itself: bool = False  # that lies on the same disk, and goes missing with it
+
+
+def judge(disk: Disk) -> Iterator[Finding]:
+    """Every way in which this disk would lose what it was given."""
+    if disk.probe_fails:
+        mend = "touch the folder as the user headgate, and see dmesg | tail"
+        if "attribute" in disk.probe_fails:
+            mend = _MOVE
+        yield loses("disk", f"{disk.path} takes no image: {disk.probe_fails}", mend)
+    else:
+        said = "takes durable writes, with 3.5 KB of attributes"
+        yield ok("disk", f"{disk.path} is on {disk.kind} and {said}")
+    for sentence in disk.unsafe:
+        text, _, mend = sentence.partition("; ")
+        if "were not tested" in text:
+            yield warning("disk", text, _MOVE)
+        else:
+            yield loses("disk", text, _mend(mend, disk.source))
+    barrier = next((o for o in ("nobarrier", "barrier=0") if o in disk.options), "")
+    if barrier:
+        yield loses(
+            "barriers",
+            f"{disk.mounted_at} is mounted with {barrier}: a flush does not reach the disk, and a "
+            "power cut loses what was acknowledged",
+            f"mount -o remount,barrier=1 {disk.mounted_at}, and take {barrier} out of /etc/fstab",
+        )
+    elif "data=writeback" in disk.options:
+        yield ok("barriers", "data=writeback is no matter: each image is flushed by itself")
+    if disk.volatile_cache:
+        yield ok("cache", f"{disk.source} has a volatile cache, which each flush empties")
+    yield from _room(disk)
+    yield from _identity(disk)
+    if not disk.own_mount:
+        yield warning(
+            "disk",
+            f"{disk.path} shares its file system with others, who may fill it",
+            "mount a disk of its own there; until then keep_free under [spool] is the reserve",
+        )
+
+
+def _identity(disk: Disk) -> Iterator[Finding]:
+    if disk.known_in and not disk.known_on_itself:
+        yield ok("identity", f"which spool belongs here is remembered in {disk.known_in}")
+        return
+    where = f"only on its own disk ({disk.known_in})" if disk.known_in else "nowhere"
+    yield warning(
+        "identity",
+        f"which spool belongs at {disk.path} is remembered {where}: while the disk is not mounted, "
+        "images would be taken into the empty folder below",
+        "name the spool in a settings file whose folder its user may write, or let headgate "
+        "install make /var/lib/headgate/identities",
+    )
+
+
+def _mend(mend: str, source: str) -> str:
+    if "tune2fs" in mend:
+        return f"stop the receiver, umount it, tune2fs -j {source}, mount it"
+    return _MOVE
+
+
+def _room(disk: Disk) -> Iterator[Finding]:
+    seen = disk.admission
+    free = human_size(seen.free_bytes)
+    if seen.missing_bytes:
+        yield loses(
+            "room",
+            seen.sentence,
+            "headgate drain --until-empty, or free space on it: du -xsh /* | sort -h",
+        )
+    elif seen.free_bytes < seen.needed_bytes + seen.keep_free_bytes:
+        yield warning(
+            "room",
+            f"{free} are free, and below {human_size(seen.needed_bytes)} uploads are refused",
+            "headgate status says for how long",
+        )
+    else:
+        yield ok("room", f"{free} are free")
+    if seen.missing_inodes:
+        why = "too few inodes are left: uploads are refused"
+        yield loses("inodes", why, "df -i; then delete files")
+    elif seen.free_inodes < INODES_LOW:
+        yield warning(
+            "inodes",
+            f"{seen.free_inodes} inodes are left, and each image needs one",
+            "mkfs.ext4 -i 16384 when the disk is made again",
+        )
+
+
+def parse_mount(point_of: str, mountinfo: str) -> tuple[str, Set[str]]:
+    """Where it is mounted, and all options (proc_pid_mountinfo(5)); of the last mount there."""
+    found: tuple[str, Set[str]] = ("", frozenset())
+    for line in mountinfo.split("\n"):
+        left, has, right = line.partition(" - ")
+        if not has:
+            continue
+        fields = left.split(" ")
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+        inside = point_of == point or point_of.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(found[0]):
+            found = (
+                point,
+                frozenset(fields[5].split(",")) | frozenset(right.split(" ")[2].split(",")),
+            )
+    return found

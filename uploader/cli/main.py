@@ -1,0 +1,211 @@
+"""The ``headgate`` command: global flags, and where each command is found.
+
+Commands are imported when they are called, so that ``headgate drain`` with nothing to do does not
+pay for the ones it does not run.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+import click
+
+from headgate.host import logs, terminal
+from headgate.host.exit_codes import MEANING, Exit
+from headgate.host.users import become_owner, opened
+from headgate.settings.load import load, split_flags
+from headgate.settings.logins import without_login
+from headgate.settings.settings import Settings, SettingsError
+from headgate.spool.errors import DiskTrouble, SpoolUnfit
+from headgate.spool.spool import Spool
+from uploader.cli import completions, verbosity
+from uploader.cli.help_epilog import ending
+from uploader.cli.verbosity import Verbosity
+
+COMMANDS: Mapping[str, str] = {
+    "alert": "uploader.cli.commands.alert",
+    "completion": "uploader.cli.commands.completion",
+    "config": "uploader.cli.commands.config",
+    "cron": "uploader.cli.commands.cron",
+    "dashboard": "uploader.cli.commands.dashboard",
+    "device": "uploader.cli.commands.device",
+    "doctor": "uploader.cli.commands.doctor",
+    "drain": "uploader.cli.commands.drain",
+    "install": "uploader.cli.commands.install",
+    "limit": "uploader.cli.commands.limit",
+    "list": "uploader.cli.commands.list",
+    "retry": "uploader.cli.commands.retry",
+    "discard": "uploader.cli.commands.discard",
+    "s3-local": "uploader.cli.commands.s3_local",
+    "spool": "uploader.cli.commands.spool",
+    "status": "uploader.cli.commands.status",
+    "uninstall": "uploader.cli.commands.uninstall",
+    "verify": "uploader.cli.commands.verify",
+    "watch": "uploader.cli.commands.watch",
+    "worker": "uploader.cli.commands.worker",
+}
+"""Each module has one click command or group called ``command``."""
+
+
+class Styled(str):
+    """Text that is escaped already, in the colours of ours that stand around it."""
+
+
+def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> Styled:
+    """Text in a colour, for ``print_text``."""
+    return Styled(click.style(terminal.escaped(text), fg=fg, bold=bold))
+
+
+def print_text(*parts: str, err: bool = False, nl: bool = True) -> None:
+    """Print text, and the only way to: devices and servers chose some of it, and what would act
+    on the terminal is escaped. Colours are made with ``styled``."""
+    whole = (part if isinstance(part, Styled) else terminal.escaped(part) for part in parts)
+    click.echo("".join(whole), err=err, nl=nl)
+
+
+@dataclass
+class Context:
+    """What every command gets: the settings, read on first use, and how much to say."""
+
+    config: str | None = None
+    flags: tuple[str, ...] = ()  # section.key=value, each
+    verbosity: Verbosity = Verbosity.NORMAL
+
+    def speak(self, verbosity: Verbosity) -> None:
+        """Say as much from now on, and log to stderr."""
+        self.verbosity = verbosity
+        logs.configure(level=self.level(logging.WARNING))
+
+    def level(self, usual: int) -> int:
+        """The least level to log, for a command that usually logs from ``usual`` on."""
+        return self.verbosity.level(usual)
+
+    def say(self, text: str, *, err: bool = False) -> None:
+        """What was done, for people; what was asked for is printed with print_text."""
+        if self.verbosity is not Verbosity.QUIET:
+            print_text(text, err=err)
+
+    @cached_property
+    def settings(self) -> Settings:
+        try:
+            settings = load(self.config, split_flags(self.flags))
+            logs.get().debug("settings.read", file=str(settings.file or "none"))
+            return settings
+        except SettingsError as error:
+            for fault in error.faults:
+                print_text(f"headgate: {fault}", err=True)
+            raise SystemExit(Exit.USAGE) from error
+
+    def become_owner(self) -> None:
+        """Give up root's rights for those of the spool's owner, for what comes before it is
+        opened; what keeps it from that ends the command."""
+        try:
+            become_owner(self.settings.spool)
+        except SpoolUnfit as error:
+            fail(str(error))
+
+    @contextmanager
+    def spool(self, *, probe: bool = False) -> Iterator[Spool]:
+        """The spool that is there, open, as its owner; what is wrong with it ends the command in
+        a sentence."""
+        try:
+            with opened(self.settings, probe=probe) as spool:
+                yield spool
+        except (SpoolUnfit, DiskTrouble) as error:
+            fail(str(error))
+
+
+def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
+    """End the command with one sentence that says what to do, and its exit code."""
+    print_text(f"headgate: {message}", err=True)
+    raise SystemExit(code)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; instants and paths as text."""
+    print_text(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name]).command
+        assert isinstance(command, click.Command)
+        return verbosity.also_after(command)
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=ending(
+        "headgate status",
+        "headgate drain --until-empty  # by hand, within the budget",
+        "headgate cron install  # let cron start the runs",
+        "headgate --config /etc/headgate/headgate.toml config check",
+        exits=tuple(MEANING),
+    ),
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(),
+    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
+)
+@click.option(
+    "--set",
+    "flags",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    shell_complete=completions.settings,
+    help="One setting for this call only; may be given more than once.",
+)
+@verbosity.options
+@click.option("--traceback", is_flag=True, help="Show where in the code an unexpected error arose.")
+@click.version_option(package_name="headgate")
+@click.pass_context
+def headgate(
+    ctx: click.Context,
+    config: str | None,
+    flags: tuple[str, ...],
+    quiet: bool,
+    verbose: bool,
+    traceback: bool,
+) -> None:
+    """Get a site's images safely into S3, through a gate that never opens too wide.
+
+    -q and -v may stand after the command as well.
+    """
+    if not terminal.may_colour(os.environ):
+        ctx.color = False
+    ctx.obj = Context(config, flags)
+    ctx.obj.speak(verbosity.chosen(Verbosity.NORMAL, quiet, verbose))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    gc.disable()  # modules and S3's service model are no garbage; a long run turns it on again
+    os.umask(0o007)  # two users share the spool through its group; nobody else reads it
+    try:
+        headgate.main(prog_name="headgate")
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(Exit.ERROR) from None
+    except Exception as error:
+        if "--traceback" in sys.argv:
+            raise
+        what = without_login(f"{type(error).__name__}: {error}")
+        fail(f"unexpected: {what} (headgate --traceback ... shows where; please report it)")

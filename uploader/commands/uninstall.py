@@ -1,5 +1,0 @@
-"""``headgate uninstall``: take everything out but the spool."""
-
-from uploader.commands.install import uninstall
-
-command = uninstall

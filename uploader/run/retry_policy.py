@@ -1,0 +1,92 @@
+"""What a run does about the result of an attempt. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headgate.host.exit_codes import Exit
+from headgate.spool.site.outcome import CUT_SHORT, Outcome
+from uploader.s3.errors import THROTTLES, Kind, SendError, skew_words
+
+FIRST_WAIT_SECONDS = 15.0
+LONGEST_WAIT_SECONDS = 3600.0
+DOWN_IN_A_ROW = 3
+"""Attempts in a row that reached nothing, after which the uplink counts as down."""
+BROKEN = frozenset({"timeout", "connection-lost"})
+"""Codes of a connection that broke or stalled: fewer of them may fare better."""
+_BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
+CLOCK_OFF_SECONDS = 60.0
+OF_THE_FILE = frozenset(
+    {"changed", "file-changed", "unreadable", "file-unreadable", "not-a-file", "file-gone"}
+)
+"""Codes of trouble with an image's own file, which tell nothing of the bucket."""
+NOT_HELD = (
+    "The bucket confirmed an image and does not hold it: what is sent there is lost, so nothing of "
+    "it counts as sent. Run `headgate config check`, and use another server."
+)
+
+
+def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
+    """Seconds: doubling from 15 s to an hour, times 0.5 to 1.5 so that images do not return in
+    step (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015)."""
+    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 20))
+    return float(wait * (0.5 + random()))
+
+
+def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
+    """Seconds without anything new for the whole run: doubling from 1 s to a minute, jittered."""
+    return float(min(60.0, 2.0 ** min(times, 20)) * (0.5 + random()))
+
+
+def throttled(error: SendError) -> bool:
+    """Whether S3 asks the whole run, not just this image, to slow down."""
+    return error.kind is Kind.TRANSIENT and error.code in _BUSY
+
+
+def gone_from_bucket(images: int, key: str) -> str:
+    """What is said of objects that were confirmed and are no longer there."""
+    what = "1 image that was" if images == 1 else f"{images} images that were"
+    return (
+        f"{what} confirmed once cannot be found in the bucket any more, as {key}; the copies here "
+        "stay. If something takes images out on purpose, set s3.check_copies to off; else copy "
+        "them there from done/, and see who removed them."
+    )
+
+
+def may_not_look(error: SendError | None) -> bool:
+    """Whether S3 forbids to look (403): then the digest in the PUT's answer has to do."""
+    return error is not None and error.code in ("403", "AccessDenied")
+
+
+def not_shown(error: SendError | None) -> str:
+    """Why a run ends where what was confirmed cannot be seen."""
+    why = error.message if error is not None else "it shows another ETag, and no SHA-256."
+    return f"The bucket confirmed an image and does not show it, so nothing counts as sent: {why}"
+
+
+def clock_warning(offset_seconds: float | None) -> str:
+    """A sentence when S3's clock and ours differ noticeably, long before S3 minds; else empty."""
+    if offset_seconds is None or abs(offset_seconds) < CLOCK_OFF_SECONDS:
+        return ""
+    return (
+        f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true), "
+        "from 15 minutes on S3 refuses everything."
+    )
+
+
+def conclude(
+    ending: Outcome, code: Exit, *, picked: int, attempts: int, confirmed: int, set_aside: int
+) -> tuple[Outcome, Exit]:
+    """What a run is called, and its exit code. ``ending``: why it picked no more, if it did not
+    simply come to the end of what was due.
+
+    A run that tried and confirmed nothing is called so whatever ended it, unless it ended with an
+    error of its own or somebody ended it; then at least its exit code says so.
+    """
+    outcome = ending or (Outcome.DONE if picked else Outcome.NOTHING_TO_DO)
+    if code is not Exit.OK:
+        return outcome, code
+    if attempts and not confirmed:
+        called = outcome if outcome in CUT_SHORT else Outcome.NOTHING_CONFIRMED
+        return called, Exit.NOTHING_CONFIRMED
+    return outcome, Exit.SET_ASIDE if set_aside else Exit.OK

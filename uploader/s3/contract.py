@@ -1,0 +1,148 @@
+"""What the drain may ask of a bucket, and what it is told. The contract of every sender. Pure.
+
+A sender makes one attempt for each call: retrying, backing off and asking again after an unknown
+outcome belong to the caller. Every byte that leaves passes the pacer that the sender was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from headgate.spool.image.image import Presence, Sent
+from uploader.s3.errors import Kind, SendError
+
+__all__ = [
+    "Capability",
+    "Kind",
+    "Pacer",
+    "Page",
+    "Piece",
+    "Presence",
+    "SendError",
+    "Sender",
+    "Sent",
+    "Stored",
+    "Upload",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One image on its way: what is sent, where to, and how it will be recognised there."""
+
+    path: Path
+    key: str
+    sha256: str  # 64 hex digits, of the file as it was received
+    size: int  # bytes
+    media_type: str
+    metadata: Mapping[str, str] = field(default_factory=dict)  # x-amz-meta-*: keys.object_metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it was confirmed, by which it is known again."""
+
+    key: str
+    size: int  # bytes
+    sha256: str  # 64 hex digits
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing: length and ETag by key; ``more`` comes after the last of them."""
+
+    objects: Mapping[str, tuple[int, str]]
+    more: bool
+
+
+def normal_etag(etag: str) -> str:
+    """An ETag for comparisons: without weakness, quotes and case."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What the bucket's server was seen to do with a small object; ``sentences`` are for people."""
+
+    bucket: str
+    endpoint: str
+    writable: bool = False
+    readable: bool = False  # a HEAD found the object that was put, with its size and digest
+    tells_missing: bool = False  # HEAD of a key that is not there says 404, not 403
+    echoes_sha256: bool = False
+    refuses_wrong_sha256: bool = False
+    etag_is_md5: bool = False
+    refuses_wrong_md5: bool = False
+    honours_if_none_match: bool = False
+    clock_offset_seconds: float | None = None  # the server's clock less ours
+    missing_rights: tuple[str, ...] = ()  # "s3:PutObject"
+    sentences: tuple[str, ...] = ()
+
+    @property
+    def confirmed_by(self) -> str:
+        """What proves an upload here: ``sha256``, ``etag``, or nothing (empty)."""
+        if self.echoes_sha256:
+            return "sha256"
+        return "etag" if self.etag_is_md5 else ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether images may be sent here at all: writable, each upload can be confirmed, and what
+        was put is there (or it may not be looked for, which is a missing right)."""
+        seen = self.readable or "s3:GetObject" in self.missing_rights
+        return self.writable and bool(self.confirmed_by) and seen
+
+
+class Piece(Protocol):
+    """Permission for bytes to leave now."""
+
+    @property
+    def size(self) -> int: ...
+
+
+class Pacer(Protocol):
+    """Whatever permits bytes to leave; ``uploader.wire.pacer`` has the one that keeps the rate."""
+
+    @property
+    def max_piece(self) -> int: ...
+
+    def take(self, wanted: int) -> Piece:
+        """Block until 1 to ``wanted`` bytes may leave."""
+
+    def wrote(self, piece: Piece, written: int) -> None:
+        """Say at once how many of them may have left, also after a failed write."""
+
+
+class Sender(Protocol):
+    """One bucket. Every method may be called from several threads at once, except ``close``."""
+
+    def send(self, upload: Upload) -> Sent:
+        """Store the image where nothing is yet, and return only when S3 confirmed its digest.
+
+        One attempt, at most one HEAD after it. An object that is there already counts if it is the
+        same image. Raises SendError, or what the pacer raises when the run ends.
+        """
+
+    def find(self, upload: Upload) -> Sent | None:
+        """Whether the image is there: its proof, or None. Raises SendError if another object is
+        there (code ``different-object``) or nobody can tell (TRANSIENT)."""
+
+    def see(self, stored: Stored) -> Presence:
+        """Whether the bucket holds what it confirmed. SendError where it does not say."""
+
+    def listed(self, prefix: str, after: str) -> Page:
+        """Up to a thousand objects whose keys begin so and sort after that, in order. SendError
+        where the bucket does not list them."""
+
+    def probe(self) -> Capability:
+        """What the bucket's server can confirm, tried with one small object beside the images.
+
+        Raises SendError only where not even that can be asked (no credentials, no connection).
+        """
+
+    def close(self) -> None:
+        """Close every connection; the sender cannot be used after it."""

@@ -1,0 +1,208 @@
+"""How to reach the bucket and sign for it, as boto3 finds it. Importing this imports boto3.
+
+boto3 resolves credentials, region, endpoint and addressing (path style, virtual hosts, dots in
+names); its own signer signs. The request itself goes over our metered connections.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import boto3
+from botocore import exceptions as botocore_exceptions
+from botocore.auth import SIGNED_HEADERS_BLACKLIST, S3SigV4Auth
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
+
+from headgate.settings.settings import Settings
+from uploader.s3.errors import Kind, SendError
+from uploader.wire.http import Target
+from uploader.wire.proxy import proxy_from
+
+_PORTS = {"http": 80, "https": 443}
+_UNSIGNED = frozenset({*SIGNED_HEADERS_BLACKLIST, "authorization"})
+_MARK = "headgate-key"
+
+
+class _Headers(dict[str, str]):
+    """Headers as botocore's signer asks for them; each name stands once, spelt in one way."""
+
+    def get_all(self, name: str) -> list[str]:
+        return [self[name]]
+
+
+@dataclass(slots=True)
+class _Request:
+    """As much of an ``AWSRequest`` as the signer looks at, at a fraction of its cost."""
+
+    method: str
+    url: str
+    headers: _Headers
+    context: dict[str, Any]
+    params: None = None
+
+
+class _Signer(S3SigV4Auth):
+    """botocore's signer, told the body's digest instead of reading the body."""
+
+    def payload(self, request: Any) -> str:
+        digest = request.context["payload_sha256"]
+        assert isinstance(digest, str)
+        return digest
+
+    def headers_to_sign(self, request: Any) -> Any:
+        named = {name.lower(): value for name, value in request.headers.items()}
+        return _Headers({name: named[name] for name in named if name not in _UNSIGNED})
+
+
+class _NoBody:
+    """The body of an answer that never was."""
+
+    def stream(self, *_args: object, **_more: object) -> Iterator[bytes]:
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One bucket: its base URL, its region, whose credentials. Thread-safe."""
+
+    bucket: str
+    base: str  # every key's URL is this and the encoded key
+    region: str
+    target: Target
+    credentials: Any  # botocore's, which refresh themselves
+
+    @property
+    def host(self) -> str:
+        """What the Host header says."""
+        return _host(self.base)
+
+    def url(self, key: str) -> str:
+        return self.base + quote(key, safe="/~")
+
+    def path(self, key: str) -> str:
+        """The request target of a key."""
+        return urlsplit(self.url(key)).path
+
+    def sign(
+        self, method: str, key: str, headers: Mapping[str, str], sha256: str, query: str = ""
+    ) -> dict[str, str]:
+        """All headers of the request; SendError if there are no valid credentials any more."""
+        url = f"{self.url(key)}?{query}" if query else self.url(key)
+        named = _Headers({"Host": self.host, "User-Agent": "headgate", **headers})
+        request: Any = _Request(method, url, named, {"payload_sha256": sha256})
+        try:
+            frozen = self.credentials.get_frozen_credentials()
+            _Signer(frozen, "s3", self.region).add_auth(request)
+        except botocore_exceptions.BotoCoreError as error:
+            raise _no_credentials(error) from error
+        return dict(request.headers)
+
+
+def open_access(settings: Settings, connect_seconds: float) -> Access:
+    """Find everything that requests need; SendError FATAL with what to correct.
+
+    A HEAD is prepared by boto3 and intercepted before it is sent: its URL and its signature's scope
+    are what boto3 would have used (a presigned URL would not do: it names the global endpoint).
+    """
+    bucket = str(settings["s3.bucket"])
+    if not bucket:
+        raise SendError(Kind.FATAL, "no-bucket", "No bucket is configured; set s3.bucket.")
+    seen: list[Any] = []
+
+    def intercept(request: Any, **_more: object) -> AWSResponse:
+        seen.append(request)
+        return AWSResponse(request.url, 200, HTTPHeaders(), _NoBody())
+
+    try:
+        session = boto3.Session(
+            profile_name=settings["s3.profile"] or None,
+            region_name=settings["s3.region"] or None,
+        )
+        client = session.client(
+            "s3",
+            endpoint_url=settings["s3.endpoint_url"] or None,
+            config=Config(
+                signature_version="s3v4",
+                retries={"total_max_attempts": 1},
+                connect_timeout=connect_seconds,
+                s3={"addressing_style": settings["s3.addressing"]},
+            ),
+        )
+        client.meta.events.register("before-send.s3.HeadObject", intercept)
+        client.head_object(Bucket=bucket, Key=_MARK)
+        client.close()
+        credentials = session.get_credentials()
+        verify = settings["s3.ca_bundle"] or session._session.get_config_variable("ca_bundle")
+    except (botocore_exceptions.BotoCoreError, ValueError) as error:
+        raise _no_credentials(error) from error
+    url = str(seen[0].url)
+    authorization = seen[0].headers["Authorization"]
+    if isinstance(authorization, bytes):
+        authorization = authorization.decode("ascii")
+    scope = authorization.partition("Credential=")[2].partition(",")[0]
+    _, region, _, _ = scope.rsplit("/", 3)  # key/date, region, "s3", "aws4_request"
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return Access(
+        bucket=bucket,
+        base=url.removesuffix(_MARK),
+        region=region,
+        target=Target(
+            host,
+            parts.port or _PORTS[parts.scheme],
+            trusted(verify) if parts.scheme == "https" else None,
+            proxy_from(get_environ_proxies(url), parts.scheme),
+        ),
+        credentials=credentials,
+    )
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    if parts.port is None or parts.port == _PORTS[parts.scheme]:
+        return host
+    return f"{host}:{parts.port}"
+
+
+def trusted(verify: str | None) -> ssl.SSLContext:
+    """Trust as boto3 has it: ca_bundle or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, its own bundle."""
+    bundle = verify or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True))
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except (OSError, ssl.SSLError) as error:
+        raise SendError(
+            Kind.FATAL,
+            "ca-bundle",
+            f"The certificates in {bundle} cannot be read ({error}); correct s3.ca_bundle, or "
+            "AWS_CA_BUNDLE.",
+        ) from error
+
+
+def _no_credentials(error: Exception) -> SendError:
+    named = botocore_exceptions
+    if isinstance(error, named.HTTPClientError | named.ConnectionError):
+        return SendError(
+            Kind.UPLINK_DOWN, "no-credentials-yet", f"Credentials could not be fetched: {error}."
+        )
+    if isinstance(error, named.NoCredentialsError):
+        return SendError(
+            Kind.FATAL,
+            "no-credentials",
+            "No AWS credentials were found; put them where boto3 looks, for the user that runs "
+            "the uploader (~/.aws/credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY).",
+        )
+    what = str(error).rstrip(".")
+    return SendError(Kind.FATAL, "no-access", f"The S3 settings or credentials fail: {what}.")

@@ -1,0 +1,1 @@
+"""Metered connections: every byte that leaves is paced and charged to the ledger first."""

@@ -1,0 +1,337 @@
+"""HTTP over metered connections: one request, one answer, never a request sent twice.
+
+The head of a request is put together here and leaves with the body's first bytes in one write;
+answers are read by ``http.client``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from html import unescape
+
+from uploader.s3.contract import Pacer, normal_etag
+from uploader.wire.connection import CONNECTS, SEND_BUFFER, Answered, Cutoff, Wire, connect
+from uploader.wire.errors import lost, unreached
+from uploader.wire.file_body import Body
+from uploader.wire.proxy import Proxy, tunnel
+
+_READ = 64 * 1024
+_HEAD_MAX = 16 * 1024  # of a request: metadata is 2 KB at most, session tokens some KB
+_ANSWER_MAX = 64 * 1024  # bytes of an answer's body that are looked at
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,100})\s*</Code>")
+_MESSAGE = re.compile(
+    rb"<Message>(.{1,2000}?)</Message>|<title[^>]*>(.{1,2000}?)</title>", re.DOTALL | re.IGNORECASE
+)
+_SAID_MAX = 200  # characters of a server's own words that are repeated
+_REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
+_IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes = b""
+
+    @property
+    def code(self) -> str:
+        """S3's error code, or nothing."""
+        match = _CODE.search(self.body)
+        return match[1].decode("ascii") if match else ""
+
+    @property
+    def etag(self) -> str:
+        """Without what servers spell in different ways; nothing if there is none."""
+        return normal_etag(self.headers.get("etag", ""))
+
+    @property
+    def said(self) -> str:
+        """The server's own words: S3's message, or the title of a page; or nothing. One line."""
+        match = _MESSAGE.search(self.body)
+        text = unescape((match[1] or match[2]).decode("utf-8", "replace")) if match else ""
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return text[:_SAID_MAX].rstrip(".").replace('"', "'")
+
+    @property
+    def is_from_s3(self) -> bool:
+        """Whether anything in it is what an S3 server says, and no other web server."""
+        amazon = any(name.startswith("x-amz") for name in self.headers)
+        return "etag" in self.headers or amazon or bool(self.code)
+
+    @property
+    def region(self) -> str:
+        """Where the server says the bucket is, or nothing."""
+        match = _REGION.search(self.body)
+        return self.headers.get("x-amz-bucket-region", "") or (match[1].decode() if match else "")
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is a failure, even with status 200 (S3 may say so in the body)."""
+        return not 200 <= self.status < 300 or b"<Error" in self.body[:1024]
+
+    @property
+    def date(self) -> datetime | None:
+        """The server's clock."""
+        try:
+            return parsedate_to_datetime(self.headers["date"])
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. ``stall``: without room to write, and for each part of a handshake; ``answer``: from
+    the last byte that was sent to the last one of the answer."""
+
+    connect: float = 10.0
+    stall: float = 20.0
+    answer: float = 60.0
+
+    @property
+    def longest(self) -> float:
+        """As long as one exchange may go without a byte either way."""
+        return max(CONNECTS * self.connect, self.stall, self.answer)
+
+    @classmethod
+    def for_rate(cls, rate: int) -> Timeouts:
+        """Long enough that a link of ``rate`` bytes a second can empty the kernel's buffer twice
+        (Linux grants twice what is asked for)."""
+        emptied = 4 * SEND_BUFFER / rate
+        return cls(stall=max(cls.stall, emptied), answer=max(cls.answer, emptied))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect to."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+
+    @property
+    def first(self) -> tuple[str, int]:
+        """What a connection is really made to."""
+        return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
+
+    def through(self, request: Request) -> Request:
+        """The request as whoever is first expects it: a proxy wants plain HTTP's whole URL."""
+        if self.proxy is None or self.tls is not None:
+            return request
+        url = f"http://{request.headers['Host']}{request.target}"
+        return replace(request, target=url, headers={**request.headers, **self.proxy.headers})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. ``headers`` are complete and signed; a body needs its Content-Length there."""
+
+    method: str
+    target: str  # path and query, encoded
+    headers: Mapping[str, str]
+    body: Body | bytes = b""
+    most: int = _ANSWER_MAX  # bytes of the answer's body that are looked at
+
+    @property
+    def head(self) -> bytes:
+        """Request line and headers as they are sent; ValueError if they cannot be."""
+        lines = [f"{self.method} {self.target} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        text = "\r\n".join((*lines, "", ""))
+        if len(text) > _HEAD_MAX:
+            raise ValueError("the headers are too long")
+        if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
+            raise ValueError("a line break in a header")
+        return text.encode("ascii")
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A wire, what is read into on the way to it, and when it last carried an answer."""
+
+    wire: Wire
+    block: bytearray
+    used_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A pool of kept-alive connections to one server. Thread-safe."""
+
+    target: Target
+    pacer: Pacer
+    timeouts: Timeouts = Timeouts()
+    buffer: int = SEND_BUFFER
+    cutoff: Cutoff | None = None  # ends whatever is under way
+    opened: int = 0  # connections so far
+    closed: bool = False
+    _free: list[_Connection] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, request: Request) -> Answer:
+        """Send the request once. SendError when no whole answer came back.
+
+        ``unknown`` is set if the whole request had been written: a server cannot have stored a body
+        of which it was not sent every byte.
+        """
+        connection = self._connection()
+        request = self.target.through(request)
+        whole = False
+        try:
+            whole = self._write(connection, request)
+            connection.wire.settimeout(self.timeouts.answer)
+            connection.wire.expect(self.timeouts.answer)
+            answer, keep = _read(connection.wire, request)
+        except (OSError, http.client.HTTPException) as error:
+            # Not only a timeout can come after everything was written; see ``unknown`` above.
+            _reset(connection)
+            raise lost(error, self.target.host, unknown=whole) from error
+        except BaseException:
+            _reset(connection)
+            raise
+        connection.used_at = time.monotonic()
+        with self._lock:
+            if keep := keep and whole and not self.closed:
+                self._free.append(connection)
+        if not keep:
+            _reset(connection)
+        return answer
+
+    def close(self) -> None:
+        """Close every connection; one that is in use, when its answer came."""
+        with self._lock:
+            self.closed = True
+            free, self._free = self._free, []
+        for connection in free:
+            connection.wire.close()
+
+    def _connection(self) -> _Connection:
+        while True:
+            with self._lock:
+                connection = self._free.pop() if self._free else None
+            if connection is None:
+                return self._open()
+            try:
+                if time.monotonic() - connection.used_at < _IDLE_SECONDS and connection.wire.idle():
+                    return connection
+            except OSError:
+                pass
+            _reset(connection)
+
+    def _open(self) -> _Connection:
+        target = self.target
+        host, port = target.first
+        try:
+            sock = connect(
+                host,
+                port,
+                timeout=self.timeouts.connect,
+                stall=self.timeouts.stall,
+                buffer=self.buffer,
+                cutoff=self.cutoff,
+            )
+        except OSError as error:
+            raise unreached(error, host, port) from error
+        try:
+            wire = self._wire(sock)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise unreached(error, target.host, target.port) from error
+            raise
+        with self._lock:
+            self.opened += 1
+        return _Connection(wire, bytearray(_HEAD_MAX + max(_READ, self.pacer.max_piece)))
+
+    def _wire(self, sock: socket.socket) -> Wire:
+        target, stall = self.target, self.timeouts.stall
+        if target.proxy is not None and target.tls is not None:
+            plain = Wire(sock, self.pacer, stall=stall, buffer=self.buffer, cutoff=self.cutoff)
+            tunnel(plain, target.proxy, target.host, target.port, stall)
+        return Wire(
+            sock,
+            self.pacer,
+            stall=stall,
+            buffer=self.buffer,
+            tls=target.tls,
+            server_name=target.host,
+            cutoff=self.cutoff,
+        )
+
+    def _write(self, connection: _Connection, request: Request) -> bool:
+        """Whether everything was written; if not, the server answered before that."""
+        wire, head, body = connection.wire, request.head, request.body
+        wire.begin()
+        try:
+            if isinstance(body, bytes):
+                wire.sendall(head + body)
+            else:
+                for piece in body.pieces(connection.block, head):
+                    wire.sendall(piece)
+        except Answered:
+            return False
+        return True
+
+
+def _read(wire: Wire, request: Request) -> tuple[Answer, bool]:
+    """The answer, and whether the connection can be used again."""
+    found = _plain(wire.final_head(_ANSWER_MAX), request)
+    if found is not None:
+        head, headers, length = found
+        wire.take(head)
+        body = wire.take(length)
+        if len(body) < length:
+            raise http.client.IncompleteRead(body, length - len(body))
+        return Answer(200, headers, body), True
+    response = http.client.HTTPResponse(wire, method=request.method)  # type: ignore[arg-type]
+    try:
+        response.begin()
+        body = response.read(request.most + 1)
+        if len(body) <= request.most and response.length:  # read(n) does not say so itself
+            raise http.client.IncompleteRead(body, response.length)
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        keep = len(body) <= request.most and not response.will_close
+        return Answer(response.status, headers, body[: request.most]), keep
+    finally:
+        response.close()
+
+
+def _plain(head: bytes, request: Request) -> tuple[int, dict[str, str], int] | None:
+    """The usual answer taken apart: length of its head, headers, length of its body.
+
+    None for whatever is not an ordinary 200 with a length: ``http.client`` reads that, at several
+    times the cost.
+    """
+    if not head.startswith(b"HTTP/1.1 200 "):
+        return None
+    lines = head[:-4].decode("latin-1").split("\r\n")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or not name.isascii() or name != name.strip() or name in headers:
+            return None
+        headers[name] = value.strip(" \t")
+    length = headers.get("content-length", "")
+    usual = length.isascii() and length.isdecimal() and len(length) < 19
+    if not usual or len(lines) > 100 or "\n" in "".join(lines):
+        return None
+    if "transfer-encoding" in headers or headers.get("connection", "keep-alive") != "keep-alive":
+        return None
+    size = 0 if request.method == "HEAD" else int(length)
+    return None if size > request.most else (len(head), headers, size)
+
+
+def _reset(connection: _Connection) -> None:
+    connection.wire.reset()

@@ -1,0 +1,33 @@
+"""The way out for everything that is not an image: checks today, alerts and heartbeats to come.
+
+A small part of the rate is theirs alone, under a lock and a ledger of their own, so that nothing
+here waits for a drain, and whatever is sent beside one never passes the rate together with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from headgate.settings.units import human_duration
+from headgate.spool.budget.uplink import Part
+from headgate.spool.spool import Spool
+from uploader.wire.pacer import Closed, Pacer
+
+
+@contextmanager
+def way_out(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
+    """A pacer for ``who``, for as long as the context lasts.
+
+    LockHeld if somebody else sends for longer than ``wait_seconds``; Closed, also out of the pacer
+    itself, if nothing may leave for longer than a second: the sentence says why, and when it may.
+    """
+    uplink = spool.uplink
+    with uplink.hold_rest_lock(who, wait_seconds):
+        with closing(uplink.open_ledger(Part.REST)) as ledger:
+            if ledger.blocked_seconds:
+                wait = human_duration(ledger.blocked_seconds)
+                raise Closed(f"the ledger counts as spent; it begins again in {wait}")
+            if why := uplink.shut(ledger):
+                raise Closed(str(why))
+            yield Pacer(ledger, lambda: uplink.cap().for_the_rest, shut=lambda: uplink.shut(ledger))
