@@ -19,7 +19,7 @@ from headgate.settings.load import load
 from headgate.spool.disk import durable
 from headgate.spool.spool import Spool
 from tests.support.wait import moments, spend
-from uploader.run.start import Order, run
+from uploader.run.start import RunRequest, run
 from uploader.s3 import endpoint  # boto3, before any fork
 from uploader.s3.contract import Piece
 from uploader.wire.pacer import Pacer
@@ -28,7 +28,7 @@ from uploader.wire.pacer import Pacer
 def drain(config: str) -> None:
     """One run, as the command makes it."""
     with closing(Spool.open(load(config, environment={}), create=False, probe=False)) as spool:
-        run(spool, Order(trigger="cron"))
+        run(spool, RunRequest(trigger="cron"))
 
 
 def tell_of_the_first_byte(pipe: int) -> None:

@@ -28,7 +28,7 @@ from headgate.settings.table import SETTINGS
 from tests.app.live import Receiver
 from tests.support.wait import wait_until
 from tests.test_docs import CONTEXT, headgate
-from uploader.cli.install.layout import Plan, render
+from uploader.cli.install.layout import InstallPlan, render
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
@@ -59,7 +59,7 @@ def test_each_unit_is_bounded_to_below_3(unit: Path) -> None:
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     for path in [*UNITS, *TIMERS]:
-        text = render(Plan("/bin/true"), f"systemd/{path.name}", path.read_text())
+        text = render(InstallPlan("/bin/true"), f"systemd/{path.name}", path.read_text())
         text = re.sub(r"/bin/true/bin/\S+", "/bin/true", text)
         (tmp_path / path.name).write_text(text)
     ran = subprocess.run(

@@ -18,7 +18,7 @@ import pytest
 
 from app import create_app
 from app.admission import checks
-from app.admission.auth import Sender
+from app.admission.auth import Principal
 from app.http.limits import limits
 from app.refusals import REFUSALS
 from app.server import server
@@ -44,7 +44,7 @@ from headgate.spool.disk import xattrs
 from headgate.spool.disk.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, STOPPING
 from headgate.spool.image.image import METADATA_MAX, State
 from headgate.spool.image.names import make
-from headgate.spool.upkeep.verify import Kind as Disagreement
+from headgate.spool.upkeep.verify import DisagreementKind as Disagreement
 from tests.spooling import open_spool
 from uploader.cli.main import COMMANDS, headgate
 from uploader.cloudwatch.metrics import NUMBERS
@@ -363,7 +363,7 @@ def test_every_address_of_the_receiver_is_documented(tmp_path: Path) -> None:
     try:
         app = create_app(spool)
         handshake = limits(
-            Uploads(spool, stalled.Stalls()), Sender(), datetime(2026, 11, 23, tzinfo=UTC)
+            Uploads(spool, stalled.Stalls()), Principal(), datetime(2026, 11, 23, tzinfo=UTC)
         )
     finally:
         spool.close()
@@ -510,7 +510,7 @@ def test_every_alert_says_what_to_type() -> None:
     assert list(documented) == [rule.code for rule in RULES_ALERT]
     for rule in RULES_ALERT:
         typed = re.findall(r"^\$ (.*)$", documented[rule.code], re.MULTILINE)
-        assert any(line.startswith(rule.mend) for line in typed), rule.code
+        assert any(line.startswith(rule.fix) for line in typed), rule.code
 
 
 def test_every_number_for_cloudwatch_is_documented_and_no_other() -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.admission import auth, checks
-from app.admission.auth import Sender
+from app.admission.auth import Principal
 from app.admission.disk_breaker import Latch
 from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservation, Reservations
@@ -52,7 +52,7 @@ class Gate:
         self._stopping = stopping
         self._chance = chance
 
-    def identify(self, environ: Environ) -> Sender:
+    def identify(self, environ: Environ) -> Principal:
         """Whose request this is; Refused if it is nobody's who may send."""
         settings = self._spool.settings
         return auth.identify(

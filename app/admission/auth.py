@@ -26,7 +26,7 @@ _HOW = "headgate device add makes one; receiver.auth says who needs none."
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Principal:
     """Who may send. ``device`` "" for somebody without a token, who may call itself anything."""
 
     device: str = ""
@@ -35,7 +35,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class PresentedCredentials:
     """What a request presented: a token, and with Basic the name that goes with it."""
 
     token: str
@@ -47,13 +47,13 @@ def is_forwarded(environ: Mapping[str, object]) -> bool:
     return any(_FORWARDED.fullmatch(name) for name in environ)
 
 
-def presented(authorization: str) -> Presented | None:
+def presented(authorization: str) -> PresentedCredentials | None:
     """What an Authorization header presents; None if there is none. Refused if it is no use."""
     scheme, _, rest = authorization.strip().partition(" ")
     if not scheme:
         return None
     if scheme.lower() == "bearer" and rest.strip():
-        return Presented(rest.strip())
+        return PresentedCredentials(rest.strip())
     if scheme.lower() == "basic":
         try:
             name, found, token = (
@@ -62,7 +62,7 @@ def presented(authorization: str) -> Presented | None:
         except (binascii.Error, UnicodeDecodeError):
             found = ""
         if found:
-            return Presented(token, name)
+            return PresentedCredentials(token, name)
     raise Refused("unauthorized", reason="The Authorization header cannot be used.")
 
 
@@ -88,7 +88,7 @@ def refuse_foreign_page(environ: Mapping[str, object]) -> None:
         raise Refused("forbidden", reason="The request comes from the page of another site.")
 
 
-def may_command(environ: Mapping[str, object], sender: Sender) -> None:
+def may_command(environ: Mapping[str, object], sender: Principal) -> None:
     """Refused unless this may change something: a valid token, or this machine itself; and never
     a page of another site that a browser here happens to show.
 
@@ -112,7 +112,7 @@ def identify(
     *,
     on_network: bool = False,
     enrolled: Callable[[], bool] = lambda: False,
-) -> Sender:
+) -> Principal:
     """Whose request this is; Refused if it is nobody's who may send.
 
     A token that came along counts under every ``auth``: one that is not valid is refused also where
@@ -127,7 +127,7 @@ def identify(
             raise Refused("unauthorized", reason="This token is not valid, or no longer.")
         if shown.name and shown.name != credential.device:
             raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
-        return Sender(credential.device, credential.urgent, credential.may_drain)
+        return Principal(credential.device, credential.urgent, credential.may_drain)
     peer = _address(str(environ.get("REMOTE_ADDR", "")))
     if auth == "open":
         if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
@@ -159,7 +159,7 @@ def identify(
             "unauthorized",
             reason=f"Devices have tokens here, so every request needs one: {_HOW}",
         )
-    return Sender()
+    return Principal()
 
 
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 
 PROBE_SECONDS = 1.0
 """Between two probes, while it is closed."""
@@ -24,9 +24,9 @@ class Latch:
         self._probe = probe
         self._opened = opened
         self._lock = threading.Lock()
-        self._trouble: DiskTrouble | None = None
+        self._trouble: DiskError | None = None
 
-    def trip(self, trouble: DiskTrouble) -> None:
+    def trip(self, trouble: DiskError) -> None:
         """The disk refused: take nothing until the probes pass."""
         with self._lock:
             closed = self._trouble is not None
@@ -34,7 +34,7 @@ class Latch:
             if not closed:
                 threading.Thread(target=self._try_again, name="disk-probe", daemon=True).start()
 
-    def trouble(self) -> DiskTrouble | None:
+    def trouble(self) -> DiskError | None:
         """What is wrong with the disk, None if nothing is."""
         return self._trouble
 
@@ -46,7 +46,7 @@ class Latch:
             try:
                 self._probe()
                 passed += 1
-            except DiskTrouble as still:
+            except DiskError as still:
                 passed = 0
                 with self._lock:
                     self._trouble = asked_of = still

@@ -78,9 +78,9 @@ def _key(spool: Spool, wanted: str) -> Any:
             return jwt.PyJWK(dict(document), algorithm="RS256")
     if _is_file(spool):
         raise _refused("its key is none of those in jobs.oidc_keys")
-    if spool.site.recall(OIDC_KEYS) is None:
+    if spool.site.get(OIDC_KEYS) is None:
         raise _refused("the issuer's keys are not here yet; headgate watch fetches them")
-    spool.site.ask(WANT_KEYS, "", spool.now())
+    spool.site.add_request(WANT_KEYS, "", spool.now())
     raise _refused("its key is none of the issuer's; headgate watch looks for new ones")
 
 
@@ -94,7 +94,7 @@ def _documents(spool: Spool) -> Sequence[Mapping[str, Any]]:
             path = Path(str(spool.settings["jobs.oidc_keys"]))
             known = json.loads(path.read_text(encoding="utf-8"))
         else:
-            known = spool.site.recall(OIDC_KEYS) or {"keys": []}
+            known = spool.site.get(OIDC_KEYS) or {"keys": []}
         return [dict(one) for one in known["keys"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise _refused("what jobs.oidc_keys names holds no JWK set that can be read") from None

@@ -42,7 +42,7 @@ def _boxed(head: bytes) -> str:
     return "image/heic" if brands & _HEIC else ""
 
 
-class Watcher:
+class FormatDetector:
     """Looks at an image as it passes by: its kind from the first bytes, then whether it ended.
 
     Keeps ``HEAD`` bytes from the start and at most twice ``TAIL`` from the end; feed it in order.

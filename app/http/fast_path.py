@@ -17,7 +17,7 @@ from app.http.metrics import Metrics
 from app.refusals import Refused
 from app.upload.upload import Uploads
 from headgate.host.logs import get as get_log
-from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.cpu_turns import cpu_turn
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
 """The addresses of uploads, and whether the body may be the image itself."""
@@ -41,7 +41,7 @@ class Front:
         raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
         if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
             return self._flask(environ, start_response)
-        with computing:
+        with cpu_turn:
             return self._receive(environ, raw_allowed)(environ, start_response)
 
     def _receive(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:

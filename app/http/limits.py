@@ -7,7 +7,7 @@ from typing import Any
 
 from app import responses
 from app.admission import checks
-from app.admission.auth import Sender
+from app.admission.auth import Principal
 from app.refusals import Refused
 from app.upload import body, fields, form, stalled
 from app.upload.upload import Uploads
@@ -16,7 +16,7 @@ from headgate.spool.image.names import MEDIA_TYPES
 CACHED_SECONDS = 60
 
 
-def limits(uploads: Uploads, sender: Sender, now: datetime) -> dict[str, Any]:
+def limits(uploads: Uploads, sender: Principal, now: datetime) -> dict[str, Any]:
     """The document. With a token it also says what is known of its device."""
     settings = uploads.spool.settings
     try:

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from app import responses
-from app.admission.auth import Sender
+from app.admission.auth import Principal
 from app.answer import Answer, mark
 from app.http import openapi
 from app.http.error_responses import Troubles
@@ -96,7 +96,7 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
 
 def _limits(uploads: Uploads) -> Answer:
     # Anybody may ask; only a token that came along has to be right.
-    sender = Sender()
+    sender = Principal()
     if request.environ.get("HTTP_AUTHORIZATION"):
         sender = uploads.gate.identify(request.environ)
     known = limits(uploads, sender, datetime.now(UTC))

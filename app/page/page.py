@@ -183,5 +183,5 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
         # Only the holder of the drain lock moves files: the next run, or the one under way, does.
         if uploads.spool.catalog.get(ref) is None:
             raise Refused("no_receipt")
-        uploads.spool.site.ask(RETRY, ref, uploads.spool.now())
+        uploads.spool.site.add_request(RETRY, ref, uploads.spool.now())
         return Response(status=303, headers={"Location": "/#aside"})

@@ -32,7 +32,7 @@ from app.upload.stalled import Stalls
 from headgate.host import logs, set_clock, terminal
 from headgate.settings.load import load, split_flags
 from headgate.settings.settings import Settings, SettingsError
-from headgate.spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
 from headgate.spool.spool import Spool
 
 HEADER_SECONDS = 15
@@ -121,7 +121,7 @@ def serving_application(settings: Settings, parent: int, address: Address, level
         spool = Spool.open(settings)
         lock = spool.hold_receiver_lock()
         recovered = spool.recover()
-    except (SpoolUnfit, LockHeld, DiskTrouble) as error:
+    except (SpoolUnsuitable, LockHeld, DiskError) as error:
         fail(str(error))
         raise
     for warning in spool.warnings():

@@ -12,7 +12,7 @@ from typing import Protocol
 from app.refusals import Refused
 from app.upload.digests import ContentDigest
 from app.upload.stalled import Stalls
-from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.cpu_turns import cpu_turn
 
 PIECE = 64 * 1024
 """Bytes asked for at once; larger pieces were measured to be hardly faster, and take memory."""
@@ -23,18 +23,18 @@ DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_SECONDS = 2
 
 
-class Source(Protocol):
+class InputStream(Protocol):
     """``wsgi.input`` (PEP 3333): ``read`` returns fewer bytes than asked for only at the end."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
-class Body:
+class RequestBody:
     """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``."""
 
     def __init__(
         self,
-        source: Source,
+        source: InputStream,
         length: int | None,
         limit: int,
         too_large: Callable[[], Refused],
@@ -81,7 +81,7 @@ class Body:
 
     def _take(self, wanted: int) -> bytes:
         try:
-            with self._stalls.reading(self._peer), computing.waiting:
+            with self._stalls.reading(self._peer), cpu_turn.waiting:
                 return self._source.read(wanted)
         except OSError:  # the client is gone; whoever asks gets a short body
             return b""

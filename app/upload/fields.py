@@ -33,7 +33,7 @@ _EXIF_TIME = re.compile(r"\d{4}:\d{2}:\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class DeclaredFields:
     """The fields of one image; ``device`` "" if none was given."""
 
     device: str = ""
@@ -45,7 +45,7 @@ class Said:
     key: str = ""
 
 
-def read(form: Mapping[str, str], headers: Mapping[str, str]) -> Said:
+def read(form: Mapping[str, str], headers: Mapping[str, str]) -> DeclaredFields:
     """The checked fields; both maps are by field name, and where both have one they must agree."""
     values: dict[str, str] = {}
     for name in FIELDS:
@@ -59,7 +59,7 @@ def read(form: Mapping[str, str], headers: Mapping[str, str]) -> Said:
                 f"The form field {name} and the header {HEADERS[name]} say different things."
             )
         values[name] = text or header
-    return Said(
+    return DeclaredFields(
         device=_device(values["device"]),
         captured_at=_captured_at(values["captured_at"]),
         sequence=_sequence(values["sequence"]),

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from app.formats.sniff import Watcher
+from app.formats.sniff import FormatDetector
 from app.refusals import Refused
-from app.upload.body import PIECE, Body
+from app.upload.body import PIECE, RequestBody
 from app.upload.fields import FIELDS
 from app.upload.filenames import file_name, has_file_name
 from headgate.spool.disk.durable import Incoming
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.image.names import MEDIA_TYPES
 
 PARTS_MAX = 10
@@ -29,7 +29,7 @@ TYPES = ", ".join(sorted(kind.removeprefix("image/").upper() for kind in MEDIA_T
 
 
 @dataclass(slots=True)
-class Taken:
+class FormContents:
     """What came beside the bytes."""
 
     media_type: str = ""
@@ -38,7 +38,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class ImageTarget:
     """Where the image goes, what it may be at most, and what stands around each write."""
 
     incoming: Incoming
@@ -50,10 +50,10 @@ class Landing:
 class _Image:
     """The image on its way to its ``landing``, refused as soon as it cannot be one."""
 
-    def __init__(self, landing: Landing) -> None:
+    def __init__(self, landing: ImageTarget) -> None:
         self._landing = landing
         self._incoming = landing.incoming
-        self._watcher = Watcher()
+        self._watcher = FormatDetector()
 
     def write(self, piece: bytes) -> None:
         if self._incoming.size + len(piece) > self._landing.max_image:
@@ -89,10 +89,12 @@ class _Image:
                 yield piece
                 offset += len(piece)
         except OSError as error:
-            raise DiskTrouble(error, "reading an image back") from error
+            raise DiskError(error, "reading an image back") from error
 
 
-def take_raw(body: Body, landing: Landing, disposition: str, taken: Taken) -> None:
+def take_raw(
+    body: RequestBody, landing: ImageTarget, disposition: str, taken: FormContents
+) -> None:
     """The body is the image."""
     image = _Image(landing)
     taken.file_name = file_name(disposition)
@@ -101,7 +103,9 @@ def take_raw(body: Body, landing: Landing, disposition: str, taken: Taken) -> No
     taken.media_type = image.finish()
 
 
-def take_form(body: Body, landing: Landing, boundary: str, field_name: str, taken: Taken) -> None:
+def take_form(
+    body: RequestBody, landing: ImageTarget, boundary: str, field_name: str, taken: FormContents
+) -> None:
     """One image in the field ``field_name``, among text fields of which we need not know all. Of a
     form that is refused ``taken`` holds what came before that."""
     parser = PushMultipartParser(
@@ -131,7 +135,7 @@ def take_form(body: Body, landing: Landing, boundary: str, field_name: str, take
 class _Form:
     """The parts as they come."""
 
-    def __init__(self, landing: Landing, field_name: str, taken: Taken) -> None:
+    def __init__(self, landing: ImageTarget, field_name: str, taken: FormContents) -> None:
         self._landing = landing
         self._field = field_name
         self._image: _Image | None = None

@@ -10,19 +10,19 @@ from werkzeug.http import parse_options_header
 from app import responses
 from app.admission import checks
 from app.admission.admission import Environ, Gate
-from app.admission.auth import Sender, refuse_foreign_page
+from app.admission.auth import Principal, refuse_foreign_page
 from app.admission.reservations import Reservation
 from app.answer import Answer
 from app.refusals import Refused
 from app.upload import clock_skew, fields, form
-from app.upload.body import Body
+from app.upload.body import RequestBody
 from app.upload.digests import ContentDigest
-from app.upload.form import Landing, Taken
+from app.upload.form import FormContents, ImageTarget
 from app.upload.stalled import Stalls
 from headgate.host.logs import get as get_log
 from headgate.monitor.snapshot import CLOCK_OFF_SECONDS, Accepted, ClockReading
 from headgate.spool.disk.durable import Incoming
-from headgate.spool.errors import DiskTrouble, IdentityConflict
+from headgate.spool.errors import DiskError, IdentityConflict
 from headgate.spool.image import names
 from headgate.spool.image.image import Metadata, MetadataTooLarge
 from headgate.spool.spool import Spool
@@ -49,8 +49,8 @@ class Uploads:
 
     def receive(self, environ: Environ, raw_allowed: bool) -> Answer:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
-        body: Body | None = None
-        device, taken = "", Taken()
+        body: RequestBody | None = None
+        device, taken = "", FormContents()
         try:
             sender = self.gate.identify(environ)
             if self.spool.settings["receiver.auth"] != "open":  # where any page may send, too
@@ -70,17 +70,19 @@ class Uploads:
                 body.drain()
             raise
 
-    def small_body(self, environ: Environ, most: int, too_large: Callable[[], Refused]) -> Body:
+    def small_body(
+        self, environ: Environ, most: int, too_large: Callable[[], Refused]
+    ) -> RequestBody:
         """The body of a request that brings no image: of ``most`` bytes, under the same watch."""
         length = _framing(environ)
         if length is not None and length > most:
             raise too_large()
         peer = str(environ.get("REMOTE_ADDR", ""))
-        return Body(
+        return RequestBody(
             environ["wsgi.input"], length, most, too_large, self._stalls, peer, self._monotonic
         )
 
-    def _unread(self, environ: Environ) -> Body | None:
+    def _unread(self, environ: Environ) -> RequestBody | None:
         """The body of a request that was refused before it; None if its length is of no use."""
         try:
             length = _framing(environ)
@@ -88,9 +90,9 @@ class Uploads:
             return None
         return self._body({**environ, "HTTP_CONTENT_DIGEST": ""}, length)
 
-    def _body(self, environ: Environ, length: int | None) -> Body:
+    def _body(self, environ: Environ, length: int | None) -> RequestBody:
         promised = str(environ.get("HTTP_CONTENT_DIGEST", ""))
-        return Body(
+        return RequestBody(
             environ["wsgi.input"],
             length,
             self.max_image + checks.FORM_OVERHEAD,
@@ -104,12 +106,12 @@ class Uploads:
     def _receive(
         self,
         environ: Environ,
-        sender: Sender,
+        sender: Principal,
         counted: str,
-        body: Body,
+        body: RequestBody,
         length: int | None,
         raw_allowed: bool,
-        taken: Taken,
+        taken: FormContents,
     ) -> Answer:
         self.gate.check_running()
         media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
@@ -125,7 +127,7 @@ class Uploads:
                         environ, body, incoming, reserved, boundary if multipart else "", taken
                     )
                     accepted = self._accept(environ, sender, counted, incoming, taken)
-            except DiskTrouble as trouble:
+            except DiskError as trouble:
                 self.gate.latch.trip(trouble)
                 self._log.error("disk.trouble", doing=trouble.doing, reason=str(trouble))
                 raise Refused("disk_full" if trouble.full else "disk_trouble") from trouble
@@ -140,14 +142,14 @@ class Uploads:
     def _take(
         self,
         environ: Environ,
-        body: Body,
+        body: RequestBody,
         incoming: Incoming,
         reserved: Reservation,
         boundary: str,
-        taken: Taken,
+        taken: FormContents,
     ) -> None:
         max_pixels = int(self.spool.settings["receiver.max_pixels"])
-        landing = Landing(incoming, self.max_image, max_pixels, reserved.writing)
+        landing = ImageTarget(incoming, self.max_image, max_pixels, reserved.writing)
         if boundary:
             field = str(self.spool.settings["receiver.field"])
             form.take_form(body, landing, boundary, field, taken)
@@ -155,7 +157,7 @@ class Uploads:
             disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))
             form.take_raw(body, landing, disposition, taken)
 
-    def _device(self, sender: Sender, named: str) -> str:
+    def _device(self, sender: Principal, named: str) -> str:
         """Whose upload this is. A name that was enrolled is its token's alone: with another's, an
         image or a key could be taken for that device's own."""
         if sender.device and named and named != sender.device:
@@ -169,12 +171,12 @@ class Uploads:
             )
         return sender.device or named
 
-    def _device_before_body(self, environ: Environ, sender: Sender) -> str:
+    def _device_before_body(self, environ: Environ, sender: Principal) -> str:
         """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
         named = str(environ.get("HTTP_X_DEVICE", "")).strip()
         return self._device(sender, named if names.DEVICE.fullmatch(named) else "")
 
-    def _note_unusable(self, environ: Environ, sender: Sender, device: str) -> None:
+    def _note_unusable(self, environ: Environ, sender: Principal, device: str) -> None:
         """Count the image against its device."""
         known = names.DEVICE.fullmatch(device)
         who = device if known else names.address_device(str(environ.get("REMOTE_ADDR", "")))
@@ -183,10 +185,10 @@ class Uploads:
     def _accept(
         self,
         environ: Environ,
-        sender: Sender,
+        sender: Principal,
         counted: str,
         incoming: Incoming,
-        taken: Taken,
+        taken: FormContents,
     ) -> Accepted:
         said = fields.read(taken.form, _field_headers(environ))
         device = self._device(sender, said.device)

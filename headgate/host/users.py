@@ -16,7 +16,7 @@ from pathlib import Path
 
 from headgate.settings.settings import Settings
 from headgate.spool.disk.layout import FOLDERS
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.spool import Spool
 
 
@@ -72,7 +72,7 @@ def _refuse_others(spool: Path) -> None:
             or seen.st_mode & stat.S_IWOTH
             or not stat.S_ISDIR(seen.st_mode)
         ):
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"{spool} belongs to root and others may write to {path}: root does not work there "
                 f"(a link could lead it to any file); give the spool to the user that sends, with "
                 f"chown -R USER: {spool}"

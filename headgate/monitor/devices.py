@@ -36,7 +36,7 @@ def devices(
     names = {*enrolled, *(one.device for one in seen)}
     missing = catalog.missing([one.device for one in seen])
     unusable = catalog.unusable_of(sorted(names), now)
-    rhythms = silence.read(site.recall(silence.RHYTHMS))
+    rhythms = silence.read(site.get(silence.RHYTHMS))
     found = {name: DeviceFacts(name, enrolled=True) for name in enrolled}
     for one in seen:
         rhythm = rhythms.get(one.device) or silence.learn(None, one, now)
@@ -67,18 +67,18 @@ def is_missed(seen: Arrivals, known: Mapping[str, bool], now: datetime) -> bool:
     return known.get(seen.device, now - seen.last_at < _FORGOTTEN)
 
 
-def learn(catalog: Catalog, site: Site, now: datetime, *, lit: bool) -> None:
-    """Remember how each device sends, after one more look. ``lit``: the receiver was there to be
-    sent to."""
+def learn(catalog: Catalog, site: Site, now: datetime, *, receiver_up: bool) -> None:
+    """Remember how each device sends, after one more look. ``receiver_up``: the receiver was
+    there to be sent to."""
     known = {one.name: one.revoked_at is None for one in site.devices.all(now)}
-    before = silence.read(site.recall(silence.RHYTHMS))
+    before = silence.read(site.get(silence.RHYTHMS))
     learnt = {
-        seen.device: silence.learn(before.get(seen.device), seen, now, lit)
+        seen.device: silence.learn(before.get(seen.device), seen, now, receiver_up)
         for seen in catalog.arrivals()
         if is_missed(seen, known, now)
     }
     if learnt != before:
-        site.remember(silence.RHYTHMS, silence.dump(learnt))
+        site.put(silence.RHYTHMS, silence.dump(learnt))
 
 
 def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:

@@ -17,7 +17,7 @@ _ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReceiverState:
     """``silent``: why it seems not to answer. Else ``status`` and ``problem`` are /readyz's."""
 
     silent: str = ""
@@ -49,23 +49,23 @@ def address(settings: Settings) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)
 
 
-def ask(spool: Spool) -> Said:
+def ask(spool: Spool) -> ReceiverState:
     """Whether it is alive, and whether it would take an image of the largest size now."""
     host, port = address(spool.settings)
     try:
         if _get(host, port, "/healthz")[0] != 200:
-            return Said(f"The receiver at {host}:{port} says that it is not well.")
+            return ReceiverState(f"The receiver at {host}:{port} says that it is not well.")
         status, problem = _get(host, port, "/readyz")
     except (OSError, http.client.HTTPException) as error:
         try:
             spool.hold_receiver_lock(wait_seconds=0).release()
         except LockHeld:
             if port == 0:
-                return Said()  # it runs, at a port that nobody wrote down
+                return ReceiverState()  # it runs, at a port that nobody wrote down
             why = str(error) or "it hung up"
-            return Said(f"It runs, but does not answer at {host}:{port} ({why}).")
-        return Said("It does not run, so no image can be received.")
-    return Said("", status, problem)
+            return ReceiverState(f"It runs, but does not answer at {host}:{port} ({why}).")
+        return ReceiverState("It does not run, so no image can be received.")
+    return ReceiverState("", status, problem)
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, dict[str, Any]]:

@@ -27,7 +27,7 @@ _HALVED_EVERY = 14 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class SendingPattern:
     """What is remembered of one device; seconds."""
 
     last_at: datetime
@@ -37,18 +37,20 @@ class Rhythm:
     quiet: float = 0.0  # how long it had been silent at the last look
 
 
-def learn(before: Rhythm | None, seen: Arrivals, now: datetime, lit: bool = True) -> Rhythm:
-    """What is known after this look. ``lit``: the receiver was there to be sent to, so that a
-    silence was the device's own."""
-    quiet = max(0.0, (now - seen.last_at).total_seconds()) if lit else 0.0
+def learn(
+    before: SendingPattern | None, seen: Arrivals, now: datetime, receiver_up: bool = True
+) -> SendingPattern:
+    """What is known after this look. ``receiver_up``: the receiver was there to be sent to,
+    so that a silence was the device's own."""
+    quiet = max(0.0, (now - seen.last_at).total_seconds()) if receiver_up else 0.0
     if before is None or seen.images < before.images:  # or the catalog was made anew
         span = (seen.last_at - seen.first_at).total_seconds()
         usual = span / (seen.images - 1) if seen.images > 1 else 0.0
-        return Rhythm(seen.last_at, seen.images, usual, 0.0, quiet)
+        return SendingPattern(seen.last_at, seen.images, usual, 0.0, quiet)
     came = seen.images - before.images
     if not came:
-        longer = max(quiet, before.quiet) if lit else before.quiet
-        return Rhythm(before.last_at, before.images, before.usual, before.longest, longer)
+        longer = max(quiet, before.quiet) if receiver_up else before.quiet
+        return SendingPattern(before.last_at, before.images, before.usual, before.longest, longer)
     between = max(0.0, (seen.last_at - before.last_at).total_seconds())
     longest = before.longest * 0.5 ** (between / _HALVED_EVERY)
     paused = before.quiet > LEAST_SECONDS / 3
@@ -59,10 +61,10 @@ def learn(before: Rhythm | None, seen: Arrivals, now: datetime, lit: bool = True
         usual = between / came
     elif not paused and between <= LEAST_SECONDS:  # else nobody looked, or took its images
         usual = 0.8 * usual + 0.2 * between / came
-    return Rhythm(seen.last_at, seen.images, usual, longest, quiet)
+    return SendingPattern(seen.last_at, seen.images, usual, longest, quiet)
 
 
-def quiet_seconds(rhythm: Rhythm, configured: int | str) -> float:
+def quiet_seconds(rhythm: SendingPattern, configured: int | str) -> float:
     """After so long it is silent; 0: it never is. ``configured``: seconds, or "auto"."""
     if isinstance(configured, int):
         return float(configured)
@@ -71,7 +73,7 @@ def quiet_seconds(rhythm: Rhythm, configured: int | str) -> float:
     return max(LEAST_SECONDS, _TIMES_USUAL * rhythm.usual, _TIMES_LONGEST * rhythm.longest)
 
 
-def dump(rhythms: Mapping[str, Rhythm]) -> dict[str, list[float]]:
+def dump(rhythms: Mapping[str, SendingPattern]) -> dict[str, list[float]]:
     """As JSON keeps it."""
     return {
         name: [r.last_at.timestamp(), r.images, r.usual, r.longest, r.quiet]
@@ -79,9 +81,9 @@ def dump(rhythms: Mapping[str, Rhythm]) -> dict[str, list[float]]:
     }
 
 
-def read(held: Mapping[str, list[float]] | None) -> dict[str, Rhythm]:
+def read(held: Mapping[str, list[float]] | None) -> dict[str, SendingPattern]:
     """The inverse of ``dump``."""
     return {
-        name: Rhythm(datetime.fromtimestamp(at, UTC), int(images), usual, longest, quiet)
+        name: SendingPattern(datetime.fromtimestamp(at, UTC), int(images), usual, longest, quiet)
         for name, (at, images, usual, longest, quiet) in (held or {}).items()
     }

@@ -11,7 +11,7 @@ from headgate.monitor import receiver
 from headgate.monitor.metrics import measures, text
 from headgate.spool import sqlite
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.spool import Spool
 
 
@@ -28,5 +28,5 @@ def leave_metrics(spool: Spool) -> None:
     try:
         told = text(measures(facts, version("headgate"), sqlite.VERSION)).encode()
         durable.write_file(Path(path), told, readable_by_all=True)
-    except DiskTrouble as error:
+    except DiskError as error:
         logs.get().warning("metrics.unwritten", file=path, why=str(error))

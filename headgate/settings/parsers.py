@@ -13,7 +13,16 @@ from headgate.settings import timetable, units
 from headgate.settings.logins import without_login
 from headgate.settings.units import Percent, UnitError
 
-Value = str | int | bool | Path | Percent | tuple[str, ...] | tuple[timetable.Entry, ...] | None
+Value = (
+    str
+    | int
+    | bool
+    | Path
+    | Percent
+    | tuple[str, ...]
+    | tuple[timetable.TimetableEntry, ...]
+    | None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +142,7 @@ def several(value: Any) -> tuple[str, ...]:
 
 
 @taking('a list of "days hours share"; `;` between them in a variable')
-def hours(value: Any) -> tuple[timetable.Entry, ...]:
+def hours(value: Any) -> tuple[timetable.TimetableEntry, ...]:
     if isinstance(value, str):  # a variable or a flag: a comma belongs to the days
         value = [part.strip() for part in value.split(";") if part.strip()]
     return timetable.parse(several(value))

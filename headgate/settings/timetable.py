@@ -25,7 +25,7 @@ _LOOK_AHEAD = _WEEK + _DAY  # a week, and what a change of clocks may add
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimetableEntry:
     """One line of the timetable; its minutes of the week are counted from Monday 00:00."""
 
     text: str  # as the owner wrote it
@@ -52,7 +52,7 @@ class Entry:
                 yield 0, end - _WEEK
 
 
-def parse_entry(text: str) -> Entry:
+def parse_entry(text: str) -> TimetableEntry:
     """``"Mon-Fri 08:00-18:00 10%"``, ``"Sat,Sun 100%"``, ``"22:00-06:00 0%"``; UnitError says what
     is wrong."""
     words = re.sub(r"\s*([-,])\s*", r"\1", text.strip()).split()
@@ -66,7 +66,7 @@ def parse_entry(text: str) -> Entry:
             hours = _hours(words[0])
         else:
             days = _days(words[0])
-        return Entry(text.strip(), days, *hours, parse_percent(words[-1]))
+        return TimetableEntry(text.strip(), days, *hours, parse_percent(words[-1]))
     except UnitError as error:
         raise UnitError(f"{text!r}: {error}") from error
 
@@ -106,7 +106,7 @@ def _minute(text: str) -> int:
     return minute
 
 
-def parse(texts: Sequence[str]) -> tuple[Entry, ...]:
+def parse(texts: Sequence[str]) -> tuple[TimetableEntry, ...]:
     """The whole timetable. Entries that overlap are refused: nobody should have to know which of
     two lines wins."""
     entries = tuple(parse_entry(text) for text in texts)
@@ -121,20 +121,20 @@ def parse(texts: Sequence[str]) -> tuple[Entry, ...]:
     return entries
 
 
-def entry_at(entries: Sequence[Entry], local: datetime) -> Entry | None:
+def entry_at(entries: Sequence[TimetableEntry], local: datetime) -> TimetableEntry | None:
     """The entry that holds at this moment of the wall clock; None: the share of the settings."""
     minute = local.weekday() * _DAY + local.hour * 60 + local.minute
     return next((entry for entry in entries if entry.covers(minute)), None)
 
 
-def share_at(entries: Sequence[Entry], local: datetime, otherwise: Percent) -> Percent:
+def share_at(entries: Sequence[TimetableEntry], local: datetime, otherwise: Percent) -> Percent:
     """The share in force; ``otherwise`` outside all entries."""
     entry = entry_at(entries, local)
     return otherwise if entry is None else entry.share
 
 
 def next_change(
-    entries: Sequence[Entry],
+    entries: Sequence[TimetableEntry],
     now: datetime,
     otherwise: Percent,
     local: Callable[[datetime], datetime],

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.cpu_turns import cpu_turn
 from headgate.spool.disk.layout import Files
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Metadata, Receipt, State
@@ -22,7 +22,7 @@ from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.site.gone import Gone
 
 
-class Turns:
+class KeyedLocks:
     """One at a time for each identity."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Turns:
     def taken(self, identities: set[tuple[str, ...]]) -> Iterator[None]:
         """Wait until none of these is taken, and take them; all at once, so nothing deadlocks."""
         if not self._take(identities):
-            with computing.waiting, self._changed:
+            with cpu_turn.waiting, self._changed:
                 self._changed.wait_for(lambda: self._take(identities))
         try:
             yield
@@ -60,7 +60,7 @@ def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:
     return known
 
 
-class Held:
+class DuplicateLookup:
     """Looks up what is already held, in the catalog and in the receipts of the last days."""
 
     def __init__(

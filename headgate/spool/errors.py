@@ -7,16 +7,16 @@ import errno
 from headgate.spool.image.image import Receipt
 
 
-class SpoolUnfit(Exception):
+class SpoolUnsuitable(Exception):
     """This place cannot hold a spool; the sentence says why and what would."""
 
 
-class SpoolElsewhere(SpoolUnfit):
+class SpoolElsewhere(SpoolUnsuitable):
     """Another spool, or none, is where one is known to be; the sentence says which disk is
     missing."""
 
 
-class SpoolFull(SpoolUnfit):
+class SpoolFull(SpoolUnsuitable):
     """The same for want of room, inodes or quota."""
 
 
@@ -24,7 +24,7 @@ class LockHeld(Exception):
     """Somebody else holds the lock; the sentence says who, as far as it is known."""
 
 
-class DiskTrouble(Exception):
+class DiskError(Exception):
     """The disk refused. Nothing was acknowledged, and the failed file is never fsynced again."""
 
     def __init__(self, error: OSError, doing: str) -> None:
@@ -46,5 +46,5 @@ class IdentityConflict(Exception):
         self.held = held
 
 
-class Missing(Exception):
+class FileMissing(Exception):
     """The file is not where the catalog says; ``id`` names it."""

@@ -27,7 +27,7 @@ from pathlib import Path
 from headgate.host import mounts
 from headgate.settings.settings import Settings
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble, SpoolElsewhere
+from headgate.spool.errors import DiskError, SpoolElsewhere
 
 INSTALLED = Path("/var/lib/headgate/identities")
 """Made by tmpfiles.d and by ``headgate install``, for both users."""
@@ -37,7 +37,7 @@ FILE = "identity"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RememberedSpool:
     """What is remembered of the spool at a path."""
 
     path: str
@@ -61,11 +61,11 @@ def _places(settings: Settings) -> Iterator[Path]:
     yield settings.spool.parent / f".headgate-spool-{digest}.json"
 
 
-def remembered(settings: Settings) -> tuple[Entry, Path] | None:
+def remembered(settings: Settings) -> tuple[RememberedSpool, Path] | None:
     """The spool that belongs at this path, and the file that says so; None if none was there."""
     for file in _places(settings):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            entry = Entry(**json.loads(file.read_text(encoding="utf-8")))
+            entry = RememberedSpool(**json.loads(file.read_text(encoding="utf-8")))
             if entry.path == str(settings.spool) and entry.identity:
                 return entry, file
     return None
@@ -109,7 +109,7 @@ def settle(settings: Settings, now: datetime) -> None:
     """Give the spool an identity if it has none, and remember it. What cannot be written is left
     for the next time: doctor tells of it."""
     root = settings.spool
-    with contextlib.suppress(DiskTrouble):
+    with contextlib.suppress(DiskError):
         if not (identity := identity_of(root)):
             identity = str(uuid.uuid4())
             durable.write_file(root / FILE, f"{identity}\n".encode())
@@ -117,21 +117,21 @@ def settle(settings: Settings, now: datetime) -> None:
             _remember(settings, _entry(root, identity, now))
 
 
-def _entry(root: Path, identity: str, now: datetime) -> Entry:
+def _entry(root: Path, identity: str, now: datetime) -> RememberedSpool:
     try:
         mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
     except OSError:
         mountinfo = ""
     point, _, source = mounts.mount_point_of(root, mountinfo)
-    return Entry(str(root), identity, f"{now:%Y-%m-%dT%H:%M:%SZ}", source, point)
+    return RememberedSpool(str(root), identity, f"{now:%Y-%m-%dT%H:%M:%SZ}", source, point)
 
 
-def _remember(settings: Settings, entry: Entry) -> None:
+def _remember(settings: Settings, entry: RememberedSpool) -> None:
     data = (json.dumps(asdict(entry), indent=2) + "\n").encode()
     for file in _places(settings):
         try:
             durable.write_file(file, data)
-        except DiskTrouble:
+        except DiskError:
             continue
         return
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.disk import durable
 from headgate.spool.disk.layout import Files, read_metadata, read_reason
-from headgate.spool.errors import DiskTrouble, Missing
+from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, Metadata, State
 from headgate.spool.image.names import Name
 from headgate.spool.receipts.receipts import Receipts
@@ -77,7 +77,7 @@ def _metadata(path: Path, name: Name) -> Metadata | None:
     waiting."""
     try:
         return read_metadata(path, name)
-    except (OSError, DiskTrouble, Missing):
+    except (OSError, DiskError, FileMissing):
         return None
 
 

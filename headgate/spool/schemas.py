@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headgate.spool import sqlite
 from headgate.spool.catalog import schema
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.site import site
 
 
@@ -27,7 +27,7 @@ def too_new(spool: Path) -> str:
             return ""  # its numbers are of another installation; the receiver's start says the rest
         try:
             sqlite.connect(path, migrations, full=False, read_only=True).close()
-        except SpoolUnfit as error:
+        except SpoolUnsuitable as error:
             return str(error)
         except sqlite.Error:
             continue  # damaged: headgate verify --repair is another matter

@@ -29,14 +29,14 @@ from headgate.spool import identity, recovery, sqlite
 from headgate.spool.budget.uplink import Uplink, create_ledgers
 from headgate.spool.catalog import refused
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.dedupe import Held, Turns, identities
+from headgate.spool.dedupe import DuplicateLookup, KeyedLocks, identities
 from headgate.spool.disk import durable, locks, reserve
 from headgate.spool.disk.durable import Folders, Incoming
-from headgate.spool.disk.group_commit import Together
+from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.disk.layout import FOLDERS, Files
 from headgate.spool.disk.locks import Lock
-from headgate.spool.disk.room import Admission, Disk, admission
-from headgate.spool.errors import DiskTrouble, IdentityConflict, LockHeld, SpoolFull, SpoolUnfit
+from headgate.spool.disk.room import Admission, FreeSpace, admission
+from headgate.spool.errors import DiskError, IdentityConflict, LockHeld, SpoolFull, SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
 from headgate.spool.image.names import EXTENSIONS, Name
@@ -82,23 +82,23 @@ class Spool:
         try:
             self.catalog = Catalog(state / "catalog.sqlite3")
         except sqlite.Damaged as error:
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"the catalog in {state} is damaged ({error}); stop the receiver and run "
                 "headgate verify --repair, which makes it anew from the images"
             ) from error
         except sqlite.Error as error:
-            raise SpoolUnfit(f"the catalog in {state} cannot be opened: {error}") from error
+            raise SpoolUnsuitable(f"the catalog in {state} cannot be opened: {error}") from error
         try:
             self.site = Site(state / "site.sqlite3")
         except sqlite.Damaged as error:
             self.catalog.close()
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"{state}/site.sqlite3 is damaged ({error}); headgate verify --repair mends an "
                 "index; put any other file back from a backup, as docs/OPERATING.md says"
             ) from error
         except sqlite.Error as error:
             self.catalog.close()
-            raise SpoolUnfit(f"{state}/site.sqlite3 cannot be opened: {error}") from error
+            raise SpoolUnsuitable(f"{state}/site.sqlite3 cannot be opened: {error}") from error
         except BaseException:
             self.catalog.close()
             raise
@@ -106,9 +106,9 @@ class Spool:
         self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
         self.receipts = Receipts(state / "receipts")
         kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
-        self._held = Held(self.files, self.catalog, self.receipts, self.site.gone, kept)
-        self._turns = Turns()
-        self._commits = Together(self._commit)
+        self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
+        self._turns = KeyedLocks()
+        self._commits = GroupCommit(self._commit)
         self._folders = Folders(self.files.new)
         self._refused = refused.Pending()
         self._closing = threading.Event()
@@ -138,7 +138,7 @@ class Spool:
         try:
             opened = cls(settings, now)
         except sqlite.Error as error:
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"the databases in {state} cannot be opened ({error}); if the disk has no room "
                 "for their -wal and -shm files (df -h, df -i), free some"
             ) from error
@@ -242,7 +242,7 @@ class Spool:
                 return self._publish(incoming, device, meta, attribute, clock)
         except sqlite.Error as error:
             code = errno.ENOSPC if sqlite.is_full(error) else errno.EIO
-            raise DiskTrouble(OSError(code, str(error)), "writing the catalog") from error
+            raise DiskError(OSError(code, str(error)), "writing the catalog") from error
 
     def note_unusable(self, device: str, *, enrolled: bool) -> None:
         """Count an image that could not be taken against its device; nobody is told otherwise for
@@ -342,10 +342,10 @@ class Spool:
             instants.append(run.ended_at or run.started_at)
         return max(instants, default=None)
 
-    def disk(self) -> Disk:
+    def disk(self) -> FreeSpace:
         """What is free on the spool's disk, and what uploads leave free."""
         free, size, inodes = self.free()
-        return Disk(free, units.of_disk(self.settings["spool.keep_free"], size), inodes)
+        return FreeSpace(free, units.of_disk(self.settings["spool.keep_free"], size), inodes)
 
     def admission(self) -> Admission:
         """Whether the disk has room for an image of the largest size; what only the receiver knows
@@ -440,14 +440,16 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
     state = root / "state"
     fresh = not state.exists()
     if fresh and not create:
-        raise SpoolUnfit(f"there is no spool at {root} yet; the receiver makes it when it starts")
+        raise SpoolUnsuitable(
+            f"there is no spool at {root} yet; the receiver makes it when it starts"
+        )
     if fresh and (
         no := mounts.of_the_system(os.path.realpath(root))
         or mounts.foreign(root, (*FOLDERS, identity.FILE))
     ):
-        raise SpoolUnfit(no)
+        raise SpoolUnsuitable(no)
     if link := next((folder for folder in FOLDERS if (root / folder).is_symlink()), ""):
-        raise SpoolUnfit(
+        raise SpoolUnsuitable(
             f"{root / link} is a link, and Headgate makes none there: see who put it there, and "
             "put the folder back in its place"
         )
@@ -455,7 +457,7 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
         durable.make_root(root, FOLDERS)
         devices = {os.stat(root / folder).st_dev for folder in FOLDERS}
         if len(devices) > 1:
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"{root}: tmp, new, done, aside and state must be on one file system; "
                 "a link across two is not possible, and a copy would not be durable"
             )
@@ -463,16 +465,16 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
             durable.probe(root)
         if fresh:
             create_ledgers(state, int(settings["uplink.interval"]))
-    except DiskTrouble as error:
+    except DiskError as error:
         if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"{root}: this file system has no room for 4 KB of extended attributes "
                 "(user.*), in which an image's metadata travels; use ext4 with 4 KB blocks, xfs "
                 "or btrfs"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise SpoolUnfit(
+            raise SpoolUnsuitable(
                 f"{error}; {root} must belong to, and be writable by, the group that the receiver "
                 "and the uploader share"
             ) from error
-        raise (SpoolFull if error.full else SpoolUnfit)(f"{root}: {error}") from error
+        raise (SpoolFull if error.full else SpoolUnsuitable)(f"{root}: {error}") from error

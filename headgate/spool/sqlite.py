@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import apsw
 
 from headgate.spool.disk import durable
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 
 Error = apsw.Error
 """Everything that a database can raise: a full disk, a lock that was not given, damage."""
@@ -96,7 +96,7 @@ def connect(
     file was made by a newer Headgate, or this SQLite is too old; Damaged when it is that.
     """
     if refused := unsafe(VERSION):
-        raise SpoolUnfit(refused)
+        raise SpoolUnsuitable(refused)
     if not read_only:
         _share(path)
     connection = raw(path, read_only=read_only)
@@ -141,8 +141,8 @@ def _share(path: Path) -> None:
         os.close(fd)
 
 
-def _foreign(path: Path) -> SpoolUnfit:
-    return SpoolUnfit(
+def _foreign(path: Path) -> SpoolUnsuitable:
+    return SpoolUnsuitable(
         f"{path} is no file of Headgate's but a link, a folder or a device: see who put it there, "
         "remove it, and run headgate verify --repair"
     )
@@ -192,7 +192,7 @@ def _write_ahead(connection: Connection) -> None:
 def _version(connection: Connection, path: Path, migrations: Sequence[str]) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > len(migrations):
-        raise SpoolUnfit(
+        raise SpoolUnsuitable(
             f"{path.name} was made by a newer Headgate (schema {version}, this one knows "
             f"{len(migrations)}); upgrade this installation"
         )
@@ -267,7 +267,7 @@ def damage_in(connection: Connection) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repaired:
     """What became of a damaged file: what is ``left`` wrong with it, and how many rows are ``lost``
     for good: an index named them, and the table has them no more."""
 
@@ -275,7 +275,7 @@ class Mended:
     lost: int = 0
 
 
-def mend(path: Path, kept: Path | None = None) -> Mended:
+def repair(path: Path, kept: Path | None = None) -> Repaired:
     """Make the indexes of a damaged file again from its tables.
 
     The file as it was is copied to ``kept`` first, because the names of rows that only an index has
@@ -293,7 +293,7 @@ def mend(path: Path, kept: Path | None = None) -> Mended:
         left = str(error)
     if left and kept is not None:
         kept.unlink(missing_ok=True)
-    return Mended(left) if left else Mended("", lost)
+    return Repaired(left) if left else Repaired("", lost)
 
 
 def _copy(connection: Connection, to: Path) -> None:

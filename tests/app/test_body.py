@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from app.refusals import Refused
-from app.upload.body import BODY_SECONDS, DRAIN_BYTES, PIECE, Body
-from app.upload.form import Landing, Taken, take_raw
+from app.upload.body import BODY_SECONDS, DRAIN_BYTES, PIECE, RequestBody
+from app.upload.form import FormContents, ImageTarget, take_raw
 from app.upload.stalled import Stalls
 from headgate.spool.disk.durable import Incoming
 from tests.support.wait import join, spend, wait_until
@@ -28,8 +28,8 @@ def body_of(
     stalls: Stalls | None = None,
     clock: list[float] | None = None,
     peer: str = "192.0.2.1",
-) -> Body:
-    return Body(
+) -> RequestBody:
+    return RequestBody(
         source,  # type: ignore[arg-type]
         length,
         limit,
@@ -40,11 +40,11 @@ def body_of(
     )
 
 
-def read_all(body: Body) -> bytes:
+def read_all(body: RequestBody) -> bytes:
     return b"".join(iter(body.read, b""))
 
 
-def code_of(body: Body) -> str:
+def code_of(body: RequestBody) -> str:
     with pytest.raises(Refused) as caught:
         read_all(body)
     return caught.value.refusal.code
@@ -119,7 +119,7 @@ def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
     with Incoming(tmp_path) as incoming:
         body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
         with pytest.raises(Refused) as caught:
-            take_raw(body, Landing(incoming, 10**9, 10**9, writing), "", Taken())
+            take_raw(body, ImageTarget(incoming, 10**9, 10**9, writing), "", FormContents())
         assert caught.value.refusal.code == "unsupported_image"
         assert body.received == PIECE
         assert incoming.size == sum(wrote) == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admission.auth import Sender, identify, is_forwarded
+from app.admission.auth import Principal, identify, is_forwarded
 from app.refusals import Refused
 from app.upload import clock_skew
 from app.upload.digests import ContentDigest
@@ -144,7 +144,7 @@ def test_what_a_proxy_leaves(name: str, forwarded: bool) -> None:
 
 
 def test_nobody_is_urgent_without_a_token() -> None:
-    assert Sender().urgent is False
+    assert Principal().urgent is False
 
 
 # -- Content-Digest

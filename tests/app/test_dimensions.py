@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.formats.sniff import Watcher
+from app.formats.sniff import FormatDetector
 from tests.app.live import PHOTOS, Receiver, head, part, running
 from tests.app.test_kinds import box
 from tests.support.wait import wait_until
@@ -32,7 +32,7 @@ def pixels(image: bytes, piece: int = 65536) -> int:
         for at in range(offset, len(image), 700):
             yield image[at : at + 700]
 
-    watcher = Watcher()
+    watcher = FormatDetector()
     for at in range(0, len(image), piece):
         watcher.feed(image[at : at + piece])
     watcher.finish(reread)

@@ -15,7 +15,7 @@ from app import create_app
 from headgate.monitor.snapshot import Accepted
 from headgate.settings.load import load
 from headgate.spool.disk.durable import Incoming
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.spool import Spool
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
 from tests.support.wait import wait_until
@@ -31,7 +31,7 @@ class Failing(Spool):
 
     def fail(self, step: str) -> None:
         if self.step == step:
-            raise DiskTrouble(OSError(self.code, os.strerror(self.code)), step)
+            raise DiskError(OSError(self.code, os.strerror(self.code)), step)
 
     def incoming(self) -> Incoming:
         self.fail("open")

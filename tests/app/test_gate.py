@@ -21,9 +21,9 @@ from app.admission.reservations import Reservations
 from app.refusals import Refused
 from headgate.monitor.snapshot import Run
 from headgate.spool.disk.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
-from headgate.spool.disk.room import Disk as Free
+from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission as would_admit
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool
@@ -329,11 +329,11 @@ class Disk:
         self.probed += 1
         code = self.answers.pop(0) if self.answers else 0
         if code:
-            raise DiskTrouble(OSError(code, os.strerror(code)), "probing")
+            raise DiskError(OSError(code, os.strerror(code)), "probing")
 
 
-def trouble(code: int = errno.EIO) -> DiskTrouble:
-    return DiskTrouble(OSError(code, os.strerror(code)), "writing an image")
+def trouble(code: int = errno.EIO) -> DiskError:
+    return DiskError(OSError(code, os.strerror(code)), "writing an image")
 
 
 @pytest.fixture

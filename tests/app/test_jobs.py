@@ -259,11 +259,11 @@ def test_keys_from_the_issuer_are_those_that_watch_fetched(tmp_path: Path, issue
         token = bearer(issuer.token())
         assert "not here yet" in check(drain(receiver, **token), 401).json["detail"]
         with site(receiver) as opened:
-            opened.remember(OIDC_KEYS, {"at": "", "keys": [Issuer("key-0").document()]})
+            opened.put(OIDC_KEYS, {"at": "", "keys": [Issuer("key-0").document()]})
         assert "looks for new ones" in check(drain(receiver, **token), 401).json["detail"]
         with site(receiver) as opened:
             assert [one.word for one in opened.requests()] == [WANT_KEYS]
-            opened.remember(OIDC_KEYS, {"at": "", "keys": [issuer.document()]})
+            opened.put(OIDC_KEYS, {"at": "", "keys": [issuer.document()]})
         check(drain(receiver, **token), 202)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.formats import dimensions
 from app.formats.completeness import STEPS_MAX, walk
-from app.formats.sniff import TAIL, Watcher, media_type
+from app.formats.sniff import TAIL, FormatDetector, media_type
 from tests.app.live import PHOTOS
 
 
@@ -59,7 +59,7 @@ def look(image: bytes, *sizes: int) -> tuple[str | None, bool]:
         for at in range(offset, len(image), 1000):
             yield image[at : at + 1000]
 
-    watcher, at, turn = Watcher(), 0, 0
+    watcher, at, turn = FormatDetector(), 0, 0
     while at < len(image):
         size = sizes[turn % len(sizes)]
         watcher.feed(image[at : at + size])
@@ -239,7 +239,7 @@ def test_no_image_costs_more_memory_or_steps_than_a_usual_one(name: str) -> None
         lines += event == "line"
         return count
 
-    watcher = Watcher()
+    watcher = FormatDetector()
     tracemalloc.start()
     sys.settrace(count)
     try:

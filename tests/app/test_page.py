@@ -17,7 +17,7 @@ from app import create_app
 from headgate.monitor.snapshot import BudgetUse, Facts, Proof, RefusedLately, Run
 from headgate.monitor.summary import Level, Place, verdict
 from headgate.settings.load import load
-from headgate.spool.disk.room import NO_RECEIVER, Disk, Receiving, admission
+from headgate.spool.disk.room import NO_RECEIVER, FreeSpace, Receiving, admission
 from headgate.spool.image.image import Count, Receipt, State
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.spool import Spool
@@ -31,7 +31,7 @@ FLOOR = 10**10
 
 def room(free: int, receiving: Receiving = NO_RECEIVER) -> dict[str, Any]:
     """The facts of a disk with so much free."""
-    answer = admission(20 * 10**6, Disk(free, FLOOR, 10**6), receiving)
+    answer = admission(20 * 10**6, FreeSpace(free, FLOOR, 10**6), receiving)
     return {"free_bytes": free, "admission": answer}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headgate.spool.budget import ledger
 from headgate.spool.budget.daily import DAY_BYTES, Day
 from headgate.spool.budget.ledger import Ledger
-from headgate.spool.budget.slots import SECOND, Damaged
+from headgate.spool.budget.slots import SECOND, DamagedSlots
 from tests.spool.test_ledger import INTERVAL, MEMORY, Machine
 from tests.spooling import Crash, Disk
 
@@ -225,7 +225,7 @@ def test_a_record_reads_back_and_no_changed_byte_goes_unseen(day: Day, at: int, 
     data = bytearray(day.encode())
     assert Day.decode(bytes(data)) == day
     data[at] ^= flip
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedSlots):
         Day.decode(bytes(data))
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedSlots):
         Day.decode(day.encode()[:-1])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.spool.budget import slots as budget
-from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, Damaged, Header
+from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, DamagedSlots, Header
 
 calm = settings(deadline=None)
 
@@ -94,14 +94,14 @@ def test_no_changed_byte_of_a_header_goes_unseen(header: Header, data: st.DataOb
     if at >= HEADER_BYTES - HEADER_PADDING:
         assert Header.decode(bytes(encoded)) == header
     else:
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedSlots):
             Header.decode(bytes(encoded))
 
 
 @pytest.mark.parametrize("size", [0, 1, HEADER_BYTES - 1, HEADER_BYTES + 1])
 def test_a_header_of_another_length_is_damaged(size: int) -> None:
     whole = Header(62, 1, 0, 0, bytes(16)).encode() + b"\0"
-    with pytest.raises(Damaged):
+    with pytest.raises(DamagedSlots):
         Header.decode(whole[:size])
 
 
@@ -145,7 +145,7 @@ def test_no_changed_byte_of_a_ring_reads_as_another_charge(
     if at % RECORD_BYTES >= RECORD_BYTES - RECORD_PADDING:
         assert budget.decode_ring(bytes(encoded), slots) == charges
     else:
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedSlots):
             budget.decode_ring(bytes(encoded), slots)
 
 
@@ -162,12 +162,12 @@ def test_a_record_that_was_wiped_or_stands_elsewhere_is_damaged(
     misplaced = budget.encode_record(index + slots + 1, 1, 1)
     for record in (wiped, misplaced) if slots > 1 else (wiped,):
         encoded[place] = record
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedSlots):
             budget.decode_ring(bytes(encoded), slots)
 
 
 def test_a_ring_of_another_length_is_damaged() -> None:
     whole = bytes(ring(4, {3: 7}))
     for data in (whole[:-1], whole + b"\0", whole + whole, b""):
-        with pytest.raises(Damaged):
+        with pytest.raises(DamagedSlots):
             budget.decode_ring(data, 4)

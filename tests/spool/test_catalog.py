@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from headgate.spool import sqlite
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.catalog.schema import MIGRATIONS
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
@@ -457,7 +457,7 @@ def test_a_catalog_of_a_newer_version_is_refused_and_left_alone(path: Path) -> N
     newer.execute("PRAGMA user_version = 99")
     newer.close()
     before = path.read_bytes()
-    with pytest.raises(SpoolUnfit, match=r"schema 99.*upgrade"):
+    with pytest.raises(SpoolUnsuitable, match=r"schema 99.*upgrade"):
         Catalog(path)
     assert path.read_bytes() == before
 

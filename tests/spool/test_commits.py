@@ -71,7 +71,7 @@ def commit(root: Path, device: str, stop: Note) -> None:
             note[0] += 1
         if note[0] > note[1] and not catalog.get(image(device, note[1])[0].id):
             note[1] += KEEP // 2
-        remembered = site.recall(device) or 0
+        remembered = site.get(device) or 0
         assert remembered in (note[2], note[2] + 1), (remembered, note[2])
         note[2] = remembered
         while not stop[0]:
@@ -82,7 +82,7 @@ def commit(root: Path, device: str, stop: Note) -> None:
                 catalog.drop([image(device, number)[0].id for number in old])
                 note[1] += KEEP // 2
             if note[0] % 50 == 0:
-                site.remember(device, note[2] + 1)
+                site.put(device, note[2] + 1)
                 note[2] += 1
 
 
@@ -170,7 +170,7 @@ def look(root: Path) -> None:
             noted = note[0] - note[1]
             assert count(catalog, device, "NOT INDEXED") == noted, device
             assert count(catalog, device, "INDEXED BY images_waiting") == noted, device
-            assert (site.recall(device) or 0) == note[2], device
+            assert (site.get(device) or 0) == note[2], device
         assert catalog.totals().waiting.images == sum(
             Note(root / device)[0] - Note(root / device)[1] for device in COMMITTERS
         )

@@ -126,6 +126,6 @@ def test_a_site_of_the_first_schema_gets_the_tables(path: Path) -> None:
     old.execute("INSERT INTO memory VALUES ('clock', '1')")
     old.close()
     site = Site(path)
-    assert site.recall("clock") == 1
+    assert site.get("clock") == 1
     assert len(site.devices.add(["cam-1"], NOW)) == 1
     site.close()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Item, Sent, State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Kind
+from headgate.spool.upkeep.verify import DisagreementKind
 from tests.spooling import Clock, Crash, Disk, images_below, open_spool, put
 
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EROFS)
@@ -120,7 +120,7 @@ def test_no_failing_disk_call_is_acknowledged_and_none_costs_an_acknowledged_ima
         with Disk(nth, code)() as disk:
             try:
                 receipt = put(spool, data).receipt
-            except DiskTrouble as trouble:
+            except DiskError as trouble:
                 assert trouble.errno == code
                 assert disk.fired
             else:
@@ -226,7 +226,7 @@ def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
         spool = open_spool(root, clock)
         items = _ready(spool, 3)
         with spool.hold_drain_lock("a test", 0) as lock, Disk(nth, crash=crash)() as disk:
-            with contextlib.suppress(DiskTrouble, Crash):
+            with contextlib.suppress(DiskError, Crash):
                 move(Mover(spool, lock), items, clock)
             fired = disk.fired
         spool.close()
@@ -236,7 +236,7 @@ def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
             mover = Mover(spool, lock)
             mover.reconcile(clock())
             found = verify.disagreements(spool, deep=True, sleep=lambda _: None)
-            assert not [trouble for trouble in found if trouble.kind is Kind.LOST]
+            assert not [trouble for trouble in found if trouble.kind is DisagreementKind.LOST]
             assert verify.repair(spool, mover, found) == []
         places = images_below(root / "var" / "spool")
         for item in items:
@@ -256,7 +256,7 @@ def test_a_prune_that_broke_off_is_finished_by_the_next_run(spool: Spool, clock:
     with spool.hold_drain_lock("a test", 0) as lock:
         mover = Mover(spool, lock)
         _finish(mover, items, clock)
-        with Disk(2)() as disk, pytest.raises(DiskTrouble):
+        with Disk(2)() as disk, pytest.raises(DiskError):
             mover.prune(clock(), need=10**9)
         assert [name for name, _ in disk.calls] == ["unlink", "unlink"]
         assert len(images_below(spool.path)) == 2

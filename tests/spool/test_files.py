@@ -25,7 +25,7 @@ from headgate.spool.disk.layout import (
     write_reason,
     write_sent,
 )
-from headgate.spool.errors import Missing
+from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import METADATA_MAX, Metadata, MetadataTooLarge, Sent
 from headgate.spool.image.names import Name
@@ -169,7 +169,7 @@ def test_metadata_of_another_image_is_not_believed(image: Path) -> None:
 
 
 def test_what_is_no_file_is_an_error_and_never_waits(tmp_path: Path) -> None:
-    with pytest.raises(Missing):
+    with pytest.raises(FileMissing):
         read_metadata(tmp_path / "gone", NAME)
     target = tmp_path / "target"
     target.write_bytes(BYTES)

@@ -14,7 +14,7 @@ from headgate.settings.load import load
 from headgate.settings.settings import Settings
 from headgate.spool import identity
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble, SpoolElsewhere
+from headgate.spool.errors import DiskError, SpoolElsewhere
 from headgate.spool.spool import Spool
 from tests.spooling import put
 from uploader.cli.main import headgate
@@ -148,7 +148,7 @@ def test_where_nothing_can_be_written_it_is_not_remembered_and_works(
     identity.forget(site)
 
     def refuses(path: Path, *_data: object, **_more: object) -> None:
-        raise DiskTrouble(OSError(30, "Read-only file system"), f"writing {path.name}")
+        raise DiskError(OSError(30, "Read-only file system"), f"writing {path.name}")
 
     monkeypatch.setattr(durable, "write_file", refuses)
     Spool.open(site).close()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from headgate.spool.disk.cpu_turns import Lane
+from headgate.spool.disk.cpu_turns import CpuTurns
 
 
 def in_thread(act: object) -> threading.Thread:
@@ -16,7 +16,7 @@ def in_thread(act: object) -> threading.Thread:
 
 
 def test_one_has_a_turn_and_the_next_waits_for_its_end() -> None:
-    lane = Lane(patience_seconds=60)
+    lane = CpuTurns(patience_seconds=60)
     order: list[str] = []
     with lane:
         other = in_thread(lambda: (lane.enter(), order.append("other"), lane.leave()))
@@ -26,7 +26,7 @@ def test_one_has_a_turn_and_the_next_waits_for_its_end() -> None:
 
 
 def test_who_waits_for_something_lets_another_in_and_comes_back() -> None:
-    lane = Lane(patience_seconds=60)
+    lane = CpuTurns(patience_seconds=60)
     with lane:
         with lane.waiting:
             other = in_thread(lambda: lane.enter())
@@ -39,7 +39,7 @@ def test_who_waits_for_something_lets_another_in_and_comes_back() -> None:
 
 
 def test_a_turn_that_does_not_end_holds_nobody_up_for_long() -> None:
-    lane = Lane(patience_seconds=0.01)
+    lane = CpuTurns(patience_seconds=0.01)
     with lane:
         passed = threading.Event()
 
@@ -55,7 +55,7 @@ def test_a_turn_that_does_not_end_holds_nobody_up_for_long() -> None:
 
 
 def test_waiting_outside_of_a_turn_takes_none() -> None:
-    lane = Lane(patience_seconds=60)
+    lane = CpuTurns(patience_seconds=60)
     with lane.waiting:
         pass
     other = in_thread(lambda: (lane.enter(), lane.leave()))
@@ -64,7 +64,7 @@ def test_waiting_outside_of_a_turn_takes_none() -> None:
 
 
 def test_an_error_ends_the_turn() -> None:
-    lane = Lane(patience_seconds=60)
+    lane = CpuTurns(patience_seconds=60)
     with pytest.raises(OSError), lane:
         with lane.waiting:
             raise OSError
@@ -72,7 +72,7 @@ def test_an_error_ends_the_turn() -> None:
 
 
 def test_many_threads_are_never_two_in_it() -> None:
-    lane = Lane(patience_seconds=60)
+    lane = CpuTurns(patience_seconds=60)
     inside: list[int] = []
     most = 0
 

@@ -16,7 +16,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.daily import DAY_BYTES
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, SECOND
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from tests.spooling import Crash, Disk
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -123,7 +123,7 @@ class World:
         self.kill()
 
     def error_while_charging(self, call: int) -> None:
-        with Disk(nth=call)(), pytest.raises(DiskTrouble):
+        with Disk(nth=call)(), pytest.raises(DiskError):
             while True:
                 self.machine.passes(SECOND)
                 self.ledger.charge(RATE, RATE)
@@ -277,7 +277,7 @@ def test_a_charge_that_cannot_be_written_grants_nothing_and_is_never_tried_for_f
     path: Path, machine: Machine, call: int
 ) -> None:
     one = fresh(path, machine)
-    with Disk(nth=call)(), pytest.raises(DiskTrouble):
+    with Disk(nth=call)(), pytest.raises(DiskError):
         one.charge(250, RATE)
     sizes = []
     while (grant := one.charge(250, RATE)) is not None:

@@ -20,13 +20,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from headgate.spool import sqlite
 from headgate.spool.disk.locks import Lock
-from headgate.spool.errors import DiskTrouble, IdentityConflict
+from headgate.spool.errors import DiskError, IdentityConflict
 from headgate.spool.image.image import Item, Sent, State
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Kind
+from headgate.spool.upkeep.verify import DisagreementKind
 from tests.spooling import Clock, Crash, Disk, folder_in_memory, images_below, open_spool, put
 
 DEVICES = ("cam-1", "cam-2", "_10.0.0.9")
@@ -113,7 +113,7 @@ class Machine(RuleBasedStateMachine):
         except Crash:
             self.die()
             self.open()
-        except DiskTrouble:
+        except DiskError:
             pass  # not acknowledged
         except IdentityConflict as conflict:
             assert (conflict.held.device, conflict.held.key_given) == (device, key)
@@ -173,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         except Crash:
             self.die()
             self.open()
-        except DiskTrouble:
+        except DiskError:
             self.mover.reconcile(self.clock())  # the run ends, the next one begins
             self.locate_all()
 
@@ -243,7 +243,7 @@ class Machine(RuleBasedStateMachine):
         except Crash:
             self.die()
             self.open()
-        except DiskTrouble:
+        except DiskError:
             pass
 
     # -- the world
@@ -310,12 +310,14 @@ class Machine(RuleBasedStateMachine):
         self.open(complete=not lose)
         found = verify.disagreements(self.spool, deep=True, sleep=lambda _: None)
         lost = {line.id for line in self.spool.site.gone.of(Stage.LOST)}
-        assert {trouble.what for trouble in found if trouble.kind is Kind.LOST} <= self.removed
+        assert {
+            trouble.what for trouble in found if trouble.kind is DisagreementKind.LOST
+        } <= self.removed
         left = verify.repair(self.spool, self.mover, found)
         assert {trouble.what for trouble in left} == lost
         again = verify.disagreements(self.spool, deep=True, sleep=lambda _: None)
         assert {(trouble.kind, trouble.what) for trouble in again} == {
-            (Kind.LOST, image) for image in lost
+            (DisagreementKind.LOST, image) for image in lost
         }
 
     # -- what must hold after every step
@@ -357,7 +359,7 @@ class Machine(RuleBasedStateMachine):
             lost = {line.id for line in self.spool.site.gone.of(Stage.LOST)}
             assert lost <= self.removed
             assert {(found.kind, found.what) for found in verify.look(self.spool)} == {
-                (Kind.LOST, image) for image in lost
+                (DisagreementKind.LOST, image) for image in lost
             }
 
     @invariant()

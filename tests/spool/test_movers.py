@@ -15,7 +15,7 @@ from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Sent, State
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Kind
+from headgate.spool.upkeep.verify import DisagreementKind
 from tests.spooling import images_below, open_spool, put
 from tests.support.wait import moments, wait_for_exit
 
@@ -120,7 +120,7 @@ def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
         found = verify.disagreements(spool, deep=True, sleep=lambda _: None)
         if not kill:
             assert found == []
-        assert not [trouble for trouble in found if trouble.kind is Kind.LOST]
+        assert not [trouble for trouble in found if trouble.kind is DisagreementKind.LOST]
         assert verify.repair(spool, mover, found) == []
     places = images_below(spool.path)
     for image in acked:

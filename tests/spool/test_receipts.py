@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.spool import sqlite
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, Sent, State
 from headgate.spool.image.names import Name
@@ -256,7 +256,7 @@ def test_damage_is_told_and_a_newer_file_is_refused(receipts: Receipts) -> None:
     newer = sqlite.raw(receipts.path("2026-11-23"))
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(SpoolUnfit, match="newer Headgate"):
+    with pytest.raises(SpoolUnsuitable, match="newer Headgate"):
         receipts.totals()
     receipts.path("2026-11-23").write_bytes(b"SQLite format 3\0" + b"?" * 9000)
     assert receipts.damaged("2026-11-23")

@@ -5,10 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.spool.disk.room import SPARE_BYTES, SPARE_INODES, Disk, Receiving, admission, on_disk
+from headgate.spool.disk.room import (
+    SPARE_BYTES,
+    SPARE_INODES,
+    FreeSpace,
+    Receiving,
+    admission,
+    on_disk,
+)
 
 MB = 1_000_000
-ROOMY = Disk(10**12, 10**9, 10**6)
+ROOMY = FreeSpace(10**12, 10**9, 10**6)
 
 
 @given(
@@ -22,20 +29,20 @@ def test_there_is_room_if_the_floor_stays_free_after_everybody(
 ) -> None:
     blocks = (wanted + 4095) // 4096 + 1
     left = free - floor - 4 * 1024 * 1024 - promised - blocks * 4096
-    found = admission(wanted, Disk(free, floor, 10**6), Receiving(promised, 1))
+    found = admission(wanted, FreeSpace(free, floor, 10**6), Receiving(promised, 1))
     assert found.accepting == (left >= 0)
     assert found.code == ("" if left >= 0 else "disk_full")
     assert found.missing_bytes == max(0, -left)
 
 
 def test_with_what_it_calls_needed_an_image_is_taken_and_with_a_byte_less_it_is_not() -> None:
-    needed = admission(20 * MB, Disk(0, 6 * MB, 10**6)).needed_bytes
-    assert admission(20 * MB, Disk(needed, 6 * MB, 10**6)).accepting
-    assert not admission(20 * MB, Disk(needed - 1, 6 * MB, 10**6)).accepting
+    needed = admission(20 * MB, FreeSpace(0, 6 * MB, 10**6)).needed_bytes
+    assert admission(20 * MB, FreeSpace(needed, 6 * MB, 10**6)).accepting
+    assert not admission(20 * MB, FreeSpace(needed - 1, 6 * MB, 10**6)).accepting
 
 
 def test_inodes_are_room_too() -> None:
-    disk = Disk(10**9, 0, SPARE_INODES + 5)
+    disk = FreeSpace(10**9, 0, SPARE_INODES + 5)
     assert admission(1, disk, Receiving(0, 4)).accepting
     short = admission(1, disk, Receiving(0, 5))
     assert (short.code, short.missing_inodes, short.missing_bytes) == ("disk_full", 1, 0)
@@ -43,7 +50,7 @@ def test_inodes_are_room_too() -> None:
 
 
 def test_what_closes_the_receiver_counts_before_the_room() -> None:
-    full = Disk(0, 0, 0)
+    full = FreeSpace(0, 0, 0)
     for receiving, code in (
         (Receiving(stopping=True, trouble="EIO"), "stopping"),
         (Receiving(trouble="Input/output error"), "disk_trouble"),
@@ -62,7 +69,7 @@ def test_what_all_may_send_counts_last() -> None:
 
 
 def test_the_sentence_has_the_numbers_it_was_decided_by() -> None:
-    sentence = admission(20 * MB, Disk(30 * MB, 12 * MB, 10**6), Receiving(2 * MB, 1)).sentence
+    sentence = admission(20 * MB, FreeSpace(30 * MB, 12 * MB, 10**6), Receiving(2 * MB, 1)).sentence
     for number in ("30.0 MB", "20.0 MB", "12.0 MB", "2.0 MB", "38.2 MB"):
         assert number in sentence, sentence
 

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.monitor.snapshot import Run
 from headgate.spool import sqlite
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Count
 from headgate.spool.site import site
 from headgate.spool.site.outcome import Outcome
@@ -98,8 +98,8 @@ def test_a_request_is_kept_once_until_it_is_answered(opened: Site, path: Path) -
         ("retry", "image-2"),
         ("hold", "image-1"),
     ]
-    other.answered(first)
-    other.answered(third)
+    other.complete_request(first)
+    other.complete_request(third)
     other.close()
     assert opened.requests() == [second]
     opened.ask("retry", "image-1", AT)
@@ -110,13 +110,13 @@ def test_a_request_is_kept_once_until_it_is_answered(opened: Site, path: Path) -
     "value", [0, "", [], {"until": "x", "share": "60%"}, 1.5, "ü\u2028", False]
 )
 def test_what_is_remembered_comes_back(opened: Site, value: object) -> None:
-    assert opened.recall("thing") is None
-    opened.remember("thing", "something else")
-    opened.remember("thing", value)
-    assert opened.recall("thing") == value
-    assert opened.recall("other") is None
-    opened.remember("thing", None)
-    assert opened.recall("thing") is None
+    assert opened.get("thing") is None
+    opened.put("thing", "something else")
+    opened.put("thing", value)
+    assert opened.get("thing") == value
+    assert opened.get("other") is None
+    opened.put("thing", None)
+    assert opened.get("thing") is None
 
 
 def test_a_dropped_day_is_counted_once_and_only_when_it_is_gone(opened: Site) -> None:
@@ -137,5 +137,5 @@ def test_a_newer_file_is_refused(path: Path) -> None:
     newer = sqlite.raw(path)
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(SpoolUnfit, match=r"site\.sqlite3 was made by a newer Headgate"):
+    with pytest.raises(SpoolUnsuitable, match=r"site\.sqlite3 was made by a newer Headgate"):
         Site(path)

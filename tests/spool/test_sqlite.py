@@ -15,7 +15,7 @@ import pytest
 
 from headgate.spool import sqlite
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from tests.spooling import open_spool
 from tests.support.wait import kill
 
@@ -44,7 +44,7 @@ def test_a_sqlite_with_the_wal_reset_bug_opens_nothing(
     monkeypatch.setattr(sqlite, "VERSION", version)
     path = tmp_path / "catalog.sqlite3"
     if refused:
-        with pytest.raises(SpoolUnfit, match=f"SQLite {version} .* needs 3.51.3 or newer"):
+        with pytest.raises(SpoolUnsuitable, match=f"SQLite {version} .* needs 3.51.3 or newer"):
             Catalog(path)
         assert not path.exists()
     else:
@@ -285,7 +285,7 @@ def test_a_link_in_the_state_folder_changes_nothing_where_it_leads(
     for end in ("", "-wal", "-shm"):
         (state / f"{name}{end}").unlink(missing_ok=True)
     (state / name).symlink_to(target)
-    with pytest.raises(SpoolUnfit, match=f"{name} is no file of Headgate's but a link"):
+    with pytest.raises(SpoolUnsuitable, match=f"{name} is no file of Headgate's but a link"):
         open_spool(tmp_path)
     assert [(path.name, path.stat().st_mode) for path in private.iterdir()] == seen
     assert data is None or target.read_bytes() == data

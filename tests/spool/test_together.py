@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from headgate.spool.disk import durable
-from headgate.spool.disk.group_commit import Together
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.disk.group_commit import GroupCommit
+from headgate.spool.errors import DiskError
 from tests.spooling import open_spool, put
 from tests.support.wait import join, wait_until
 
@@ -33,7 +33,7 @@ class Batches:
             raise OSError("the disk")
 
 
-def ask(together: Together[int], item: int, answers: dict[int, str]) -> threading.Thread:
+def ask(together: GroupCommit[int], item: int, answers: dict[int, str]) -> threading.Thread:
     def run() -> None:
         try:
             together.add(item)
@@ -48,7 +48,7 @@ def ask(together: Together[int], item: int, answers: dict[int, str]) -> threadin
 
 def test_alone_it_is_done_at_once() -> None:
     done: list[list[int]] = []
-    together = Together[int](lambda items: done.append(list(items)))
+    together = GroupCommit[int](lambda items: done.append(list(items)))
     together.add(1)
     together.add(2)
     assert done == [[1], [2]]
@@ -56,7 +56,7 @@ def test_alone_it_is_done_at_once() -> None:
 
 def test_those_that_come_meanwhile_are_the_next_batch_and_an_error_is_its_own() -> None:
     batches, answers = Batches(), dict[int, str]()
-    together = Together[int](batches)
+    together = GroupCommit[int](batches)
     threads = [ask(together, 0, answers)]
     assert batches.begun.acquire(timeout=60)
     threads += [ask(together, item, answers) for item in (1, 2, 3)]
@@ -109,9 +109,9 @@ def test_each_image_is_linked_before_the_flush_that_it_is_acknowledged_by(tmp_pa
 
 def test_a_flush_that_fails_acknowledges_none_of_its_batch(tmp_path: Path) -> None:
     with closing(open_spool(tmp_path)) as spool:
-        trouble = DiskTrouble(OSError(5, "Input/output error"), "flushing")
+        trouble = DiskError(OSError(5, "Input/output error"), "flushing")
         with mock.patch.object(durable, "commit", side_effect=trouble):
-            with pytest.raises(DiskTrouble):
+            with pytest.raises(DiskError):
                 put(spool, b"1")
         assert spool.facts().received.images == 0
         assert put(spool, b"2").receipt.id

@@ -88,16 +88,16 @@ def test_what_is_learnt_of_a_device_counts_for_all_who_tell(spool: tuple[Spool, 
     clock.advance(hours=1, minutes=1)
     assert of(opened).is_silent(clock.at) is True
     for _ in range(60):  # nobody could take its images, so nothing is learnt of it
-        devices.learn(opened.catalog, opened.site, clock.at, lit=False)
+        devices.learn(opened.catalog, opened.site, clock.at, receiver_up=False)
         clock.advance(hours=1)
     put(opened, b"again", device="cam-1")
-    devices.learn(opened.catalog, opened.site, clock.at, lit=True)
+    devices.learn(opened.catalog, opened.site, clock.at, receiver_up=True)
     assert of(opened).quiet_seconds == pytest.approx(5 * 3600, rel=0.01)
     for _ in range(10):  # and now it was its own night
         clock.advance(hours=1)
-        devices.learn(opened.catalog, opened.site, clock.at, lit=True)
+        devices.learn(opened.catalog, opened.site, clock.at, receiver_up=True)
     put(opened, b"morning", device="cam-1")
-    devices.learn(opened.catalog, opened.site, clock.at, lit=True)
+    devices.learn(opened.catalog, opened.site, clock.at, receiver_up=True)
     assert of(opened).quiet_seconds == pytest.approx(1.5 * 10 * 3600, rel=0.01)
 
 

@@ -46,7 +46,7 @@ def spool(tmp_path: Path, wall: Wall) -> Iterator[Spool]:
 
 
 def set_limit(spool: Spool, share: str, until: datetime) -> None:
-    spool.site.remember(LIMIT, {"share": share, "until": until.isoformat(), "reason": "backup"})
+    spool.site.put(LIMIT, {"share": share, "until": until.isoformat(), "reason": "backup"})
 
 
 def test_a_limit_goes_before_the_timetable_and_that_before_the_share(
@@ -91,7 +91,7 @@ def test_each_part_has_its_own_lock_and_ring(spool: Spool) -> None:
         with pytest.raises(LockHeld, match="a check"):
             uplink.hold_rest_lock("another", 0)
         with closing(uplink.open_ledger(Part.DRAIN)) as drain:
-            with closing(uplink.open_ledger(Part.REST)) as rest:
+            with closing(uplink.open_ledger(Part.OTHER)) as rest:
                 first, second = drain.charge(100, 1000), rest.charge(50, 1000)
     assert first is not None and second is not None
     use = spool.budget()
@@ -106,15 +106,15 @@ def test_the_days_allowance_is_shared_like_the_rate(spool: Spool) -> None:
 
 def test_why_nothing_may_leave_says_when_it_may_again(spool: Spool, wall: Wall) -> None:
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        assert spool.uplink.shut(book) is None
+        assert spool.uplink.blocked_reason(book) is None
         wall.at += timedelta(days=5)  # Saturday
-        assert spool.uplink.shut(book) == Ending(
+        assert spool.uplink.blocked_reason(book) == Ending(
             Outcome.PAUSED, "it begins again on Sun 29 Nov at 00:00 local time"
         )
     path = spool.files.state / Part.DRAIN
     path.unlink()
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        shut = spool.uplink.shut(book)
+        shut = spool.uplink.blocked_reason(book)
         assert str(shut) == (
             "daily allowance spent; it begins again on Sun 29 Nov at 00:00 local time"
         )
@@ -128,5 +128,5 @@ def test_verify_finds_a_ring_that_is_damaged(spool: Spool, part: Part) -> None:
     data[-40] ^= 1
     path.write_bytes(data)
     assert {(item.kind, item.what) for item in verify.look(spool)} == {
-        (verify.Kind.DAMAGED, str(part))
+        (verify.DisagreementKind.DAMAGED, str(part))
     }

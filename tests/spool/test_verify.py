@@ -12,12 +12,12 @@ import pytest
 
 from headgate.spool import sqlite
 from headgate.spool.disk import xattrs
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Count, Receipt, Sent, State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Disagreement, Kind
+from headgate.spool.upkeep.verify import Disagreement, DisagreementKind
 from tests.spooling import Clock, images_below, open_spool, put
 from tests.support.damage import lose
 
@@ -61,7 +61,7 @@ def found_in(spool: Spool, *, deep: bool = True) -> list[Disagreement]:
     return verify.disagreements(spool, deep=deep, sleep=lambda _: None)
 
 
-def kinds(spool: Spool) -> set[Kind]:
+def kinds(spool: Spool) -> set[DisagreementKind]:
     return {trouble.kind for trouble in found_in(spool)}
 
 
@@ -120,21 +120,23 @@ def _proved(spool: Spool, site: Site) -> None:
     )
 
 
-BREAKS: dict[Kind, list[Callable[[Spool, Site], object]]] = {
-    Kind.UNKNOWN: [lambda spool, site: _edit(spool, "DELETE FROM images WHERE state = 0")],
-    Kind.MISPLACED: [
+BREAKS: dict[DisagreementKind, list[Callable[[Spool, Site], object]]] = {
+    DisagreementKind.UNKNOWN: [
+        lambda spool, site: _edit(spool, "DELETE FROM images WHERE state = 0")
+    ],
+    DisagreementKind.MISPLACED: [
         lambda spool, site: move_file(spool, site.waiting, "new", "aside"),
         lambda spool, site: move_file(spool, site.aside, "aside", "new"),
         lambda spool, site: move_file(spool, site.done, "done", "new"),
     ],
-    Kind.TWICE: [_copy_to_new],
-    Kind.UNPROVED: [_unproved],
-    Kind.NO_RECEIPT: [_proved],
-    Kind.PRUNED: [lambda spool, site: path_of(spool, site.done, "done").unlink()],
-    Kind.LOCAL: [
+    DisagreementKind.TWICE: [_copy_to_new],
+    DisagreementKind.UNPROVED: [_unproved],
+    DisagreementKind.NO_RECEIPT: [_proved],
+    DisagreementKind.PRUNED: [lambda spool, site: path_of(spool, site.done, "done").unlink()],
+    DisagreementKind.LOCAL: [
         lambda spool, site: spool.receipts.mark_pruned(site.done.name.day, [site.done.id])
     ],
-    Kind.TOTALS: [
+    DisagreementKind.TOTALS: [
         lambda spool, site: _edit(spool, "UPDATE totals SET images = images - 1 WHERE state = -1"),
         lambda spool, site: _edit(spool, "UPDATE totals SET bytes = 0 WHERE state = 0"),
     ],
@@ -147,7 +149,7 @@ BREAKS: dict[Kind, list[Callable[[Spool, Site], object]]] = {
     ids=[f"{kind.name}-{n}" for kind, breaks in BREAKS.items() for n, _ in enumerate(breaks)],
 )
 def test_each_disagreement_is_said_and_mended(
-    spool: Spool, site: Site, kind: Kind, break_it: Callable[[Spool, Site], object]
+    spool: Spool, site: Site, kind: DisagreementKind, break_it: Callable[[Spool, Site], object]
 ) -> None:
     break_it(spool, site)
     assert kind in kinds(spool)
@@ -180,7 +182,7 @@ def test_two_copies_that_differ_are_left_for_a_person(spool: Spool, site: Site) 
     _copy_to_new(spool, site)
     path_of(spool, site.done, "new").write_bytes(b"somebody's own")
     (left,) = mend(spool)
-    assert left.kind is Kind.TWICE
+    assert left.kind is DisagreementKind.TWICE
     assert images_below(spool.path)[site.done.id] == ["new", "done"]
 
 
@@ -192,7 +194,7 @@ def test_a_lost_image_keeps_its_line_until_a_person_discards_it(
     path_of(spool, image, where).unlink()
     for _ in range(3):  # however often it is mended
         (left,) = mend(spool)
-        assert (left.kind, left.what) == (Kind.LOST, image.id)
+        assert (left.kind, left.what) == (DisagreementKind.LOST, image.id)
         facts = spool.facts()
         assert (facts.received.images, facts.lost, facts.unaccounted) == (
             4, Count(1, image.size), 0,
@@ -214,7 +216,7 @@ def test_what_a_repair_cannot_account_for_gets_a_line_and_is_never_forgotten(
 ) -> None:
     _edit(spool, "UPDATE totals SET images = images + 2, bytes = bytes + 20 WHERE state = -1")
     (left,) = mend(spool)
-    assert left.kind is Kind.LOST and left.what.startswith("unaccounted-")
+    assert left.kind is DisagreementKind.LOST and left.what.startswith("unaccounted-")
     facts = spool.facts()
     assert (facts.received.images, facts.lost, facts.unaccounted) == (6, Count(2, 20), 0)
     assert [trouble.what for trouble in found_in(spool)] == [left.what]
@@ -239,9 +241,9 @@ def test_changed_bytes_are_found_by_their_size_and_by_reading(spool: Spool, site
     path = path_of(spool, site.waiting, "new")
     path.write_bytes(b"image X")
     assert [trouble.kind for trouble in found_in(spool, deep=False)] == []
-    assert [trouble.kind for trouble in found_in(spool)] == [Kind.CHANGED]
+    assert [trouble.kind for trouble in found_in(spool)] == [DisagreementKind.CHANGED]
     path.write_bytes(b"longer than it was")
-    assert [trouble.kind for trouble in found_in(spool, deep=False)] == [Kind.CHANGED]
+    assert [trouble.kind for trouble in found_in(spool, deep=False)] == [DisagreementKind.CHANGED]
 
 
 def test_foreign_files_are_named_and_left_alone(spool: Spool, site: Site) -> None:
@@ -256,7 +258,7 @@ def test_foreign_files_are_named_and_left_alone(spool: Spool, site: Site) -> Non
         path.write_text("not ours")
     found = found_in(spool)
     assert {spool.path / trouble.what for trouble in found} == set(strange)
-    assert {trouble.kind for trouble in found} == {Kind.FOREIGN}
+    assert {trouble.kind for trouble in found} == {DisagreementKind.FOREIGN}
     mend(spool)
     assert all(path.exists() for path in strange)
 
@@ -326,14 +328,14 @@ def test_a_damaged_catalog_is_set_aside_and_made_anew(tmp_path: Path, clock: Clo
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     path.write_bytes(os.urandom(20_000))
-    with pytest.raises(SpoolUnfit, match="verify --repair"):
+    with pytest.raises(SpoolUnsuitable, match="verify --repair"):
         open_spool(tmp_path, clock)
-    (note,), lost = verify.mend_databases(spool.files.state, alone=True)
+    (note,), lost = verify.repair_databases(spool.files.state, alone=True)
     assert "made anew" in note and lost == []
     spool = open_spool(tmp_path, clock)
     assert mend(spool) == []
     assert spool.receipt(site.waiting.id) is not None
-    assert verify.mend_databases(spool.files.state, alone=True) == ([], [])
+    assert verify.repair_databases(spool.files.state, alone=True) == ([], [])
     spool.close()
 
 
@@ -364,9 +366,9 @@ def test_a_catalog_that_lost_a_page_is_told_and_mended(
     path = open_path(tmp_path) / "catalog.sqlite3"
     lose(path, lambda: put_one(tmp_path, clock, made), *trees)
     with closing(open_spool(tmp_path, clock)) as spool:
-        assert kinds(spool) == {Kind.DAMAGED}
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
         assert mend(spool) == found_in(spool)  # nothing is decided by such a catalog
-    (note,), lost = verify.mend_databases(path.parent, alone=alone)
+    (note,), lost = verify.repair_databases(path.parent, alone=alone)
     assert "indexes were made again" in note and lost == []
     with closing(open_spool(tmp_path, clock)) as spool:
         assert mend(spool) == []
@@ -389,8 +391,8 @@ def test_an_index_with_as_many_rows_that_are_others_is_told(tmp_path: Path, cloc
     defer()
     lose(path, defer, "images_retry")
     with closing(open_spool(tmp_path, clock)) as spool:
-        assert kinds(spool) == {Kind.DAMAGED}
-    (note,), _ = verify.mend_databases(path.parent, alone=False)
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
+    (note,), _ = verify.repair_databases(path.parent, alone=False)
     assert "indexes were made again" in note
     with closing(open_spool(tmp_path, clock)) as spool:
         assert found_in(spool) == []
@@ -407,9 +409,9 @@ def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
     with closing(sqlite.raw(path)) as db:
         columns = "id, ext, device, sha256, size"
         db.execute(f"INSERT INTO images ({columns}) SELECT {columns} FROM images WHERE arrival = 2")
-    (note,), _ = verify.mend_databases(path.parent, alone=False)
+    (note,), _ = verify.repair_databases(path.parent, alone=False)
     assert "stop the receiver" in note
-    (note,), _ = verify.mend_databases(path.parent, alone=True)
+    (note,), _ = verify.repair_databases(path.parent, alone=True)
     assert "made anew" in note
     with closing(open_spool(tmp_path, clock)) as spool:
         assert mend(spool) == []
@@ -431,22 +433,24 @@ def test_receipts_that_lost_a_page_are_mended_and_what_is_lost_is_told(
     path = state / "receipts" / "2026-11-23.sqlite3"
     lose(path, lambda: put_one(tmp_path, clock, made, finish=True), *trees)
     with closing(open_spool(tmp_path, clock)) as spool:
-        assert Disagreement(Kind.DAMAGED, path.name) in [
+        assert Disagreement(DisagreementKind.DAMAGED, path.name) in [
             Disagreement(found.kind, found.what) for found in found_in(spool)
         ]
         assert path.name in {found.what for found in mend(spool)}  # it is left alone
     damaged = path.read_bytes()
-    (note,), lost = verify.mend_databases(state, alone=False)
+    (note,), lost = verify.repair_databases(state, alone=False)
     kept = path.with_name("damaged-2026-11-23.sqlite3")
     assert kept.name in note and len(kept.read_bytes()) == len(damaged)
-    assert [found.kind for found in lost] == ([Kind.LOST] if trees == ("images",) else [])
+    assert [found.kind for found in lost] == (
+        [DisagreementKind.LOST] if trees == ("images",) else []
+    )
     with closing(open_spool(tmp_path, clock)) as spool:
         assert mend(spool) == []  # the copy in done/ carries the proof
         assert found_in(spool) == []
         for receipt in made:
             found = spool.receipt(receipt.id)
             assert found is not None and found.state is State.UPLOADED
-    assert verify.mend_databases(state, alone=True) == ([], [])
+    assert verify.repair_databases(state, alone=True) == ([], [])
 
 
 def test_a_site_that_lost_a_page_keeps_every_row_that_is_left(tmp_path: Path, clock: Clock) -> None:
@@ -461,8 +465,8 @@ def test_a_site_that_lost_a_page_keeps_every_row_that_is_left(tmp_path: Path, cl
 
     lose(path, enrol, "tokens_by_device")
     with closing(open_spool(tmp_path, clock)) as spool:
-        assert kinds(spool) == {Kind.DAMAGED}
-    (note,), lost = verify.mend_databases(path.parent, alone=False)
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
+    (note,), lost = verify.repair_databases(path.parent, alone=False)
     assert "site.sqlite3 was damaged" in note and lost == []
     with closing(open_spool(tmp_path, clock)) as spool:
         assert found_in(spool) == []
@@ -475,9 +479,9 @@ def test_a_site_that_cannot_be_mended_stays_as_it_is(tmp_path: Path, clock: Cloc
     path = open_path(tmp_path) / "site.sqlite3"
     path.write_bytes(b"no database at all" * 1000)
     before = path.read_bytes()
-    (note,), _ = verify.mend_databases(path.parent, alone=True)
+    (note,), _ = verify.repair_databases(path.parent, alone=True)
     assert "put it back from a backup" in note
     assert path.read_bytes() == before
     assert not path.with_name("damaged-site.sqlite3").exists()
-    with pytest.raises(SpoolUnfit, match=r"site\.sqlite3 is damaged .* from a backup"):
+    with pytest.raises(SpoolUnsuitable, match=r"site\.sqlite3 is damaged .* from a backup"):
         open_spool(tmp_path, clock)

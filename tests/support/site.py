@@ -15,7 +15,7 @@ from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.s3_server import CountingPacer, Place
 from tests.spooling import images_below, put
-from uploader.run.start import Order, run
+from uploader.run.start import RunRequest, run
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
 
@@ -84,7 +84,7 @@ class Site:
         return images
 
     def run(self) -> Run:
-        return run(self.spool, Order())
+        return run(self.spool, RunRequest())
 
     @property
     def aside(self) -> list[str]:

@@ -24,7 +24,7 @@ import pytest
 
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Kind
+from headgate.spool.upkeep.verify import DisagreementKind
 from tests.spooling import images_below, open_spool, put
 from tests.support.wait import kill, wait_until
 
@@ -183,7 +183,7 @@ def assert_all_there(disk: Disk, acked: dict[str, str], cut: int) -> None:
             data = spool.files.in_new(receipt.name).read_bytes()
             assert hashlib.sha256(data).hexdigest() == sha256 == receipt.sha256
         found = verify.disagreements(spool, sleep=lambda _: None)
-        assert {trouble.kind for trouble in found} <= {Kind.TOTALS}, found
+        assert {trouble.kind for trouble in found} <= {DisagreementKind.TOTALS}, found
         with spool.hold_drain_lock("a test", 5) as lock:
             verify.repair(spool, Mover(spool, lock), found)
         assert spool.facts().unaccounted == 0

@@ -20,7 +20,7 @@ from headgate.settings.settings import Settings, combine
 from tests.s3_server import CountingPacer, certificates, environment, settings_for, upload_of
 from uploader.s3.client import EMPTY_SHA256, S3Sender
 from uploader.s3.endpoint import Access, open_access
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.http import Target
 
 
@@ -129,11 +129,11 @@ def test_credentials_are_refreshed_when_they_are_about_to_expire() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (EndpointConnectionError(endpoint_url="https://sts"), Kind.UPLINK_DOWN),
-        (CredentialRetrievalError(provider="iam-role", error_msg="gone"), Kind.FATAL),
+        (EndpointConnectionError(endpoint_url="https://sts"), ErrorKind.UPLINK_DOWN),
+        (CredentialRetrievalError(provider="iam-role", error_msg="gone"), ErrorKind.FATAL),
     ],
 )
-def test_credentials_that_cannot_be_refreshed(error: Exception, kind: Kind) -> None:
+def test_credentials_that_cannot_be_refreshed(error: Exception, kind: ErrorKind) -> None:
     class Failing:
         def get_frozen_credentials(self) -> None:
             raise error
@@ -173,7 +173,7 @@ def test_what_is_missing_is_named(
     sender = S3Sender(settings(**section), CountingPacer())
     with pytest.raises(SendError) as caught:
         sender.send(upload_of(path, "k"))
-    assert (caught.value.kind, caught.value.code) == (Kind.FATAL, code)
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, code)
     assert words in caught.value.message
     sender.close()
 
@@ -232,5 +232,5 @@ def test_the_signature_is_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_no_error_shows_the_password_of_a_url() -> None:
-    error = SendError(Kind.FATAL, "x", "Invalid endpoint: https://me:pass@host")
+    error = SendError(ErrorKind.FATAL, "x", "Invalid endpoint: https://me:pass@host")
     assert error.message == "Invalid endpoint: https://***@host" and "pass" not in str(error)

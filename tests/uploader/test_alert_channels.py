@@ -23,7 +23,7 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from headgate.monitor.rules import Finding
+from headgate.monitor.rules import AlertCondition
 from headgate.spool.budget.uplink import Part
 from headgate.spool.site.alert import Message
 from headgate.spool.spool import Spool
@@ -31,8 +31,8 @@ from tests.s3_server import CountingPacer
 from tests.spooling import Clock, Crash, open_spool
 from tests.support.wait import join
 from uploader.alerts import outbox
-from uploader.alerts.channel import Undelivered
-from uploader.alerts.lifecycle import Event, Kind, step
+from uploader.alerts.channel import DeliveryError
+from uploader.alerts.lifecycle import Event, MessageKind, step
 from uploader.alerts.mail import Mail
 from uploader.alerts.messages import Scene, messages
 from uploader.alerts.notify import let_out
@@ -140,7 +140,7 @@ def test_slack_gets_its_text_escaped_and_every_byte_passes_the_pacer(slack: Slac
 def test_a_200_that_is_not_slacks_is_no_delivery(slack: Slackish, said: bytes) -> None:
     """A portal, or a proxy, that answers every address with a page."""
     slack.script = [(200, said, {})]
-    with pytest.raises(Undelivered, match="is not Slack, which says ok") as refused:
+    with pytest.raises(DeliveryError, match="is not Slack, which says ok") as refused:
         Slack(slack.url).send(message(), CountingPacer())
     assert not refused.value.dead and not refused.value.unfit  # it is tried again
 
@@ -160,7 +160,7 @@ def test_what_slack_answers_is_understood(
     slack: Slackish, status: int, said: bytes, dead: bool, unfit: bool, wait: float
 ) -> None:
     slack.script = [(status, said, {"Retry-After": "7"} if status == 429 else {})]
-    with pytest.raises(Undelivered) as refused:
+    with pytest.raises(DeliveryError) as refused:
         Slack(slack.url).send(message(), CountingPacer())
     trouble = refused.value
     assert (trouble.dead, trouble.unfit, trouble.wait_seconds) == (dead, unfit, wait)
@@ -216,13 +216,13 @@ def test_a_password_goes_through_tls_only(
             message(), CountingPacer()
         )
         assert len(inbox.mails) == 1
-        with pytest.raises(Undelivered, match=r"alerts\.smtp_url") as refused:
+        with pytest.raises(DeliveryError, match=r"alerts\.smtp_url") as refused:
             Mail(f"{scheme}://north:wrong@{where}", ("ops@example.net",)).send(
                 message(), CountingPacer()
             )
         assert refused.value.dead and "wrong" not in str(refused.value)
         monkeypatch.delenv("SSL_CERT_FILE")
-        with pytest.raises(Undelivered, match="cannot be trusted"):
+        with pytest.raises(DeliveryError, match="cannot be trusted"):
             Mail(f"{scheme}://north:p%40ss@{where}", ("ops@example.net",)).send(
                 message(), CountingPacer()
             )
@@ -232,7 +232,7 @@ def test_a_password_goes_through_tls_only(
 
 def test_a_password_is_not_sent_where_no_tls_is_offered(post: tuple[Inbox, str]) -> None:
     inbox, url = post
-    with pytest.raises(Undelivered, match="offers no TLS") as refused:
+    with pytest.raises(DeliveryError, match="offers no TLS") as refused:
         Mail(url.replace("//", "//north:p@"), ("ops@example.net",)).send(message(), CountingPacer())
     assert refused.value.dead and inbox.mails == []
 
@@ -245,7 +245,7 @@ def test_mail_that_is_refused_is_tried_again_only_where_that_helps(
 ) -> None:
     inbox, url = post
     inbox.refuse = refuse
-    with pytest.raises(Undelivered, match=refuse[:3]) as refused:
+    with pytest.raises(DeliveryError, match=refuse[:3]) as refused:
         Mail(url, ("ops@example.net",)).send(message(), CountingPacer())
     assert refused.value.unfit is unfit and not refused.value.dead
 
@@ -254,7 +254,7 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"smtp://127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(Undelivered, match="cannot be used"):
+        with pytest.raises(DeliveryError, match="cannot be used"):
             Mail(url, ("ops@example.net",)).send(message(), CountingPacer())
 
 
@@ -269,7 +269,7 @@ class Way:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.got: list[tuple[datetime, str]] = []
-        self.trouble: Undelivered | None = None
+        self.trouble: DeliveryError | None = None
         self.tried = 0
 
     def send(self, said: Message, pacer: object) -> None:
@@ -314,12 +314,14 @@ def test_a_two_hour_outage_is_told_of_in_order_when_it_is_over(spool: Spool, clo
     start = clock.at
     for minute in range(180):
         out = 10 <= minute < 130
-        way.trouble = Undelivered("no route") if out else None
-        found = [Finding("uplink-down", "Nothing was reached.")] if out else []
+        way.trouble = DeliveryError("no route") if out else None
+        found = [AlertCondition("uplink-down", "Nothing was reached.")] if out else []
         if out and minute > 30:
-            found += [Finding("device-silent", "It is silent.", f"cam-{n}") for n in range(40)]
+            found += [
+                AlertCondition("device-silent", "It is silent.", f"cam-{n}") for n in range(40)
+            ]
         if minute > 60:
-            found.append(Finding("set-aside", "1 image was set aside."))
+            found.append(AlertCondition("set-aside", "1 image was set aside."))
 
         def look(before: Any, silences: Any, found: Any = found) -> Any:
             after, events = step(before, found, clock.at, silences)
@@ -341,7 +343,7 @@ def test_a_two_hour_outage_is_told_of_in_order_when_it_is_over(spool: Spool, clo
 def test_a_dead_channel_is_told_by_the_other_one(spool: Spool, clock: Clock) -> None:
     way, other = Way(clock), Way(clock)
     other.name = "mail"
-    way.trouble = Undelivered("Slack answers 404 (no_service)", dead=True)
+    way.trouble = DeliveryError("Slack answers 404 (no_service)", dead=True)
     spool.site.alerts.post([message(at=clock())], ["slack", "mail"])
     ways = [way, other]
     outbox.send(spool.site.alerts, ways, CountingPacer(), clock, lambda _s: None)
@@ -358,7 +360,7 @@ def test_a_dead_channel_is_told_by_the_other_one(spool: Spool, clock: Clock) -> 
 
 def test_slacks_own_word_on_when_to_come_back_is_kept(spool: Spool, clock: Clock) -> None:
     way = Way(clock)
-    way.trouble = Undelivered("429", wait_seconds=100)
+    way.trouble = DeliveryError("429", wait_seconds=100)
     spool.site.alerts.post([message(at=clock())], ["slack"])
     go(spool, clock, way)
     way.trouble = None
@@ -370,7 +372,7 @@ def test_slacks_own_word_on_when_to_come_back_is_kept(spool: Spool, clock: Clock
 
 def test_a_clock_that_was_set_back_holds_nothing_up(spool: Spool, clock: Clock) -> None:
     way = Way(clock)
-    way.trouble = Undelivered("no route")
+    way.trouble = DeliveryError("no route")
     spool.site.alerts.post([message(at=clock())], ["slack"])
     go(spool, clock, way)
     way.trouble = None
@@ -381,7 +383,7 @@ def test_a_clock_that_was_set_back_holds_nothing_up(spool: Spool, clock: Clock) 
 def test_a_message_that_is_refused_does_not_hold_up_the_next(spool: Spool, clock: Clock) -> None:
     way = Way(clock)
     spool.site.alerts.post([message(1, at=clock()), message(2, at=clock())], ["slack"])
-    refusals = iter([Undelivered("400", unfit=True)])
+    refusals = iter([DeliveryError("400", unfit=True)])
     takes = way.send
 
     def send(said: Message, pacer: object) -> None:
@@ -416,7 +418,7 @@ def test_a_kill_between_deciding_and_queueing_loses_nothing(spool: Spool, clock:
     """Both are one commit: an error in the one leaves the other undone."""
 
     def look(before: Any, silences: Any) -> Any:
-        after, events = step(before, [Finding("no-run", "None.")], clock.at, silences)
+        after, events = step(before, [AlertCondition("no-run", "None.")], clock.at, silences)
         return after, [*messages(events, Scene("north", clock.at)), object()]
 
     with pytest.raises(Exception, match=r"dataclass|attribute"):
@@ -452,7 +454,7 @@ def test_messages_leave_on_the_small_part_of_the_rate(
         from headgate.spool.budget import ledger
 
         use = {part: ledger.read_use(made.files.state / part, 300) for part in Part}
-        assert use[Part.DRAIN].interval == 0 < use[Part.REST].interval
+        assert use[Part.DRAIN].interval == 0 < use[Part.OTHER].interval
     finally:
         made.close()
 
@@ -461,7 +463,9 @@ def test_messages_leave_on_the_small_part_of_the_rate(
 
 
 def test_forty_silent_cameras_are_one_message() -> None:
-    found = [Finding("device-silent", f"cam-{n} has sent nothing.", f"cam-{n}") for n in range(40)]
+    found = [
+        AlertCondition("device-silent", f"cam-{n} has sent nothing.", f"cam-{n}") for n in range(40)
+    ]
     alerts, events = step([], found, AT)
     (said,) = messages(events, Scene("north", AT))
     assert said.title == "north: A device is silent (40 of them)"
@@ -473,11 +477,11 @@ def test_forty_silent_cameras_are_one_message() -> None:
 
 
 def test_a_recovery_says_what_was_lost() -> None:
-    alerts, events = step([], [Finding("no-run", "None.")], AT)
-    assert [event.kind for event in events] == [Kind.ALERT]
+    alerts, events = step([], [AlertCondition("no-run", "None.")], AT)
+    assert [event.kind for event in events] == [MessageKind.ALERT]
     over, events = step(alerts, [], AT + timedelta(minutes=30))
     over, events = step(over, [], AT + timedelta(minutes=40))
-    assert [event.kind for event in events] == [Kind.RECOVERY]
+    assert [event.kind for event in events] == [MessageKind.RECOVERY]
     scene = Scene("north", AT + timedelta(minutes=40), unaccounted=3)
     (said,) = messages(events, scene)
     assert "3 images are unaccounted for: headgate verify" in said.text
@@ -501,7 +505,7 @@ def test_an_answer_of_a_server_that_closes_is_read_to_its_end() -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(Undelivered, match=r"404 \(no_service\)"):
+        with pytest.raises(DeliveryError, match=r"404 \(no_service\)"):
             Slack(f"http://127.0.0.1:{listening.getsockname()[1]}/x").send(
                 message(), CountingPacer()
             )

@@ -22,7 +22,7 @@ from tests.spooling import open_spool, settings_for
 from tests.support.wait import join
 from uploader.alerts import outbox
 from uploader.alerts.apprise import Other
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.alerts.notify import let_out
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_it_gets_the_message_and_more_than_that_was_charged(service: Service) ->
 
 def test_what_fails_is_tried_again_and_no_sentence_has_the_secret(service: Service) -> None:
     service.status = 500
-    with pytest.raises(Undelivered) as refused:
+    with pytest.raises(DeliveryError) as refused:
         Other(service.url).send(TOLD, CountingPacer())
     assert not refused.value.dead
     assert "500" in str(refused.value)
@@ -85,7 +85,7 @@ def test_what_fails_is_tried_again_and_no_sentence_has_the_secret(service: Servi
 
 
 def test_an_address_that_nobody_knows_is_dead() -> None:
-    with pytest.raises(Undelivered, match="none that Apprise knows") as refused:
+    with pytest.raises(DeliveryError, match="none that Apprise knows") as refused:
         Other("carrierpigeon://north/s3cret").send(TOLD, CountingPacer())
     assert refused.value.dead
     assert "s3cret" not in str(refused.value)
@@ -93,7 +93,7 @@ def test_an_address_that_nobody_knows_is_dead() -> None:
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(Undelivered, match="headgate\\[apprise\\]") as refused:
+    with pytest.raises(DeliveryError, match="headgate\\[apprise\\]") as refused:
         Other("json://127.0.0.1/x").send(TOLD, CountingPacer())
     assert refused.value.dead
 

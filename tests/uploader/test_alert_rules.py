@@ -24,7 +24,7 @@ from headgate.monitor.snapshot import (
     TriggerFacts,
     Unusable,
 )
-from headgate.spool.disk.room import Admission, Disk, admission
+from headgate.spool.disk.room import Admission, FreeSpace, admission
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
 
@@ -56,7 +56,7 @@ def facts(**more: Any) -> Facts:
 
 def room(free: int) -> Admission:
     """Of a disk with so much free, of which 100 MB stay so, for images of 20 MB at most."""
-    return admission(20 * MB, Disk(free, 100 * MB, 10**6))
+    return admission(20 * MB, FreeSpace(free, 100 * MB, 10**6))
 
 
 def refused(code: str, requests: int, share: float) -> RefusedLately:
@@ -239,9 +239,9 @@ def seen(last: datetime, images: int, first: datetime | None = None) -> Arrivals
     return Arrivals("cam", first or ago(days=3), last, images, images)
 
 
-def sends(every: float, hours: float) -> tuple[silence.Rhythm, datetime]:
+def sends(every: float, hours: float) -> tuple[silence.SendingPattern, datetime]:
     """Looks each minute at a device that sends every so many seconds, and when that ended."""
-    rhythm: silence.Rhythm | None = None
+    rhythm: silence.SendingPattern | None = None
     for minute in range(int(hours * 60)):
         now = AT + timedelta(minutes=minute)
         sent = int(minute * 60 / every)
@@ -285,7 +285,7 @@ def test_a_silence_while_nobody_could_take_images_is_not_the_devices_own() -> No
     dark = rhythm
     for minute in range(300):
         dark = silence.learn(dark, seen(rhythm.last_at, rhythm.images), now +
-                             timedelta(minutes=minute), lit=False)  # fmt: skip
+                             timedelta(minutes=minute), receiver_up=False)  # fmt: skip
     later = now + timedelta(hours=5)
     assert silence.learn(dark, seen(later, rhythm.images + 1), later).longest == 0
 

@@ -10,19 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.monitor.rules import Finding, Rule
+from headgate.monitor.rules import AlertCondition, AlertRule
 from headgate.spool.site.alert import Alert, Silence
-from uploader.alerts.lifecycle import Counts, Event, Kind, step
+from uploader.alerts.lifecycle import Counts, Event, MessageKind, step
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 NEVER = lambda _signs, _before: ()  # noqa: E731
 RULES = {
     rule.code: rule
     for rule in (
-        Rule("now", "Now", NEVER, "x", calm_seconds=0),
-        Rule("patient", "Patient", NEVER, "x", wait_seconds=600, calm_seconds=300),
-        Rule("cause", "Cause", NEVER, "x", calm_seconds=0),
-        Rule("effect", "Effect", NEVER, "x", wait_seconds=600, calm_seconds=0, causes=("cause",)),
+        AlertRule("now", "Now", NEVER, "x", calm_seconds=0),
+        AlertRule("patient", "Patient", NEVER, "x", wait_seconds=600, calm_seconds=300),
+        AlertRule("cause", "Cause", NEVER, "x", calm_seconds=0),
+        AlertRule(
+            "effect", "Effect", NEVER, "x", wait_seconds=600, calm_seconds=0, causes=("cause",)
+        ),
     )
 }
 
@@ -32,19 +34,21 @@ class Watch:
 
     def __init__(self) -> None:
         self.alerts: list[Alert] = []
-        self.said: list[tuple[datetime, str, Kind]] = []
+        self.said: list[tuple[datetime, str, MessageKind]] = []
         self.now = AT
         self.silences: Sequence[Silence] = ()
 
     def look(self, *wrong: str, after: float = 0) -> list[Event]:
         """One look, ``after`` seconds; ``wrong``: "code" or "code:subject"."""
         self.now += timedelta(seconds=after)
-        found = [Finding(what.partition(":")[0], what, what.partition(":")[2]) for what in wrong]
+        found = [
+            AlertCondition(what.partition(":")[0], what, what.partition(":")[2]) for what in wrong
+        ]
         self.alerts, events = step(self.alerts, found, self.now, self.silences, Counts(), RULES)
         self.said += [(self.now, f"{e.alert.code}:{e.alert.subject}", e.kind) for e in events]
         return events
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[MessageKind]:
         return [kind for _, _, kind in self.said]
 
 
@@ -54,7 +58,7 @@ def test_it_is_said_once_and_once_that_it_is_good_again() -> None:
         watch.look("now", after=60)
     for _ in range(10):
         watch.look(after=60)
-    assert watch.kinds() == [Kind.ALERT, Kind.RECOVERY]
+    assert watch.kinds() == [MessageKind.ALERT, MessageKind.RECOVERY]
     threads = {alert.thread for alert in watch.alerts}
     assert len(threads) == 1 and threads != {""}
 
@@ -69,7 +73,7 @@ def test_what_passes_before_its_time_is_never_said() -> None:
         watch.look("patient", after=60)
     assert watch.said == []
     watch.look("patient", after=120)
-    assert watch.kinds() == [Kind.ALERT]
+    assert watch.kinds() == [MessageKind.ALERT]
 
 
 def test_what_comes_and_goes_all_the_time_is_said_all_the_same() -> None:
@@ -77,7 +81,7 @@ def test_what_comes_and_goes_all_the_time_is_said_all_the_same() -> None:
     watch = Watch()
     for number in range(14):
         watch.look(*["patient"] * (number % 2 == 0), after=60)
-    assert watch.kinds() == [Kind.ALERT]
+    assert watch.kinds() == [MessageKind.ALERT]
 
 
 def test_reminders_come_rarely_and_more_rarely() -> None:
@@ -87,16 +91,16 @@ def test_reminders_come_rarely_and_more_rarely() -> None:
     hours = [(at - AT).total_seconds() / 3600 for at, _, _ in watch.said]
     gaps = [round(b - a) for a, b in pairwise(hours)]
     assert gaps == [4, 8, 16, 24, 24]
-    assert watch.kinds() == [Kind.ALERT, *[Kind.REMINDER] * 5]
+    assert watch.kinds() == [MessageKind.ALERT, *[MessageKind.REMINDER] * 5]
 
 
 def test_five_hundred_flips_in_an_hour_give_at_most_three_messages() -> None:
     watch = Watch()
     for number in range(1000):
         watch.look(*["now"] * (number % 2 == 0), after=3.6)
-    assert watch.kinds() == [Kind.ALERT, Kind.RECOVERY, Kind.ALERT]
+    assert watch.kinds() == [MessageKind.ALERT, MessageKind.RECOVERY, MessageKind.ALERT]
     watch.look(after=3600)
-    assert watch.kinds()[3:] == [Kind.RECOVERY]
+    assert watch.kinds()[3:] == [MessageKind.RECOVERY]
 
 
 @settings(max_examples=60, deadline=None)
@@ -113,9 +117,11 @@ def test_never_more_than_three_in_any_hour_and_never_the_same_twice(
     for at in times:
         within = [other for other in times if at <= other < at + timedelta(hours=1)]
         assert len(within) <= 3
-    turns = [kind for kind in watch.kinds() if kind is not Kind.REMINDER]
+    turns = [kind for kind in watch.kinds() if kind is not MessageKind.REMINDER]
     assert all(a is not b for a, b in pairwise(turns))
-    assert (turns or [Kind.RECOVERY])[-1] is (Kind.ALERT if last else Kind.RECOVERY)
+    assert (turns or [MessageKind.RECOVERY])[-1] is (
+        MessageKind.ALERT if last else MessageKind.RECOVERY
+    )
 
 
 def test_a_cause_silences_its_consequences_and_gives_them_time_afterwards() -> None:
@@ -126,7 +132,7 @@ def test_a_cause_silences_its_consequences_and_gives_them_time_afterwards() -> N
     assert [what for _, what, _ in watch.said] == ["cause:"]
     for _ in range(9):
         watch.look(*effects, after=60)
-    assert watch.kinds() == [Kind.ALERT, Kind.RECOVERY]
+    assert watch.kinds() == [MessageKind.ALERT, MessageKind.RECOVERY]
     said = [event for _ in range(3) for event in watch.look("effect:cam-7", after=60)]
     assert [event.alert.subject for event in said] == ["cam-7"]  # still silent: that is news
 
@@ -154,12 +160,12 @@ def test_a_clock_that_was_set_back_delays_nothing() -> None:
     watch.now = AT - timedelta(days=400)
     watch.look("patient")
     watch.look("patient", after=600)
-    assert watch.kinds() == [Kind.ALERT]
+    assert watch.kinds() == [MessageKind.ALERT]
     watch.now -= timedelta(days=30)
     watch.look()
     watch.look(after=300)
     watch.look(after=3600)
-    assert watch.kinds() == [Kind.ALERT, Kind.RECOVERY]
+    assert watch.kinds() == [MessageKind.ALERT, MessageKind.RECOVERY]
 
 
 def test_nothing_is_remembered_of_what_is_long_over() -> None:

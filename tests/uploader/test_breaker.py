@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headgate.spool.image.image import Item, State
 from headgate.spool.image.names import make
 from uploader.run.breaker import LIMIT, Breaker
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def image(number: int, refusals: int = 0) -> Item:
     return Item(name, "ab" * 32, 1, State.WAITING, refusals=refusals, last_error="as before")
 
 
-def refusal(kind: Kind = Kind.PERMANENT) -> SendError:
+def refusal(kind: ErrorKind = ErrorKind.PERMANENT) -> SendError:
     return SendError(kind, "InvalidRequest", "It was refused.", refusal=True)
 
 
@@ -69,10 +69,10 @@ def test_after_a_run_that_ended_so_one_is_enough() -> None:
 
 def test_a_fatal_answer_ends_the_run_at_once_unless_others_were_confirmed_meanwhile() -> None:
     breaker = Breaker()
-    assert breaker.refused(image(0), refusal(Kind.FATAL), 0, 1).ends
+    assert breaker.refused(image(0), refusal(ErrorKind.FATAL), 0, 1).ends
     breaker.confirmed(image(1), 2)
-    assert not breaker.refused(image(0, refusals=1), refusal(Kind.FATAL), 2, 3).ends
-    assert breaker.refused(image(2), refusal(Kind.FATAL), 3.5, 4).ends
+    assert not breaker.refused(image(0, refusals=1), refusal(ErrorKind.FATAL), 2, 3).ends
+    assert breaker.refused(image(2), refusal(ErrorKind.FATAL), 3.5, 4).ends
 
 
 def test_what_an_earlier_run_could_not_settle_is_settled_by_the_next_confirmation() -> None:
@@ -84,8 +84,8 @@ def test_what_an_earlier_run_could_not_settle_is_settled_by_the_next_confirmatio
     assert suspect.error.message == "as before"
 
 
-@pytest.mark.parametrize("kind", [Kind.FATAL, Kind.TRANSIENT])
-def test_other_kinds_are_not_remembered_as_suspects(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [ErrorKind.FATAL, ErrorKind.TRANSIENT])
+def test_other_kinds_are_not_remembered_as_suspects(kind: ErrorKind) -> None:
     earlier = Breaker()
     earlier.confirmed(image(1), 1)
     held = earlier.refused(image(0, refusals=1), refusal(kind), 1, 2)

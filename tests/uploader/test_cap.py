@@ -121,7 +121,7 @@ def test_checks_beside_a_drain_keep_the_rate_together(gateway: Gateway) -> None:
 
 
 def test_a_check_whose_ledger_is_gone_says_so_and_asks_nothing(gateway: Gateway) -> None:
-    (gateway.spool.files.state / Part.REST).unlink()
+    (gateway.spool.files.state / Part.OTHER).unlink()
     said = gateway.json("config", "check")
     assert said["bucket"] is None
     assert any(

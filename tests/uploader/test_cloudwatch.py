@@ -28,10 +28,12 @@ from tests.s3_server import environment
 from tests.spooling import Clock, open_spool, put
 from uploader.cli.main import headgate
 from uploader.cloudwatch import dashboard, metrics, publish
-from uploader.cloudwatch.dashboard import Plan
+from uploader.cloudwatch.dashboard import DashboardPlan
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
-PLAN = Plan("north", "eu-central-1", 300, 5.0, ("arn:aws:sns:eu-central-1:123456789012:ops",))
+PLAN = DashboardPlan(
+    "north", "eu-central-1", 300, 5.0, ("arn:aws:sns:eu-central-1:123456789012:ops",)
+)
 
 
 # -- what CloudWatch takes, from its documentation
@@ -104,7 +106,7 @@ def faults_of_alarm(alarm: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("interval", [60, 300, 900, 3600, 43200, 86400])
 @pytest.mark.parametrize("site", ["north", "a.b-c_9"])
 def test_the_dashboard_and_alarms_are_as_cloudwatch_wants_them(interval: int, site: str) -> None:
-    plan = Plan(site, "eu-central-1", interval, 5.0, PLAN.sns)
+    plan = DashboardPlan(site, "eu-central-1", interval, 5.0, PLAN.sns)
     assert faults_of_dashboard(plan.name, dashboard.dashboard(plan)) == []
     assert [fault for alarm in dashboard.alarms(plan) for fault in faults_of_alarm(alarm)] == []
 
@@ -195,7 +197,7 @@ def test_each_run_says_its_numbers_and_they_are_the_catalogs(spool: Spool, accou
         ((_, said),) = read(account, site, name, since)
         assert said == value, name
     use = spool.budget()
-    assert use.used > 1000 and (spool.files.state / Part.REST).exists()  # it passed the pacer
+    assert use.used > 1000 and (spool.files.state / Part.OTHER).exists()  # it passed the pacer
 
 
 def test_numbers_of_an_outage_come_later_with_their_own_time(

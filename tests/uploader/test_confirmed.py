@@ -21,7 +21,7 @@ import pytest
 from tests.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3_local.http_server import Server
 
 IMAGE = b"the image itself" * 64
@@ -168,7 +168,7 @@ def test_only_the_image_itself_is_confirmed(
             confirmed.add((state, digest, etag))
             assert bucket.state == IMAGE or repeats(bucket, asked=asked), row
         elif bucket.state == IMAGE:
-            assert error.kind is not Kind.PERMANENT, f"{row}: {error}"
+            assert error.kind is not ErrorKind.PERMANENT, f"{row}: {error}"
     proved = {(state, digest, etag) for state, digest, etag in confirmed if state == "right"}
     if outcome in ("200", "412", "lost"):
         assert {("right", "its own", etag) for etag in ETAGS if etag != "none"} <= proved
@@ -188,7 +188,7 @@ def test_a_length_that_differs_outweighs_a_digest_that_fits(
     bucket.state = bucket.after = STATES[state]
     error = attempt(sender, upload, lost=outcome == "lost")
     assert error is not None
-    assert error.kind is not Kind.PERMANENT
+    assert error.kind is not ErrorKind.PERMANENT
 
 
 def test_an_empty_object_is_no_image_whatever_digest_is_repeated(

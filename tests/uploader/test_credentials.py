@@ -15,7 +15,7 @@ from tests.s3_server import environment, settings_for
 from tests.support.wait import join
 from uploader.s3.client import EMPTY_SHA256
 from uploader.s3.endpoint import open_access
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 
 ENDPOINT = "http://127.0.0.1:7480"
 CREDENTIALS = {
@@ -153,4 +153,4 @@ def test_an_issuer_that_cannot_be_reached_is_the_uplink_down(tmp_path: Path) -> 
     ):
         with pytest.raises(SendError) as caught:
             signed()
-    assert caught.value.kind is Kind.UPLINK_DOWN
+    assert caught.value.kind is ErrorKind.UPLINK_DOWN

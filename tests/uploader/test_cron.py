@@ -10,8 +10,8 @@ from headgate.settings.load import load
 from headgate.settings.settings import Settings
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.cron import entry as crontab_line
-from uploader.cli.cron.entry import CronError, Line
-from uploader.cli.cron.trial import Rehearsal, bare_environment
+from uploader.cli.cron.entry import CronEntry, CronError
+from uploader.cli.cron.trial import Trial, bare_environment
 
 CRONTAB = """\
 #!/bin/sh
@@ -164,12 +164,12 @@ class Stage:
         )
 
     def rehearse(self, here: Settings | None = None) -> None:
-        line = Line(300, str(self.headgate), str(self.config))
+        line = CronEntry(300, str(self.headgate), str(self.config))
         account = cron.account(None)
         environment = {**bare_environment(account, self.variables), "HOME": str(self.folder)}
-        Rehearsal(
-            crontab_line.command(line), line.headgate, line.config, account, environment
-        ).check(here or load(str(self.config)))
+        Trial(crontab_line.command(line), line.headgate, line.config, account, environment).check(
+            here or load(str(self.config))
+        )
 
 
 @pytest.fixture

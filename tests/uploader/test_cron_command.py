@@ -9,8 +9,8 @@ from click.testing import CliRunner, Result
 
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.cron import entry as crontab_line
-from uploader.cli.cron.entry import Line
-from uploader.cli.cron.trial import Rehearsal
+from uploader.cli.cron.entry import CronEntry
+from uploader.cli.cron.trial import Trial
 from uploader.cli.main import headgate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,10 +26,10 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def rehearsed(monkeypatch: pytest.MonkeyPatch) -> list[Rehearsal]:
+def rehearsed(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     """The rehearsals that install asked for; they pass (test_cron.py is about what they refuse)."""
-    asked: list[Rehearsal] = []
-    monkeypatch.setattr(Rehearsal, "check", lambda self, _here: asked.append(self))
+    asked: list[Trial] = []
+    monkeypatch.setattr(Trial, "check", lambda self, _here: asked.append(self))
     return asked
 
 
@@ -59,8 +59,8 @@ def test_crontab_txt_is_what_show_prints_for_the_documented_paths() -> None:
 
 
 def test_show_prints_the_line_of_these_settings(config: Path) -> None:
-    line = Line(900, cron.own_command(), str(config))
-    watch = Line(60, line.headgate, line.config, task="watch")
+    line = CronEntry(900, cron.own_command(), str(config))
+    watch = CronEntry(60, line.headgate, line.config, task="watch")
     shown = call("cron", "show").stdout.splitlines()
     assert shown[1::2] == [crontab_line.make(line), crontab_line.make(watch)]
     assert json.loads(call("cron", "show", "--json").stdout) == {
@@ -80,7 +80,7 @@ def test_an_uneven_interval_is_refused(config: Path) -> None:
 
 
 def test_in_and_out_of_a_file_leaves_it_as_it_was(
-    tmp_path: Path, config: Path, rehearsed: list[Rehearsal]
+    tmp_path: Path, config: Path, rehearsed: list[Trial]
 ) -> None:
     file = tmp_path / "tab"
     file.write_bytes(FOREIGN)
@@ -115,7 +115,7 @@ def test_in_and_out_of_a_file_leaves_it_as_it_was(
     assert "no line of Headgate" in call("cron", "remove", *where).stdout
 
 
-def test_a_file_needs_a_user(tmp_path: Path, config: Path, rehearsed: list[Rehearsal]) -> None:
+def test_a_file_needs_a_user(tmp_path: Path, config: Path, rehearsed: list[Trial]) -> None:
     refused = call("cron", "install", "--file", str(tmp_path / "tab"), code=1)
     assert "--user" in refused.stderr
     assert rehearsed == []
@@ -124,17 +124,17 @@ def test_a_file_needs_a_user(tmp_path: Path, config: Path, rehearsed: list[Rehea
 def test_nothing_is_installed_when_the_rehearsal_fails(
     tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_self: Rehearsal, _here: object) -> None:
+    def refuse(_self: Trial, _here: object) -> None:
         raise crontab_line.CronError("the disk is full")
 
-    monkeypatch.setattr(Rehearsal, "check", refuse)
+    monkeypatch.setattr(Trial, "check", refuse)
     file = tmp_path / "tab"
     refused = call("cron", "install", "--file", str(file), "--user", "root", code=1)
     assert "the disk is full" in refused.stderr
     assert not file.exists()
 
 
-def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Rehearsal]) -> None:
+def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Trial]) -> None:
     config.write_text(
         '[uplink]\ntrigger = "queue"\ninterval = "5min"\n'
         '[queue]\nfloor = "2h"\nbroker = "redis://127.0.0.1/0"\n'

@@ -11,8 +11,8 @@ from uploader.cli.cron.entry import (
     JOINED,
     LONGEST,
     MARKS,
+    CronEntry,
     CronError,
-    Line,
     command,
     compare,
     find,
@@ -35,7 +35,7 @@ parts = st.text(
 )
 paths = st.lists(parts, min_size=1, max_size=4).map(lambda found: "/" + "/".join(found))
 users = st.none() | st.from_regex(r"[a-z_][a-z0-9_-]{0,30}", fullmatch=True)
-lines = st.builds(Line, st.sampled_from(EVEN), paths, paths, users, st.sampled_from([*MARKS]))
+lines = st.builds(CronEntry, st.sampled_from(EVEN), paths, paths, users, st.sampled_from([*MARKS]))
 
 UGLY = (
     b"",
@@ -50,8 +50,8 @@ UGLY = (
     b"* * * * * /x % stdin % more\n\n\n",
 )
 MARK = MARKS["drain"]
-LINE = Line(300, "/opt/headgate/bin/headgate", "/etc/headgate/headgate.toml")
-WATCH = Line(60, LINE.headgate, LINE.config, task="watch")
+LINE = CronEntry(300, "/opt/headgate/bin/headgate", "/etc/headgate/headgate.toml")
+WATCH = CronEntry(60, LINE.headgate, LINE.config, task="watch")
 
 
 def test_the_documented_line() -> None:
@@ -62,12 +62,12 @@ def test_the_documented_line() -> None:
 
 
 def test_a_file_of_cron_d_names_the_user_after_the_schedule() -> None:
-    line = Line(3600, "/bin/headgate", "/etc/h.toml", "pictures")
+    line = CronEntry(3600, "/bin/headgate", "/etc/h.toml", "pictures")
     assert make(line) == "@hourly pictures /bin/headgate --config /etc/h.toml drain --cron " + MARK
 
 
 @given(lines)
-def test_a_line_parses_back(line: Line) -> None:
+def test_a_line_parses_back(line: CronEntry) -> None:
     assume(len(make(line).encode()) <= LONGEST)
     assert parse(make(line), with_user=line.user is not None) == line
 
@@ -80,7 +80,7 @@ def as_cron_reads(text: str) -> str:
 
 
 @given(lines)
-def test_the_shell_gets_the_paths_as_they_are(line: Line) -> None:
+def test_the_shell_gets_the_paths_as_they_are(line: CronEntry) -> None:
     import shlex
 
     made = make(line)
@@ -116,20 +116,20 @@ def test_an_uneven_interval_is_refused_with_the_nearest_two(minutes: int, neares
 @pytest.mark.parametrize("path", ["/a\nb", "/a\rb", "/a\0b", "/a\x1bb", "/a\\b", "a/b", ""])
 def test_a_path_that_cron_cannot_carry_is_refused(path: str) -> None:
     with pytest.raises(CronError):
-        make(Line(60, path, "/etc/h.toml"))
+        make(CronEntry(60, path, "/etc/h.toml"))
     with pytest.raises(CronError):
-        make(Line(60, "/bin/headgate", path))
+        make(CronEntry(60, "/bin/headgate", path))
 
 
 @pytest.mark.parametrize("user", ["", "a b", "-x", "root\n", "a/b"])
 def test_a_user_that_is_no_name_is_refused(user: str) -> None:
     with pytest.raises(CronError):
-        make(Line(60, "/bin/headgate", "/etc/h.toml", user))
+        make(CronEntry(60, "/bin/headgate", "/etc/h.toml", user))
 
 
 def test_a_line_longer_than_cron_takes_is_refused() -> None:
     with pytest.raises(CronError, match="998"):
-        make(Line(60, "/bin/headgate", "/" + "x" * 1000))
+        make(CronEntry(60, "/bin/headgate", "/" + "x" * 1000))
 
 
 @pytest.mark.parametrize("text", ["", MARK, f"* * * * * {MARK}", f"*/5 * * * * 'a {MARK}"])
@@ -175,9 +175,9 @@ def test_putting_it_in_twice_is_putting_it_in_once(tab: bytes) -> None:
 def test_what_is_after_our_line_stays_too(before: bytes, after: bytes) -> None:
     assume(not find(before) and not find(after) and (not before or before.endswith(b"\n")))
     tab = put(before, make(LINE)) + after
-    other = put(tab, make(Line(60, "/a", "/b")))
+    other = put(tab, make(CronEntry(60, "/a", "/b")))
     assert take_out(tab) == take_out(other) == before + after
-    assert other == before + make(Line(60, "/a", "/b")).encode() + b"\n" + after
+    assert other == before + make(CronEntry(60, "/a", "/b")).encode() + b"\n" + after
 
 
 def test_a_line_added_after_a_missing_newline_is_not_joined_to_what_was_there() -> None:
@@ -189,7 +189,7 @@ def test_a_line_added_after_a_missing_newline_is_not_joined_to_what_was_there() 
 
 def test_several_lines_of_ours_become_one() -> None:
     ours = make(LINE).encode() + b"\n"
-    old = make(Line(60, "/old", "/old.toml")).encode() + b"\n"
+    old = make(CronEntry(60, "/old", "/old.toml")).encode() + b"\n"
     assert put(b"# a\n" + old + b"# b\n" + ours + b"# c\n", make(LINE)) == (
         b"# a\n" + ours + b"# b\n# c\n"
     )
@@ -210,7 +210,10 @@ def test_a_tab_as_the_settings_want_it_has_no_faults() -> None:
     [
         (make(LINE).encode(), "nobody watches between runs"),
         (2 * (make(WATCH).encode() + b"\n"), "so watches start twice"),
-        (make(Line(300, LINE.headgate, LINE.config, task="watch")).encode(), "every 5min, not"),
+        (
+            make(CronEntry(300, LINE.headgate, LINE.config, task="watch")).encode(),
+            "every 5min, not",
+        ),
     ],
 )
 def test_a_watch_that_is_missing_or_late_is_said(tab: bytes, fault: str) -> None:
@@ -223,9 +226,9 @@ def test_a_watch_that_is_missing_or_late_is_said(tab: bytes, fault: str) -> None
     [
         (b"* * * * * /x\n", "starts no run"),
         (2 * (make(LINE).encode() + b"\n"), "start twice"),
-        (make(Line(60, LINE.headgate, LINE.config)).encode(), "every 1min, but .* is 5min"),
-        (make(Line(300, "/old", LINE.config)).encode(), "cron runs /old, not /opt"),
-        (make(Line(300, LINE.headgate, "/old")).encode(), "read /old, not /etc"),
+        (make(CronEntry(60, LINE.headgate, LINE.config)).encode(), "every 1min, but .* is 5min"),
+        (make(CronEntry(300, "/old", LINE.config)).encode(), "cron runs /old, not /opt"),
+        (make(CronEntry(300, LINE.headgate, "/old")).encode(), "read /old, not /etc"),
         (make(LINE).replace("--cron", "--strict").encode(), "changed by hand"),
     ],
 )

@@ -46,7 +46,7 @@ from uploader.cli.doctor import collect
 from uploader.cli.doctor import schedule as doctor_schedule
 from uploader.cloudwatch.metrics import numbers
 from uploader.run import start
-from uploader.run.start import Order, run
+from uploader.run.start import RunRequest, run
 from uploader.s3 import endpoint
 from uploader.s3.client import S3Sender
 from uploader.wire import connection, http
@@ -280,7 +280,7 @@ class Day:
 
     def step(self) -> Any:
         """One run, as cron starts it; then five minutes less that pass."""
-        report = run(self.spool, Order(trigger="cron"))
+        report = run(self.spool, RunRequest(trigger="cron"))
         if drain_command._is_news(self.spool, report):
             self.mails.append(report.outcome)
         self.clock.advance(seconds=INTERVAL - 1)
@@ -409,7 +409,7 @@ def live_through(day: Day, way: Way, runs: int) -> None:
     day.bucket.way = store
     for state in (State.SET_ASIDE, State.WAITING):
         for receipt in day.spool.images(state, 100):
-            day.spool.site.ask("retry", receipt.id, day.clock.at)
+            day.spool.site.add_request("retry", receipt.id, day.clock.at)
     for _ in range(3):
         day.step()
     facts = day.facts()

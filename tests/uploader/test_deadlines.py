@@ -16,9 +16,9 @@ import pytest
 from headgate.spool.site.alert import Message
 from tests.s3_server import CountingPacer, certificates
 from tests.uploader.test_wire import GET, OK, QUICK, exchange, put, read_request, server
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.alerts.mail import Mail, _Session
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Cutoff, Wire, connect
 from uploader.wire.http import Exchange, Target, Timeouts
 from uploader.wire.proxy import Proxy
@@ -86,7 +86,7 @@ def test_an_answer_without_an_end_is_given_up_and_unknown(kind: str, pause: floa
         assert "body" in kind or kind in ("chunks", "an error that goes on")
         return
     assert error.unknown
-    assert error.kind in (Kind.UPLINK_DOWN, Kind.TRANSIENT)
+    assert error.kind in (ErrorKind.UPLINK_DOWN, ErrorKind.TRANSIENT)
 
 
 def test_an_endless_answer_is_bounded_in_bytes_where_it_comes_fast() -> None:
@@ -237,7 +237,7 @@ def test_a_tls_handshake_without_an_end_is_given_up(
         error = ended(lambda: opened.ask(GET))
     for sock in accepted:
         sock.close()
-    assert error is not None and error.kind is Kind.UPLINK_DOWN
+    assert error is not None and error.kind is ErrorKind.UPLINK_DOWN
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_proxy_that_never_ends_its_answer_is_given_up(
         opened = Exchange(target, CountingPacer(), QUICK)
         error = ended(lambda: opened.ask(GET))
         opened.close()
-    assert error is not None and error.kind is Kind.UPLINK_DOWN
+    assert error is not None and error.kind is ErrorKind.UPLINK_DOWN
 
 
 def test_a_name_of_many_dead_addresses_has_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +296,7 @@ def test_a_mail_server_whose_greeting_never_ends_is_given_up(endless_mail: int) 
     def send() -> None:
         try:
             mail.send(letter, CountingPacer())
-        except Undelivered as error:
+        except DeliveryError as error:
             found.append(str(error))
 
     thread = threading.Thread(target=send, daemon=True)

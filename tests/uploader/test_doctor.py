@@ -19,9 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 from headgate.spool import sqlite
-from headgate.spool.disk.room import Disk as Free
+from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from tests.spooling import open_spool, settings_for
 from tests.support.wait import wait_until
 from uploader.cli.commands import doctor as doctor_command
@@ -37,35 +37,37 @@ from uploader.cli.doctor import (
     network,
     schedule,
 )
-from uploader.cli.doctor.accounts import Accounts, Entry
+from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
-from uploader.cli.doctor.disk import Disk
-from uploader.cli.doctor.findings import Finding, Level
+from uploader.cli.doctor.disk import DiskFacts
+from uploader.cli.doctor.findings import Finding, Severity
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
 from uploader.cli.main import headgate
 from uploader.s3.contract import Capability
 
-OK, WARNING, LOSES = Level.OK, Level.WARNING, Level.LOSES
+OK, WARNING, LOSES = Severity.OK, Severity.WARNING, Severity.LOSES
 
 GROUP = 100
-FOLDERS = tuple(Entry(f"/spool{name}", 1, GROUP, 0o2770) for name in ("", "/tmp", "/new", "/state"))
+FOLDERS = tuple(
+    AccessEntry(f"/spool{name}", 1, GROUP, 0o2770) for name in ("", "/tmp", "/new", "/state")
+)
 KEYS = (
-    Entry("/home", 1, GROUP, 0o750),
-    Entry("/home/.aws", 1, GROUP, 0o700),
-    Entry("/home/.aws/credentials", 1, GROUP, 0o600),
+    AccessEntry("/home", 1, GROUP, 0o750),
+    AccessEntry("/home/.aws", 1, GROUP, 0o700),
+    AccessEntry("/home/.aws/credentials", 1, GROUP, 0o600),
 )
 ACCOUNTS = Accounts(
     "headgate", 1, frozenset({GROUP}), "headgate-receiver", 2, frozenset({GROUP}), FOLDERS, KEYS
 )
-DISK = Disk(
+DISK = DiskFacts(
     "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), (), "",
     admission(20_000_000, Free(10**12, 10**10, 10**6)), True, True,
     known_in="/etc/headgate/identity",
 )  # fmt: skip
 
 
-def with_free(size: int, inodes: int = 10**6) -> Disk:
+def with_free(size: int, inodes: int = 10**6) -> DiskFacts:
     return replace(DISK, admission=admission(20_000_000, Free(size, 10**10, inodes)))
 
 
@@ -90,7 +92,7 @@ def opened(*modes: int) -> Accounts:
     )
 
 
-CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
+CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     # what, findings, level, a part of the sentence, a part of the mending command
     ("a SQLite that comes with us", database.judge("3.54.1", sqlite.unsafe("3.54.1")), OK, "SQLite 3.54.1 opens the databases", ""),
     ("one that loses commits", database.judge("3.51.2", sqlite.unsafe("3.51.2")), LOSES, "SQLite 3.51.2 can lose", "requirements.lock"),
@@ -99,7 +101,7 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("no setgid", accounts.judge(shut(1, 0o770)), LOSES, "/spool/tmp is not set-group-ID", "chmod g+s /spool/tmp"),
     ("for all to see", accounts.judge(shut(3, 0o2775)), WARNING, "everybody can look into /spool/state", "chmod o= /spool/state"),
     ("not in the group", accounts.judge(replace(ACCOUNTS, receiver_groups=frozenset())), LOSES, "headgate-receiver cannot write to /spool", "usermod -aG 100 headgate-receiver"),
-    ("another group", accounts.judge(replace(ACCOUNTS, folders=(*FOLDERS[:3], Entry("/spool/state", 0, 0, 0o2770)))), LOSES, "headgate-receiver cannot write to /spool/state", "chgrp -R 100 /spool/state"),
+    ("another group", accounts.judge(replace(ACCOUNTS, folders=(*FOLDERS[:3], AccessEntry("/spool/state", 0, 0, 0o2770)))), LOSES, "headgate-receiver cannot write to /spool/state", "chgrp -R 100 /spool/state"),
     ("one user", accounts.judge(replace(ACCOUNTS, receiver_id=1)), WARNING, "both receives and sends", "headgate install"),
     ("keys for all", accounts.judge(opened(0o755, 0o755, 0o644)), WARNING, "headgate-receiver, who receives, can read /home/.aws/credentials", "chmod 600 /home/.aws/credentials"),
     ("keys for the group", accounts.judge(opened(0o750, 0o750, 0o640)), WARNING, "can read /home", "chmod 600"),
@@ -153,10 +155,10 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ("open", network.judge(replace(RECEIVER, auth="open")), WARNING, "whoever reaches it may fill the disk", "headgate device add"),
     ("open to some", network.judge(replace(RECEIVER, auth="open", allow=("10.0.0.0/8",))), WARNING, "anybody in 10.0.0.0/8", "headgate device add"),
     ("nobody enrolled", network.judge(replace(RECEIVER, tokens=0)), WARNING, "no device has a token", "headgate device add cam-01"),
-    ("secrets unread", accounts.judge(replace(ACCOUNTS, secrets=(Entry("/etc", 0, 0, 0o755), Entry("/etc/s", 0, 0, 0o600)))), WARNING, "who sends, cannot read /etc/s", "chown"),
-    ("secrets read", accounts.judge(replace(ACCOUNTS, secrets=(Entry("/etc", 0, 0, 0o755), Entry("/etc/s", 1, GROUP, 0o640)))), WARNING, "who receives, can read /etc/s", "chmod 600 /etc/s"),
-    ("secrets told", accounts.judge(replace(ACCOUNTS, told=("alerts.smtp_url",), config=(Entry("/etc/h", 0, GROUP, 0o640),))), WARNING, "can read alerts.smtp_url in /etc/h", "move it into secrets.toml"),
-    ("secrets kept", accounts.judge(replace(ACCOUNTS, secrets=(Entry("/etc/s", 1, 0, 0o600),))), OK, "can read no secret of alerts", ""),
+    ("secrets unread", accounts.judge(replace(ACCOUNTS, secrets=(AccessEntry("/etc", 0, 0, 0o755), AccessEntry("/etc/s", 0, 0, 0o600)))), WARNING, "who sends, cannot read /etc/s", "chown"),
+    ("secrets read", accounts.judge(replace(ACCOUNTS, secrets=(AccessEntry("/etc", 0, 0, 0o755), AccessEntry("/etc/s", 1, GROUP, 0o640)))), WARNING, "who receives, can read /etc/s", "chmod 600 /etc/s"),
+    ("secrets told", accounts.judge(replace(ACCOUNTS, told=("alerts.smtp_url",), config=(AccessEntry("/etc/h", 0, GROUP, 0o640),))), WARNING, "can read alerts.smtp_url in /etc/h", "move it into secrets.toml"),
+    ("secrets kept", accounts.judge(replace(ACCOUNTS, secrets=(AccessEntry("/etc/s", 1, 0, 0o600),))), OK, "can read no secret of alerts", ""),
     ("confined", network.judge(RECEIVER), OK, "has nothing", ""),
     ("unconfined", network.judge(replace(RECEIVER, unconfined="this kernel has no Landlock")), WARNING, "no small pictures: their decoder cannot be confined, for this kernel has no Landlock", "a kernel from 5.13 on"),
     ("loopback", network.judge(replace(RECEIVER, on_network=False, auth="open")), OK, "this machine only", ""),
@@ -178,7 +180,7 @@ CASES: list[tuple[str, Iterable[Finding], Level, str, str]] = [
     ids=[c[0] for c in CASES],
 )
 def test_each_check_on_both_sides(
-    findings: Iterable[Finding], level: Level, sentence: str, mend: str
+    findings: Iterable[Finding], level: Severity, sentence: str, mend: str
 ) -> None:
     found = list(findings)
     (one,) = [finding for finding in found if sentence in finding.sentence]
@@ -187,7 +189,7 @@ def test_each_check_on_both_sides(
     if level is OK:
         assert {finding.level for finding in found} == {OK}
     else:
-        assert max(found, key=lambda f: list(Level).index(f.level)).level is level
+        assert max(found, key=lambda f: list(Severity).index(f.level)).level is level
 
 
 MOUNTINFO = """\
@@ -246,7 +248,7 @@ WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
     [(WELL, OK, "takes images"), (b"220 mail ESMTP\r\n", LOSES, "another program listens"), (None, LOSES, "nothing answers")],
 )  # fmt: skip
 def test_a_real_spool_is_looked_at_and_each_thing_wrong_with_it_is_told(
-    tmp_path: Path, quiet: None, answer: bytes | None, level: Level, said: str
+    tmp_path: Path, quiet: None, answer: bytes | None, level: Severity, said: str
 ) -> None:
     open_spool(tmp_path).close()
     (spool,) = (path.parent for path in tmp_path.rglob("state"))
@@ -301,7 +303,7 @@ def test_a_disk_that_refuses_the_probe_is_told(
         assert collect.disk(spool).probe_fails == ""
 
         def refuse() -> None:
-            raise DiskTrouble(OSError(5, "Input/output error"), "flushing a probe to disk")
+            raise DiskError(OSError(5, "Input/output error"), "flushing a probe to disk")
 
         monkeypatch.setattr(spool, "probe", refuse)
         assert "flushing a probe" in collect.disk(spool).probe_fails

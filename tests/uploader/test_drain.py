@@ -701,7 +701,7 @@ def test_status_and_verify_tell_the_truth(gateway: Gateway) -> None:
     text = gateway.call("status").stdout
     assert "5 images" in text
     assert "set aside  1 images" in text
-    gateway.spool.site.remember("x", None)
+    gateway.spool.site.put("x", None)
     victim = next(iter(gateway.spool.files.done.rglob("*.jpg")))
     victim.unlink()
     left = gateway.json("verify", code=Exit.ERROR)["left"]

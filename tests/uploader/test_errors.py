@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploader.s3.errors import RULES, Kind, Place, SendError, classify, rule_for
+from uploader.s3.errors import RULES, ErrorKind, RequestTarget, SendError, classify, rule_for
 from uploader.wire.errors import lost, unreached
 
-PLACE = Place("images", "s3.example.net")
+PLACE = RequestTarget("images", "s3.example.net")
 
 
 def error(status: int, code: str = "", method: str = "PUT") -> SendError:
@@ -23,56 +23,56 @@ def error(status: int, code: str = "", method: str = "PUT") -> SendError:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (503, "SlowDown", Kind.TRANSIENT),
-        (503, "", Kind.TRANSIENT),
-        (500, "InternalError", Kind.TRANSIENT),
-        (502, "", Kind.TRANSIENT),
-        (504, "", Kind.TRANSIENT),
-        (429, "TooManyRequests", Kind.TRANSIENT),
-        (409, "ConditionalRequestConflict", Kind.TRANSIENT),
-        (400, "RequestTimeout", Kind.TRANSIENT),
-        (400, "IncompleteBody", Kind.TRANSIENT),
-        (400, "BadDigest", Kind.TRANSIENT),
-        (400, "XAmzContentSHA256Mismatch", Kind.TRANSIENT),
-        (412, "PreconditionFailed", Kind.TRANSIENT),
-        (400, "", Kind.TRANSIENT),
-        (418, "", Kind.TRANSIENT),
-        (404, "NoSuchBucket", Kind.FATAL),
-        (404, "", Kind.FATAL),
-        (403, "AccessDenied", Kind.FATAL),
-        (403, "", Kind.FATAL),
-        (403, "InvalidAccessKeyId", Kind.FATAL),
-        (403, "SignatureDoesNotMatch", Kind.FATAL),
-        (403, "RequestTimeTooSkewed", Kind.FATAL),
-        (400, "ExpiredToken", Kind.FATAL),
-        (301, "PermanentRedirect", Kind.FATAL),
-        (307, "TemporaryRedirect", Kind.FATAL),
-        (302, "", Kind.FATAL),
-        (400, "AuthorizationHeaderMalformed", Kind.FATAL),
-        (501, "NotImplemented", Kind.FATAL),
-        (400, "EntityTooLarge", Kind.PERMANENT),
-        (413, "", Kind.PERMANENT),
-        (400, "KeyTooLongError", Kind.PERMANENT),
-        (400, "MetadataTooLarge", Kind.PERMANENT),
-        (400, "InvalidRequest", Kind.PERMANENT),
-        (400, "SomethingNew", Kind.PERMANENT),
+        (503, "SlowDown", ErrorKind.TRANSIENT),
+        (503, "", ErrorKind.TRANSIENT),
+        (500, "InternalError", ErrorKind.TRANSIENT),
+        (502, "", ErrorKind.TRANSIENT),
+        (504, "", ErrorKind.TRANSIENT),
+        (429, "TooManyRequests", ErrorKind.TRANSIENT),
+        (409, "ConditionalRequestConflict", ErrorKind.TRANSIENT),
+        (400, "RequestTimeout", ErrorKind.TRANSIENT),
+        (400, "IncompleteBody", ErrorKind.TRANSIENT),
+        (400, "BadDigest", ErrorKind.TRANSIENT),
+        (400, "XAmzContentSHA256Mismatch", ErrorKind.TRANSIENT),
+        (412, "PreconditionFailed", ErrorKind.TRANSIENT),
+        (400, "", ErrorKind.TRANSIENT),
+        (418, "", ErrorKind.TRANSIENT),
+        (404, "NoSuchBucket", ErrorKind.FATAL),
+        (404, "", ErrorKind.FATAL),
+        (403, "AccessDenied", ErrorKind.FATAL),
+        (403, "", ErrorKind.FATAL),
+        (403, "InvalidAccessKeyId", ErrorKind.FATAL),
+        (403, "SignatureDoesNotMatch", ErrorKind.FATAL),
+        (403, "RequestTimeTooSkewed", ErrorKind.FATAL),
+        (400, "ExpiredToken", ErrorKind.FATAL),
+        (301, "PermanentRedirect", ErrorKind.FATAL),
+        (307, "TemporaryRedirect", ErrorKind.FATAL),
+        (302, "", ErrorKind.FATAL),
+        (400, "AuthorizationHeaderMalformed", ErrorKind.FATAL),
+        (501, "NotImplemented", ErrorKind.FATAL),
+        (400, "EntityTooLarge", ErrorKind.PERMANENT),
+        (413, "", ErrorKind.PERMANENT),
+        (400, "KeyTooLongError", ErrorKind.PERMANENT),
+        (400, "MetadataTooLarge", ErrorKind.PERMANENT),
+        (400, "InvalidRequest", ErrorKind.PERMANENT),
+        (400, "SomethingNew", ErrorKind.PERMANENT),
     ],
 )
-def test_a_put_answered_so_is(status: int, code: str, kind: Kind) -> None:
+def test_a_put_answered_so_is(status: int, code: str, kind: ErrorKind) -> None:
     assert error(status, code).kind is kind
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (403, Kind.TRANSIENT),
-        (400, Kind.TRANSIENT),
-        (503, Kind.TRANSIENT),
-        (301, Kind.FATAL),
-        (500, Kind.TRANSIENT),
+        (403, ErrorKind.TRANSIENT),
+        (400, ErrorKind.TRANSIENT),
+        (503, ErrorKind.TRANSIENT),
+        (301, ErrorKind.FATAL),
+        (500, ErrorKind.TRANSIENT),
     ],
 )
-def test_a_head_has_no_code_and_is_judged_mildly(status: int, kind: Kind) -> None:
+def test_a_head_has_no_code_and_is_judged_mildly(status: int, kind: ErrorKind) -> None:
     assert error(status, method="HEAD").kind is kind
 
 
@@ -109,12 +109,12 @@ def test_an_outcome_is_unknown_only_where_the_object_may_be_there(
     ],
 )
 def test_a_wrong_clock_is_measured(skew: float | None, words: str) -> None:
-    place = Place("images", "s3.example.net", skew_seconds=skew)
+    place = RequestTarget("images", "s3.example.net", skew_seconds=skew)
     assert words in classify("PUT", 403, "RequestTimeTooSkewed", place).message
 
 
 def test_a_wrong_region_is_named() -> None:
-    place = Place("images", "s3.example.net", region="eu-west-1")
+    place = RequestTarget("images", "s3.example.net", region="eu-west-1")
     assert "(eu-west-1)" in classify("PUT", 301, "PermanentRedirect", place).message
 
 
@@ -146,15 +146,15 @@ def test_no_code_stands_in_two_rows() -> None:
 @pytest.mark.parametrize(
     ("trouble", "kind", "code"),
     [
-        (ConnectionRefusedError(111, "Connection refused"), Kind.UPLINK_DOWN, "no-connection"),
-        (TimeoutError("timed out"), Kind.UPLINK_DOWN, "no-connection"),
-        (OSError(101, "Network is unreachable"), Kind.UPLINK_DOWN, "no-connection"),
-        (socket.gaierror(-2, "Name or service not known"), Kind.UPLINK_DOWN, "name-lookup"),
-        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), Kind.UPLINK_DOWN, "tls"),
-        (ssl.SSLCertVerificationError(1, "self-signed"), Kind.FATAL, "certificate"),
+        (ConnectionRefusedError(111, "Connection refused"), ErrorKind.UPLINK_DOWN, "no-connection"),
+        (TimeoutError("timed out"), ErrorKind.UPLINK_DOWN, "no-connection"),
+        (OSError(101, "Network is unreachable"), ErrorKind.UPLINK_DOWN, "no-connection"),
+        (socket.gaierror(-2, "Name or service not known"), ErrorKind.UPLINK_DOWN, "name-lookup"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), ErrorKind.UPLINK_DOWN, "tls"),
+        (ssl.SSLCertVerificationError(1, "self-signed"), ErrorKind.FATAL, "certificate"),
     ],
 )
-def test_what_was_never_reached(trouble: OSError, kind: Kind, code: str) -> None:
+def test_what_was_never_reached(trouble: OSError, kind: ErrorKind, code: str) -> None:
     if isinstance(trouble, ssl.SSLCertVerificationError):
         trouble.verify_message = "self-signed certificate"
     found = unreached(trouble, "s3.example.net", 443)
@@ -166,15 +166,15 @@ def test_what_was_never_reached(trouble: OSError, kind: Kind, code: str) -> None
 @pytest.mark.parametrize(
     ("trouble", "kind", "code"),
     [
-        (ConnectionResetError(104, "reset"), Kind.TRANSIENT, "connection-lost"),
-        (http.client.RemoteDisconnected("closed"), Kind.TRANSIENT, "connection-lost"),
-        (TimeoutError("no answer in time"), Kind.UPLINK_DOWN, "timeout"),
-        (http.client.BadStatusLine("hello"), Kind.TRANSIENT, "no-http"),
-        (http.client.IncompleteRead(b"x"), Kind.TRANSIENT, "no-http"),
+        (ConnectionResetError(104, "reset"), ErrorKind.TRANSIENT, "connection-lost"),
+        (http.client.RemoteDisconnected("closed"), ErrorKind.TRANSIENT, "connection-lost"),
+        (TimeoutError("no answer in time"), ErrorKind.UPLINK_DOWN, "timeout"),
+        (http.client.BadStatusLine("hello"), ErrorKind.TRANSIENT, "no-http"),
+        (http.client.IncompleteRead(b"x"), ErrorKind.TRANSIENT, "no-http"),
     ],
 )
 def test_a_connection_lost_midway_keeps_what_is_known_of_the_outcome(
-    trouble: Exception, kind: Kind, code: str, unknown: bool
+    trouble: Exception, kind: ErrorKind, code: str, unknown: bool
 ) -> None:
     found = lost(trouble, "s3.example.net", unknown=unknown)
     assert (found.kind, found.code, found.unknown) == (kind, code, unknown)

@@ -18,13 +18,13 @@ from click.testing import CliRunner, Result
 from headgate.settings.settings import combine
 from headgate.spool import schemas, sqlite
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from tests.spooling import open_spool
 from uploader.cli.commands import install as install_command
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.install import accounts, layout, release, steps
-from uploader.cli.install.layout import Plan, placed, render
+from uploader.cli.install.layout import InstallPlan, placed, render
 from uploader.cli.install.release import Release
 from uploader.cli.main import headgate
 
@@ -67,7 +67,7 @@ def plan_is_of(monkeypatch: pytest.MonkeyPatch, prefix: str = "/opt/headgate") -
     """The prefix as the machine will see it."""
     real = install_command.plan_of
 
-    def plan(_prefix: Path, *more: object) -> Plan:
+    def plan(_prefix: Path, *more: object) -> InstallPlan:
         return real(Path(prefix), *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(install_command, "plan_of", plan)
@@ -186,7 +186,9 @@ def test_uninstalled_only_the_spool_is_left(tree: Path, monkeypatch: pytest.Monk
     (tree / "var/log/headgate/drain.log.1.gz").write_bytes(b"")
     tab = tree / "etc/cron.d/headgate"
     tab.parent.mkdir()
-    line = crontab_line.Line(300, "/opt/headgate/bin/headgate", "/etc/headgate/h.toml", "headgate")
+    line = crontab_line.CronEntry(
+        300, "/opt/headgate/bin/headgate", "/etc/headgate/h.toml", "headgate"
+    )
     tab.write_text(f"MAILTO=ops@example.net\n{crontab_line.make(line)}\n")
 
     said = call("uninstall", "--root", tree, "--dry-run").output
@@ -215,7 +217,9 @@ def test_timers_and_cron_take_each_other_out(tree: Path, monkeypatch: pytest.Mon
     plan_is_of(monkeypatch)
     tab = tree / "etc/cron.d/headgate"
     tab.parent.mkdir(parents=True)
-    line = crontab_line.Line(300, "/opt/headgate/bin/headgate", "/etc/headgate/h.toml", "headgate")
+    line = crontab_line.CronEntry(
+        300, "/opt/headgate/bin/headgate", "/etc/headgate/h.toml", "headgate"
+    )
     tab.write_text(f"{crontab_line.make(line)}\n")
     call("install", "--root", tree)
     assert tab.exists() and not systemd_timer.enabled(tree)
@@ -250,7 +254,7 @@ def test_a_timer_that_differs_from_the_settings_is_told(tmp_path: Path) -> None:
     wants = tmp_path / systemd_timer.WANTS
     wants.mkdir(parents=True)
     unit = tmp_path / systemd_timer.DRAIN
-    plan = Plan(interval_seconds=900)
+    plan = InstallPlan(interval_seconds=900)
     text = (DEPLOY / "systemd" / systemd_timer.DRAIN).read_text()
     unit.write_text(render(plan, f"systemd/{systemd_timer.DRAIN}", text))
     assert not systemd_timer.enabled(tmp_path)
@@ -274,7 +278,7 @@ def test_a_timer_is_compared_and_a_line_beside_it_is_told(
     monkeypatch.setattr(crontabs, "CRON_D", tmp_path / "cron.d")
     assert crontabs.check(settings) == []
     (tmp_path / "cron.d").mkdir()
-    line = crontab_line.make(crontab_line.Line(300, "/x/headgate", "/x/h.toml", "headgate"))
+    line = crontab_line.make(crontab_line.CronEntry(300, "/x/headgate", "/x/h.toml", "headgate"))
     (tmp_path / "cron.d" / "headgate").write_text(f"{line}\n")
     (twice,) = crontabs.check(settings)
     assert "runs start twice" in twice and "headgate cron remove" in twice
@@ -318,7 +322,7 @@ def test_a_link_is_switched_in_one_step_and_leaves_nothing_behind(
         assert os.readlink(link) == target
     assert flushed == [tmp_path] * 3
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DiskTrouble):
+    with pytest.raises(DiskError):
         durable.switch_link(tmp_path / "folder", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "folder"]
     (tmp_path / "made by hand").mkdir()
@@ -328,7 +332,9 @@ def test_a_link_is_switched_in_one_step_and_leaves_nothing_behind(
 
 def test_every_file_of_deploy_that_is_installed_takes_other_names() -> None:
     names = [path.relative_to(DEPLOY).as_posix() for path in DEPLOY.rglob("*") if path.is_file()]
-    plan = Plan("/srv/gate", "gate", "/etc/gate/gate.toml", "/data/spool", 900, ("/var/log/gate",))
+    plan = InstallPlan(
+        "/srv/gate", "gate", "/etc/gate/gate.toml", "/data/spool", 900, ("/var/log/gate",)
+    )
     targets = {one.source: one.target for one in placed(plan, names)}
     assert targets["headgate.toml"] == "etc/gate/gate.toml"
     for source in targets:
@@ -349,7 +355,7 @@ def test_every_file_of_deploy_that_is_installed_takes_other_names() -> None:
 def test_as_they_are_the_files_of_deploy_are_for_the_usual_names() -> None:
     for path in (path for path in DEPLOY.rglob("*") if path.is_file()):
         name, text = path.relative_to(DEPLOY).as_posix(), path.read_text()
-        assert render(Plan(), name, text) == text, name
+        assert render(InstallPlan(), name, text) == text, name
 
 
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from headgate.host import mounts
 from headgate.spool.disk.layout import FOLDERS
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from tests.spooling import open_spool
 from tests.uploader.test_install import call, needs_root, plan_is_of, tree
 from uploader.cli.install import accounts, steps
@@ -117,7 +117,7 @@ def test_a_folder_with_foreign_files_does_not_become_a_spool(
     said = call("install", "--root", tree, code=1).output
     assert "holds other files than a spool's ('wedding.jpg')" in said
     assert seen(pictures) == before
-    with pytest.raises(SpoolUnfit, match="holds other files"):
+    with pytest.raises(SpoolUnsuitable, match="holds other files"):
         open_spool(tmp_path, spool__path=str(pictures))
     assert mounts.foreign(pictures / "none", FOLDERS) == ""
 

@@ -149,11 +149,11 @@ def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> Non
         now = [utc_now()]
         with closing(Spool.open(gateway.settings(), now=lambda: now[0])) as spool:
             assert oidc_keys.refresh(spool)
-            assert spool.site.recall(OIDC_KEYS)["keys"] == [{"kid": "key-1", "kty": "RSA"}]
+            assert spool.site.get(OIDC_KEYS)["keys"] == [{"kid": "key-1", "kty": "RSA"}]
             assert not oidc_keys.refresh(spool)
             now[0] += timedelta(hours=7)
             assert oidc_keys.refresh(spool)
-            spool.site.ask(WANT_KEYS, "", now[0])
+            spool.site.add_request(WANT_KEYS, "", now[0])
             assert not oidc_keys.refresh(spool)  # not again at once
             now[0] += timedelta(minutes=6)
             assert oidc_keys.refresh(spool)
@@ -161,7 +161,7 @@ def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> Non
             assert issuer.asked == 3
         issuer.body = b"<html>sorry</html>"
         assert gateway.call("watch", "--cron").returncode == 0  # its clock is hours behind
-        assert gateway.spool.site.recall(OIDC_KEYS)["keys"]  # the old ones stay good
+        assert gateway.spool.site.get(OIDC_KEYS)["keys"]  # the old ones stay good
         assert issuer.asked == 4
 
 

@@ -14,7 +14,7 @@ from headgate.settings.settings import SettingsError
 from tests.s3_server import CountingPacer, Place, settings_for, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.request_headers import options
 
 
@@ -132,7 +132,7 @@ def test_a_server_that_wants_content_md5_gets_it(place: Place, upload: Upload) -
     with contextlib.closing(sender_with(place)) as sender, watched(place, answer) as seen:
         with pytest.raises(SendError) as caught:
             sender.send(upload)
-        assert (caught.value.kind, caught.value.code) == (Kind.TRANSIENT, "wants-md5")
+        assert (caught.value.kind, caught.value.code) == (ErrorKind.TRANSIENT, "wants-md5")
         sender.send(upload)
     assert ["content-md5" in request for request in seen] == [False, True]
 

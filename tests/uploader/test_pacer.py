@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.budget.slots import SECOND, Header
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.site.outcome import Ending, Outcome
 from tests.spooling import Disk
 from tests.support.wait import join, spend, wait_until
@@ -286,7 +286,7 @@ def test_a_reason_closes_the_pacer_and_none_lets_it_wait(
 ) -> None:
     spent = Ending(Outcome.ALLOWANCE_SPENT, "it begins again tomorrow")
     said = [None, None, spent]
-    world.pacer._shut = lambda: said.pop(0)
+    world.pacer._blocked_reason = lambda: said.pop(0)
     monkeypatch.setattr(world.ledger, "charge", lambda wanted, rate: None)
     started = world.line.at
     with pytest.raises(Closed, match="daily allowance spent; it begins again tomorrow"):
@@ -338,7 +338,7 @@ def test_a_run_after_a_killed_one_waits_for_the_ledger() -> None:
 
 
 def test_a_ledger_that_cannot_be_written_permits_nothing(world: World) -> None:
-    with Disk(nth=1)(), pytest.raises(DiskTrouble):
+    with Disk(nth=1)(), pytest.raises(DiskError):
         world.pacer.take(1)
     assert world.pacer.sent == 0
 

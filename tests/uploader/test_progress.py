@@ -17,7 +17,7 @@ from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
 from tests.spooling import open_spool, put
 from uploader.run.drain import Progress
-from uploader.run.progress import Watcher, line
+from uploader.run.progress import ProgressWatcher, line
 from uploader.wire.pacer import Pacer
 
 MIDWAY = Progress(images=1200, bytes=300_000_000)
@@ -124,7 +124,7 @@ def test_elsewhere_than_on_a_terminal_it_says_a_line_every_ten_seconds(
     spool: Spool, pacer: Pacer
 ) -> None:
     out, watch = io.StringIO(), Stopwatch()
-    watcher = Watcher(spool, pacer, out, watch)
+    watcher = ProgressWatcher(spool, pacer, out, watch)
     for second in range(1, 31):
         watch.at = 100.0 + second
         if second == 5:
@@ -143,7 +143,7 @@ def test_elsewhere_than_on_a_terminal_it_says_a_line_every_ten_seconds(
 def test_the_time_to_empty_is_the_forecast_that_all_are_told(spool: Spool, pacer: Pacer) -> None:
     """Of 3 kB, 500 B/s: less what comes in, of which the page and the metrics know as well."""
     out, watch = io.StringIO(), Stopwatch()
-    watcher = Watcher(spool, pacer, out, watch)
+    watcher = ProgressWatcher(spool, pacer, out, watch)
     watch.at += 10
     leaves(pacer, 5000)
     watcher(Progress(images=1))
@@ -155,7 +155,7 @@ def test_the_time_to_empty_is_the_forecast_that_all_are_told(spool: Spool, pacer
 
 def test_on_a_terminal_it_rewrites_one_line_and_clears_it(spool: Spool, pacer: Pacer) -> None:
     out, watch = Terminal(), Stopwatch()
-    watcher = Watcher(spool, pacer, out, watch)
+    watcher = ProgressWatcher(spool, pacer, out, watch)
     for _ in range(3):
         watch.at += 1
         watcher(Progress())

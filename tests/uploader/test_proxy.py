@@ -15,7 +15,7 @@ import pytest
 from tests.s3_server import CountingPacer, Place, strict_place, upload_of
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.proxy import proxy_from
 
 
@@ -144,15 +144,15 @@ def test_a_server_that_is_excepted_is_reached_directly(
     assert proxied.heads == []
 
 
-@pytest.mark.parametrize(("status", "kind"), [(407, Kind.FATAL), (502, None)])
+@pytest.mark.parametrize(("status", "kind"), [(407, ErrorKind.FATAL), (502, None)])
 def test_a_proxy_that_refuses_is_named(
-    place: Place, proxied: Passage, tmp_path: Path, status: int, kind: Kind | None
+    place: Place, proxied: Passage, tmp_path: Path, status: int, kind: ErrorKind | None
 ) -> None:
     proxied.status = status
     with pytest.raises(SendError) as caught:
         send(place, tmp_path, CountingPacer())
     secure = place.url.startswith("https")
-    expected = kind or (Kind.UPLINK_DOWN if secure else Kind.TRANSIENT)
+    expected = kind or (ErrorKind.UPLINK_DOWN if secure else ErrorKind.TRANSIENT)
     assert caught.value.kind is expected
     assert "p@ss" not in caught.value.message and "p%40ss" not in caught.value.message
     if secure:
@@ -170,7 +170,7 @@ def test_config_check_names_the_proxy_without_its_password(place: Place, proxied
 def test_a_proxy_that_cannot_be_used_stops_the_run(url: str) -> None:
     with pytest.raises(SendError) as caught:
         proxy_from({"https": url}, "https")
-    assert (caught.value.kind, caught.value.code) == (Kind.FATAL, "proxy")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, "proxy")
     assert "HTTPS_PROXY" in caught.value.message
 
 

@@ -18,7 +18,7 @@ from uploader.run import start
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Page
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.listing import page_of
 from uploader.s3_local.faults import Fault
 
@@ -92,7 +92,7 @@ def test_without_the_right_to_list_each_is_asked_for(site: Site) -> None:
     class Unlisted(S3Sender):
         def listed(self, prefix: str, after: str) -> Page:
             asked.append(prefix)
-            raise SendError(Kind.FATAL, "AccessDenied", "S3 refused access.")
+            raise SendError(ErrorKind.FATAL, "AccessDenied", "S3 refused access.")
 
     with contextlib.closing(Unlisted(site.spool.settings, FreePacer())) as sender:
         found = Lookout(sender, site.bucket)(receipts(site))

@@ -17,22 +17,22 @@ import pytest
 from tests.s3_server import CountingPacer, Place, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Sent, Upload
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3_local.faults import Act, Fault, once
 from uploader.wire.http import Timeouts
 
 PATIENT = Timeouts(connect=30, stall=30, answer=30)  # a busy machine is no fault
 IMPATIENT = Timeouts(connect=30, stall=30, answer=0.3)
 RAISED = {  # what the first attempt raises: kind, code, whether the outcome is unknown
-    Act.STATUS: (Kind.TRANSIENT, "SlowDown", False),
-    Act.STATUS_LATE: (Kind.TRANSIENT, "SlowDown", False),
-    Act.RESET_MIDWAY: (Kind.TRANSIENT, "connection-lost", None),
-    Act.RESET: (Kind.TRANSIENT, "connection-lost", None),
-    Act.RESET_STORED: (Kind.TRANSIENT, "connection-lost", True),
-    Act.SILENT: (Kind.UPLINK_DOWN, "timeout", True),
-    Act.SILENT_STORED: (Kind.UPLINK_DOWN, "timeout", True),
-    Act.UNSTORED: (Kind.TRANSIENT, "not-confirmed", True),
-    Act.ERROR_IN_200: (Kind.TRANSIENT, "InternalError", True),
+    Act.STATUS: (ErrorKind.TRANSIENT, "SlowDown", False),
+    Act.STATUS_LATE: (ErrorKind.TRANSIENT, "SlowDown", False),
+    Act.RESET_MIDWAY: (ErrorKind.TRANSIENT, "connection-lost", None),
+    Act.RESET: (ErrorKind.TRANSIENT, "connection-lost", None),
+    Act.RESET_STORED: (ErrorKind.TRANSIENT, "connection-lost", True),
+    Act.SILENT: (ErrorKind.UPLINK_DOWN, "timeout", True),
+    Act.SILENT_STORED: (ErrorKind.UPLINK_DOWN, "timeout", True),
+    Act.UNSTORED: (ErrorKind.TRANSIENT, "not-confirmed", True),
+    Act.ERROR_IN_200: (ErrorKind.TRANSIENT, "InternalError", True),
 }
 STORED = {Act.RESET_STORED, Act.SILENT_STORED, Act.STATUS_STORED}
 STORES_AND_MISREPORTS = {Act.WRONG_CHECKSUM, Act.WRONG_ETAG, Act.NO_PROOF}
@@ -144,7 +144,7 @@ def test_without_a_head_a_wrong_or_missing_proof_is_no_proof(
     script(place, once(act), Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
     with pytest.raises(SendError) as caught:
         sender.send(upload)
-    assert caught.value.kind is Kind.TRANSIENT
+    assert caught.value.kind is ErrorKind.TRANSIENT
     assert caught.value.unknown
 
 
@@ -152,7 +152,7 @@ def test_a_head_that_is_refused_cannot_tell(place: Place, sender: S3Sender, uplo
     script(place, Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
     with pytest.raises(SendError) as caught:
         sender.find(upload)
-    assert (caught.value.kind, caught.value.code) == (Kind.TRANSIENT, "403")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.TRANSIENT, "403")
     assert "s3:ListBucket" in caught.value.message
 
 
@@ -162,7 +162,7 @@ def test_a_put_that_is_refused_stops_the_run(
     script(place, once(Act.STATUS, status=403, code="AccessDenied"))
     with pytest.raises(SendError) as caught:
         sender.send(upload)
-    assert caught.value.kind is Kind.FATAL
+    assert caught.value.kind is ErrorKind.FATAL
     assert "s3:PutObject" in caught.value.message
 
 

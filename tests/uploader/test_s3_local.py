@@ -32,7 +32,7 @@ from uploader.cli.main import headgate
 from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
 from uploader.s3_local.folder import Contents, Folder, FolderInUse, Record
 from uploader.s3_local.local import StrictS3
-from uploader.wire.http import Request
+from uploader.wire.http import HttpRequest
 
 BODY = b"the bytes of an image" * 1000
 SHA256 = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
@@ -165,7 +165,7 @@ def request(place: Place, key: str, body: bytes) -> bytes:
     access = place.sender().access
     wanted = {"Content-Length": str(len(body)), "If-None-Match": "*"}
     signed = access.sign("PUT", key, {**wanted, "Content-Type": "image/jpeg"}, sha256)
-    return Request("PUT", access.path(key), signed, body).head + body
+    return HttpRequest("PUT", access.path(key), signed, body).head + body
 
 
 def said_to(place: Place, sent: bytes) -> bytes:

@@ -18,7 +18,7 @@ from headgate.spool.image.image import Metadata, Sent
 from headgate.spool.image.names import make
 from tests.s3_server import CountingPacer, Place, Proxy, genuine_place, strict_place, upload_of
 from uploader.s3.client import S3Sender
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.keys import described, object_key, object_metadata
 
 AWKWARD = (
@@ -148,10 +148,13 @@ def test_another_object_is_never_overwritten(
         with pytest.raises(SendError) as caught:
             ask(upload)
         if len(other) == 11 or (place.echoes_sha256 and algorithm == "SHA256"):
-            assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "different-object")
+            assert (caught.value.kind, caught.value.code) == (
+                ErrorKind.PERMANENT,
+                "different-object",
+            )
             assert ("11 bytes" in caught.value.message) == (len(other) == 11)
         else:  # an ETag that is not its MD5 proves nothing
-            assert (caught.value.kind, caught.value.code) == (Kind.TRANSIENT, "not-confirmed")
+            assert (caught.value.kind, caught.value.code) == (ErrorKind.TRANSIENT, "not-confirmed")
         assert caught.value.refusal
         assert "remove" not in caught.value.message
     assert place.read(upload.key) == other
@@ -184,7 +187,7 @@ def test_a_missing_bucket_stops_the_run_and_is_named(place: Place, image: Path) 
     with pytest.raises(SendError) as caught:
         sender.send(upload_of(image, fresh_key()))
     sender.close()
-    assert (caught.value.kind, caught.value.code) == (Kind.FATAL, "NoSuchBucket")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, "NoSuchBucket")
     assert "headgate-no-such-bucket" in caught.value.message
 
 
@@ -201,7 +204,7 @@ def test_wrong_credentials_stop_the_run(
             with pytest.raises(SendError) as caught:
                 sender.send(upload_of(image, fresh_key()))
             sender.close()
-            assert caught.value.kind is Kind.FATAL
+            assert caught.value.kind is ErrorKind.FATAL
             codes[name] = caught.value.code
     assert codes["AWS_SECRET_ACCESS_KEY"] == "SignatureDoesNotMatch"
     assert codes["AWS_ACCESS_KEY_ID"] == "InvalidAccessKeyId"
@@ -267,7 +270,7 @@ def test_of_two_at_once_exactly_one_is_stored(place: Place, image: Path) -> None
             try:
                 return sender.send(upload).etag  # noqa: B023
             except SendError as error:
-                assert error.kind is Kind.TRANSIENT
+                assert error.kind is ErrorKind.TRANSIENT
                 return error.code
 
         with ThreadPoolExecutor(2) as pool:
@@ -302,7 +305,7 @@ def test_what_is_not_the_image_is_never_sent(
                 file.write(b"more")
     with pytest.raises(SendError) as caught:
         sender.send(upload)
-    assert caught.value.kind is Kind.PERMANENT
+    assert caught.value.kind is ErrorKind.PERMANENT
     assert not caught.value.unknown
     assert upload.key not in place.names()
 

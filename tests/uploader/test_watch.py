@@ -27,7 +27,7 @@ from tests.support.wait import join
 from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
 from uploader.cli.main import headgate
-from uploader.run.start import Order, run
+from uploader.run.start import RunRequest, run
 
 
 @dataclass
@@ -187,7 +187,7 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
     """The bucket is nowhere, and the ear is not: so what the run says can be heard."""
     with closing(site), environment(AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret"):
         put(site, b"image")
-        report = run(site, Order(trigger="cron"))
+        report = run(site, RunRequest(trigger="cron"))
         assert report.outcome == "uplink down"
         assert [path for path in ear.heard if "/ping" in path] == [
             "/ping/0a1b/start?rid=7", "/ping/0a1b/5?rid=7",
@@ -195,9 +195,9 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
         (said,) = ear.said
         assert said.startswith("*north: The uplink is down*\n") and "safe: 1 image (5 B)." in said
         ear.status = 500  # neither the monitor's nor Slack's trouble is the run's
-        assert run(site, Order(trigger="cron")).outcome == "uplink down"
+        assert run(site, RunRequest(trigger="cron")).outcome == "uplink down"
         use = site.budget()
-        assert use.used > 0 and (site.files.state / Part.REST).exists()
+        assert use.used > 0 and (site.files.state / Part.OTHER).exists()
     call("watch", code=5)
 
 

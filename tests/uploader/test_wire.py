@@ -16,10 +16,10 @@ import pytest
 from tests.s3_server import PATIENT, CountedPiece, CountingPacer, certificates
 from tests.support.wait import join, wait_for_event
 from uploader.s3.contract import Piece
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Wire
-from uploader.wire.file_body import Body
-from uploader.wire.http import Exchange, Request, Target, Timeouts
+from uploader.wire.file_body import FileBody
+from uploader.wire.http import Exchange, HttpRequest, Target, Timeouts
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 QUICK = Timeouts(connect=60, stall=0.3, answer=0.5)
@@ -92,11 +92,11 @@ def exchange(
     opened.close()
 
 
-def put(size: int) -> Request:
-    return Request("PUT", "/b/k", {"Host": "h", "Content-Length": str(size)}, b"x" * size)
+def put(size: int) -> HttpRequest:
+    return HttpRequest("PUT", "/b/k", {"Host": "h", "Content-Length": str(size)}, b"x" * size)
 
 
-GET = Request("GET", "/b/k", {"Host": "h"})
+GET = HttpRequest("GET", "/b/k", {"Host": "h"})
 
 
 @dataclass
@@ -151,7 +151,7 @@ def test_a_stalled_connection_is_reset_and_not_waited_for() -> None:
         with pytest.raises(SendError) as caught:
             opened.ask(put(20_000_000))
         go_on.set()
-    assert (caught.value.kind, caught.value.unknown) == (Kind.UPLINK_DOWN, False)
+    assert (caught.value.kind, caught.value.unknown) == (ErrorKind.UPLINK_DOWN, False)
     assert seen == ["reset"]
     assert 0 < pacer.written < 20_000_000
 
@@ -195,7 +195,7 @@ def test_no_answer_in_time_leaves_the_outcome_unknown() -> None:
     with server(until_closed) as port, exchange(port, timeouts=QUICK) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(put(1000))
-    assert (caught.value.kind, caught.value.unknown) == (Kind.UPLINK_DOWN, True)
+    assert (caught.value.kind, caught.value.unknown) == (ErrorKind.UPLINK_DOWN, True)
 
 
 def test_an_answer_that_drips_is_not_waited_for_without_end() -> None:
@@ -230,7 +230,7 @@ def test_half_an_answer_or_none_is_no_answer(reply: bytes, code: str) -> None:
         with pytest.raises(SendError) as caught:
             opened.ask(put(1000))
     assert caught.value.unknown
-    assert caught.value.kind is Kind.TRANSIENT
+    assert caught.value.kind is ErrorKind.TRANSIENT
     assert caught.value.code == code
 
 
@@ -250,7 +250,7 @@ def test_a_refused_connection_is_the_uplink_down() -> None:
         port = listener.getsockname()[1]
     with exchange(port) as opened, pytest.raises(SendError) as caught:
         opened.ask(GET)
-    assert (caught.value.kind, caught.value.code) == (Kind.UPLINK_DOWN, "no-connection")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.UPLINK_DOWN, "no-connection")
 
 
 class Ended(Exception):
@@ -305,7 +305,7 @@ def test_an_authority_that_is_not_trusted_stops_the_run(tmp_path: Path) -> None:
     with server(until_closed, tls=context) as port, exchange(port, tls=trusting) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(GET)
-    assert (caught.value.kind, caught.value.code) == (Kind.FATAL, "certificate")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, "certificate")
 
 
 def test_a_name_that_the_certificate_does_not_have_stops_the_run(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_server_that_speaks_no_tls_is_named(tmp_path: Path) -> None:
     with server(talks) as port, exchange(port, tls=trusting) as opened:
         with pytest.raises(SendError) as caught:
             opened.ask(GET)
-    assert (caught.value.kind, caught.value.code) == (Kind.UPLINK_DOWN, "tls")
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.UPLINK_DOWN, "tls")
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_set_aside(tmp_path: Path) -> None:
@@ -340,10 +340,12 @@ def test_a_file_that_shrinks_while_it_is_sent_is_set_aside(tmp_path: Path) -> No
         os.truncate(path, 1000)
         until_closed(sock)
 
-    with server(shrinks) as port, exchange(port) as opened, Body(path, 10_000_000) as body:
+    with server(shrinks) as port, exchange(port) as opened, FileBody(path, 10_000_000) as body:
         with pytest.raises(SendError) as caught:
-            opened.ask(Request("PUT", "/b/k", {"Host": "h", "Content-Length": "10000000"}, body))
-    assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "file-changed")
+            opened.ask(
+                HttpRequest("PUT", "/b/k", {"Host": "h", "Content-Length": "10000000"}, body)
+            )
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.PERMANENT, "file-changed")
     assert not caught.value.unknown
 
 

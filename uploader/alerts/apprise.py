@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 
 from headgate.spool.site.alert import Message
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.s3.contract import Pacer
 
 _HANDSHAKE = 16 * 1024
@@ -38,7 +38,7 @@ class Other:
         try:
             import apprise
         except ImportError:
-            raise Undelivered(
+            raise DeliveryError(
                 "alerts.apprise needs a library that is not installed: make install "
                 "EXTRAS=apprise, or pip install 'headgate[apprise]'",
                 dead=True,
@@ -49,7 +49,7 @@ class Other:
             level=logging.WARNING, fmt="%(message)s"
         ) as said:
             if not service.add(self.url):
-                raise Undelivered(
+                raise DeliveryError(
                     f"an address of alerts.apprise ({self.name}) is none that Apprise knows",
                     dead=True,
                 )
@@ -63,7 +63,7 @@ class Other:
             )
             why = said.getvalue() if not taken else ""
         if not taken:
-            raise Undelivered(
+            raise DeliveryError(
                 f"{self.name} did not take it ({_scrubbed(why, self.url)}); it is tried again"
             )
 

@@ -13,7 +13,7 @@ from headgate.spool.site.alert import Message
 from uploader.s3.contract import Pacer
 
 
-class Undelivered(Exception):
+class DeliveryError(Exception):
     """Nobody got the message; the sentence says why.
 
     ``wait_seconds``: the server's own word on when to come back. ``dead``: it will be the same
@@ -29,7 +29,7 @@ class Undelivered(Exception):
         self.unfit = unfit
 
 
-class Sends(Protocol):
+class Channel(Protocol):
     """One channel."""
 
     @property

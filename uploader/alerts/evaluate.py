@@ -15,14 +15,14 @@ from headgate.spool.site.alert import Alert, Message, Silence
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from uploader.alerts import outbox
-from uploader.alerts.channel import Sends
+from uploader.alerts.channel import Channel
 from uploader.alerts.lifecycle import Counts, step
 from uploader.alerts.messages import Scene, messages
 
 _RUNS = 50
 
 
-def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None) -> None:
+def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> None:
     """Look, judge, and put what is to be said into the outbox. ``at_work``: the caller is a run."""
     working = _at_work(spool) if at_work is None else at_work
     signs = look(spool, ways, at_work=working)
@@ -42,12 +42,12 @@ def evaluate(spool: Spool, ways: Sequence[Sends], *, at_work: bool | None = None
         logs.get().warning(f"alert.{said.kind}", code=said.about, title=said.title, text=said.text)
 
 
-def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> Signs:
+def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -> Signs:
     """Everything at this moment. What was learnt of the devices is remembered on the way."""
     settings = spool.settings
     said = receiver.ask(spool)
-    lit = not said.silent and not said.disk_trouble
-    devices.learn(spool.catalog, spool.site, spool.now(), lit=lit)
+    receiver_up = not said.silent and not said.disk_trouble
+    devices.learn(spool.catalog, spool.site, spool.now(), receiver_up=receiver_up)
     spool.site.triggers.expect(
         {"queue"} if settings["uplink.trigger"] == "queue" else (), spool.now()
     )
@@ -64,7 +64,7 @@ def look(spool: Spool, ways: Sequence[Sends] = (), *, at_work: bool = False) -> 
         disk_trouble=said.disk_trouble,
         at_work=at_work,
         open_to_all=to_all and not _is_loopback(bind),
-        s3_clock_offset_seconds=spool.site.recall(S3_CLOCK),
+        s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
     )
 

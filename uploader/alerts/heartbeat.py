@@ -14,10 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.spool import Spool
 from uploader.s3.errors import SendError
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 2.0
@@ -61,13 +61,15 @@ class Heartbeat:
         from uploader.wire import one_shot  # a run without a heartbeat does not pay for it
 
         try:
-            with way_out(self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS) as pacer:
+            with other_traffic_pacer(
+                self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS
+            ) as pacer:
                 answer = one_shot.ask(
                     "GET", address(self._url, word), pacer, patience=one_shot.HASTE
                 )
             if 200 <= answer.status < 300:
                 return True
             logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
-        except (SendError, LockHeld, Closed, DiskTrouble, OSError) as error:
+        except (SendError, LockHeld, Closed, DiskError, OSError) as error:
             logs.get().warning("heartbeat.failed", ping=word, why=str(error))
         return False

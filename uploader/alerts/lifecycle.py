@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from headgate.monitor.rules import BY_CODE, Finding, Rule
+from headgate.monitor.rules import BY_CODE, AlertCondition, AlertRule
 from headgate.spool.site.alert import Alert, Silence
 
 MOST_AN_HOUR = 3
@@ -21,7 +21,7 @@ REMINDERS = (timedelta(hours=4), timedelta(hours=8), timedelta(hours=16), timede
 _HOUR = timedelta(hours=1)
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message says of an alert."""
 
     ALERT = "alert"
@@ -33,7 +33,7 @@ class Kind(StrEnum):
 class Event:
     """Something to say now."""
 
-    kind: Kind
+    kind: MessageKind
     alert: Alert
 
 
@@ -47,11 +47,11 @@ class Counts:
 
 def step(
     before: Iterable[Alert],
-    findings: Iterable[Finding],
+    findings: Iterable[AlertCondition],
     now: datetime,
     silences: Sequence[Silence] = (),
     counts: Counts = Counts(),
-    rules: Mapping[str, Rule] = BY_CODE,
+    rules: Mapping[str, AlertRule] = BY_CODE,
 ) -> tuple[list[Alert], list[Event]]:
     """What is remembered after this look, and what to say of it; in the order of the rules."""
     found = {(finding.code, finding.subject): finding for finding in findings}
@@ -74,19 +74,23 @@ def step(
     return after, events
 
 
-def _matters(alert: Alert, rule: Rule, now: datetime) -> bool:
+def _matters(alert: Alert, rule: AlertRule, now: datetime) -> bool:
     """Whether anything may still follow from it; its last messages count for an hour."""
     lately = bool(alert.told_at) and now - alert.told_at[-1] < _HOUR
     calm = alert.good_since is not None and now - alert.good_since >= _calm(rule)
     return alert.told or lately or not calm or alert.bad
 
 
-def _calm(rule: Rule) -> timedelta:
+def _calm(rule: AlertRule) -> timedelta:
     return timedelta(seconds=rule.calm_seconds)
 
 
 def _seen(
-    alert: Alert | None, finding: Finding | None, rule: Rule, now: datetime, counts: Counts
+    alert: Alert | None,
+    finding: AlertCondition | None,
+    rule: AlertRule,
+    now: datetime,
+    counts: Counts,
 ) -> Alert:
     """The alert after this look, before anything is said."""
     if finding is None:
@@ -98,12 +102,12 @@ def _seen(
     elif alert.good_since is not None and now - alert.good_since >= _calm(rule) and not alert.told:
         # It was good for long enough to be over: this is another time.
         alert = replace(alert, began_at=now, received=counts.received, set_aside=counts.set_aside)
-    return replace(alert, sentence=finding.sentence, good_since=None, mend=rule.mend)
+    return replace(alert, sentence=finding.sentence, good_since=None, mend=rule.fix)
 
 
 def _say(
-    alert: Alert, rule: Rule, seen: Sequence[Alert], now: datetime
-) -> tuple[Alert, Kind | None]:
+    alert: Alert, rule: AlertRule, seen: Sequence[Alert], now: datetime
+) -> tuple[Alert, MessageKind | None]:
     lately = [at for at in alert.told_at if now - at < _HOUR]
     if alert.bad and not alert.told:
         since = alert.began_at
@@ -117,21 +121,21 @@ def _say(
             return alert, None
         thread = f"{alert.code}.{int(now.timestamp() * 1_000_000)}"
         told = replace(alert, told=True, told_at=(*lately, now), reminders=0, thread=thread)
-        return told, Kind.ALERT
+        return told, MessageKind.ALERT
     if alert.good_since is not None and alert.told:
         calm = now - alert.good_since >= _calm(rule)
         if not calm or len(lately) >= MOST_AN_HOUR - 1:
             return alert, None
-        return replace(alert, told=False, told_at=(*lately, now)), Kind.RECOVERY
+        return replace(alert, told=False, told_at=(*lately, now)), MessageKind.RECOVERY
     if alert.bad and alert.told and not _caused(rule, seen):
         gap = REMINDERS[min(alert.reminders, len(REMINDERS) - 1)]
         if now - alert.told_at[-1] >= gap:
             told = replace(alert, told_at=(*lately, now), reminders=alert.reminders + 1)
-            return told, Kind.REMINDER
+            return told, MessageKind.REMINDER
     return alert, None
 
 
-def _caused(rule: Rule, seen: Sequence[Alert]) -> bool:
+def _caused(rule: AlertRule, seen: Sequence[Alert]) -> bool:
     return any(alert.bad for alert in seen if alert.code in rule.causes)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from headgate.spool.site.alert import Message
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.s3.contract import Pacer
 from uploader.wire.connection import Answered, Wire, connect
 
@@ -78,7 +78,7 @@ class Mail:
                     if session.has_extn("starttls"):
                         session.starttls(context=_Tls(context))  # type: ignore[call-overload]
                     elif parts.username:
-                        raise Undelivered(
+                        raise DeliveryError(
                             f"{host} offers no TLS, and a password does not go without; use "
                             "smtps:// in alerts.smtp_url, or another server",
                             dead=True,
@@ -89,7 +89,7 @@ class Mail:
             finally:
                 session.close()
         except ssl.SSLCertVerificationError as error:
-            raise Undelivered(
+            raise DeliveryError(
                 f"the certificate of {host} cannot be trusted ({error.verify_message})", dead=True
             ) from error
         except smtplib.SMTPRecipientsRefused as error:
@@ -100,15 +100,15 @@ class Mail:
         except smtplib.SMTPAuthenticationError as error:
             raise _refused(host, error.smtp_code, error.smtp_error, "alerts.smtp_url") from error
         except smtplib.SMTPDataError as error:
-            raise Undelivered(
+            raise DeliveryError(
                 f"{host} refuses this mail ({_said(error.smtp_code, error.smtp_error)})",
                 unfit=500 <= error.smtp_code < 600,
             ) from error
         except smtplib.SMTPResponseException as error:
             said = _said(error.smtp_code, error.smtp_error)
-            raise Undelivered(f"{host} refuses ({said}); it is tried again") from error
+            raise DeliveryError(f"{host} refuses ({said}); it is tried again") from error
         except (OSError, smtplib.SMTPException, Answered) as error:
-            raise Undelivered(f"{host} cannot be used ({error or 'it hung up'})") from error
+            raise DeliveryError(f"{host} cannot be used ({error or 'it hung up'})") from error
 
     def letter(self, message: Message) -> EmailMessage:
         """The mail. The thread's first message carries the thread's own id (RFC 5322, 3.6.4)."""
@@ -149,7 +149,7 @@ def _said(code: int, text: bytes | str) -> str:
     return f"{code} {''.join(c for c in plain if c.isprintable())[:200]}"
 
 
-def _refused(host: str, code: int, text: bytes | str, setting: str) -> Undelivered:
-    return Undelivered(
+def _refused(host: str, code: int, text: bytes | str, setting: str) -> DeliveryError:
+    return DeliveryError(
         f"{host} refuses ({_said(code, text)}); see {setting}", dead=500 <= code < 600
     )

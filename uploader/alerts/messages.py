@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from headgate.monitor.rules import BY_CODE, Rule
+from headgate.monitor.rules import BY_CODE, AlertRule
 from headgate.settings.units import human_duration
 from headgate.spool.site.alert import Alert, Message
-from uploader.alerts.lifecycle import Counts, Event, Kind
+from uploader.alerts.lifecycle import Counts, Event, MessageKind
 
 _NAMED = 5
 """So many are named in one message; the others are counted."""
@@ -26,10 +26,10 @@ class Scene:
 
 
 def messages(
-    events: Sequence[Event], scene: Scene, rules: Mapping[str, Rule] = BY_CODE
+    events: Sequence[Event], scene: Scene, rules: Mapping[str, AlertRule] = BY_CODE
 ) -> list[Message]:
     """One message for all events of one kind in one thread: forty silent cameras are one."""
-    groups: dict[tuple[Kind, str], list[Alert]] = {}
+    groups: dict[tuple[MessageKind, str], list[Alert]] = {}
     for event in events:
         groups.setdefault((event.kind, event.alert.thread), []).append(event.alert)
     return [
@@ -49,20 +49,22 @@ def test_message(site: str, now: datetime) -> Message:
     )
 
 
-def _message(kind: Kind, thread: str, alerts: Sequence[Alert], rule: Rule, scene: Scene) -> Message:
+def _message(
+    kind: MessageKind, thread: str, alerts: Sequence[Alert], rule: AlertRule, scene: Scene
+) -> Message:
     what = rule.title + (f" ({len(alerts)} of them)" if len(alerts) > 1 else "")
     if len(alerts) == 1 and alerts[0].subject:
         what = f"{rule.title}: {alerts[0].subject}"
     began = min(alert.began_at for alert in alerts)
-    if kind is Kind.RECOVERY:
+    if kind is MessageKind.RECOVERY:
         title = f"{scene.site}: good again: {what}"
         text = _meanwhile(alerts, scene)
     else:
-        title = f"{scene.site}: {'still: ' if kind is Kind.REMINDER else ''}{what}"
+        title = f"{scene.site}: {'still: ' if kind is MessageKind.REMINDER else ''}{what}"
         lines = [alert.sentence for alert in alerts[:_NAMED]]
         if more := len(alerts) - _NAMED:
             lines += [f"And {more} more."] if more > 0 else []
-        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or mend: {rule.mend}")
+        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or mend: {rule.fix}")
         text = "\n".join(lines)
     return Message(kind.value, thread, title, text, scene.now, rule.code)
 

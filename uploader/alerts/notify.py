@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.host import logs
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.spool import Spool
 from uploader.alerts import outbox
-from uploader.alerts.channel import Sends
+from uploader.alerts.channel import Channel
 from uploader.alerts.evaluate import evaluate
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 2.0
@@ -24,15 +24,15 @@ def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:
     return let_out(spool, who, ways)
 
 
-def let_out(spool: Spool, who: str, ways: Sequence[Sends]) -> int:
+def let_out(spool: Spool, who: str, ways: Sequence[Channel]) -> int:
     """Send what is due; nobody connects, and no lock is taken, for nothing."""
     alerts = spool.site.alerts
     if not outbox.due(alerts, ways, spool.now()):
         return 0
     try:
-        with way_out(spool, who, _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool, who, _LOCK_SECONDS) as pacer:
             return outbox.send(alerts, ways, pacer, spool.now)
-    except (LockHeld, Closed, DiskTrouble) as error:
+    except (LockHeld, Closed, DiskError) as error:
         logs.get().info("alert.waits", why=str(error))
         return 0
 

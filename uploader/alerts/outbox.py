@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 
 from headgate.host import logs
 from headgate.settings.settings import Settings
-from headgate.spool.site.alert import Channel
+from headgate.spool.site.alert import ChannelState
 from headgate.spool.site.alerts import Alerts
-from uploader.alerts.channel import Sends, Undelivered
+from uploader.alerts.channel import Channel, DeliveryError
 from uploader.s3.contract import Pacer
 
 MOST_AT_ONCE = 20
@@ -28,9 +28,9 @@ _WAITS = (30.0, 60.0, 120.0)
 _DEAD_WAIT = 900.0
 
 
-def channels(settings: Settings) -> list[Sends]:
+def channels(settings: Settings) -> list[Channel]:
     """Those that are set; none is a fine number."""
-    found: list[Sends] = []
+    found: list[Channel] = []
     if settings["alerts.slack_webhook"]:
         from uploader.alerts.slack import Slack  # a run without channels does not pay for them
 
@@ -53,7 +53,7 @@ def channels(settings: Settings) -> list[Sends]:
     return found
 
 
-def due(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> bool:
+def due(alerts: Alerts, ways: Sequence[Channel], now: datetime) -> bool:
     """Whether there is anything to send now; so that nobody connects for nothing."""
     for way in ways:
         state = alerts.channel(way.name)
@@ -62,14 +62,14 @@ def due(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> bool:
     return False
 
 
-def _rests(state: Channel, now: datetime) -> bool:
+def _rests(state: ChannelState, now: datetime) -> bool:
     """Whether it is left alone for now; a time far ahead was another clock's."""
     return state.next_at is not None and now < state.next_at <= now + timedelta(hours=1)
 
 
 def send(
     alerts: Alerts,
-    ways: Sequence[Sends],
+    ways: Sequence[Channel],
     pacer: Pacer,
     now: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
@@ -86,14 +86,14 @@ def send(
                 sleep(min(APART, APART - (now() - state.last_at)).total_seconds())
             try:
                 way.send(letter.message, pacer)
-            except Undelivered as trouble:
+            except DeliveryError as trouble:
                 log.warning("alert.undelivered", channel=way.name, why=str(trouble))
                 if trouble.unfit:
                     alerts.drop(letter)
                     continue
                 alerts.save_channel(after_failure(state, trouble, now()))
                 break
-            state = Channel(way.name, last_at=now())
+            state = ChannelState(way.name, last_at=now())
             alerts.save_channel(state)
             alerts.drop(letter)
             taken += 1
@@ -101,7 +101,7 @@ def send(
     return taken
 
 
-def after_failure(state: Channel, trouble: Undelivered, now: datetime) -> Channel:
+def after_failure(state: ChannelState, trouble: DeliveryError, now: datetime) -> ChannelState:
     """How it goes with a channel after one more failure."""
     wait = _WAITS[min(state.attempts, len(_WAITS) - 1)]
     if trouble.dead:
@@ -118,7 +118,7 @@ def after_failure(state: Channel, trouble: Undelivered, now: datetime) -> Channe
     )
 
 
-def failing(alerts: Alerts, ways: Sequence[Sends], now: datetime) -> dict[str, str]:
+def failing(alerts: Alerts, ways: Sequence[Channel], now: datetime) -> dict[str, str]:
     """The channels that are dead or have failed for long, and why."""
     states = [alerts.channel(way.name) for way in ways]
     return {

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from headgate.spool.site.alert import Message
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import slack_text
 from uploader.s3.contract import Pacer
 from uploader.s3.errors import SendError
@@ -31,11 +31,11 @@ class Slack:
         try:
             answer = one_shot.ask("POST", self.webhook, pacer, body, headers)
         except SendError as error:
-            raise Undelivered(error.message) from error
+            raise DeliveryError(error.message) from error
         if answer.status == 200 and answer.body.strip() == b"ok":
             return
         if answer.status == 200:  # a portal or a proxy answers in Slack's place
-            raise Undelivered(
+            raise DeliveryError(
                 "what answers 200 is not Slack, which says ok: something on the way answers "
                 "instead; let it through, or correct alerts.slack_webhook"
             )
@@ -44,15 +44,15 @@ class Slack:
         if answer.status == 429:
             wait = answer.headers.get("retry-after", "")
             seconds = float(wait) if wait.isdecimal() else 30.0
-            raise Undelivered(
+            raise DeliveryError(
                 f"{what}: too many messages; it said when to come back",
                 wait_seconds=min(_WAIT_AT_MOST, max(1.0, seconds)),
             )
         if answer.status in (403, 404, 410):
-            raise Undelivered(
+            raise DeliveryError(
                 f"{what}: this webhook is dead; make a new one and set alerts.slack_webhook",
                 dead=True,
             )
         if answer.status in (400, 413):
-            raise Undelivered(f"{what}: it does not take this message", unfit=True)
-        raise Undelivered(f"{what}; it is tried again")
+            raise DeliveryError(f"{what}: it does not take this message", unfit=True)
+        raise DeliveryError(f"{what}; it is tried again")

@@ -26,7 +26,7 @@ from headgate.host.users import become_owner, opened
 from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings, SettingsError
-from headgate.spool.errors import DiskTrouble, SpoolUnfit
+from headgate.spool.errors import DiskError, SpoolUnsuitable
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending
@@ -111,7 +111,7 @@ class Context:
         opened; what keeps it from that ends the command."""
         try:
             become_owner(self.settings.spool)
-        except SpoolUnfit as error:
+        except SpoolUnsuitable as error:
             fail(str(error))
 
     @contextmanager
@@ -121,7 +121,7 @@ class Context:
         try:
             with opened(self.settings, probe=probe) as spool:
                 yield spool
-        except (SpoolUnfit, DiskTrouble) as error:
+        except (SpoolUnsuitable, DiskError) as error:
             fail(str(error))
 
 

@@ -23,7 +23,7 @@ from headgate.settings.settings import Settings
 from uploader.s3.contract import Pacer
 from uploader.s3.endpoint import trusted
 from uploader.s3.errors import SendError
-from uploader.wire.http import Exchange, Request, Target, Timeouts
+from uploader.wire.http import Exchange, HttpRequest, Target, Timeouts
 from uploader.wire.proxy import proxy_from
 
 _PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -95,7 +95,7 @@ def _over_the_wire(request: Any, pacer: Pacer, bundle: str | None) -> AWSRespons
         body = body.encode()
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     with closing(Exchange(target, pacer, _PATIENCE)) as exchange:
-        answer = exchange.ask(Request(str(request.method), path, headers, bytes(body)))
+        answer = exchange.ask(HttpRequest(str(request.method), path, headers, bytes(body)))
     return AWSResponse(request.url, answer.status, _headers(answer.headers), _Body(answer.body))
 
 

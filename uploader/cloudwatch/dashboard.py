@@ -11,7 +11,7 @@ from uploader.cloudwatch.metrics import NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DashboardPlan:
     """What is made for one site. ``sns``: ARNs of topics that alarms are sent to."""
 
     site: str
@@ -39,7 +39,7 @@ _PANELS: Sequence[tuple[str, tuple[str, ...], str]] = (
 )
 
 
-def dashboard(plan: Plan) -> str:
+def dashboard(plan: DashboardPlan) -> str:
     """The body of ``PutDashboard``: a widget a question, two in a row."""
     widgets = [
         {
@@ -63,7 +63,7 @@ def dashboard(plan: Plan) -> str:
     return json.dumps({"widgets": widgets}, sort_keys=True)
 
 
-def alarms(plan: Plan) -> list[dict[str, Any]]:
+def alarms(plan: DashboardPlan) -> list[dict[str, Any]]:
     """The arguments of each ``PutMetricAlarm``."""
     seconds = plan.interval_seconds
     late = max(900, 3 * seconds)

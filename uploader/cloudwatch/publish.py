@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from headgate.host import logs
 from headgate.monitor.snapshot import Run
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.metric_points import Point
 from headgate.spool.spool import Spool
 from uploader.cloudwatch.metrics import NAMESPACE, data, numbers
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _POINTS = 20
@@ -38,7 +38,7 @@ def send(spool: Spool) -> int:
     if not points.oldest(1):
         return 0
     try:
-        with way_out(spool, "headgate drain (CloudWatch)", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool, "headgate drain (CloudWatch)", _LOCK_SECONDS) as pacer:
             for _ in range(_REQUESTS):
                 if not (batch := points.oldest(_POINTS)):
                     break
@@ -53,6 +53,6 @@ def send(spool: Spool) -> int:
                 else:
                     taken += len(batch)
                 points.drop(batch)
-    except (LockHeld, Closed, DiskTrouble) as error:
+    except (LockHeld, Closed, DiskError) as error:
         logs.get().info("cloudwatch.waits", why=str(error))
     return taken

@@ -12,12 +12,12 @@ import json
 from datetime import datetime, timedelta
 
 from headgate.host import logs
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
 from headgate.spool.spool import Spool
 from uploader.s3.errors import SendError
 from uploader.wire import one_shot
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _GOOD_FOR = timedelta(hours=6)
@@ -35,24 +35,24 @@ def refresh(spool: Spool) -> bool:
     if not settings["jobs.oidc_audience"] or "://" not in url:
         return False
     wanted = [request for request in site.requests() if request.word == WANT_KEYS]
-    known = site.recall(OIDC_KEYS)
+    known = site.get(OIDC_KEYS)
     if known is not None and known.get("from") == url:
         age = abs(spool.now() - datetime.fromisoformat(known["at"]))
         if age < (_NOT_SOONER if wanted else _GOOD_FOR):
             return False
     try:
-        with way_out(spool, "headgate watch (keys)", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool, "headgate watch (keys)", _LOCK_SECONDS) as pacer:
             answer = one_shot.ask("GET", url, pacer, patience=one_shot.HASTE)
         if answer.status != 200 or len(answer.body) > _MOST_BYTES:
             raise ValueError(f"it says {answer.status}")
         keys = [dict(key) for key in json.loads(answer.body)["keys"]]
-    except (SendError, LockHeld, Closed, DiskTrouble, OSError) as error:
+    except (SendError, LockHeld, Closed, DiskError, OSError) as error:
         logs.get().info("keys.wait", why=str(error))
         return False
     except (ValueError, KeyError, TypeError) as error:
         logs.get().warning("keys.unusable", url=url, why=f"no JWK set: {error}")
         return False
-    site.remember(OIDC_KEYS, {"at": spool.now().isoformat(), "from": url, "keys": keys})
+    site.put(OIDC_KEYS, {"at": spool.now().isoformat(), "from": url, "keys": keys})
     for request in wanted:
-        site.answered(request)
+        site.complete_request(request)
     return True

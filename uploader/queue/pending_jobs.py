@@ -7,7 +7,7 @@ from datetime import timedelta
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.jobs import Job
 from headgate.spool.spool import Spool
-from uploader.run.start import AlreadyServed, Order, run
+from uploader.run.start import AlreadyDone, RunRequest, run
 
 _WORKERS = timedelta(minutes=2)
 """How long a job is the worker's, where there is one."""
@@ -24,7 +24,7 @@ def carry_out(spool: Spool) -> int:
             run(spool, order_for(job))
         except LockHeld:
             break
-        except AlreadyServed:
+        except AlreadyDone:
             continue
         runs += 1
         left = spool.site.jobs.get(job.id)
@@ -33,9 +33,9 @@ def carry_out(spool: Spool) -> int:
     return runs
 
 
-def order_for(job: Job) -> Order:
+def order_for(job: Job) -> RunRequest:
     """The run that a job asks for."""
-    return Order(
+    return RunRequest(
         trigger=job.way,
         sender=job.sender,
         job=job.id,

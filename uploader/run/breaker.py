@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headgate.spool.image.image import Item
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 
 LIMIT = 3
 """Refusals with nothing confirmed between them after which the bucket is to blame."""
@@ -30,7 +30,7 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class RefusalEffect:
     """What a refusal means: ``ends`` the run; how often the image counts as refused."""
 
     ends: bool
@@ -57,7 +57,7 @@ class Breaker:
         # Of refusals that any image may get only those that come with a PERMANENT are counted
         # twice, so the kind need not be remembered.
         self._suspects = {
-            item.id: Suspect(item, SendError(Kind.PERMANENT, "refused", item.last_error))
+            item.id: Suspect(item, SendError(ErrorKind.PERMANENT, "refused", item.last_error))
             for item in held
             if item.refusals > 1
         }
@@ -79,7 +79,7 @@ class Breaker:
         confirmed in it, or nothing since several images were refused."""
         return bool(self._unsettled) and (not self.confirmed_any or len(self._unsettled) > 1)
 
-    def refused(self, item: Item, error: SendError, began: float, now: float) -> Held:
+    def refused(self, item: Item, error: SendError, began: float, now: float) -> RefusalEffect:
         """An image was refused. Those that were under way at the first refusal count as one."""
         again = item.refusals > 0 and self.confirmed_any
         if again:
@@ -88,9 +88,9 @@ class Breaker:
             self._in_a_row += 1
         self._unsettled.add(item.id)
         self._refused_at, self._waiting, self.words = now, True, error.message
-        at_once = error.kind is Kind.FATAL and not again
-        twice = (again or item.refusals > 1) and error.kind is Kind.PERMANENT
-        return Held(at_once or self._in_a_row >= LIMIT, 2 if twice else 1)
+        at_once = error.kind is ErrorKind.FATAL and not again
+        twice = (again or item.refusals > 1) and error.kind is ErrorKind.PERMANENT
+        return RefusalEffect(at_once or self._in_a_row >= LIMIT, 2 if twice else 1)
 
     def confirmed(self, item: Item, began: float) -> Cleared:
         """An image was confirmed whose attempt began then: what was refused later still stands."""

@@ -1,7 +1,7 @@
 """One run: requests, reconcile, prune, then pick, send, confirm and finish until it must end.
 
-The loop below is the only thread that moves files and writes the catalog; the crew only sends. So a
-kill at any point leaves each image in exactly one place, and those being sent marked as such.
+The loop below is the only thread that moves files and writes the catalog; the workers only send. So
+a kill at any point leaves each image in exactly one place, and those being sent marked as such.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headgate.monitor.snapshot import Run
 from headgate.settings.units import human_duration
 from headgate.spool import recovery, sqlite
 from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.image.image import Item, Presence, Sent, State, Totals
 from headgate.spool.site.outcome import HELD_BACK, Ending, Outcome
 from headgate.spool.spool import Spool
@@ -28,10 +28,10 @@ from headgate.spool.upkeep.mover import Mover
 from uploader.run import retry_policy
 from uploader.run.breaker import LIMIT, Breaker
 from uploader.run.concurrency import Parallel
-from uploader.run.pick import OfOne, Picker, Source
+from uploader.run.pick import Candidates, OfOne, Picker
 from uploader.run.seen import Lookout
-from uploader.run.workers import Crew, Result
-from uploader.s3.errors import Kind, SendError
+from uploader.run.workers import Result, Workers
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Cutoff
 from uploader.wire.pacer import Pacer
 
@@ -92,7 +92,7 @@ class Drain:
         self,
         spool: Spool,
         mover: Mover,
-        crew: Crew,
+        workers: Workers,
         pacer: Pacer,
         run: Run,
         bounds: Bounds,
@@ -105,7 +105,7 @@ class Drain:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._spool, self._mover, self._crew, self._pacer = spool, mover, crew, pacer
+        self._spool, self._mover, self._workers, self._pacer = spool, mover, workers, pacer
         self._catalog = spool.catalog
         self._lookout = look
         self.run = run
@@ -117,7 +117,7 @@ class Drain:
         self._moved: tuple[float, int] = (monotonic(), 0)  # when the last byte left or result came
         self._watch, self._log = watch, logs.get()
         self._monotonic, self._chance = monotonic, chance
-        backlog: Source = spool.catalog.backlog
+        backlog: Candidates = spool.catalog.backlog
         self._source = OfOne(backlog, bounds.device) if bounds.device else backlog
         self._picker = Picker(
             self._source,
@@ -127,7 +127,7 @@ class Drain:
         self.progress = Progress()
         self._proved: list[tuple[Item, Sent]] = []
         self._proved_since = 0.0
-        self._out = 0  # with the crew
+        self._out = 0  # with the workers
         self._reached = False  # S3 answered in this run
         self._breaker = Breaker()
         self._tried_held = False
@@ -164,11 +164,11 @@ class Drain:
         try:
             self._begin()
             self._loop(started)
-        except DiskTrouble as error:
+        except DiskError as error:
             self._fail(f"the disk refused: {error}")
         finally:
             self._recall()
-            self._crew.dismiss(self._given_up)
+            self._workers.shutdown(self._given_up)
             self._wind_up()
         return self._report(ended=True)
 
@@ -234,11 +234,11 @@ class Drain:
             if self._given_up():
                 break
             self._check_moving()
-            result = self._crew.result(0.1)
+            result = self._workers.result(0.1)
             while result is not None:
                 self._moved = (self._monotonic(), self._pacer.sent)
                 self._take(result)
-                result = self._crew.result(0)
+                result = self._workers.result(0)
             self._finish()
             if self._monotonic() - tidied >= _HOUSEKEEPING_SECONDS:
                 tidied = self._monotonic()
@@ -289,7 +289,7 @@ class Drain:
         if self._looking and self._looked_bucket_at is None:
             return  # whether the bucket keeps what it takes is not known yet
         wanted = self._parallel.count
-        self._crew.resize(wanted)
+        self._workers.resize(wanted)
         # One image probes the way until one is confirmed; then enough to keep all busy.
         ahead = min(_AHEAD_IMAGES, int(_AHEAD_SECONDS * self._parallel.images_a_second))
         alone = self._breaker.careful or bool(self._again)
@@ -320,7 +320,7 @@ class Drain:
             self.progress.picked_images += 1
             self.progress.picked_bytes += item.size
         self._out += len(items)
-        self._crew.send(items)
+        self._workers.send(items)
 
     def _refused_before(self) -> list[Item]:
         """One that was refused before others were confirmed, and still waits."""
@@ -366,7 +366,7 @@ class Drain:
         )
 
     def _recall(self) -> None:
-        items = self._crew.recall()
+        items = self._workers.cancel_pending()
         if items:
             self._out -= len(items)
             self._catalog.unclaim(items)
@@ -430,14 +430,14 @@ class Drain:
             self._hold(item, error, began, now)
             return
         match error.kind:
-            case Kind.FATAL:
+            case ErrorKind.FATAL:
                 self._catalog.unclaim([replace(item, unknown=item.unknown or error.unknown)])
                 self._fail(error.message)
-            case Kind.PERMANENT:
+            case ErrorKind.PERMANENT:
                 self._reached = True
                 self._mover.set_aside(item, error.message, now)
                 self.progress.set_aside += 1
-            case Kind.UPLINK_DOWN:
+            case ErrorKind.UPLINK_DOWN:
                 self._down += 1
                 if not self._reached or self._down >= retry_policy.DOWN_IN_A_ROW:
                     # No image is to blame, so no attempt is burnt.
@@ -447,7 +447,7 @@ class Drain:
                     self.stop(Outcome.UPLINK_DOWN)
                 else:
                     self._defer(item, error, now)
-            case Kind.TRANSIENT:
+            case ErrorKind.TRANSIENT:
                 self._reached = True
                 if retry_policy.throttled(error):
                     wait = retry_policy.pause_when_throttled(self._throttles, self._chance)
@@ -475,7 +475,7 @@ class Drain:
         due = at is None or self._unseen >= _LOOK_IMAGES or self._monotonic() - at >= _LOOK_AFTER
         if due and not self._looking:
             self._looking = True
-            self._crew.look(item, sent)
+            self._workers.look(item, sent)
 
     def _judge_look(self, result: Result) -> None:
         self._looking = False
@@ -507,7 +507,7 @@ class Drain:
         cleared = self._breaker.confirmed(item, began)
         now = self._spool.now()
         for suspect in cleared.guilty:
-            if suspect.error.kind is Kind.TRANSIENT:
+            if suspect.error.kind is ErrorKind.TRANSIENT:
                 self._defer(suspect.item, suspect.error, now)
             else:
                 self._mover.set_aside(suspect.item, suspect.error.message, now)
@@ -549,14 +549,14 @@ class Drain:
 
     def _wind_up(self) -> None:
         """Give back what was claimed and never begun, also after trouble."""
-        while (result := self._crew.result(0)) is not None:
+        while (result := self._workers.result(0)) is not None:
             self._take(result)
         if self._looking or self._looked_bucket_at is None:  # broken off before anything was seen
             self._disown()
         try:
             self._finish(all_of_them=True)
             self._make_room(self._spool.now())
-        except DiskTrouble as error:
+        except DiskError as error:
             self._fail(f"the disk refused: {error}")
         self._catalog.backlog.credit(self._picker.served)
         self._catalog.checkpoint()

@@ -23,7 +23,7 @@ NEWEST_IN_TEN = 7
 """Of ten images of one device with ``mixed``: the newest seven, then the three oldest."""
 
 
-class Source(Protocol):
+class Candidates(Protocol):
     """What may be picked: the catalog. A claimed image is no longer in it."""
 
     def waiting_devices(self, *, urgent: bool = False) -> list[str]:
@@ -40,7 +40,7 @@ class Source(Protocol):
 class OfOne:
     """What may be picked of one device, as if no other had anything."""
 
-    source: Source
+    source: Candidates
     device: str
 
     def waiting_devices(self, *, urgent: bool = False) -> list[str]:
@@ -56,7 +56,7 @@ class OfOne:
 class _Queue:
     """One device's images during one pick, newest first and oldest first, each given once."""
 
-    def __init__(self, source: Source, device: str, urgent: bool, page: int) -> None:
+    def __init__(self, source: Candidates, device: str, urgent: bool, page: int) -> None:
         self._source, self._device, self._urgent = source, device, urgent
         self._page = page
         self._newest: list[Item] = []
@@ -96,7 +96,7 @@ class _Lane:
 
     def __init__(
         self,
-        source: Source,
+        source: Candidates,
         devices: Iterable[str],
         served: Mapping[str, int],
         turns: Counter[str],
@@ -139,7 +139,7 @@ class Picker:
     ``served`` is what the last run left (bytes by device); ``order`` is oldest, newest or mixed.
     """
 
-    def __init__(self, source: Source, served: Mapping[str, int], order: str) -> None:
+    def __init__(self, source: Candidates, served: Mapping[str, int], order: str) -> None:
         self._source = source
         self._order = order
         self.served = dict(served)

@@ -63,7 +63,7 @@ def line(
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-class Watcher:
+class ProgressWatcher:
     """Call it with the progress, about once a second."""
 
     def __init__(

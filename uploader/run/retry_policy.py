@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
-from uploader.s3.errors import THROTTLES, Kind, SendError, skew_words
+from uploader.s3.errors import THROTTLES, ErrorKind, SendError, skew_words
 
 FIRST_WAIT_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0
@@ -40,7 +40,7 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
 
 def throttled(error: SendError) -> bool:
     """Whether S3 asks the whole run, not just this image, to slow down."""
-    return error.kind is Kind.TRANSIENT and error.code in _BUSY
+    return error.kind is ErrorKind.TRANSIENT and error.code in _BUSY
 
 
 def gone_from_bucket(images: int, key: str) -> str:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from headgate.spool.image.image import Presence, Receipt
 from uploader.s3.contract import Sender, Stored, normal_etag
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import BrokenOff
 from uploader.wire.pacer import Closed
 
@@ -109,7 +109,7 @@ class Lookout:
 
     def _note(self, error: Exception, *, listing: bool) -> None:
         """What will not fare better is not asked again in this run."""
-        if listing and isinstance(error, SendError) and error.kind is not Kind.UPLINK_DOWN:
+        if listing and isinstance(error, SendError) and error.kind is not ErrorKind.UPLINK_DOWN:
             self._may_list = False
         elif not (isinstance(error, SendError) and error.passing):
             self._shut = True

@@ -1,4 +1,4 @@
-"""Putting a run together: lock, ledger, pacer, sender, crew; and taking it apart again."""
+"""Putting a run together: lock, ledger, pacer, sender, workers; and taking it apart again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from uploader.alerts.notify import after_run
 from uploader.run import retry_policy
 from uploader.run.concurrency import FIRST, Parallel
 from uploader.run.drain import YIELD, Bounds, Drain, run_id, with_rest
-from uploader.run.progress import Watcher
+from uploader.run.progress import ProgressWatcher
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
-from uploader.run.workers import Crew, Keys
+from uploader.run.workers import Keys, Workers
 from uploader.s3.client import S3Sender
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
@@ -48,12 +48,12 @@ CONNECTIONS = "connections"
 """The site's memory of how many connections were of use, by endpoint and bucket."""
 
 
-class AlreadyServed(Exception):
+class AlreadyDone(Exception):
     """A run since the job was asked for left nothing of it to do; the sentence says which."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunRequest:
     """How a run was asked for."""
 
     trigger: str = "hand"  # one of spool.triggers.KINDS
@@ -71,7 +71,7 @@ class Order:
         return bool(self.device or self.max_bytes or self.max_seconds is not None)
 
 
-def drain_lock(spool: Spool, order: Order) -> Lock:
+def drain_lock(spool: Spool, order: RunRequest) -> Lock:
     """The lock within 15 s; a run started by hand asks the one under way to make room.
 
     A message of the queue waits for nobody: its duplicates are to end at once. LockHeld otherwise.
@@ -81,7 +81,7 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
         return spool.hold_drain_lock(who, 0)
     except LockHeld:
         if order.trigger == "hand":
-            spool.site.ask(YIELD, "", spool.now())
+            spool.site.add_request(YIELD, "", spool.now())
     try:
         wait = BLINK_SECONDS if order.trigger in BY_QUEUE else LOCK_WAIT_SECONDS
         return spool.hold_drain_lock(who, wait)
@@ -90,7 +90,7 @@ def drain_lock(spool: Spool, order: Order) -> Lock:
         raise
 
 
-def run(spool: Spool, order: Order) -> Run:
+def run(spool: Spool, order: RunRequest) -> Run:
     """One run from start to end, and what is to be said of it.
 
     LockHeld if another one is at it; AlreadyServed if its job was done before it had the lock.
@@ -128,7 +128,7 @@ def _told_elsewhere(report: Run) -> int:
     return code if code or report.success else int(Exit.NOTHING_CONFIRMED)
 
 
-def _check_unserved(spool: Spool, order: Order) -> None:
+def _check_unserved(spool: Spool, order: RunRequest) -> None:
     """Of duplicates that begin at the same time one gets the lock first, and has done it all."""
     job = spool.site.jobs.get(order.job) if order.job else None
     served = None if job is None else served_by(job, spool.site.runs(LATELY))
@@ -136,15 +136,15 @@ def _check_unserved(spool: Spool, order: Order) -> None:
         ended = spool.site.jobs.end(
             job, spool.now(), "already done", f"by run {served.id}: {served.outcome}", served.id
         )
-        raise AlreadyServed(ended.message)
+        raise AlreadyDone(ended.message)
 
 
-def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
+def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
     log = logs.get()
     with contextlib.ExitStack() as stack:
         for request in spool.site.requests():
             if request.word == YIELD:
-                spool.site.answered(request)
+                spool.site.complete_request(request)
         uplink = spool.uplink
         ledger = uplink.open_ledger(Part.DRAIN)
         stack.callback(ledger.close)
@@ -160,21 +160,25 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
             left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
             until = f"the ledger counts as spent until {left:%H:%M:%S} UTC"
             return _nothing_may_leave(spool, report, Ending(Outcome.BUDGET_SPENT, until))
-        if why := uplink.shut(ledger):
+        if why := uplink.blocked_reason(ledger):
             return _nothing_may_leave(spool, report, why)
-        pacer = Pacer(ledger, lambda: uplink.cap().for_images, shut=lambda: uplink.shut(ledger))
+        pacer = Pacer(
+            ledger,
+            lambda: uplink.cap().for_images,
+            blocked_reason=lambda: uplink.blocked_reason(ledger),
+        )
         cutoff = Cutoff()
         sender = _sender(spool, pacer, cutoff, stack)
         settings = spool.settings
         keys = Keys(
             str(settings["site.name"]), str(settings["s3.prefix"]), str(settings["s3.layout"])
         )
-        crew = Crew(sender, lambda item: spool.files.in_new(item.name), keys)
-        watch = Watcher(spool, pacer) if order.show_progress else None
+        workers = Workers(sender, lambda item: spool.files.in_new(item.name), keys)
+        watch = ProgressWatcher(spool, pacer) if order.show_progress else None
         drain = Drain(
             spool,
             Mover(spool, lock),
-            crew,
+            workers,
             pacer,
             report,
             bounds,
@@ -206,7 +210,7 @@ def _run(spool: Spool, order: Order, lock: Lock, signals: Signals) -> Run:
         return report
 
 
-def _bounds(spool: Spool, order: Order) -> Bounds:
+def _bounds(spool: Spool, order: RunRequest) -> Bounds:
     settings = spool.settings
     seconds: float | None = None
     if not order.until_empty:
@@ -237,15 +241,15 @@ def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
 
 def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
     settings, server = spool.settings, _server(spool)
-    known = (spool.site.recall(ECHOES) or {}).get(server)
+    known = (spool.site.get(ECHOES) or {}).get(server)
     sender = S3Sender(settings, pacer, echoes_sha256=known, cutoff=cutoff)
 
     def close() -> None:
         sender.close()
         if sender.clock_offset is not None:
-            spool.site.remember(S3_CLOCK, sender.clock_offset)
+            spool.site.put(S3_CLOCK, sender.clock_offset)
         if sender.echoes_sha256 is not None and sender.echoes_sha256 != known:
-            spool.site.remember(ECHOES, {server: sender.echoes_sha256})
+            spool.site.put(ECHOES, {server: sender.echoes_sha256})
 
     stack.callback(close)
     return sender
@@ -267,12 +271,12 @@ def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:
     if isinstance(fixed, int):
         return Parallel(time.monotonic(), fixed, fewest=fixed, most=fixed)
     server = _server(spool)
-    known = (spool.site.recall(CONNECTIONS) or {}).get(server, FIRST)
+    known = (spool.site.get(CONNECTIONS) or {}).get(server, FIRST)
     parallel = Parallel(time.monotonic(), known)
 
     def remember() -> None:
         if parallel.count != known:
-            spool.site.remember(CONNECTIONS, {server: parallel.count})
+            spool.site.put(CONNECTIONS, {server: parallel.count})
 
     stack.callback(remember)
     return parallel

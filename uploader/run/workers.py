@@ -12,10 +12,10 @@ from pathlib import Path
 
 from headgate.spool.disk import xattrs
 from headgate.spool.disk.layout import read_metadata
-from headgate.spool.errors import DiskTrouble, Missing
+from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Item, Presence, Sent
 from uploader.s3.contract import Sender, Stored, Upload
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.keys import object_key, object_metadata
 from uploader.wire.connection import BrokenOff
 from uploader.wire.pacer import Closed
@@ -48,7 +48,7 @@ class Keys:
     layout: str
 
 
-class Crew:
+class Workers:
     """As many threads at work as ``resize`` asks for; ``send`` feeds them, ``result`` takes what
     comes. The threads are the drain's to start and to end."""
 
@@ -109,14 +109,14 @@ class Crew:
         except queue.Empty:
             return None
 
-    def recall(self) -> list[Item]:
+    def cancel_pending(self) -> list[Item]:
         """Jobs that nobody has begun."""
         with self._news:
             items = list(self._jobs)
             self._jobs.clear()
         return items
 
-    def dismiss(self, given_up: Callable[[], bool] = lambda: False) -> None:
+    def shutdown(self, given_up: Callable[[], bool] = lambda: False) -> None:
         """End the threads, after what each is doing now; or leave them to it, and take its outcome
         for unknown, as soon as ``given_up`` says that nobody waits any more."""
         with self._news:
@@ -156,7 +156,7 @@ class Crew:
             upload = self.upload(item)
             sent = self._sender.find(upload) if item.unknown else None
             return Result(item, sent or self._sender.send(upload))
-        except Missing:
+        except FileMissing:
             return Result(item, missing=True)
         except (Closed, BrokenOff):
             return Result(item, closed=True)
@@ -164,7 +164,7 @@ class Crew:
             if error.code == "file-gone":
                 return Result(item, missing=True)
             return Result(item, error=self._judged(item, error))
-        except DiskTrouble as error:
+        except DiskError as error:
             return Result(item, trouble=error)
         except OSError as error:
             return Result(item, error=_unreadable(error))
@@ -219,7 +219,7 @@ class Crew:
 
 def _changed(sha256: str) -> SendError:
     return SendError(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "changed",
         "Its bytes are not those that were received (SHA-256 is now "
         f"{sha256[:16]}...): the disk, or somebody, changed them. Compare with the camera's copy.",
@@ -228,7 +228,7 @@ def _changed(sha256: str) -> SendError:
 
 def _unreadable(error: OSError) -> SendError:
     return SendError(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "unreadable",
         f"It cannot be read ({error.strerror or error}); mend its permissions or the disk, then "
         "headgate retry.",

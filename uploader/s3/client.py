@@ -23,12 +23,12 @@ from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
 from uploader.s3.contract import Capability, Pacer, Page, Stored, Upload, normal_etag
-from uploader.s3.errors import THERE_ALREADY, Kind, Place, SendError, classify
+from uploader.s3.errors import THERE_ALREADY, ErrorKind, RequestTarget, SendError, classify
 from uploader.s3.listing import page_of
 from uploader.s3.request_headers import options
 from uploader.wire.connection import Cutoff, send_buffer
-from uploader.wire.file_body import Body
-from uploader.wire.http import Answer, Exchange, Request, Timeouts
+from uploader.wire.file_body import FileBody
+from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Timeouts
 
 if TYPE_CHECKING:
     from uploader.s3.endpoint import Access
@@ -72,7 +72,7 @@ class S3Sender:
         self.clock_offset: float | None = None
 
     def send(self, upload: Upload) -> Sent:
-        with Body(upload.path, upload.size) as body:
+        with FileBody(upload.path, upload.size) as body:
             headers = {
                 "Content-Length": str(upload.size),
                 "Content-Type": upload.media_type,
@@ -100,7 +100,7 @@ class S3Sender:
             self.echoes_sha256 = False  # it was another server, or it could once
         if found is None:
             raise SendError(
-                Kind.TRANSIENT,
+                ErrorKind.TRANSIENT,
                 "not-confirmed",
                 "S3 answered 200 but does not have the image; it is sent again later.",
                 unknown=True,
@@ -125,7 +125,7 @@ class S3Sender:
             if size in ("", str(upload.size)):
                 return self._sent(upload, answer, etag, reported)
             raise SendError(
-                Kind.TRANSIENT,
+                ErrorKind.TRANSIENT,
                 "not-confirmed",
                 f"The server reports the image's SHA-256 for an object of {size} bytes, and the "
                 f"image has {upload.size}: it repeats what it was told and does not have the "
@@ -133,7 +133,7 @@ class S3Sender:
                 unknown=True,
                 refusal=True,
             )
-        with Body(upload.path, upload.size) as body:
+        with FileBody(upload.path, upload.size) as body:
             if size == str(upload.size) and etag == body.md5().hex():
                 return self._sent(upload, answer, etag, "")
         # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
@@ -141,7 +141,7 @@ class S3Sender:
         if size and size != str(upload.size) and not (named or reported):
             raise _different(upload, size, "its length is another")
         raise SendError(
-            Kind.TRANSIENT,
+            ErrorKind.TRANSIENT,
             "not-confirmed",
             f"An object of {size or 'an unknown number of'} bytes is there, and the server reports "
             "no digest by which it could be told whether it is the image; see `headgate config "
@@ -188,8 +188,8 @@ class S3Sender:
     # -- for the probe as well
 
     @property
-    def place(self) -> Place:
-        return Place(self.access.bucket, self.access.target.host)
+    def place(self) -> RequestTarget:
+        return RequestTarget(self.access.bucket, self.access.target.host)
 
     @property
     def access(self) -> Access:
@@ -207,17 +207,17 @@ class S3Sender:
         key: str,
         headers: dict[str, str],
         sha256: str,
-        body: Body | bytes = b"",
+        body: FileBody | bytes = b"",
         *,
         query: str = "",
-    ) -> Answer:
+    ) -> HttpResponse:
         """One signed request; SendError when no answer came."""
         access, exchange = self._open()
         more = self._options.headers(method)
         signed = access.sign(method, key, {**headers, **more}, sha256, query)
         began = time.monotonic()
         target = f"{access.path(key)}?{query}" if query else access.path(key)
-        request = Request(method, target, signed, body)
+        request = HttpRequest(method, target, signed, body)
         answer = exchange.ask(replace(request, most=_LISTING_MAX) if query else request)
         seconds = round(time.monotonic() - began, 3)
         self._log.debug(
@@ -227,15 +227,15 @@ class S3Sender:
             self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
         return answer
 
-    def error(self, method: str, answer: Answer) -> SendError:
+    def error(self, method: str, answer: HttpResponse) -> SendError:
         """What an answer that is a failure means."""
         place = self.place
-        place = Place(place.bucket, place.host, answer.region, self.clock_offset)
+        place = RequestTarget(place.bucket, place.host, answer.region, self.clock_offset)
         if answer.status == 400 and b"Content-MD5" in answer.body and not self._wants_md5:
             # Some servers hold a bucket with Object Lock to it, whatever other digest they get.
             self._wants_md5 = True
             return SendError(
-                Kind.TRANSIENT,
+                ErrorKind.TRANSIENT,
                 "wants-md5",
                 "The server asks for Content-MD5; it gets it next time.",
             )
@@ -258,7 +258,7 @@ class S3Sender:
                 )
             return self._access, self._exchange
 
-    def _proves(self, reported: str, etag: str, upload: Upload, body: Body) -> bool:
+    def _proves(self, reported: str, etag: str, upload: Upload, body: FileBody) -> bool:
         if etag == EMPTY_MD5 and upload.size:
             return False  # whatever digest it repeats, it has stored nothing
         if reported:
@@ -271,10 +271,10 @@ class S3Sender:
             return True
         return False
 
-    def _no_s3(self, answer: Answer) -> SendError:
+    def _no_s3(self, answer: HttpResponse) -> SendError:
         said = f' It says: "{answer.said}".' if answer.said else ""
         return SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "not-s3",
             f"{self.place.host} answers {answer.status} with nothing in it that S3 says (no ETag): "
             "a login page or another web server stands between here and the bucket. Log in, let "
@@ -288,7 +288,7 @@ class S3Sender:
         found = self._after_doubt(upload)
         if found is None:
             raise SendError(
-                Kind.TRANSIENT,
+                ErrorKind.TRANSIENT,
                 THERE_ALREADY,
                 "The key was taken a moment ago and is free now; it is tried again.",
             )
@@ -298,20 +298,20 @@ class S3Sender:
         try:
             return self.find(upload)
         except SendError as error:
-            if error.kind is not Kind.PERMANENT:
+            if error.kind is not ErrorKind.PERMANENT:
                 error.unknown = True
-            if error.kind is not Kind.UPLINK_DOWN and not error.passing:
+            if error.kind is not ErrorKind.UPLINK_DOWN and not error.passing:
                 error.refusal = True  # a body went before it, for nothing
             raise
         except Exception as error:  # the pacer's: the run ends between the PUT and the HEAD
             raise SendError(
-                Kind.TRANSIENT,
+                ErrorKind.TRANSIENT,
                 "not-confirmed",
                 "The run ended before S3 could be asked for the image; the next one asks.",
                 unknown=True,
             ) from error
 
-    def _sent(self, upload: Upload, answer: Answer, etag: str, reported: str) -> Sent:
+    def _sent(self, upload: Upload, answer: HttpResponse, etag: str, reported: str) -> Sent:
         at = datetime.fromtimestamp(self._now(), UTC)
         if modified := answer.headers.get("last-modified"):
             with contextlib.suppress(ValueError):  # no reason to doubt the digest
@@ -333,7 +333,7 @@ def _base64(sha256: str) -> str:
 
 def _different(upload: Upload, size: str, why: str) -> SendError:
     return SendError(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "different-object",
         f"Another object is at {upload.key} ({why}: {size or '?'} bytes there, {upload.size} here),"
         " and nothing is overwritten; look whether another gateway writes below the same "

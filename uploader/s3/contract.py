@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.spool.image.image import Presence, Sent
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import SendError
 
 __all__ = [
     "Capability",
-    "Kind",
     "Pacer",
     "Page",
     "Piece",

@@ -23,7 +23,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from headgate.settings.settings import Settings
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.http import Target
 from uploader.wire.proxy import proxy_from
 
@@ -40,7 +40,7 @@ class _Headers(dict[str, str]):
 
 
 @dataclass(slots=True)
-class _Request:
+class _SignedRequest:
     """As much of an ``AWSRequest`` as the signer looks at, at a fraction of its cost."""
 
     method: str
@@ -98,7 +98,7 @@ class Access:
         """All headers of the request; SendError if there are no valid credentials any more."""
         url = f"{self.url(key)}?{query}" if query else self.url(key)
         named = _Headers({"Host": self.host, "User-Agent": "headgate", **headers})
-        request: Any = _Request(method, url, named, {"payload_sha256": sha256})
+        request: Any = _SignedRequest(method, url, named, {"payload_sha256": sha256})
         try:
             frozen = self.credentials.get_frozen_credentials()
             _Signer(frozen, "s3", self.region).add_auth(request)
@@ -115,7 +115,7 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
     """
     bucket = str(settings["s3.bucket"])
     if not bucket:
-        raise SendError(Kind.FATAL, "no-bucket", "No bucket is configured; set s3.bucket.")
+        raise SendError(ErrorKind.FATAL, "no-bucket", "No bucket is configured; set s3.bucket.")
     seen: list[Any] = []
 
     def intercept(request: Any, **_more: object) -> AWSResponse:
@@ -184,7 +184,7 @@ def trusted(verify: str | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=bundle)
     except (OSError, ssl.SSLError) as error:
         raise SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "ca-bundle",
             f"The certificates in {bundle} cannot be read ({error}); correct s3.ca_bundle, or "
             "AWS_CA_BUNDLE.",
@@ -195,14 +195,16 @@ def _no_credentials(error: Exception) -> SendError:
     named = botocore_exceptions
     if isinstance(error, named.HTTPClientError | named.ConnectionError):
         return SendError(
-            Kind.UPLINK_DOWN, "no-credentials-yet", f"Credentials could not be fetched: {error}."
+            ErrorKind.UPLINK_DOWN,
+            "no-credentials-yet",
+            f"Credentials could not be fetched: {error}.",
         )
     if isinstance(error, named.NoCredentialsError):
         return SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "no-credentials",
             "No AWS credentials were found; put them where boto3 looks, for the user that runs "
             "the uploader (~/.aws/credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY).",
         )
     what = str(error).rstrip(".")
-    return SendError(Kind.FATAL, "no-access", f"The S3 settings or credentials fail: {what}.")
+    return SendError(ErrorKind.FATAL, "no-access", f"The S3 settings or credentials fail: {what}.")

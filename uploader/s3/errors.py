@@ -13,7 +13,7 @@ from headgate.settings.logins import without_login
 from headgate.settings.units import human_duration
 
 
-class Kind(StrEnum):
+class ErrorKind(StrEnum):
     """What the run does about it."""
 
     TRANSIENT = "transient"  # try this image again later
@@ -35,7 +35,7 @@ class SendError(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ErrorKind,
         code: str,
         message: str,
         *,
@@ -56,10 +56,10 @@ class SendError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ErrorRule:
     """One row: the codes and statuses it speaks for, what to do, and the sentence."""
 
-    kind: Kind
+    kind: ErrorKind
     sentence: str  # {bucket}, {host}, {region}, {skew}, {status} and {code} are filled in
     codes: frozenset[str] = frozenset()
     statuses: frozenset[int] = frozenset()
@@ -72,8 +72,8 @@ class Rule:
     passing: bool = False  # the server's own trouble, which passes: no verdict on the request
 
 
-def _rule(kind: Kind, codes: str, statuses: tuple[int, ...], sentence: str) -> Rule:
-    return Rule(kind, sentence, frozenset(codes.split()), frozenset(statuses))
+def _rule(kind: ErrorKind, codes: str, statuses: tuple[int, ...], sentence: str) -> ErrorRule:
+    return ErrorRule(kind, sentence, frozenset(codes.split()), frozenset(statuses))
 
 
 THROTTLES = frozenset(
@@ -85,67 +85,67 @@ THROTTLES = frozenset(
 """Codes by which S3 asks for fewer requests, of everybody and not for one image."""
 THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
 
-RULES: tuple[Rule, ...] = (
-    Rule(
-        Kind.TRANSIENT,
+RULES: tuple[ErrorRule, ...] = (
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "HEAD was refused (403), which S3 also says of a key that is not there when s3:ListBucket "
         "is missing; grant s3:GetObject and s3:ListBucket on {bucket} so that it can be told.",
         frozenset({"AccessDenied", "AllAccessDisabled"}),
         frozenset({403}),
         methods=frozenset({"HEAD"}),
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "S3 says that the bytes it got are not the ones promised; the file is hashed again.",
         frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}),
         rehash=True,
     ),
-    Rule(
-        Kind.FATAL,
+    ErrorRule(
+        ErrorKind.FATAL,
         "The bucket's quota is used up ({code}): raise it, or remove what is no longer needed.",
         frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "cap_exceeded"}),
         frozenset({402, 507}),
         words=("quota", "cap_exceeded", "capexceeded", "storagefull", "storagelimit"),
     ),
-    Rule(
-        Kind.FATAL,
+    ErrorRule(
+        ErrorKind.FATAL,
         "{host} does not take a setting of [s3] ({code}): correct s3.storage_class, s3.encryption "
         "or s3.kms_key, or set up on the server what they ask for.",
         frozenset({"InvalidStorageClass", "KMSNotConfigured", "XMinioInsecureSSERequest"}),
         words=("kmsnotconfigured", "storageclass", "encryption"),
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "NoSuchBucket",
         (),
         "There is no bucket {bucket} at {host}; create it, or correct s3.bucket.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "InvalidAccessKeyId InvalidClientTokenId",
         (),
         "{host} does not know this access key; give the uploader the right credentials.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "SignatureDoesNotMatch InvalidSecurity",
         (),
         "The secret key does not fit the access key; correct the uploader's credentials.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "ExpiredToken InvalidToken TokenRefreshRequired ExpiredTokenException",
         (),
         "The session credentials have expired or are not valid; renew them.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "RequestTimeTooSkewed RequestExpired",
         (),
         "This machine's clock {skew}; set it (timedatectl set-ntp true), S3 allows 15 minutes.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException "
         "TemporaryRedirect Redirect",
         (301, 302, 303, 307, 308),
@@ -153,20 +153,20 @@ RULES: tuple[Rule, ...] = (
         "s3.region to it), or something between here and S3 wants a login.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "",
         (407,),
         "The proxy wants another name and password (407); correct HTTP_PROXY.",
     ),
-    Rule(
-        Kind.FATAL,
+    ErrorRule(
+        ErrorKind.FATAL,
         "{host} answered {status} with no S3 error in it: something between here and the bucket "
         "refuses (a proxy, a firewall, a login page); let it through, or correct s3.endpoint_url.",
         statuses=frozenset({401, 403, 405, 451}),
         bare=True,
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "AccessDenied AllAccessDisabled AccountProblem NotSignedUp InvalidPayer "
         "MethodNotAllowed AccessForbidden UnauthorizedAccess",
         (401, 403, 405),
@@ -174,83 +174,85 @@ RULES: tuple[Rule, ...] = (
         "and the key's use if the bucket is encrypted with KMS.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "InvalidBucketName BucketRegionError KMS.DisabledException KMS.NotFoundException "
         "KMS.KMSInvalidStateException InvalidBucketState",
         (),
         "The bucket {bucket} cannot take images ({code}); correct its settings or s3.bucket.",
     ),
     _rule(
-        Kind.FATAL,
+        ErrorKind.FATAL,
         "NotImplemented",
         (501,),
         "{host} does not know what is asked of it (a checksum or If-None-Match); run "
         "`headgate config check` to see what this server can do.",
     ),
     _rule(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "EntityTooLarge EntityTooSmall",
         (413,),
         "S3 refused the image for its size.",
     ),
     _rule(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "KeyTooLongError KeyTooLong",
         (414,),
         "The key is longer than S3's 1,024 bytes; shorten s3.prefix, then `headgate retry`.",
     ),
     _rule(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "MetadataTooLarge InvalidRequest InvalidArgument InvalidDigest MalformedXML InvalidURI "
         "InvalidTag MissingContentLength RequestHeaderSectionTooLarge InvalidObjectState",
         (),
         "S3 refused this image's request as invalid ({code}).",
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "The key is taken already.",
         frozenset({THERE_ALREADY}),
         frozenset({412}),
         unknown=True,
     ),
     _rule(
-        Kind.TRANSIENT,
+        ErrorKind.TRANSIENT,
         "ConditionalRequestConflict OperationAborted",
         (409,),
         "Another request for the same key was under way; it is tried again.",
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "S3 asks for fewer requests ({code}); it is tried again later.",
         THROTTLES,
         frozenset({429, 503}),
         passing=True,
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "S3 gave up waiting for the rest of the request; it is tried again later.",
         frozenset({"RequestTimeout", "IncompleteBody", "RequestTimeoutException"}),
         frozenset({408}),
         passing=True,
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "S3 had trouble of its own ({status} {code}); it is tried again later.",
         frozenset({"InternalError", "ServiceUnavailable", "GatewayTimeout"}),
         frozenset({500, 502, 504}),
         unknown=True,  # a 500 or a gateway's answer may come after the object was stored
         passing=True,
     ),
-    _rule(Kind.FATAL, "", (404,), "There is no bucket {bucket} at {host} (404); see s3.bucket."),
-    Rule(
-        Kind.PERMANENT,
+    _rule(
+        ErrorKind.FATAL, "", (404,), "There is no bucket {bucket} at {host} (404); see s3.bucket."
+    ),
+    ErrorRule(
+        ErrorKind.PERMANENT,
         "S3 refused this image's request ({status} {code}).",
         statuses=frozenset({400, 411, 415, 416, 417, 422, 431}),
         methods=frozenset({"PUT"}),  # a HEAD's 400 has no code and may mean anything
         coded=True,  # without a code of S3's own it may be a proxy's answer
     ),
-    Rule(
-        Kind.TRANSIENT,
+    ErrorRule(
+        ErrorKind.TRANSIENT,
         "{host} answered {status} with no S3 error in it; it is tried again later.",
         statuses=frozenset({400, 411, 415, 416, 417, 418, 422, 431}),
         unknown=True,
@@ -258,14 +260,14 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
-_OTHERWISE = Rule(
-    Kind.TRANSIENT,
+_OTHERWISE = ErrorRule(
+    ErrorKind.TRANSIENT,
     "S3 gave an answer that Headgate does not know ({status} {code}); it is tried again later.",
     unknown=True,
 )
 
 
-def rule_for(method: str, status: int, code: str) -> Rule:
+def rule_for(method: str, status: int, code: str) -> ErrorRule:
     """The row for an answer: by its code, else by its status; the first that fits."""
     rows = [rule for rule in RULES if method in rule.methods]
     for rule in rows:
@@ -281,7 +283,7 @@ def rule_for(method: str, status: int, code: str) -> Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RequestTarget:
     """What the sentences need to know about where the request went."""
 
     bucket: str
@@ -297,7 +299,9 @@ def skew_words(seconds: float | None) -> str:
     return f"is {human_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead'}"
 
 
-def classify(method: str, status: int, code: str, place: Place, said: str = "") -> SendError:
+def classify(
+    method: str, status: int, code: str, place: RequestTarget, said: str = ""
+) -> SendError:
     """The error that an answer other than success stands for; ``said``: the server's own words."""
     rule = rule_for(method, status, code)
     region = f" ({place.region})" if place.region else ""

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from uploader.s3.contract import Page, normal_etag
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 
 
 def page_of(body: bytes) -> Page:
@@ -18,7 +18,7 @@ def page_of(body: bytes) -> Page:
         objects = dict(_object(entry) for entry in root if _plain(entry.tag) == "Contents")
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise SendError(
-            Kind.TRANSIENT,
+            ErrorKind.TRANSIENT,
             "no-listing",
             "The server gave no listing of the bucket that can be read; its objects are asked for "
             "one by one.",

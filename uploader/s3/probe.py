@@ -18,7 +18,7 @@ from uploader.s3.errors import skew_words
 
 if TYPE_CHECKING:
     from uploader.s3.client import S3Sender
-    from uploader.wire.http import Answer
+    from uploader.wire.http import HttpResponse
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"
@@ -41,12 +41,12 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     """Up to six small requests; SendError where not even the first can be asked."""
     key = prefix + KEY
 
-    def put(**more: str) -> Answer:
+    def put(**more: str) -> HttpResponse:
         headers = {"Content-Length": str(len(BODY)), "Content-Type": "text/plain"}
         named = {name.replace("_", "-"): value for name, value in more.items()}
         return sender.ask("PUT", key, {**headers, **named}, _SHA256, BODY)
 
-    def head(name: str) -> Answer:
+    def head(name: str) -> HttpResponse:
         return sender.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}, _NOTHING)
 
     first = put(x_amz_checksum_sha256=_sha256(BODY))
@@ -98,7 +98,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
 
 
-def _holds(seen: Answer, etag: str) -> bool:
+def _holds(seen: HttpResponse, etag: str) -> bool:
     """Whether the HEAD found what was put: its size, and the digest or ETag where it has one."""
     if seen.is_error or not seen.is_from_s3:
         return False
@@ -150,5 +150,5 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
     return replace(seen, sentences=tuple(said))
 
 
-def _denied(answer: Answer) -> bool:
+def _denied(answer: HttpResponse) -> bool:
     return answer.status == 403 and answer.code in ("AccessDenied", "AllAccessDisabled")

@@ -45,7 +45,7 @@ class Record:
     sha256: str = ""  # of the body, hex; empty in folders of older releases
 
 
-class Damaged(OSError):
+class DamagedObject(OSError):
     """A kept object has other bytes than were stored."""
 
 
@@ -82,7 +82,9 @@ class Draft:
         text = json.dumps(asdict(record), separators=(",", ":")).encode()
         foot = _FOOT.pack(_MAGIC, len(text), record.size, zlib.crc32(text))
         if os.lseek(self._fd, 0, os.SEEK_END) != record.size:
-            raise Damaged(f"{self.part} is not the {record.size} bytes that were written to it")
+            raise DamagedObject(
+                f"{self.part} is not the {record.size} bytes that were written to it"
+            )
         _write(self._fd, text + foot)
         self.close()
         os.rename(self.part, self.path)
@@ -138,7 +140,7 @@ class Contents:
         if len(data) != wanted or (
             wanted == self.size and self.sha256 not in ("", hashlib.sha256(data).hexdigest())
         ):
-            raise Damaged(f"{self.path} has other bytes than were stored")
+            raise DamagedObject(f"{self.path} has other bytes than were stored")
         self._at += len(data)
         return data
 

@@ -11,7 +11,7 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _TRAILERS_MAX = 100
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """Where the bytes come from."""
 
     @property
@@ -28,7 +28,7 @@ class Reset(Exception):
 class Input(io.RawIOBase):
     """A request's body: exactly Content-Length bytes, fewer only if the client hung up."""
 
-    def __init__(self, connection: Connection, length: int) -> None:
+    def __init__(self, connection: ClientConnection, length: int) -> None:
         self._connection = connection
         self.left = length
 
@@ -47,7 +47,7 @@ class ChunkedInput(io.RawIOBase):
     """A body in chunks (RFC 9112, section 7.1). Reset if it ends before its last trailer, or is
     not in that form."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._chunk = 0  # bytes of the current chunk that are left
         self.left = 1  # nothing once the whole body was read

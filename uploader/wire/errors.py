@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import TooMuch
 
 
@@ -14,26 +14,26 @@ def unreached(error: OSError, host: str, port: int) -> SendError:
     """No connection could be made, so nothing was asked."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "certificate",
             f"The certificate of {host} cannot be trusted ({error.verify_message}); correct "
             "s3.endpoint_url, or name the authority's file in s3.ca_bundle.",
         )
     if isinstance(error, ssl.SSLError):
         return SendError(
-            Kind.UPLINK_DOWN,
+            ErrorKind.UPLINK_DOWN,
             "tls",
             f"{host}:{port} does not speak TLS as expected ({error.args[-1]}).",
         )
     if isinstance(error, socket.gaierror):
         return SendError(
-            Kind.UPLINK_DOWN,
+            ErrorKind.UPLINK_DOWN,
             "name-lookup",
             f"The name {host} cannot be looked up ({error.strerror}); see whether the network "
             "and its DNS work.",
         )
     return SendError(
-        Kind.UPLINK_DOWN,
+        ErrorKind.UPLINK_DOWN,
         "no-connection",
         f"No connection to {host}:{port} ({error.strerror or error}); see whether "
         "the network works.",
@@ -45,10 +45,10 @@ def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
     if isinstance(error, TimeoutError):
         what = "did not answer in time" if unknown else "took nothing more"
         message = f"{host} {what}; it is tried again later."
-        return SendError(Kind.UPLINK_DOWN, "timeout", message, unknown=unknown)
+        return SendError(ErrorKind.UPLINK_DOWN, "timeout", message, unknown=unknown)
     if isinstance(error, TooMuch):
         return SendError(
-            Kind.TRANSIENT,
+            ErrorKind.TRANSIENT,
             "endless-answer",
             f"The answer of {host} has no end: {error.strerror}. It is no S3 server, or something "
             "stands before it; it is tried again later.",
@@ -56,14 +56,14 @@ def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
         )
     if isinstance(error, OSError | http.client.RemoteDisconnected):
         return SendError(
-            Kind.TRANSIENT,
+            ErrorKind.TRANSIENT,
             "connection-lost",
             f"The connection to {host} was lost before an answer came; it is tried again.",
             unknown=unknown,
             passing=True,
         )
     return SendError(
-        Kind.TRANSIENT,
+        ErrorKind.TRANSIENT,
         "no-http",
         f"{host} gave half an answer, or one that is not HTTP; it is tried again later.",
         unknown=unknown,

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 
 _READ = 1024 * 1024
 
 
-class Body:
+class FileBody:
     """The open file; a context manager. SendError PERMANENT when it is not what was promised.
 
     O_NONBLOCK: opening a FIFO would wait for a writer. Offsets are explicit, so that hashing does
@@ -32,7 +32,9 @@ class Body:
             raise _unreadable(path, error) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
-            fault = SendError(Kind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
+            fault = SendError(
+                ErrorKind.PERMANENT, "not-a-file", f"{path.name} is not a regular file."
+            )
         elif status.st_size != size:
             fault = _changed(path, f"{status.st_size} bytes long instead of {size}")
         else:
@@ -40,7 +42,7 @@ class Body:
         os.close(self._fd)
         raise fault
 
-    def __enter__(self) -> Body:
+    def __enter__(self) -> FileBody:
         return self
 
     def __exit__(
@@ -83,7 +85,7 @@ class Body:
 
 def _changed(path: Path, how: str) -> SendError:
     return SendError(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "file-changed",
         f"{path.name} is {how}: it changed after it was received; look after the "
         "disk. To give it up: headgate discard.",
@@ -92,13 +94,15 @@ def _changed(path: Path, how: str) -> SendError:
 
 def _unreadable(path: Path, error: OSError) -> SendError:
     if error.errno == errno.ENOENT:
-        return SendError(Kind.PERMANENT, "file-gone", f"{path.name} is no longer there.")
+        return SendError(ErrorKind.PERMANENT, "file-gone", f"{path.name} is no longer there.")
     if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR):
-        return SendError(Kind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
+        return SendError(ErrorKind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        return SendError(Kind.FATAL, "no-room", f"This machine is out of room: {error.strerror}.")
+        return SendError(
+            ErrorKind.FATAL, "no-room", f"This machine is out of room: {error.strerror}."
+        )
     return SendError(
-        Kind.PERMANENT,
+        ErrorKind.PERMANENT,
         "file-unreadable",
         f"{path.name} cannot be read ({error.strerror}); correct that, then `headgate retry`.",
     )

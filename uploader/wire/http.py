@@ -21,7 +21,7 @@ from html import unescape
 from uploader.s3.contract import Pacer, normal_etag
 from uploader.wire.connection import CONNECTS, SEND_BUFFER, Answered, Cutoff, Wire, connect
 from uploader.wire.errors import lost, unreached
-from uploader.wire.file_body import Body
+from uploader.wire.file_body import FileBody
 from uploader.wire.proxy import Proxy, tunnel
 
 _READ = 64 * 1024
@@ -37,7 +37,7 @@ _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less 
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What the server said."""
 
     status: int
@@ -125,7 +125,7 @@ class Target:
         """What a connection is really made to."""
         return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
 
-    def through(self, request: Request) -> Request:
+    def through(self, request: HttpRequest) -> HttpRequest:
         """The request as whoever is first expects it: a proxy wants plain HTTP's whole URL."""
         if self.proxy is None or self.tls is not None:
             return request
@@ -134,13 +134,13 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """What is asked. ``headers`` are complete and signed; a body needs its Content-Length there."""
 
     method: str
     target: str  # path and query, encoded
     headers: Mapping[str, str]
-    body: Body | bytes = b""
+    body: FileBody | bytes = b""
     most: int = _ANSWER_MAX  # bytes of the answer's body that are looked at
 
     @property
@@ -179,7 +179,7 @@ class Exchange:
     _free: list[_Connection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: HttpRequest) -> HttpResponse:
         """Send the request once. SendError when no whole answer came back.
 
         ``unknown`` is set if the whole request had been written: a server cannot have stored a body
@@ -269,7 +269,7 @@ class Exchange:
             cutoff=self.cutoff,
         )
 
-    def _write(self, connection: _Connection, request: Request) -> bool:
+    def _write(self, connection: _Connection, request: HttpRequest) -> bool:
         """Whether everything was written; if not, the server answered before that."""
         wire, head, body = connection.wire, request.head, request.body
         wire.begin()
@@ -284,7 +284,7 @@ class Exchange:
         return True
 
 
-def _read(wire: Wire, request: Request) -> tuple[Answer, bool]:
+def _read(wire: Wire, request: HttpRequest) -> tuple[HttpResponse, bool]:
     """The answer, and whether the connection can be used again."""
     found = _plain(wire.final_head(_ANSWER_MAX), request)
     if found is not None:
@@ -293,7 +293,7 @@ def _read(wire: Wire, request: Request) -> tuple[Answer, bool]:
         body = wire.take(length)
         if len(body) < length:
             raise http.client.IncompleteRead(body, length - len(body))
-        return Answer(200, headers, body), True
+        return HttpResponse(200, headers, body), True
     response = http.client.HTTPResponse(wire, method=request.method)  # type: ignore[arg-type]
     try:
         response.begin()
@@ -302,12 +302,12 @@ def _read(wire: Wire, request: Request) -> tuple[Answer, bool]:
             raise http.client.IncompleteRead(body, response.length)
         headers = {name.lower(): value for name, value in response.getheaders()}
         keep = len(body) <= request.most and not response.will_close
-        return Answer(response.status, headers, body[: request.most]), keep
+        return HttpResponse(response.status, headers, body[: request.most]), keep
     finally:
         response.close()
 
 
-def _plain(head: bytes, request: Request) -> tuple[int, dict[str, str], int] | None:
+def _plain(head: bytes, request: HttpRequest) -> tuple[int, dict[str, str], int] | None:
     """The usual answer taken apart: length of its head, headers, length of its body.
 
     None for whatever is not an ordinary 200 with a length: ``http.client`` reads that, at several

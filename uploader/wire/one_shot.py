@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from uploader.s3.contract import Pacer
-from uploader.wire.http import Answer, Exchange, Request, Target, Timeouts
+from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Target, Timeouts
 from uploader.wire.proxy import proxy_from
 
 PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -23,7 +23,7 @@ def ask(
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
     patience: Timeouts = PATIENCE,
-) -> Answer:
+) -> HttpResponse:
     """Send it once, through the proxy that the environment names; SendError when no whole answer
     came back."""
     parts = urlsplit(url)
@@ -40,4 +40,4 @@ def ask(
         "Content-Length": str(len(body)),
     }
     with closing(Exchange(target, pacer, patience)) as exchange:
-        return exchange.ask(Request(method, path, {**own, **(headers or {})}, body))
+        return exchange.ask(HttpRequest(method, path, {**own, **(headers or {})}, body))

@@ -16,7 +16,7 @@ from uploader.wire.pacer import Closed, Pacer
 
 
 @contextmanager
-def way_out(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
+def other_traffic_pacer(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
     """A pacer for ``who``, for as long as the context lasts.
 
     LockHeld if somebody else sends for longer than ``wait_seconds``; Closed, also out of the pacer
@@ -24,10 +24,14 @@ def way_out(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
     """
     uplink = spool.uplink
     with uplink.hold_rest_lock(who, wait_seconds):
-        with closing(uplink.open_ledger(Part.REST)) as ledger:
+        with closing(uplink.open_ledger(Part.OTHER)) as ledger:
             if ledger.blocked_seconds:
                 wait = human_duration(ledger.blocked_seconds)
                 raise Closed(f"the ledger counts as spent; it begins again in {wait}")
-            if why := uplink.shut(ledger):
+            if why := uplink.blocked_reason(ledger):
                 raise Closed(str(why))
-            yield Pacer(ledger, lambda: uplink.cap().for_the_rest, shut=lambda: uplink.shut(ledger))
+            yield Pacer(
+                ledger,
+                lambda: uplink.cap().for_the_rest,
+                blocked_reason=lambda: uplink.blocked_reason(ledger),
+            )

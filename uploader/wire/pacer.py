@@ -49,8 +49,8 @@ class Pacer:
     """Shared by all connections of one run; the holder of the ledger's lock has the only one.
 
     ``rate`` is asked before each grant and four times a second, so that a change takes effect at
-    once. ``shut`` is asked when no grant is to be had: a reason closes the pacer, none means that a
-    later second will do.
+    once. ``blocked_reason`` is asked when there is no grant: a reason closes the pacer; none means
+    that a later second will do.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Pacer:
         ledger: Ledger,
         rate: Callable[[], int],
         now: Callable[[], int] = boottime,
-        shut: Callable[[], Ending | None] = lambda: None,
+        blocked_reason: Callable[[], Ending | None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._rate_now = rate
-        self._shut = shut
+        self._blocked_reason = blocked_reason
         self._now = now
         self._turn = threading.Lock()  # one at a time waits by the clock, the others for that one
         self._changed = threading.Condition()
@@ -163,7 +163,7 @@ class Pacer:
         size = min(wanted, self.max_piece, max(cap, 1))
         if self._in_flight + self._recent_bytes + size > cap:
             if not cap:
-                self._ask_whether_shut()
+                self._check_blocked()
             self._next_at = max(self._next_at, now)  # the second is full: nothing to catch up
             return 0, (self._recent[0][0] + SECOND - now) if self._recent else SECOND // 100
         if spent:
@@ -175,7 +175,7 @@ class Pacer:
             granted = self._ledger.charge(max(self._ask, size), cap)
             now = self._now()
             if granted is None:
-                self._ask_whether_shut()
+                self._check_blocked()
                 self._next_at = max(self._next_at, now)
                 return 0, SECOND - self._ledger.now() % SECOND
             self._grant = granted
@@ -189,8 +189,8 @@ class Pacer:
         self._apart_at = max(self._apart_at, now - _LATE) + size * SECOND * 2 // (3 * cap)
         return size, 0
 
-    def _ask_whether_shut(self) -> None:
-        if reason := self._shut():
+    def _check_blocked(self) -> None:
+        if reason := self._blocked_reason():
             self._closed = reason
             self._changed.notify_all()
             raise Closed(str(reason))

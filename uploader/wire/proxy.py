@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from uploader.s3.errors import Kind, SendError
+from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Wire
 
 _ANSWER_MAX = 16 * 1024
@@ -46,7 +46,7 @@ def proxy_from(proxies: Mapping[str, str], scheme: str) -> Proxy | None:
         port = 0
     if parts.scheme != "http" or not parts.hostname or not port:
         raise SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "proxy",
             f"The proxy that {scheme.upper()}_PROXY names cannot be used ({parts.scheme}); "
             "name one like http://proxy.example.net:3128, or except the server in NO_PROXY.",
@@ -76,13 +76,13 @@ def tunnel(wire: Wire, proxy: Proxy, host: str, port: int, seconds: float) -> No
         return
     if 400 <= status < 500:
         raise SendError(
-            Kind.FATAL,
+            ErrorKind.FATAL,
             "proxy-refused",
             f"The proxy {proxy.host}:{proxy.port} lets nobody through to {host}:{port} ({status}); "
             "correct its rules or its login in HTTPS_PROXY, or except the server in NO_PROXY.",
         )
     raise SendError(
-        Kind.UPLINK_DOWN,
+        ErrorKind.UPLINK_DOWN,
         "proxy-unreached",
         f"The proxy {proxy.host}:{proxy.port} did not reach {host}:{port} "
         f"({status or 'no answer'}); see whether its network works.",

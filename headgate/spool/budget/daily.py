@@ -12,7 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from headgate.spool.budget.slots import SECOND, Damaged
+from headgate.spool.budget.slots import SECOND, DamagedSlots
 
 _DAY = 24 * 3600 * SECOND
 _RECORD = struct.Struct("<8sQQqI4x")
@@ -37,10 +37,10 @@ class Day:
     def decode(cls, data: bytes) -> Day:
         """The inverse; Damaged if it does not check."""
         if len(data) != DAY_BYTES:
-            raise Damaged("a short record of the day")
+            raise DamagedSlots("a short record of the day")
         magic, number, charged, began_at, crc = _RECORD.unpack(data)
         if magic != _MAGIC or crc != zlib.crc32(data[:-8]):
-            raise Damaged("the record of the day does not check")
+            raise DamagedSlots("the record of the day does not check")
         return cls(number >> 1, charged, began_at, bool(number & 1))
 
     def on(self, number: int, at: int) -> Day:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from headgate.spool.budget import slots as budget
 from headgate.spool.budget.daily import DAY_BYTES, Day
-from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, SECOND, Damaged, Header
+from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, SECOND, DamagedSlots, Header
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 
 _COPIES = (0, 512)  # two headers, in sectors of their own: one torn write leaves the other
 _DAY = 1024
@@ -54,7 +54,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class LedgerState:
     """All that the file says."""
 
     header: Header
@@ -69,16 +69,16 @@ class State:
         return bytes(start) + budget.encode_ring(self.charges, self.header.slots)
 
     @classmethod
-    def decode(cls, data: bytes) -> State:
+    def decode(cls, data: bytes) -> LedgerState:
         """The inverse; Damaged unless one header and every record check."""
         found = []
         for at in _COPIES:
             try:
                 found.append(Header.decode(data[at : at + HEADER_BYTES]))
-            except Damaged:
+            except DamagedSlots:
                 continue
         if not found:
-            raise Damaged("neither header checks")
+            raise DamagedSlots("neither header checks")
         header = max(found, key=lambda copy: copy.sequence)
         day = Day.decode(data[_DAY : _DAY + DAY_BYTES])
         return cls(header, day, budget.decode_ring(data[_RING:], header.slots))
@@ -96,7 +96,7 @@ def create(
         boot=boot,
     )
     today = Day(local_day() if day is None else day, began_at=SECOND * 2, spent=spent)
-    durable.write_file(path, State(header, today, {}).encode())
+    durable.write_file(path, LedgerState(header, today, {}).encode())
 
 
 class Ledger:
@@ -123,26 +123,26 @@ class Ledger:
         self.warning = ""
         boot = boot_id() if boot is None else boot
         try:
-            state = State.decode(path.read_bytes())
-        except (FileNotFoundError, Damaged) as error:
+            state = LedgerState.decode(path.read_bytes())
+        except (FileNotFoundError, DamagedSlots) as error:
             what = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error})"
             day = ", and the daily allowance for this day" if allowance else ""
             self.warning = (
                 f"the ledger {what}: counted as spent, nothing leaves for one interval{day}"
             )
             create(path, interval, boot, spent=True, now=boottime(), day=today())
-            state = State.decode(path.read_bytes())
+            state = LedgerState.decode(path.read_bytes())
         except OSError as error:  # neither read nor made anew: then nothing may leave at all
-            raise DiskTrouble(error, f"reading the ledger {path}") from error
+            raise DiskError(error, f"reading the ledger {path}") from error
         state = self._settled(state, boot)
         self._header, self._charges, self._day = state.header, state.charges, state.day
         self._first = budget.first_slot(self._charges, self._header.blocked_until)
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise DiskTrouble(error, f"opening the ledger {path}") from error
+            raise DiskError(error, f"opening the ledger {path}") from error
 
-    def _settled(self, state: State, boot: bytes) -> State:
+    def _settled(self, state: LedgerState, boot: bytes) -> LedgerState:
         """The ring as this boot and this interval need it, written down if that changed it."""
         header, charges = state.header, state.charges
         before = header
@@ -160,8 +160,8 @@ class Ledger:
             charges = {slot: size for slot, size in charges.items() if slot > last - slots}
         if header != before:
             header = replace(header, sequence=before.sequence + 1)
-            durable.write_file(self._path, State(header, state.day, charges).encode())
-        return State(header, state.day, charges)
+            durable.write_file(self._path, LedgerState(header, state.day, charges).encode())
+        return LedgerState(header, state.day, charges)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -229,9 +229,9 @@ def damage(path: Path) -> str:
     """What is wrong with the ring on disk; empty if every record checks."""
     for _ in range(3):  # a run may be writing a record at this moment
         try:
-            State.decode(path.read_bytes())
+            LedgerState.decode(path.read_bytes())
             return ""
-        except (OSError, Damaged) as error:
+        except (OSError, DamagedSlots) as error:
             found = str(error)
     return found
 
@@ -253,8 +253,8 @@ def read_use(
 ) -> Use:
     """What the ring says; no lock, so one write may be missed. A damaged one says nothing."""
     try:
-        state = State.decode(path.read_bytes())
-    except (OSError, Damaged):
+        state = LedgerState.decode(path.read_bytes())
+    except (OSError, DamagedSlots):
         return Use()
     now = state.header.base + boottime()
     if state.header.boot != boot_id():

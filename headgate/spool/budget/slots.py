@@ -25,7 +25,7 @@ _SLICE = 256
 _LEAST_SLICE = 1000
 
 
-class Damaged(ValueError):
+class DamagedSlots(ValueError):
     """A record of the ledger does not check; it must be taken for spent."""
 
 
@@ -56,10 +56,10 @@ class Header:
     def decode(cls, data: bytes) -> Header:
         """The inverse; Damaged if it does not check."""
         if len(data) != HEADER_BYTES:
-            raise Damaged("a short header")
+            raise DamagedSlots("a short header")
         magic, version, slots, sequence, base, blocked, boot, crc = _HEADER.unpack(data)
         if magic != _MAGIC or version != _VERSION or crc != zlib.crc32(data[:-8]):
-            raise Damaged("a header that does not check")
+            raise DamagedSlots("a header that does not check")
         return cls(slots, sequence, base, blocked, boot)
 
 
@@ -80,13 +80,13 @@ def encode_ring(charges: Mapping[int, int], slots: int) -> bytes:
 def decode_ring(data: bytes, slots: int) -> dict[int, int]:
     """Charged bytes by slot; Damaged if a single record does not check."""
     if len(data) != slots * RECORD_BYTES:
-        raise Damaged("the ring is not as long as it should be")
+        raise DamagedSlots("the ring is not as long as it should be")
     charges = {}
     for index in range(slots):
         record = data[index * RECORD_BYTES : (index + 1) * RECORD_BYTES]
         slot, charged, _cap, crc = _RECORD.unpack(record)
         if crc != zlib.crc32(record[:-8]) or slot % slots != index:
-            raise Damaged(f"record {index} does not check")
+            raise DamagedSlots(f"record {index} does not check")
         if charged:
             charges[slot] = charged
     return charges

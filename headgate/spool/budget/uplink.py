@@ -34,7 +34,7 @@ class Part(StrEnum):
     """Who may use which part of the rate; the value is the name of its ledger's file."""
 
     DRAIN = "ledger"
-    REST = "ledger-other"
+    OTHER = "ledger-other"
 
 
 def wall_clock(at: datetime) -> datetime:
@@ -61,16 +61,16 @@ class Uplink:
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
-        return self._cap_at(self.now(), self.site.recall(LIMIT))
+        return self._cap_at(self.now(), self.site.get(LIMIT))
 
     def rate_at(self, at: datetime) -> int:
         """The rate at a later instant, if nobody sets another limit until then."""
-        return self._cap_at(at, self.site.recall(LIMIT)).rate
+        return self._cap_at(at, self.site.get(LIMIT)).rate
 
     def rates(self) -> Callable[[datetime], int]:
         """What images may use, in bytes a second, at an instant to come, if nobody sets another
         limit until then."""
-        limit = self.site.recall(LIMIT)
+        limit = self.site.get(LIMIT)
         return lambda at: self._cap_at(at, limit).for_images
 
     def _cap_at(self, at: datetime, limit: Any) -> Cap:
@@ -146,7 +146,7 @@ class Uplink:
         """Who holds it may charge the ledger of the rest; LockHeld after ``wait_seconds``."""
         return locks.acquire(self.state, self.state / "other.lock", who, wait_seconds=wait_seconds)
 
-    def shut(self, book: Ledger) -> Ending | None:
+    def blocked_reason(self, book: Ledger) -> Ending | None:
         """Why nothing may leave for longer than a second, and when it may again; None if the gate
         is open."""
         if book.day_spent:

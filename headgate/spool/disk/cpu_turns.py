@@ -17,14 +17,14 @@ import threading
 PATIENCE_SECONDS = 0.05
 
 
-class Lane:
+class CpuTurns:
     """A context for computing; one thread in it at a time, for as long as all are quick."""
 
     def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._owner = 0
-        self.waiting = _Waiting(self)
+        self.waiting = _Released(self)
         """A context for whatever waits, inside: the turn is another's meanwhile. Outside of a turn
         it does nothing."""
 
@@ -48,10 +48,10 @@ class Lane:
         self.leave()
 
 
-class _Waiting:
+class _Released:
     """Shared by all threads, so what it remembers is each thread's own."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: CpuTurns) -> None:
         self._lane = lane
         self._left = threading.local()
 
@@ -63,5 +63,5 @@ class _Waiting:
             self._lane.enter()
 
 
-computing = Lane()
+cpu_turn = CpuTurns()
 """One a process, as the lock that it spares is."""

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.cpu_turns import cpu_turn
 from headgate.spool.disk.xattrs import ATTRIBUTE, ATTRIBUTE_MAX, SENT_ATTRIBUTE
-from headgate.spool.errors import DiskTrouble, Missing
+from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.names import Name
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,7 +46,7 @@ class _disk:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise DiskTrouble(error, self._doing) from error
+            raise DiskError(error, self._doing) from error
 
 
 class Incoming:
@@ -202,7 +202,7 @@ def make_folder(base: Path, folder: str) -> int:
 
 def commit(folder: int) -> None:
     """Flush a minute folder: all that was linked there before is ours from here on."""
-    with _disk("flushing the minute folder to disk"), computing.waiting:
+    with _disk("flushing the minute folder to disk"), cpu_turn.waiting:
         os.fsync(folder)
 
 
@@ -221,7 +221,7 @@ def publish(
     """
     with _disk("writing the image's attributes"):
         os.setxattr(incoming.fd, ATTRIBUTE, attribute)  # 1. before the fsync: one commit for both
-    with _disk("flushing the image to disk"), computing.waiting:
+    with _disk("flushing the image to disk"), cpu_turn.waiting:
         os.fsync(incoming.fd)  # 2. never repeated for this file
     for _ in range(_TRIES):
         with folders.durable(name.folder) as folder:
@@ -235,17 +235,17 @@ def publish(
                 folders.forget(name.folder)
                 continue
             except OSError as error:
-                raise DiskTrouble(error, "linking the image into new/") from error
+                raise DiskError(error, "linking the image into new/") from error
             incoming.published = True  # it is the uploader's from here on, acknowledged or not
             with _disk("unlinking the image from tmp/"):
                 os.unlink(incoming.file)  # 4.
             try:
                 committed(folder, name)  # 5.
-            except DiskTrouble:
+            except DiskError:
                 folders.forget(name.folder)
                 raise
             return name
-    raise DiskTrouble(
+    raise DiskError(
         OSError(errno.ENOENT, os.strerror(errno.ENOENT)), f"linking {name.file} into new/"
     )
 
@@ -261,9 +261,9 @@ def move(source: Path, target: Path) -> None:
     try:
         os.rename(source, target)
     except FileNotFoundError as error:
-        raise Missing(source.name) from error
+        raise FileMissing(source.name) from error
     except OSError as error:
-        raise DiskTrouble(error, f"moving {source.name}") from error
+        raise DiskError(error, f"moving {source.name}") from error
 
 
 def move_over(source: Path, target: Path) -> None:
@@ -280,7 +280,7 @@ def remove(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise DiskTrouble(error, f"removing {path.name}") from error
+        raise DiskError(error, f"removing {path.name}") from error
     return True
 
 

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from headgate.spool.disk.cpu_turns import computing
+from headgate.spool.disk.cpu_turns import cpu_turn
 
 _T = TypeVar("_T")
 
 
-class _Waiting(Generic[_T]):
+class _Pending(Generic[_T]):
     __slots__ = ("error", "item", "leads", "told")
 
     def __init__(self, item: _T) -> None:
@@ -24,7 +24,7 @@ class _Waiting(Generic[_T]):
         self.error: BaseException | None = None
 
 
-class Together(Generic[_T]):
+class GroupCommit(Generic[_T]):
     """``do(items)`` for whoever calls, one batch at a time. Thread-safe.
 
     A batch holds only items that were handed in before it began. Its error is everybody's.
@@ -33,25 +33,25 @@ class Together(Generic[_T]):
     def __init__(self, do: Callable[[list[_T]], None]) -> None:
         self._do = do
         self._lock = threading.Lock()
-        self._waiting: list[_Waiting[_T]] = []
+        self._waiting: list[_Pending[_T]] = []
         self._busy = False
 
     def add(self, item: _T) -> None:
         """Return once a batch with ``item`` is done; raises what ``do`` raised for it."""
-        mine = _Waiting(item)
+        mine = _Pending(item)
         with self._lock:
             self._waiting.append(mine)
             mine.leads = not self._busy
             self._busy = True
         if not mine.leads:
-            with computing.waiting:
+            with cpu_turn.waiting:
                 mine.told.acquire()
         if mine.leads:
             self._lead(mine)
         if mine.error is not None:
             raise mine.error
 
-    def _lead(self, mine: _Waiting[_T]) -> None:
+    def _lead(self, mine: _Pending[_T]) -> None:
         with self._lock:
             batch, self._waiting = self._waiting, []
         error: BaseException | None = None

@@ -34,7 +34,7 @@ def on_disk(size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class FreeSpace:
     """What is free on the spool's disk, and what uploads never use."""
 
     free_bytes: int
@@ -90,7 +90,7 @@ NO_RECEIVER = Receiving()
 UNASKED = Admission()
 
 
-def admission(wanted: int, disk: Disk, receiving: Receiving = NO_RECEIVER) -> Admission:
+def admission(wanted: int, disk: FreeSpace, receiving: Receiving = NO_RECEIVER) -> Admission:
     """Whether an image of ``wanted`` bytes would be taken: beside what others were promised, and
     with the floor and the spool's own reserve left over."""
     needed = disk.keep_free_bytes + SPARE_BYTES + receiving.promised_bytes + on_disk(wanted)
@@ -130,7 +130,7 @@ def admission(wanted: int, disk: Disk, receiving: Receiving = NO_RECEIVER) -> Ad
     )
 
 
-def _bytes_missing(wanted: int, disk: Disk, receiving: Receiving, needed: int) -> str:
+def _bytes_missing(wanted: int, disk: FreeSpace, receiving: Receiving, needed: int) -> str:
     promised = receiving.promised_bytes
     in_flight = f", {human_size(promised)} are promised to uploads in flight" if promised else ""
     return (

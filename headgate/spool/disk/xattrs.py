@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from headgate.spool.errors import DiskTrouble, Missing
+from headgate.spool.errors import DiskError, FileMissing
 
 ATTRIBUTE = "user.headgate"
 SENT_ATTRIBUTE = "user.headgate.sent"
@@ -23,11 +23,11 @@ def get_attribute(path: Path, attribute: str) -> bytes | None:
     try:
         return os.getxattr(path, attribute, follow_symlinks=False)
     except FileNotFoundError as error:
-        raise Missing(path.name) from error
+        raise FileMissing(path.name) from error
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return None
-        raise DiskTrouble(error, f"reading the attributes of {path.name}") from error
+        raise DiskError(error, f"reading the attributes of {path.name}") from error
 
 
 def set_attribute(path: Path, attribute: str, value: bytes) -> bool:
@@ -35,11 +35,11 @@ def set_attribute(path: Path, attribute: str, value: bytes) -> bool:
     try:
         os.setxattr(path, attribute, value, follow_symlinks=False)
     except FileNotFoundError as error:
-        raise Missing(path.name) from error
+        raise FileMissing(path.name) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOTSUP, errno.EPERM, errno.ERANGE):
             return False
-        raise DiskTrouble(error, f"writing the attributes of {path.name}") from error
+        raise DiskError(error, f"writing the attributes of {path.name}") from error
     return True
 
 

@@ -59,7 +59,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class QueuedMessage:
     """A message on its way through one channel."""
 
     number: int
@@ -68,7 +68,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class ChannelState:
     """How it goes with one channel. ``dead``: its server said that trying again is no use."""
 
     name: str

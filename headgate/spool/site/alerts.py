@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from headgate.spool import sqlite
-from headgate.spool.site.alert import Alert, Channel, Letter, Message, Silence
+from headgate.spool.site.alert import Alert, ChannelState, Message, QueuedMessage, Silence
 from headgate.spool.sqlite import instant, stamp
 
 KEEP_LETTERS = timedelta(days=7)
@@ -124,7 +124,7 @@ class Alerts:
         with self._lock, sqlite.transaction(self._db):
             self._put(messages, channels)
 
-    def letters(self, channel: str | None = None, limit: int = MOST_LETTERS) -> list[Letter]:
+    def letters(self, channel: str | None = None, limit: int = MOST_LETTERS) -> list[QueuedMessage]:
         """What waits, of one channel or of all, in the order in which it was said."""
         with self._lock:
             rows = self._db.execute(
@@ -132,9 +132,9 @@ class Alerts:
                 "ORDER BY number LIMIT ?2",
                 (channel, limit),
             ).fetchall()
-        return [Letter(number, name, _message(text)) for number, name, text in rows]
+        return [QueuedMessage(number, name, _message(text)) for number, name, text in rows]
 
-    def drop(self, letter: Letter) -> None:
+    def drop(self, letter: QueuedMessage) -> None:
         """It was taken, or never will be."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM outbox WHERE number = ?", (letter.number,))
@@ -152,7 +152,7 @@ class Alerts:
             )
             return sqlite.changes(db)
 
-    def channel(self, name: str) -> Channel:
+    def channel(self, name: str) -> ChannelState:
         """How it goes with it; one that was never used goes well."""
         with self._lock:
             row = self._db.execute(
@@ -161,13 +161,13 @@ class Alerts:
                 (name,),
             ).fetchone()
         if row is None:
-            return Channel(name)
+            return ChannelState(name)
         since, why, dead, attempts, next_at, last_at = row
-        return Channel(
+        return ChannelState(
             name, _instant(since), why, bool(dead), attempts, _instant(next_at), _instant(last_at)
         )
 
-    def save_channel(self, channel: Channel) -> None:
+    def save_channel(self, channel: ChannelState) -> None:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR REPLACE INTO channels VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -51,7 +51,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class GoneRecord:
     """One line of the books. ``images`` is more than 1 only for what nothing else is known of."""
 
     id: str
@@ -106,12 +106,12 @@ class Gone:
 
     # -- reading
 
-    def get(self, image_id: str) -> Line | None:
+    def get(self, image_id: str) -> GoneRecord | None:
         """Its line; None if it has none, or none that counts any more."""
         found = self._lines("WHERE id = ? AND stage <> 'returned'", (image_id,))
         return found[0] if found else None
 
-    def by_sha256(self, sha256: str, device: str = "") -> Line | None:
+    def by_sha256(self, sha256: str, device: str = "") -> GoneRecord | None:
         """The newest with these bytes that counts, from this device if one is named."""
         where = (
             "WHERE sha256 = ? AND ? IN ('', device) AND stage IN ('lost', 'discarded') "
@@ -120,11 +120,11 @@ class Gone:
         found = self._lines(where, (bytes.fromhex(sha256), device))
         return found[0] if found else None
 
-    def of(self, stage: Stage, limit: int = 1_000_000) -> list[Line]:
+    def of(self, stage: Stage, limit: int = 1_000_000) -> list[GoneRecord]:
         """The newest of a stage."""
         return self._lines("WHERE stage = ? ORDER BY at DESC, id DESC LIMIT ?", (stage, limit))
 
-    def _lines(self, where: str, values: Sequence[object]) -> list[Line]:
+    def _lines(self, where: str, values: Sequence[object]) -> list[GoneRecord]:
         with self._lock:
             rows = self._db.execute("SELECT " + _COLUMNS + where, tuple(values)).fetchall()
         return [_line(row) for row in rows]
@@ -194,10 +194,10 @@ class Gone:
             db.execute(f"UPDATE gone SET {what}", values)
 
 
-def _line(row: Sequence[object]) -> Line:
+def _line(row: Sequence[object]) -> GoneRecord:
     ident, ext, device, sha256, images, size, idem, sequence, stage, at, who, reason = row
     assert isinstance(sha256, bytes)
-    return Line(
+    return GoneRecord(
         id=str(ident),
         stage=Stage(str(stage)),
         at=instant(int(str(at))),

@@ -111,7 +111,7 @@ S3_CLOCK = "s3.clock_offset"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OperatorRequest:
     """A move that a command asked for while a run held the lock; the next run carries it out."""
 
     number: int
@@ -202,23 +202,23 @@ class Site:
             rows = self._db.execute(_RUN + "ORDER BY number DESC LIMIT ?", (limit,)).fetchall()
         return tuple(_run(row) for row in rows)
 
-    def ask(self, word: str, image: str, now: datetime) -> None:
+    def add_request(self, word: str, image: str, now: datetime) -> None:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR IGNORE INTO requests (word, image, asked_at) VALUES (?, ?, ?)",
                 (word, image, stamp(now)),
             )
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[OperatorRequest]:
         with self._lock:
             rows = self._db.execute("SELECT number, word, image FROM requests ORDER BY number")
-            return [Request(*row) for row in rows.fetchall()]
+            return [OperatorRequest(*row) for row in rows.fetchall()]
 
-    def answered(self, request: Request) -> None:
+    def complete_request(self, request: OperatorRequest) -> None:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM requests WHERE number = ?", (request.number,))
 
-    def remember(self, name: str, value: Any) -> None:
+    def put(self, name: str, value: Any) -> None:
         """Keep a small JSON value; None forgets it."""
         with self._lock, sqlite.transaction(self._db) as db:
             if value is None:
@@ -230,7 +230,7 @@ class Site:
                     (name, json.dumps(value)),
                 )
 
-    def recall(self, name: str) -> Any:
+    def get(self, name: str) -> Any:
         with self._lock:
             row = self._db.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row[0])

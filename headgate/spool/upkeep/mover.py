@@ -14,7 +14,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.disk import durable, xattrs
 from headgate.spool.disk.layout import read_sent, write_reason, write_sent
 from headgate.spool.disk.locks import Lock
-from headgate.spool.errors import Missing
+from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Presence, Receipt, Sent, State
 from headgate.spool.image.names import Name
@@ -78,7 +78,7 @@ class Mover:
                 durable.move(source, target)
             except FileExistsError:
                 durable.remove(source)  # the same name is the same image
-            except Missing:  # somebody took the file; the receipt is true all the same
+            except FileMissing:  # somebody took the file; the receipt is true all the same
                 if not target.exists():
                     gone.append(item)
         durable.sync_folders({self._files.done / folder for folder in folders})
@@ -97,7 +97,7 @@ class Mover:
             durable.move(source, target)
         except FileExistsError:
             durable.remove(source)  # the same name is the same image
-        except Missing:
+        except FileMissing:
             if not target.exists():
                 self.locate(item, now)
                 return
@@ -185,12 +185,12 @@ class Mover:
         would ever pick them. (A lost row of the other kind shows when the image is picked.) And a
         prune that broke off is finished.
         """
-        for file in self._spool.site.recall(_PRUNING) or ():
+        for file in self._spool.site.get(_PRUNING) or ():
             name = names.parse(file)
             receipt = self._receipts.get(name.id)
             if receipt is not None and not receipt.local:
                 durable.remove(self._files.in_done(name))
-        self._spool.site.remember(_PRUNING, None)
+        self._spool.site.put(_PRUNING, None)
         self.discard()
         self.welcome_back()
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
@@ -284,22 +284,22 @@ class Mover:
         # A run that ends in between has left a note of what the next one has to finish.
         for start in range(0, len(receipts), _PRUNE_BATCH):
             batch = receipts[start : start + _PRUNE_BATCH]
-            self._spool.site.remember(_PRUNING, [one.name.file for one in batch])
+            self._spool.site.put(_PRUNING, [one.name.file for one in batch])
             self._receipts.mark_pruned(day, [one.id for one in batch])
             for one in batch:
                 durable.remove(self._files.in_done(one.name))
-            self._spool.site.remember(_PRUNING, None)
+            self._spool.site.put(_PRUNING, None)
             total = Pruned(total.images + len(batch), total.bytes + sum(o.size for o in batch))
         return total
 
     def _may_judge_age(self, now: datetime) -> bool:
         site = self._spool.site
         seen = clock.Seen(now.timestamp(), ledger.boottime() / 1e9, ledger.boot_id().hex())
-        last = site.recall("clock")
+        last = site.get("clock")
         suspicious = clock.suspicious_until(
             clock.Seen(*last["seen"]) if last else None, seen, last["until"] if last else 0.0
         )
-        site.remember("clock", {"seen": astuple(seen), "until": suspicious})
+        site.put("clock", {"seen": astuple(seen), "until": suspicious})
         return seen.uptime >= suspicious
 
     def drop_old_receipts(self, now: datetime) -> list[str]:
@@ -348,6 +348,6 @@ class Mover:
             if request.word != RETRY:
                 continue  # for somebody else
             self.retry(request.image)
-            self._spool.site.answered(request)
+            self._spool.site.complete_request(request)
             answered += 1
         return answered

@@ -18,7 +18,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk import durable, xattrs
 from headgate.spool.disk.layout import read_metadata, read_reason, read_sent
-from headgate.spool.errors import Missing
+from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, State
 from headgate.spool.image.names import Name
@@ -29,7 +29,7 @@ from headgate.spool.upkeep.mover import Mover
 _PAGE = 1000
 
 
-class Kind(StrEnum):
+class DisagreementKind(StrEnum):
     """Every disagreement that verify knows."""
 
     LOST = "lost"  # it was received; its file is nowhere, and nobody discarded it
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 class Disagreement:
     """One thing that is not as it should be. ``lost`` images are the ones that matter."""
 
-    kind: Kind
+    kind: DisagreementKind
     what: str  # an id, a path below the spool, or a file of the state
     detail: str = ""
     name: Name | None = None
@@ -74,20 +74,20 @@ def disagreements(
 def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
     """Everything that seems wrong at first sight, images on their way included."""
     if damaged := spool.site.damaged():
-        yield Disagreement(Kind.DAMAGED, "site.sqlite3", damaged)
+        yield Disagreement(DisagreementKind.DAMAGED, "site.sqlite3", damaged)
     if damaged := spool.catalog.damaged():
-        yield Disagreement(Kind.DAMAGED, "catalog.sqlite3", damaged)
+        yield Disagreement(DisagreementKind.DAMAGED, "catalog.sqlite3", damaged)
         return  # what it says of the images cannot be relied on
     unread = set()  # days, of whose images nothing can be said
     for day in spool.receipts.days():
         if damaged := spool.receipts.damaged(day):
             unread.add(day)
-            yield Disagreement(Kind.DAMAGED, spool.receipts.path(day).name, damaged)
+            yield Disagreement(DisagreementKind.DAMAGED, spool.receipts.path(day).name, damaged)
     for part in Part:
         if (path := spool.files.state / part).exists() and (trouble := ledger.damage(path)):
-            yield Disagreement(Kind.DAMAGED, str(part), trouble)
+            yield Disagreement(DisagreementKind.DAMAGED, str(part), trouble)
     for path in spool.files.foreign():
-        yield Disagreement(Kind.FOREIGN, str(path.relative_to(spool.path)))
+        yield Disagreement(DisagreementKind.FOREIGN, str(path.relative_to(spool.path)))
     yield from _files(spool, deep, unread)
     yield from _rows(spool, unread)
     yield from _gone(spool)
@@ -109,7 +109,7 @@ def _files(spool: Spool, deep: bool, unread: Set[str]) -> Iterator[Disagreement]
 
 
 def _file(spool: Spool, path: Path, name: Name, deep: bool) -> Iterator[Disagreement]:
-    def say(kind: Kind, detail: str = "") -> Disagreement:
+    def say(kind: DisagreementKind, detail: str = "") -> Disagreement:
         return Disagreement(kind, name.id, detail, name)
 
     item, receipt = spool.catalog.get(name.id), spool.receipts.get(name.id)
@@ -118,22 +118,22 @@ def _file(spool: Spool, path: Path, name: Name, deep: bool) -> Iterator[Disagree
     if len(places) > 1:
         if path == places[0]:
             folders = [place.relative_to(spool.path).parts[0] for place in places]
-            yield say(Kind.TWICE, " and ".join(folders))
+            yield say(DisagreementKind.TWICE, " and ".join(folders))
         return
     if not places:
         return  # it has moved on since the folder was listed
     if top == "done":
         if receipt is None:
             proved = read_sent(path) is not None
-            yield say(Kind.NO_RECEIPT if proved else Kind.UNPROVED)
+            yield say(DisagreementKind.NO_RECEIPT if proved else DisagreementKind.UNPROVED)
         elif not receipt.local:
-            yield say(Kind.LOCAL)
+            yield say(DisagreementKind.LOCAL)
     elif receipt is not None:
-        yield say(Kind.MISPLACED, f"in {top}/, but it is uploaded")
+        yield say(DisagreementKind.MISPLACED, f"in {top}/, but it is uploaded")
     elif item is None:
-        yield say(Kind.UNKNOWN, f"in {top}/")
+        yield say(DisagreementKind.UNKNOWN, f"in {top}/")
     elif (item.state is State.SET_ASIDE) != (top == "aside"):
-        yield say(Kind.MISPLACED, f"in {top}/, but the catalog says {item.state}")
+        yield say(DisagreementKind.MISPLACED, f"in {top}/, but the catalog says {item.state}")
     known = item or receipt
     if known is not None:
         yield from _bytes(path, name, known, deep)
@@ -144,17 +144,21 @@ def _bytes(path: Path, name: Name, known: Item | Receipt, deep: bool) -> Iterato
         if deep:
             sha256, size = xattrs.hash_file(path)
             if sha256 != known.sha256:
-                yield Disagreement(Kind.CHANGED, name.id, f"its SHA-256 is {sha256}", name)
+                yield Disagreement(
+                    DisagreementKind.CHANGED, name.id, f"its SHA-256 is {sha256}", name
+                )
                 return
         else:
             size = os.lstat(path).st_size
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Disagreement(Kind.CHANGED, name.id, str(error.strerror), name)
+        yield Disagreement(DisagreementKind.CHANGED, name.id, str(error.strerror), name)
         return
     if size != known.size:
-        yield Disagreement(Kind.CHANGED, name.id, f"{size} bytes, not {known.size}", name)
+        yield Disagreement(
+            DisagreementKind.CHANGED, name.id, f"{size} bytes, not {known.size}", name
+        )
 
 
 def _rows(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
@@ -167,7 +171,7 @@ def _rows(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
                 line = spool.site.gone.get(item.id)
                 if line is None or line.stage is Stage.ASKED:
                     detail = f"the catalog says {item.state}; {closes(item.id)}"
-                    yield Disagreement(Kind.LOST, item.id, detail, item.name)
+                    yield Disagreement(DisagreementKind.LOST, item.id, detail, item.name)
         after = page[-1].arrival
 
 
@@ -176,7 +180,9 @@ def _gone(spool: Spool) -> Iterator[Disagreement]:
     for line in spool.site.gone.of(Stage.LOST):
         name = names.parse(f"{line.id}.{line.ext}") if line.is_named else None
         if name is None or not (spool.files.places(name) or spool.catalog.get(line.id)):
-            yield Disagreement(Kind.LOST, line.id, f"{line.reason}; {closes(line.id)}", name)
+            yield Disagreement(
+                DisagreementKind.LOST, line.id, f"{line.reason}; {closes(line.id)}", name
+            )
 
 
 def closes(image: str) -> str:
@@ -190,20 +196,22 @@ def _receipts(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
             continue
         for receipt in spool.receipts.local(day):
             if not spool.files.places(receipt.name):
-                yield Disagreement(Kind.PRUNED, receipt.id, "", receipt.name)
+                yield Disagreement(DisagreementKind.PRUNED, receipt.id, "", receipt.name)
         local, pruned = spool.receipts.counted(day)
         if local + pruned != spool.receipts.day_totals(day):
-            yield Disagreement(Kind.TOTALS, spool.receipts.path(day).name)
+            yield Disagreement(DisagreementKind.TOTALS, spool.receipts.path(day).name)
 
 
 def _totals(spool: Spool) -> Iterator[Disagreement]:
     kept, counted = spool.catalog.totals(), spool.catalog.counted()
     if kept != counted:
-        yield Disagreement(Kind.TOTALS, "catalog.sqlite3", f"{kept}, but the rows say {counted}")
+        yield Disagreement(
+            DisagreementKind.TOTALS, "catalog.sqlite3", f"{kept}, but the rows say {counted}"
+        )
     facts = spool.facts(0, 0)
     if facts.unaccounted:
         yield Disagreement(
-            Kind.TOTALS,
+            DisagreementKind.TOTALS,
             "received = new + done + aside + pruned + lost + discarded",
             f"{facts.unaccounted} images are unaccounted for",
         )
@@ -214,7 +222,7 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
 
     ``received`` never becomes less: what is missing afterwards gets a line of its own.
     """
-    if any(t.kind is Kind.DAMAGED and t.what == "catalog.sqlite3" for t in found):
+    if any(t.kind is DisagreementKind.DAMAGED and t.what == "catalog.sqlite3" for t in found):
         return found  # nothing can be decided by it
     received = spool.catalog.totals().received
     mover.discard()
@@ -223,9 +231,12 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
         if trouble.name is not None:
             if not _mend(spool, mover, trouble, trouble.name):
                 left.append(trouble)
-        elif trouble.kind is not Kind.TOTALS:
+        elif trouble.kind is not DisagreementKind.TOTALS:
             left.append(trouble)
-    if any(trouble.kind is Kind.DAMAGED and trouble.what not in set(Part) for trouble in left):
+    if any(
+        trouble.kind is DisagreementKind.DAMAGED and trouble.what not in set(Part)
+        for trouble in left
+    ):
         return left  # sums over what cannot be read would be wrong
     for day in spool.receipts.days():
         spool.receipts.settle(day)
@@ -250,18 +261,23 @@ def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool
     files, now = spool.files, spool.now()
     item = spool.catalog.get(name.id)
     match trouble.kind:
-        case Kind.LOST:
+        case DisagreementKind.LOST:
             if item is not None and mover.locate(item, now) == "nowhere":
                 mover.lose(item, now)
             return False  # said until somebody discards it
-        case Kind.PRUNED:
+        case DisagreementKind.PRUNED:
             spool.receipts.mark_pruned(name.day, [name.id])
-        case Kind.LOCAL:
+        case DisagreementKind.LOCAL:
             spool.receipts.mark_local(name.day, [name.id])
-        case Kind.TWICE:
+        case DisagreementKind.TWICE:
             if not _keep_one(spool, name):
                 return False
-        case Kind.UNKNOWN | Kind.UNPROVED | Kind.NO_RECEIPT | Kind.MISPLACED:
+        case (
+            DisagreementKind.UNKNOWN
+            | DisagreementKind.UNPROVED
+            | DisagreementKind.NO_RECEIPT
+            | DisagreementKind.MISPLACED
+        ):
             pass
         case _:
             return False
@@ -293,7 +309,7 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     files, now = spool.files, spool.now()
     try:
         meta = read_metadata(path, name)
-    except (OSError, Missing):
+    except (OSError, FileMissing):
         return False
     item, receipt = spool.catalog.get(name.id), spool.receipts.get(name.id)
     line = spool.site.gone.get(name.id)
@@ -326,7 +342,7 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     return True
 
 
-def mend_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagreement]]:
+def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagreement]]:
     """Make the indexes of damaged databases again, and a catalog whose tables are damaged anew: a
     sentence for each, and what is lost for good. ``look`` names what could not be mended.
 
@@ -342,7 +358,7 @@ def mend_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagre
             continue
         # Of the catalog no copy is needed: the images tell what is in it.
         kept = None if path == catalog else _free_name(path)
-        mended = sqlite.mend(path, kept)
+        mended = sqlite.repair(path, kept)
         if not mended.left:
             copied = f"; the file as it was is kept as {kept.name}" if kept else ""
             notes.append(f"{path.name} was damaged ({found}): its indexes were made again{copied}")
@@ -352,7 +368,7 @@ def mend_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagre
             notes.append(f"{path.name} is damaged ({mended.left}): {_what_to_do(path, catalog)}")
         if mended.lost and kept is not None:
             rows = f"{mended.lost} rows that an index still named; {kept.name} has their names"
-            lost.append(Disagreement(Kind.LOST, path.name, rows))
+            lost.append(Disagreement(DisagreementKind.LOST, path.name, rows))
     return notes, lost
 
 

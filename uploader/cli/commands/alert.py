@@ -10,16 +10,16 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.monitor.rules import BY_CODE
 from headgate.settings.units import UnitError, human_duration, parse_duration
-from headgate.spool.errors import DiskTrouble, LockHeld
-from headgate.spool.site.alert import EVERYTHING, Channel, Silence
+from headgate.spool.errors import DiskError, LockHeld
+from headgate.spool.site.alert import EVERYTHING, ChannelState, Silence
 from uploader.alerts import outbox
-from uploader.alerts.channel import Undelivered
+from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import test_message
 from uploader.cli import completions
 from uploader.cli.commands.watch import fields, line
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text, styled
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 15.0
@@ -94,18 +94,18 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
                 if dry_run:
                     said[way.name] = f"would get: {message.title}"
                     continue
-                with way_out(spool, "headgate alert test", _LOCK_SECONDS) as pacer:
+                with other_traffic_pacer(spool, "headgate alert test", _LOCK_SECONDS) as pacer:
                     try:
                         way.send(message, pacer)
-                    except Undelivered as refused:
+                    except DeliveryError as refused:
                         state = spool.site.alerts.channel(way.name)
                         state = outbox.after_failure(state, refused, spool.now())
                         spool.site.alerts.save_channel(state)
                         said[way.name] = str(refused)
                     else:
-                        spool.site.alerts.save_channel(Channel(way.name, last_at=spool.now()))
+                        spool.site.alerts.save_channel(ChannelState(way.name, last_at=spool.now()))
                         said[way.name] = ""
-        except (Closed, LockHeld, DiskTrouble) as error:
+        except (Closed, LockHeld, DiskError) as error:
             fail(f"nothing may leave now: {error}")
     if as_json:
         print_json({"message": message.title, "trouble": said})

@@ -12,7 +12,7 @@ from headgate.host.exit_codes import Exit
 from headgate.host.users import opened
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.settings.units import Percent, format_duration, human_size
-from headgate.spool.errors import DiskTrouble, LockHeld, SpoolUnfit
+from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.doctor import clear_text
@@ -21,7 +21,7 @@ from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
 from uploader.s3.errors import SendError
-from uploader.wire.other_traffic import way_out
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 
@@ -92,7 +92,7 @@ def check(context: Context, as_json: bool) -> None:
             said["notes"].append(f"the spool {settings.spool} takes durable writes")
             said["warnings"] += spool.warnings()
             capability = _bucket(spool, said)
-    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+    except (SpoolUnsuitable, DiskError, LockHeld) as error:
         said["faults"].append(str(error))
     said["warnings"] += cron.check(settings)
     clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
@@ -117,7 +117,7 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
         said["faults"].append("no bucket is set; write bucket under [s3]")
         return None
     try:
-        with way_out(spool, "headgate config check", 15) as pacer:
+        with other_traffic_pacer(spool, "headgate config check", 15) as pacer:
             with closing(S3Sender(settings, pacer)) as sender:
                 found = sender.probe()
     except SendError as error:

@@ -13,8 +13,8 @@ from headgate.settings.units import format_duration
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron import systemd_timer
-from uploader.cli.cron.entry import CronError, Line
-from uploader.cli.cron.trial import Rehearsal, bare_environment, reach
+from uploader.cli.cron.entry import CronEntry, CronError
+from uploader.cli.cron.trial import Trial, bare_environment, reach
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 
@@ -65,7 +65,7 @@ def _default(
     return cron.installed_tab(context.settings) or (None, None)
 
 
-def _lines(context: Context, path: Path | None, user: str | None) -> tuple[Line, Line]:
+def _lines(context: Context, path: Path | None, user: str | None) -> tuple[CronEntry, CronEntry]:
     if path is not None and user is None:
         raise CronError("a file of /etc/cron.d names a user in each line: add --user NAME")
     return cron.lines_for(context.settings, user=user if path is not None else None)
@@ -89,7 +89,7 @@ def show(
     try:
         if headgate is not None and config is not None:
             seconds, setting = cron.rhythm(context.settings)
-            line = Line(seconds, headgate, config, user, setting=setting)
+            line = CronEntry(seconds, headgate, config, user, setting=setting)
         else:
             own = cron.line_for(context.settings, user=user)
             line = replace(own, headgate=headgate or own.headgate, config=config or own.config)
@@ -135,7 +135,7 @@ def install(
         account = cron.account(user)
         environment = bare_environment(account, crontab_line.variables(before))
         run = crontab_line.command(line)
-        Rehearsal(run, line.headgate, line.config, account, environment).check(context.settings)
+        Trial(run, line.headgate, line.config, account, environment).check(context.settings)
         after = crontab_line.put(crontab_line.put(before, made), watched)
         if after != before and not dry_run:
             tab.write(after)

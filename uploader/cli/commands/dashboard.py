@@ -10,12 +10,12 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.settings.settings import Settings
 from headgate.settings.units import of_disk
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cloudwatch.dashboard import Plan, alarms, dashboard
-from uploader.wire.other_traffic import way_out
+from uploader.cloudwatch.dashboard import DashboardPlan, alarms, dashboard
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _ARN = r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]{1,256}"
@@ -66,10 +66,10 @@ def cloudwatch(
         context.say('note: no run reports numbers; set cloudwatch = "on" under [alerts]', err=True)
 
 
-def _plan(settings: Settings, spool: Spool, sns: tuple[str, ...]) -> Plan:
+def _plan(settings: Settings, spool: Spool, sns: tuple[str, ...]) -> DashboardPlan:
     _, size, _ = spool.free()
     floor = of_disk(settings["spool.keep_free"], size)
-    return Plan(
+    return DashboardPlan(
         str(settings["site.name"]),
         _region(settings),
         int(settings["uplink.interval"]),
@@ -89,14 +89,14 @@ def _region(settings: Settings) -> str:
     return str(session.region_name)
 
 
-def _apply(spool: Spool, plan: Plan) -> None:
+def _apply(spool: Spool, plan: DashboardPlan) -> None:
     from uploader.cloudwatch.client import CloudWatchTrouble, client
 
     try:
-        with way_out(spool, "headgate dashboard", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool, "headgate dashboard", _LOCK_SECONDS) as pacer:
             with client(spool.settings, pacer) as account:
                 account.put_dashboard(DashboardName=plan.name, DashboardBody=dashboard(plan))
                 for alarm in alarms(plan):
                     account.put_metric_alarm(**alarm)
-    except (CloudWatchTrouble, Closed, LockHeld, DiskTrouble) as error:
+    except (CloudWatchTrouble, Closed, LockHeld, DiskError) as error:
         fail(str(error))

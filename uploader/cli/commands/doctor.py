@@ -9,7 +9,7 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.host.users import opened
 from headgate.spool import sqlite
-from headgate.spool.errors import DiskTrouble, LockHeld, SpoolElsewhere, SpoolUnfit
+from headgate.spool.errors import DiskError, LockHeld, SpoolElsewhere, SpoolUnsuitable
 from uploader.cli.doctor import (
     accounts,
     bucket,
@@ -21,11 +21,11 @@ from uploader.cli.doctor import (
     network,
     schedule,
 )
-from uploader.cli.doctor.findings import Finding, Level, loses, would_lose
+from uploader.cli.doctor.findings import Finding, Severity, loses, would_lose
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 
-_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.LOSES: "red"}
+_COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.LOSES: "red"}
 
 
 @click.command(
@@ -79,7 +79,7 @@ def _look(context: Context) -> list[Finding]:
     except SpoolElsewhere as error:
         mend = "mount its disk; or, if that is gone for good: headgate spool adopt"
         findings.append(loses("spool", str(error), mend))
-    except (SpoolUnfit, DiskTrouble, LockHeld) as error:
+    except (SpoolUnsuitable, DiskError, LockHeld) as error:
         findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
     findings += clear_text.judge(settings, endpoint)
     return findings
@@ -93,7 +93,7 @@ def _show(finding: Finding) -> None:
 
 
 def _sum(findings: list[Finding]) -> str:
-    bad = sum(1 for finding in findings if finding.level is Level.LOSES)
-    doubtful = sum(1 for finding in findings if finding.level is Level.WARNING)
+    bad = sum(1 for finding in findings if finding.level is Severity.LOSES)
+    doubtful = sum(1 for finding in findings if finding.level is Severity.WARNING)
     said = f"{bad} would lose images" if bad else "nothing here would lose images"
     return f"\n{said}" + (f"; {doubtful} to look at" if doubtful else "")

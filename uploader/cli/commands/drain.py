@@ -32,7 +32,7 @@ from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.verbosity import Verbosity
-from uploader.run.start import AlreadyServed, Order, run
+from uploader.run.start import AlreadyDone, RunRequest, run
 
 _TRIGGERS = [kind for kind in KINDS if kind != "cron"]
 _LAST_SAID = "cron.said"
@@ -116,7 +116,7 @@ def command(
         usual = logging.WARNING if by_hand else logging.INFO
         level = context.level(usual)  # the log of a run that nobody watches is not made quiet
         logs.configure(stream, level=min(level, usual) if log_file else level)
-        order = Order(
+        order = RunRequest(
             trigger="cron" if cron else trigger,
             until_empty=until_empty,
             max_seconds=max_time,
@@ -138,7 +138,7 @@ def command(
                 elif not cron:
                     print_text(f"headgate: {error}; try again later", err=True)
                 raise SystemExit(Exit.LOCKED) from error
-            except AlreadyServed as served:
+            except AlreadyDone as served:
                 print_json({"outcome": ALREADY_DONE, "message": str(served)})
                 raise SystemExit(Exit.OK) from served
             leave_metrics(spool)
@@ -205,7 +205,7 @@ def _is_news(spool: Spool, report: Run) -> bool:
     run that found nothing due, while what was tried before is not confirmed, changes nothing."""
     if report.exit_code == Exit.OK and not report.success:
         return False
-    before = spool.site.recall(_LAST_SAID) or _WELL
+    before = spool.site.get(_LAST_SAID) or _WELL
     if report.outcome is Outcome.NOTHING_CONFIRMED:
         if before[0] == Outcome.FAILED:
             return False  # which says more; the two may take turns while the trouble is the same
@@ -214,7 +214,7 @@ def _is_news(spool: Spool, report: Run) -> bool:
         word = [report.outcome.value, report.message]
     else:
         word = _WELL
-    spool.site.remember(_LAST_SAID, word)
+    spool.site.put(_LAST_SAID, word)
     return bool(word != before)
 
 

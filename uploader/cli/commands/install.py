@@ -27,7 +27,7 @@ from uploader.cli.install.layout import (
     TIMERS,
     USER,
     WORKER_UNIT,
-    Plan,
+    InstallPlan,
     render,
 )
 from uploader.cli.install.steps import InstallError, Step, carry_out, run
@@ -106,7 +106,7 @@ def _install(
     _refuse_a_checkout(root, dry_run)
     config = str(Path(context.config or CONFIG).absolute())
     release = releases.this(prefix)
-    template = render(Plan(config=config), "headgate.toml", release.files()["headgate.toml"])
+    template = render(InstallPlan(config=config), "headgate.toml", release.files()["headgate.toml"])
     settings = settings_of(root / config.lstrip("/"), template)
     installation = Installation(
         root, plan_of(release.prefix, user, config, settings), release, settings

@@ -47,7 +47,7 @@ def command(
         fail("give a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:
         if off:
-            spool.site.remember(LIMIT, None)
+            spool.site.put(LIMIT, None)
             logs.get().info("limit.ended")
         elif share:
             _set(spool, *_checked(share, duration, reason))
@@ -74,7 +74,7 @@ def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Perc
 
 def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
     until = spool.now() + timedelta(seconds=seconds)
-    spool.site.remember(LIMIT, {"share": str(share), "until": until.isoformat(), "reason": reason})
+    spool.site.put(LIMIT, {"share": str(share), "until": until.isoformat(), "reason": reason})
     logs.get().info("limit.set", share=str(share), until=until.isoformat(), reason=reason)
 
 

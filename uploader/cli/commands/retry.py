@@ -91,7 +91,7 @@ def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:
             if spool.catalog.get(image) is None:
                 said[image] = _unknown(spool, image)
                 continue
-            spool.site.ask(RETRY, image, spool.now())
+            spool.site.add_request(RETRY, image, spool.now())
             said[image] = "a run is at work and puts it back"
     return said
 

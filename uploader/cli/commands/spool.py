@@ -6,7 +6,7 @@ import click
 
 from headgate.host.exit_codes import Exit
 from headgate.spool import identity as known
-from headgate.spool.errors import DiskTrouble, SpoolUnfit
+from headgate.spool.errors import DiskError, SpoolUnsuitable
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail
 
@@ -42,7 +42,7 @@ def adopt(context: Context) -> None:
                 "starts"
             )
             return
-    except (SpoolUnfit, DiskTrouble) as error:
+    except (SpoolUnsuitable, DiskError) as error:
         fail(f"{error}; run it as root, or as the user that owns the spool")
     with context.spool():  # which remembers it
         identity = known.identity_of(settings.spool)

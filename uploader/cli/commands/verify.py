@@ -12,10 +12,10 @@ from headgate.settings.settings import Settings
 from headgate.spool import sqlite
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk import locks
-from headgate.spool.errors import DiskTrouble, LockHeld
+from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
-from headgate.spool.upkeep.verify import Disagreement, disagreements, mend_databases, repair
+from headgate.spool.upkeep.verify import Disagreement, disagreements, repair, repair_databases
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 
@@ -33,11 +33,11 @@ _LOCK_WAIT_SECONDS = 15.0
         },
     )
 )
-@click.option("--repair", "mend", is_flag=True, help="Mend what can be, by what the files say.")
+@click.option("--repair", "do_repair", is_flag=True, help="Repair what the files allow.")
 @click.option("--deep", is_flag=True, help="Read every image and compare its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
+def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> None:
     """Look at everything and say every disagreement. Exit code 1 if any is left.
 
     --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
@@ -47,12 +47,12 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
     notes: list[str] = []
     lost: list[Disagreement] = []
     try:
-        if mend:
+        if do_repair:
             notes, lost = _readable_databases(context.settings)
         with context.spool() as spool:
             found = lost + disagreements(spool, deep=deep)
-            left = _repair(spool, found) if mend else found
-    except (DiskTrouble, LockHeld) as error:
+            left = _repair(spool, found) if do_repair else found
+    except (DiskError, LockHeld) as error:
         fail(str(error))
     except sqlite.Damaged as error:
         fail(f"a database of the spool is damaged ({error}); run headgate verify --repair")
@@ -66,7 +66,7 @@ def command(context: Context, mend: bool, deep: bool, as_json: bool) -> None:
             context.say(f"mended: {trouble}")
         for trouble in left:
             print_text(str(trouble))
-        context.say(_verdict(found, left, mend))
+        context.say(_verdict(found, left, do_repair))
     if left:
         raise SystemExit(Exit.ERROR)
 
@@ -75,10 +75,10 @@ def _plain(found: list[Disagreement]) -> list[dict[str, str]]:
     return [{"kind": t.kind, "what": t.what, "detail": t.detail} for t in found]
 
 
-def _verdict(found: list[Disagreement], left: list[Disagreement], mend: bool) -> str:
+def _verdict(found: list[Disagreement], left: list[Disagreement], repair: bool) -> str:
     if not found:
         return "files, catalog, receipts and totals agree"
-    if mend:
+    if repair:
         return f"{len(found) - len(left)} mended, {len(left)} left for a person"
     return f"{len(found)} disagreements; headgate verify --repair mends what the files can tell"
 
@@ -94,9 +94,9 @@ def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreemen
     ):
         try:
             with locks.acquire(settings.spool / "tmp", state / "receiver.lock", "headgate verify"):
-                return mend_databases(state, alone=True)
+                return repair_databases(state, alone=True)
         except LockHeld:
-            return mend_databases(state, alone=False)
+            return repair_databases(state, alone=False)
 
 
 def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
@@ -104,7 +104,7 @@ def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
         left = repair(spool, Mover(spool, lock), found)
         left = _ledger_made_anew(spool, Part.DRAIN, left)
     with spool.uplink.hold_rest_lock("headgate verify", _LOCK_WAIT_SECONDS):
-        return _ledger_made_anew(spool, Part.REST, left)
+        return _ledger_made_anew(spool, Part.OTHER, left)
 
 
 def _ledger_made_anew(spool: Spool, part: Part, left: list[Disagreement]) -> list[Disagreement]:

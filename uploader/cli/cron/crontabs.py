@@ -15,10 +15,10 @@ from typing import Protocol
 
 from headgate.settings.settings import Settings
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron import systemd_timer
-from uploader.cli.cron.entry import CronError, Line
+from uploader.cli.cron.entry import CronEntry, CronError
 
 CRON_D = Path("/etc/cron.d")
 
@@ -118,7 +118,7 @@ class FileTab:
                 return
             durable.write_file(self.path, content)
             self.path.chmod(0o644)  # cron ignores a file that its group may write
-        except (DiskTrouble, OSError) as error:
+        except (DiskError, OSError) as error:
             raise CronError(f"cannot write {self.path}: {error}; it is root's to write") from error
 
 
@@ -169,13 +169,13 @@ WATCH_SECONDS = 60
 """How often cron starts ``headgate watch``."""
 
 
-def lines_for(settings: Settings, *, user: str | None) -> tuple[Line, Line]:
+def lines_for(settings: Settings, *, user: str | None) -> tuple[CronEntry, CronEntry]:
     """The run's line and the watch's; CronError as below."""
     run = line_for(settings, user=user)
     return run, replace(run, interval_seconds=WATCH_SECONDS, task="watch")
 
 
-def line_for(settings: Settings, *, user: str | None) -> Line:
+def line_for(settings: Settings, *, user: str | None) -> CronEntry:
     """The line of the runs; CronError where the settings give cron no file to read."""
     if settings.file is None:
         raise CronError(
@@ -183,7 +183,7 @@ def line_for(settings: Settings, *, user: str | None) -> Line:
             "write headgate.toml here or in /etc/headgate"
         )
     seconds, setting = rhythm(settings)
-    return Line(seconds, own_command(), str(settings.file.absolute()), user, setting=setting)
+    return CronEntry(seconds, own_command(), str(settings.file.absolute()), user, setting=setting)
 
 
 def rhythm(settings: Settings) -> tuple[int, str]:

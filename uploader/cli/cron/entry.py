@@ -47,7 +47,7 @@ class CronError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CronEntry:
     """One task every ``interval_seconds``; ``user`` only in a file of /etc/cron.d."""
 
     interval_seconds: int
@@ -84,14 +84,14 @@ def _argument(text: str, what: str) -> str:
     return shlex.quote(text)
 
 
-def command(line: Line) -> str:
+def command(line: CronEntry) -> str:
     """What the shell gets when cron runs the line."""
     headgate = _argument(line.headgate, "the command's path")
     config = _argument(line.config, "the settings file")
     return f"{headgate} --config {config} {line.task} --cron"
 
 
-def make(line: Line) -> str:
+def make(line: CronEntry) -> str:
     """The line as a tab has it, without its newline; CronError when cron cannot carry it."""
     run = command(line)
     if line.user is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", line.user):
@@ -105,7 +105,7 @@ def make(line: Line) -> str:
     return made
 
 
-def parse(text: str, *, with_user: bool) -> Line | None:
+def parse(text: str, *, with_user: bool) -> CronEntry | None:
     """The line that ``make`` made this of; None if it did not, or somebody changed it since."""
     fields = 2 if text.startswith("@") else 6
     text = text.removesuffix(JOINED)
@@ -127,7 +127,7 @@ def parse(text: str, *, with_user: bool) -> Line | None:
         return None
     if arguments[4] != "--cron":
         return None
-    return Line(seconds, arguments[0], arguments[2], user, task)
+    return CronEntry(seconds, arguments[0], arguments[2], user, task)
 
 
 def _is_ours(line: bytes) -> bool:
@@ -200,7 +200,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-def compare(tab: bytes, wanted: Line) -> list[str]:
+def compare(tab: bytes, wanted: CronEntry) -> list[str]:
     """How the tab differs from the settings; empty when it says what they say."""
     mend = "headgate cron install"
     ours, what = find(tab, wanted.task), "runs" if wanted.task == "drain" else "watches"

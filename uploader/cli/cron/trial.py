@@ -55,7 +55,7 @@ def reach(settings: Settings) -> Reach:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class Trial:
     """One line, tried as ``account`` with ``environment``; nothing is installed or sent."""
 
     command: str  # for the shell

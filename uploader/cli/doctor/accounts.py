@@ -11,7 +11,7 @@ _INSTALL = "headgate install"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AccessEntry:
     """One file or folder: whose it is and what its mode says."""
 
     path: str
@@ -30,10 +30,12 @@ class Accounts:
     receiver: str  # "" if nothing tells who receives
     receiver_id: int | None
     receiver_groups: frozenset[int]
-    folders: tuple[Entry, ...]  # the spool and its own folders
-    credentials: tuple[Entry, ...]  # the file and the folders on the way, outermost first
-    config: tuple[Entry, ...] = ()  # the same of the settings file
-    secrets: tuple[Entry, ...] = ()  # and of the secrets beside it; empty if there is no such file
+    folders: tuple[AccessEntry, ...]  # the spool and its own folders
+    credentials: tuple[AccessEntry, ...]  # the file and the folders on the way, outermost first
+    config: tuple[AccessEntry, ...] = ()  # the same of the settings file
+    secrets: tuple[
+        AccessEntry, ...
+    ] = ()  # and of the secrets beside it; empty if there is no such file
     told: tuple[str, ...] = ()  # settings that are secrets, and stand in the settings file
 
 
@@ -128,16 +130,16 @@ def _folders(seen: Accounts) -> Iterator[Finding]:
         yield ok("permissions", f"{seen.folders[0].path} is both users', and nobody else's")
 
 
-def _may(entry: Entry, user: int, groups: frozenset[int], bit: int) -> bool:
+def _may(entry: AccessEntry, user: int, groups: frozenset[int], bit: int) -> bool:
     shift = 6 if entry.user == user else 3 if entry.group in groups else 0
     return bool(entry.mode >> shift & bit)
 
 
-def _may_write(entry: Entry, user: int, groups: frozenset[int]) -> bool:
+def _may_write(entry: AccessEntry, user: int, groups: frozenset[int]) -> bool:
     return _may(entry, user, groups, 0o2) and _may(entry, user, groups, 0o1)
 
 
-def may_read(way: tuple[Entry, ...], user: int, groups: frozenset[int]) -> bool:
+def may_read(way: tuple[AccessEntry, ...], user: int, groups: frozenset[int]) -> bool:
     """Whether this user may pass all folders on the way, and read the file at its end."""
     if not way:
         return False

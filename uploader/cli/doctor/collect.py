@@ -22,20 +22,20 @@ from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.spool import identity
 from headgate.spool.disk.locks import holder
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.site.triggers import in_words, triggers
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs, systemd_timer
-from uploader.cli.doctor.accounts import Accounts, Entry
+from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
-from uploader.cli.doctor.disk import Disk, parse_mount
+from uploader.cli.doctor.disk import DiskFacts, parse_mount
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
 from uploader.cli.install import systemd
 from uploader.s3.contract import Capability
-from uploader.s3.errors import Kind, SendError
-from uploader.wire.other_traffic import way_out
+from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _KEEPERS = ("chronyd", "systemd-timesyn", "ntpd", "ntpsec-ntpd", "openntpd")
@@ -72,15 +72,15 @@ def serving(spool: Path) -> Serving | None:
     return Serving(int(found[1]), user, limit if limit != resource.RLIM_INFINITY else 1 << 20)
 
 
-def _entry(path: Path) -> Entry | None:
+def _entry(path: Path) -> AccessEntry | None:
     try:
         seen = path.stat()
     except OSError:
         return None
-    return Entry(str(path), seen.st_uid, seen.st_gid, seen.st_mode & 0o7777)
+    return AccessEntry(str(path), seen.st_uid, seen.st_gid, seen.st_mode & 0o7777)
 
 
-def _way(file: Path | None) -> tuple[Entry, ...]:
+def _way(file: Path | None) -> tuple[AccessEntry, ...]:
     """A file and the folders on the way to it, outermost first; empty if there is none."""
     if file is None:
         return ()
@@ -141,7 +141,7 @@ def group_name(number: int) -> str:
         return str(number)
 
 
-def disk(spool: Spool) -> Disk:
+def disk(spool: Spool) -> DiskFacts:
     """The spool's file system, after a write that is flushed and read back."""
     path = Path(os.path.realpath(spool.path))
     try:
@@ -153,7 +153,7 @@ def disk(spool: Spool) -> Disk:
     try:
         spool.probe()
         fails = ""
-    except DiskTrouble as error:
+    except DiskError as error:
         fails = str(error)
     remembered = identity.memory(spool.settings)
     cache: bool | None = None
@@ -161,7 +161,7 @@ def disk(spool: Spool) -> Disk:
         block = Path(os.path.realpath(source)).name
         said = Path("/sys/class/block", block, "queue/write_cache").read_text()
         cache = said.strip() == "write back"
-    return Disk(
+    return DiskFacts(
         path=str(spool.path),
         kind=kind or "an unknown file system",
         source=source,
@@ -193,7 +193,7 @@ def clock(spool: Spool, s3_offset: float | None) -> Clock:
     """The kernel's word on the clock, and who keeps it."""
     keepers = [program for program in _programs() if program in _KEEPERS]
     keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
-    offset = s3_offset if s3_offset is not None else spool.site.recall(S3_CLOCK)
+    offset = s3_offset if s3_offset is not None else spool.site.get(S3_CLOCK)
     timetable = bool(spool.settings["uplink.timetable"])
     return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
 
@@ -289,10 +289,10 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     if not spool.settings["s3.bucket"]:
         return None, "No bucket is set: write it under [s3] in headgate.toml.", True
     try:
-        with way_out(spool, "headgate doctor", 15) as pacer:
+        with other_traffic_pacer(spool, "headgate doctor", 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
                 return sender.probe(), "", True
     except SendError as error:
-        return None, error.message, error.kind is Kind.FATAL
-    except (Closed, DiskTrouble) as error:
+        return None, error.message, error.kind is ErrorKind.FATAL
+    except (Closed, DiskError) as error:
         return None, f"It was not asked: {error}.", False

@@ -16,7 +16,7 @@ _MOVE = 'mkfs.ext4 a local disk, mount it, and name it: [spool] path = "..."'
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class DiskFacts:
     """What is known of the file system that the spool is on."""
 
     path: str
@@ -33,7 +33,7 @@ class Disk:
     known_on_itself: bool = False  # that lies on the same disk, and goes missing with it
 
 
-def judge(disk: Disk) -> Iterator[Finding]:
+def judge(disk: DiskFacts) -> Iterator[Finding]:
     """Every way in which this disk would lose what it was given."""
     if disk.probe_fails:
         mend = "touch the folder as the user headgate, and see dmesg | tail"
@@ -71,7 +71,7 @@ def judge(disk: Disk) -> Iterator[Finding]:
         )
 
 
-def _identity(disk: Disk) -> Iterator[Finding]:
+def _identity(disk: DiskFacts) -> Iterator[Finding]:
     if disk.known_in and not disk.known_on_itself:
         yield ok("identity", f"which spool belongs here is remembered in {disk.known_in}")
         return
@@ -91,7 +91,7 @@ def _mend(mend: str, source: str) -> str:
     return _MOVE
 
 
-def _room(disk: Disk) -> Iterator[Finding]:
+def _room(disk: DiskFacts) -> Iterator[Finding]:
     seen = disk.admission
     free = human_size(seen.free_bytes)
     if seen.missing_bytes:

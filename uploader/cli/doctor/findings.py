@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Level(StrEnum):
+class Severity(StrEnum):
     """How bad it is."""
 
     OK = "ok"
@@ -20,26 +20,26 @@ class Finding:
     """One line of the doctor's; ``mend`` is what to type, empty where all is well."""
 
     check: str
-    level: Level
+    level: Severity
     sentence: str
     mend: str = ""
 
 
 def ok(check: str, sentence: str) -> Finding:
     """All is well here."""
-    return Finding(check, Level.OK, sentence)
+    return Finding(check, Severity.OK, sentence)
 
 
 def warning(check: str, sentence: str, mend: str) -> Finding:
     """Not as it should be, and no image is lost by it."""
-    return Finding(check, Level.WARNING, sentence, mend)
+    return Finding(check, Severity.WARNING, sentence, mend)
 
 
 def loses(check: str, sentence: str, mend: str) -> Finding:
     """Images would be lost."""
-    return Finding(check, Level.LOSES, sentence, mend)
+    return Finding(check, Severity.LOSES, sentence, mend)
 
 
 def would_lose(findings: Iterable[Finding]) -> bool:
     """Whether any of them would lose images."""
-    return any(finding.level is Level.LOSES for finding in findings)
+    return any(finding.level is Severity.LOSES for finding in findings)

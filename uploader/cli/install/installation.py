@@ -28,7 +28,7 @@ from uploader.cli.install.layout import (
     SECRETS,
     TIMERS,
     WORKER_UNIT,
-    Plan,
+    InstallPlan,
     placed,
     render,
 )
@@ -63,11 +63,11 @@ def settings_of(file: Path, template: str) -> Settings:
         raise InstallError(f"{error}; correct {file}; nothing was changed") from error
 
 
-def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> Plan:
+def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> InstallPlan:
     """The plan that follows from the settings."""
     written = {str(Path(str(settings[name])).parent) for name in ("log.file", "metrics.textfile")
                if settings[name]}  # fmt: skip
-    return Plan(
+    return InstallPlan(
         str(prefix),
         user,
         config,
@@ -82,7 +82,7 @@ class Installation:
     """One installation below ``root``; ``root`` is / but for a tree that is being filled."""
 
     root: Path
-    plan: Plan
+    plan: InstallPlan
     release: Release
     settings: Settings
 

@@ -55,7 +55,7 @@ SECRETS = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InstallPlan:
     """The names of one installation. ``spool``, ``log_folders`` and the interval follow from its
     settings."""
 
@@ -87,7 +87,7 @@ class Placed:
     kept: bool = False
 
 
-def placed(plan: Plan, names: list[str]) -> Iterator[Placed]:
+def placed(plan: InstallPlan, names: list[str]) -> Iterator[Placed]:
     """Where each of these files of deploy/ (paths from there) goes; samples go nowhere."""
     for name in sorted(names):
         path = PurePosixPath(name)
@@ -104,7 +104,7 @@ def placed(plan: Plan, names: list[str]) -> Iterator[Placed]:
                 yield Placed(name, f"usr/local/share/man/man1/{path.name}")
 
 
-def render(plan: Plan, name: str, text: str) -> str:
+def render(plan: InstallPlan, name: str, text: str) -> str:
     """The text of a file of deploy/, with the names of this installation."""
     if name.startswith(("systemd/", "tmpfiles.d/", "logrotate.d/")):
         text = _rename(plan, text)
@@ -120,7 +120,7 @@ def render(plan: Plan, name: str, text: str) -> str:
     return text
 
 
-def _rename(plan: Plan, text: str) -> str:
+def _rename(plan: InstallPlan, text: str) -> str:
     words: Mapping[str, str] = {
         f"{PREFIX}/bin/": f"{plan.prefix}/bin/",
         CONFIG: plan.config,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.spool.disk import durable
-from headgate.spool.errors import DiskTrouble
+from headgate.spool.errors import DiskError
 
 COMMAND_SECONDS = 180
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -262,7 +262,7 @@ def carry_out(steps: Sequence[Step], *, dry_run: bool, say: Callable[[str], None
         if not dry_run:
             try:
                 step.do()
-            except (OSError, DiskTrouble) as error:
+            except (OSError, DiskError) as error:
                 raise InstallError(
                     f"{step.what}: {error}; call it again after mending that"
                 ) from error
