@@ -30,7 +30,7 @@ STOP_SECONDS = 20
 
 def listening_at(settings: Settings) -> tuple[str, int]:
     """Host and port of the receiver; a port of 0 becomes a free one."""
-    host, _, port = str(settings["receiver.bind"]).rpartition(":")
+    host, _, port = settings.receiver.bind.rpartition(":")
     return host.strip("[]"), int(port) or free_port()
 
 
@@ -76,17 +76,17 @@ class Schedule:
 
 def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: int) -> str:
     """What the newcomer needs to know, with the curl that works."""
-    bucket = settings["s3.bucket"]
+    bucket = settings.s3.bucket
     if stand_in is not None:
         bucket = f"stand-in ({shortened(stand_in.folder)}, kept; name a real one in headgate.toml)"
     photograph = shortened(PHOTOGRAPH)
     return (
         f"\n  page    http://{address}/\n"
-        f"  spool   {settings.spool}\n"
+        f"  spool   {settings.spool.path}\n"
         f"  bucket  {bucket}\n"
-        f"  drain   every {every} s, at most {units.format_rate(settings.rate)}\n"
+        f"  drain   every {every} s, at most {units.format_rate(settings.usual_rate)}\n"
         f"\nPost a photograph:\n"
-        f"  curl -F {settings['receiver.field']}=@{photograph} http://{address}/uploadImage\n"
+        f"  curl -F {settings.receiver.field}=@{photograph} http://{address}/uploadImage\n"
         f"\nCtrl-C ends all of it.\n"
     )
 
@@ -114,7 +114,7 @@ class Running:
                 f"another: HEADGATE_RECEIVER_BIND={host}:{port + 1} make run"
             )
         drains = dict(os.environ)
-        if not self.settings["s3.bucket"]:
+        if not self.settings.s3.bucket:
             self.stand_in = StandIn(OBJECTS.absolute())
             drains = {**environment("AWS_"), **self.stand_in.variables()}
         receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": f"{host}:{port}"}
@@ -127,7 +127,7 @@ class Running:
             self.stand_in.wait()
         address = reached_at(host)
         wait_for(self.receiver, address.strip("[]"), port)
-        every = min(DRAIN_SECONDS, int(self.settings["uplink.interval"]))
+        every = min(DRAIN_SECONDS, self.settings.uplink.interval)
         print(greeting(self.settings, f"{address}:{port}", self.stand_in, every), flush=True)
         self.schedule = Schedule(drains, every)
 

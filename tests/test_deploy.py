@@ -92,7 +92,7 @@ def test_no_timer_starts_beside_cron() -> None:
 def test_the_settings_are_accepted_and_what_is_commented_out_is_as_well() -> None:
     text = (DEPLOY / "headgate.toml").read_text()
     plain = combine(tomllib.loads(text), DEPLOY / "headgate.toml", {}, {}, DEPLOY)
-    assert str(plain.spool) == "/var/lib/headgate/spool"
+    assert str(plain.spool.path) == "/var/lib/headgate/spool"
     samples = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     shown = tomllib.loads(samples)
     away = Secrets(DEPLOY / "secrets.toml", {}, hidden=True)  # as the receiver sees it
@@ -249,7 +249,7 @@ def test_every_header_that_nginx_sets_is_one_that_auto_looks_for() -> None:
 def test_nginx_lets_in_what_the_receiver_takes() -> None:
     text = (DEPLOY / "nginx/headgate.conf").read_text()
     (size,) = re.findall(r"client_max_body_size (\d+)m;", text)
-    largest = combine({}, None, {}, {}, ROOT)["receiver.max_image"]
+    largest = combine({}, None, {}, {}, ROOT).receiver.max_image
     assert largest + (64 << 10) < int(size) << 20 < 2 * largest
 
 

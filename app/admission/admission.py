@@ -42,11 +42,11 @@ class Gate:
         self.latch = Latch(spool.probe, self._opened)
         self.reservations = Reservations()
         self.rates = Rates(
-            int(settings["receiver.device_rate"]),
-            int(settings["receiver.device_parallel"]),
+            settings.receiver.device_rate,
+            settings.receiver.device_parallel,
             monotonic,
         )
-        self.intake = Intake(int(settings["receiver.intake"]), monotonic)
+        self.intake = Intake(settings.receiver.intake, monotonic)
         self._on_network = settings.on_network
         self._spool = spool
         self._stopping = stopping
@@ -57,8 +57,8 @@ class Gate:
         settings = self._spool.settings
         return auth.identify(
             environ,
-            str(settings["receiver.auth"]),
-            settings["receiver.allow"],
+            settings.receiver.auth,
+            settings.receiver.allow,
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
             on_network=self._on_network,
             enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
@@ -77,7 +77,7 @@ class Gate:
 
     def facts(self, latest: int = 20, runs: int = 10) -> Facts:
         """Those of the spool, with what only the receiver knows of whether it takes images."""
-        largest = int(self._spool.settings["receiver.max_image"])
+        largest = self._spool.settings.receiver.max_image
         facts = self._spool.facts(latest, runs)
         return replace(facts, admission=self.admission(largest))
 

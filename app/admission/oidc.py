@@ -37,7 +37,7 @@ def looks_like_one(token: str) -> bool:
 def check(spool: Spool, token: str) -> str:
     """Whose valid identity token this is; Refused if it is not, saying why."""
     settings = spool.settings
-    if not settings["jobs.oidc_audience"]:
+    if not settings.jobs.oidc_audience:
         raise _refused("identity tokens are not taken here: jobs.oidc_audience is not set")
     try:
         import jwt
@@ -49,8 +49,8 @@ def check(spool: Spool, token: str) -> str:
             token,
             _key(spool, str(header.get("kid", ""))),
             algorithms=["RS256"],
-            audience=settings["jobs.oidc_audience"],
-            issuer=settings["jobs.oidc_issuer"],
+            audience=settings.jobs.oidc_audience,
+            issuer=settings.jobs.oidc_issuer,
             leeway=LEEWAY_SECONDS,
             options={"require": ["exp", "iat", "iss", "aud"]},
         )
@@ -64,7 +64,7 @@ def check(spool: Spool, token: str) -> str:
             "each time"
         )
     email = str(claims.get("email", ""))
-    if email != settings["jobs.oidc_email"] or claims.get("email_verified") is not True:
+    if email != settings.jobs.oidc_email or claims.get("email_verified") is not True:
         raise Refused("may_not_drain", reason="The identity token is another account's.")
     return email
 
@@ -85,13 +85,13 @@ def _key(spool: Spool, wanted: str) -> Any:
 
 
 def _is_file(spool: Spool) -> bool:
-    return "://" not in str(spool.settings["jobs.oidc_keys"])
+    return "://" not in spool.settings.jobs.oidc_keys
 
 
 def _documents(spool: Spool) -> Sequence[Mapping[str, Any]]:
     try:
         if _is_file(spool):
-            path = Path(str(spool.settings["jobs.oidc_keys"]))
+            path = Path(spool.settings.jobs.oidc_keys)
             known = json.loads(path.read_text(encoding="utf-8"))
         else:
             known = spool.site.get(OIDC_KEYS) or {"keys": []}

@@ -36,7 +36,7 @@ def add_jobs(app: Flask, uploads: Uploads) -> None:
     @app.post("/jobs/drain", provide_automatic_options=False)
     def drain() -> Answer:
         sender, now = _who(uploads), spool.now()
-        most = int(spool.settings["jobs.rate"])
+        most = spool.settings.jobs.rate
         try:
             job = Job(new_id(), "http", sender, now, **asked_for(_body(uploads, readers)))
             job = spool.site.jobs.ask(job, most)

@@ -49,8 +49,8 @@ _SAID: Mapping[str, Schema] = {
 
 def description(uploads: Uploads) -> Schema:
     """The document, with this receiver's own limits in it."""
-    field = str(uploads.spool.settings["receiver.field"])
-    status = str(uploads.spool.settings["receiver.upload_status"])
+    field = uploads.spool.settings.receiver.field
+    status = str(uploads.spool.settings.receiver.upload_status)
     return {
         "openapi": "3.1.0",
         "info": {

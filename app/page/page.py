@@ -40,7 +40,7 @@ _POLICY = (
 def _place(uploads: Uploads) -> Place:
     settings = uploads.spool.settings
     return Place(
-        open_to_all=settings["receiver.auth"] == "open" and not settings["receiver.allow"],
+        open_to_all=settings.receiver.auth == "open" and not settings.receiver.allow,
     )
 
 
@@ -54,9 +54,9 @@ def status_fields(facts: Facts, said: Verdict, settings: Settings) -> dict[str, 
         "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
         **plain,
         "keep_free_bytes": facts.admission.keep_free_bytes,
-        "site": settings["site.name"],
-        "spool": str(settings.spool),
-        "bucket": settings["s3.bucket"],
+        "site": settings.site.name,
+        "spool": str(settings.spool.path),
+        "bucket": settings.s3.bucket,
     }
 
 
@@ -109,8 +109,8 @@ def _took(run: Run) -> str:
 def curl(settings: Settings, host: str) -> str:
     """The line that posts a photograph of this repository to the receiver that shows it."""
     usable = re.fullmatch(r"[A-Za-z0-9.\-:\[\]]{1,260}", host)
-    where = host if usable else settings["receiver.bind"]
-    return f"curl -F {settings['receiver.field']}=@{PHOTO} http://{where}/uploadImage"
+    where = host if usable else settings.receiver.bind
+    return f"curl -F {settings.receiver.field}=@{PHOTO} http://{where}/uploadImage"
 
 
 def add_pages(app: Flask, uploads: Uploads) -> None:

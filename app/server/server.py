@@ -153,13 +153,13 @@ def serving_application(settings: Settings, parent: int, address: Address, level
 
 def serve(settings: Settings, level: int = logging.INFO) -> None:
     """Listen until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished."""
-    bind = str(settings["receiver.bind"])
+    bind = settings.receiver.bind
     try:
         address = _free_address(_address(bind))
     except OSError as error:
         fail(_why_not(bind, error))
         raise
-    threads = int(settings["receiver.threads"])
+    threads = settings.receiver.threads
     connections = max(1024, threads * CONNECTIONS_PER_THREAD)
     _raise_open_files(connections * 2)
     server = Granian(

@@ -41,7 +41,7 @@ class Uploads:
         settings = spool.settings
         self.spool = spool
         self.gate = Gate(spool, stopping, monotonic)
-        self.max_image = int(settings["receiver.max_image"])
+        self.max_image = settings.receiver.max_image
         self._stalls = stalls
         self._monotonic = monotonic
         self._clocks_off: set[str] = set()
@@ -53,7 +53,7 @@ class Uploads:
         device, taken = "", FormContents()
         try:
             sender = self.gate.identify(environ)
-            if self.spool.settings["receiver.auth"] != "open":  # where any page may send, too
+            if self.spool.settings.receiver.auth != "open":  # where any page may send, too
                 refuse_foreign_page(environ)
             checks.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
             length = _framing(environ)
@@ -136,7 +136,7 @@ class Uploads:
             image=accepted.receipt.id,
             size=accepted.receipt.size,
         )
-        status = int(self.spool.settings["receiver.upload_status"])
+        status = self.spool.settings.receiver.upload_status
         return responses.accepted(accepted.receipt, accepted.duplicate, status)
 
     def _take(
@@ -148,10 +148,10 @@ class Uploads:
         boundary: str,
         taken: FormContents,
     ) -> None:
-        max_pixels = int(self.spool.settings["receiver.max_pixels"])
+        max_pixels = self.spool.settings.receiver.max_pixels
         landing = ImageTarget(incoming, self.max_image, max_pixels, reserved.writing)
         if boundary:
-            field = str(self.spool.settings["receiver.field"])
+            field = self.spool.settings.receiver.field
             form.take_form(body, landing, boundary, field, taken)
         else:
             disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))

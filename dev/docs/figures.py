@@ -16,8 +16,8 @@ MINUTES_A_DAY = 24 * 60
 def rate() -> str:
     """The table of the README."""
     settings = combine(None, None, {}, {}, Path())
-    cap = settings.rate * 60 // 10**6  # MB a minute
-    minutes = int(settings["uplink.interval"]) // 60
+    cap = settings.usual_rate * 60 // 10**6  # MB a minute
+    minutes = settings.uplink.interval // 60
     allowed, arriving = cap * minutes, MB_A_MINUTE * minutes
     puts = IMAGES_A_MINUTE * MINUTES_A_DAY
     a_day = MB_A_MINUTE * MINUTES_A_DAY

@@ -24,9 +24,9 @@ from headgate.spool.spool import Spool
 def opened(settings: Settings, *, probe: bool = False) -> Iterator[Spool]:
     """The spool that is there, open, by a process that has become its owner.
 
-    SpoolUnfit, DiskTrouble or LockHeld where it cannot be used; the sentence says what to do.
+    SpoolUnsuitable, DiskError or LockHeld where it cannot be used; the sentence says what to do.
     """
-    become_owner(settings.spool)
+    become_owner(settings.spool.path)
     with closing(Spool.open(settings, create=False, probe=probe)) as spool:
         yield spool
 
@@ -34,8 +34,8 @@ def opened(settings: Settings, *, probe: bool = False) -> Iterator[Spool]:
 def become_owner(spool: Path) -> str:
     """As root, take on the user and group of who owns ``spool``; their name, or "".
 
-    HOME changes too, so that credentials are looked for where cron's runs find them. SpoolUnfit
-    where it is root's own, and others may write in it.
+    HOME changes too, so that credentials are looked for where cron's runs find them.
+    SpoolUnsuitable where it is root's own, and others may write in it.
     """
     if os.geteuid() != 0 or not spool.is_dir():
         return ""
@@ -59,7 +59,7 @@ def become_owner(spool: Path) -> str:
 
 
 def _refuse_others(spool: Path) -> None:
-    """SpoolUnfit if another user than root may put names into a folder of the spool."""
+    """SpoolUnsuitable if another user than root may put names into a folder of the spool."""
     for path in (spool, *(spool / folder for folder in FOLDERS)):
         try:
             seen = path.lstat()

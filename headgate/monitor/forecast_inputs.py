@@ -29,7 +29,7 @@ class Prospects:
     """One a spool; all who ask are told the same."""
 
     def __init__(self, settings: Settings, catalog: Catalog, site: Site, uplink: Uplink) -> None:
-        self._interval = timedelta(seconds=int(settings["uplink.interval"]))
+        self._interval = timedelta(seconds=settings.uplink.interval)
         self._catalog, self._site, self._uplink = catalog, site, uplink
 
     def forecast(

@@ -44,7 +44,7 @@ class ReceiverState:
 
 def address(settings: Settings) -> tuple[str, int]:
     """Host and port at which this machine reaches it."""
-    host, _, port = str(settings["receiver.bind"]).rpartition(":")
+    host, _, port = settings.receiver.bind.rpartition(":")
     host = host.strip("[]")
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)
 

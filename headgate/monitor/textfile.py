@@ -20,7 +20,7 @@ def leave_metrics(spool: Spool) -> None:
 
     The collector reads files that end in ``.prom``, which the temporary one does not.
     """
-    path = str(spool.settings["metrics.textfile"])
+    path = spool.settings.metrics.textfile
     if not path:
         return
     facts = spool.facts(latest=0, runs=3)

@@ -7,37 +7,28 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from headgate.settings import timetable, units
 from headgate.settings.logins import without_login
-from headgate.settings.units import Percent, UnitError
+from headgate.settings.units import UnitError
 
-Value = (
-    str
-    | int
-    | bool
-    | Path
-    | Percent
-    | tuple[str, ...]
-    | tuple[timetable.TimetableEntry, ...]
-    | None
-)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class Reader(Generic[_T]):
     """Reads a value as it was written (UnitError if it cannot be used); ``takes`` says to people
     what it takes."""
 
-    read: Callable[[Any], Value]
+    read: Callable[[Any], _T]
     takes: str
 
-    def __call__(self, value: Any) -> Value:
+    def __call__(self, value: Any) -> _T:
         return self.read(value)
 
 
-def taking(takes: str) -> Callable[[Callable[[Any], Value]], Reader]:
+def taking(takes: str) -> Callable[[Callable[[Any], _T]], Reader[_T]]:
     return lambda read: Reader(read, takes)
 
 
@@ -59,7 +50,7 @@ def folder(value: Any) -> Path:
     return Path(text)
 
 
-_FORMS: Mapping[Callable[[str], Value], str] = {
+_FORMS: Mapping[Callable[[str], object], str] = {
     units.parse_size: "a size, as `500MB` or `20MiB`",
     units.parse_rate: "a rate, as `40MB/s`, `12000MB/min` or `100Mbit/s`",
     units.parse_percent: "a share, 0% to 100%",
@@ -67,8 +58,8 @@ _FORMS: Mapping[Callable[[str], Value], str] = {
 }
 
 
-def of(parse: Callable[[str], Value], empty: Value | None = None) -> Reader:
-    def read(value: Any) -> Value:
+def of(parse: Callable[[str], _T], empty: _T | None = None) -> Reader[_T]:
+    def read(value: Any) -> _T:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)  # the unit parsers say what is missing from a bare number
         text = plain(value)
@@ -79,7 +70,7 @@ def of(parse: Callable[[str], Value], empty: Value | None = None) -> Reader:
     return Reader(read, parse.takes if isinstance(parse, Reader) else _FORMS[parse])
 
 
-def matching(pattern: str, what: str) -> Reader:
+def matching(pattern: str, what: str) -> Reader[str]:
     def read(value: Any) -> str:
         text = plain(value)
         if not re.fullmatch(pattern, text, re.ASCII):
@@ -89,12 +80,12 @@ def matching(pattern: str, what: str) -> Reader:
     return Reader(read, what)
 
 
-def url(pattern: str, what: str) -> Reader:
+def url(pattern: str, what: str) -> Reader[str]:
     """Like ``matching``, without a user and a password: settings that are no secrets are shown."""
     matches = matching(pattern, what)
 
-    def read(value: Any) -> Value:
-        text = plain(matches(value))
+    def read(value: Any) -> str:
+        text = matches(value)
         if (shown := without_login(text)) != text:
             raise UnitError(
                 f"{shown!r} holds a user or a password, which is not sent to any server; leave "
@@ -105,7 +96,7 @@ def url(pattern: str, what: str) -> Reader:
     return Reader(read, what)
 
 
-def choice(*words: str) -> Reader:
+def choice(*words: str) -> Reader[str]:
     def read(value: Any) -> str:
         text = plain(value)
         if text not in words:
@@ -115,7 +106,7 @@ def choice(*words: str) -> Reader:
     return Reader(read, ", ".join(f"`{word}`" if word else "empty" for word in words))
 
 
-def number(low: int, high: int) -> Reader:
+def number(low: int, high: int) -> Reader[int]:
     def read(value: Any) -> int:
         try:
             number = int(value) if not isinstance(value, bool | float) else None
@@ -129,7 +120,7 @@ def number(low: int, high: int) -> Reader:
 
 
 @taking("`auto`, or a whole number from 1 to 256")
-def auto_or_number(value: Any) -> Value:
+def auto_or_number(value: Any) -> int | Literal["auto"]:
     return "auto" if value == "auto" else number(1, 256)(value)
 
 
@@ -167,8 +158,8 @@ def bind(value: Any) -> str:
     return text
 
 
-def positive(parse: Callable[[str], Value], low: int, shown: str) -> Reader:
-    def read(text: str) -> Value:
+def positive(parse: Callable[[str], _T], low: int, shown: str) -> Reader[_T]:
+    def read(text: str) -> _T:
         value = parse(text)
         if isinstance(value, int) and value < low:
             raise UnitError(f"{text!r} is too small; at least {shown}")
@@ -235,11 +226,13 @@ def prefix(value: Any) -> str:
 
 
 @taking("`auto`, `never`, or a duration of at least 1min")
-def silent(text: str) -> Value:
-    if text in ("auto", "never"):
-        return text if text == "auto" else 0
+def silent(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if text == "never":
+        return 0
     seconds = span(text)
-    if isinstance(seconds, int) and seconds < 60:
+    if seconds < 60:
         raise UnitError(f"{text!r} is too short; at least 1min, or auto, or never")
     return seconds
 
@@ -255,7 +248,7 @@ def addresses(value: Any) -> tuple[str, ...]:
     return parts
 
 
-def secret(pattern: str, what: str) -> Reader:
+def secret(pattern: str, what: str) -> Reader[str]:
     """Like ``matching``, but the sentence never shows the value."""
 
     def read(value: Any) -> str:

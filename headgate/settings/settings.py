@@ -13,7 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headgate.settings.table import SETTINGS, Setting
+from headgate.settings.table import (
+    SECTIONS,
+    SETTINGS,
+    AlertSettings,
+    JobSettings,
+    LogSettings,
+    MetricSettings,
+    QueueSettings,
+    ReceiverSettings,
+    S3Settings,
+    Setting,
+    SiteSettings,
+    SpoolSettings,
+    UplinkSettings,
+)
 from headgate.settings.units import Percent, UnitError
 
 __all__ = ["SETTINGS", "Setting", "Settings", "SettingsError", "combine"]
@@ -31,41 +45,45 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _RESERVED = re.compile(r"HEADGATE_(CONFIG|TEST_.*)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Values by name, parsed, with where each came from. Paths are absolute."""
+    """Values by section, parsed, with where each came from. Paths are absolute."""
 
-    values: Mapping[str, Any]
+    site: SiteSettings
+    spool: SpoolSettings
+    receiver: ReceiverSettings
+    uplink: UplinkSettings
+    s3: S3Settings
+    queue: QueueSettings
+    jobs: JobSettings
+    metrics: MetricSettings
+    alerts: AlertSettings
+    log: LogSettings
     written: Mapping[str, Any]  # as the owner wrote them, for people
     origin: Mapping[str, str]  # "default", the file's path, the variable, "flag"
     file: Path | None = None
 
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
-
-    @property
-    def spool(self) -> Path:
-        path = self.values["spool.path"]
-        assert isinstance(path, Path)
-        return path
+    def value(self, name: str) -> Any:
+        """The value of the setting ``section.key``, where its name is known only at run time."""
+        section, _, key = name.partition(".")
+        return getattr(getattr(self, section), key)
 
     @property
     def on_network(self) -> bool:
         """Whether the receiver listens to more than this machine."""
-        host = str(self.values["receiver.bind"]).rpartition(":")[0].strip("[]")
+        host = self.receiver.bind.rpartition(":")[0].strip("[]")
         return not (host in ("localhost", "::1") or host.startswith("127."))
 
     @property
-    def rate(self) -> int:
-        """Bytes a second that images may use: link x share, rounded down."""
-        share = self.values["uplink.share"]
-        assert isinstance(share, Percent)
-        return share.of(int(self.values["uplink.link"]))
+    def usual_rate(self) -> int:
+        """Bytes a second that images may use outside the timetable and without a limit: link x
+        share, rounded down."""
+        return self.uplink.share.of(self.uplink.link)
 
     @property
-    def budget(self) -> int:
-        """Bytes an interval: what any window of one interval never exceeds."""
-        return self.rate * int(self.values["uplink.interval"])
+    def usual_budget(self) -> int:
+        """Bytes an interval at the usual rate: what any window of one interval never exceeds."""
+        return self.usual_rate * self.uplink.interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +182,12 @@ def combine(
     for name in ("log.file", "metrics.textfile", "s3.ca_bundle", "jobs.oidc_keys"):
         if values[name] and "://" not in str(values[name]):
             values[name] = str(base / str(values[name]))
+    sections = {
+        section: table(**{row.key: values[row.name] for row in SETTINGS if row.section == section})
+        for section, table in SECTIONS.items()
+    }
     return Settings(
-        values=values,
+        **sections,
         written={name: value for name, (value, _) in raw.items()},
         origin={name: origin for name, (_, origin) in raw.items()},
         file=file,

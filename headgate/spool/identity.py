@@ -53,12 +53,12 @@ class RememberedSpool:
 
 
 def _places(settings: Settings) -> Iterator[Path]:
-    digest = hashlib.sha256(os.fsencode(settings.spool)).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(settings.spool.path)).hexdigest()[:16]
     # A path that only this call names (an upgrade's trial, a test) is nothing to keep for good.
     if settings.file is not None and settings.origin.get("spool.path") != "flag":
         yield INSTALLED / f"{digest}.json"
         yield settings.file.absolute().parent / f".headgate-spool-{digest}.json"
-    yield settings.spool.parent / f".headgate-spool-{digest}.json"
+    yield settings.spool.path.parent / f".headgate-spool-{digest}.json"
 
 
 def remembered(settings: Settings) -> tuple[RememberedSpool, Path] | None:
@@ -66,7 +66,7 @@ def remembered(settings: Settings) -> tuple[RememberedSpool, Path] | None:
     for file in _places(settings):
         with contextlib.suppress(OSError, ValueError, TypeError):
             entry = RememberedSpool(**json.loads(file.read_text(encoding="utf-8")))
-            if entry.path == str(settings.spool) and entry.identity:
+            if entry.path == str(settings.spool.path) and entry.identity:
                 return entry, file
     return None
 
@@ -85,7 +85,7 @@ def check(settings: Settings) -> None:
     if known is None:
         return
     entry, file = known
-    root = settings.spool
+    root = settings.spool.path
     found = identity_of(root)
     if found == entry.identity:
         return
@@ -108,7 +108,7 @@ def check(settings: Settings) -> None:
 def settle(settings: Settings, now: datetime) -> None:
     """Give the spool an identity if it has none, and remember it. What cannot be written is left
     for the next time: doctor tells of it."""
-    root = settings.spool
+    root = settings.spool.path
     with contextlib.suppress(DiskError):
         if not (identity := identity_of(root)):
             identity = str(uuid.uuid4())
@@ -138,7 +138,7 @@ def _remember(settings: Settings, entry: RememberedSpool) -> None:
 
 def forget(settings: Settings) -> list[Path]:
     """Whatever belonged at this path: the spool that is there now may. What was forgotten;
-    DiskTrouble if that could not be removed."""
+    DiskError if that could not be removed."""
     return [file for file in _places(settings) if durable.remove(file)]
 
 
@@ -155,10 +155,10 @@ def memory(settings: Settings) -> Memory:
     """Of the spool that is there."""
     known = remembered(settings)
     if known is None:
-        return Memory(identity_of(settings.spool))
+        return Memory(identity_of(settings.spool.path))
     entry, file = known
     with contextlib.suppress(OSError):
-        disk = settings.spool.stat().st_dev
+        disk = settings.spool.path.stat().st_dev
         apart = file.stat().st_dev != disk or disk == os.stat("/").st_dev
         return Memory(entry.identity, str(file), not apart)
     return Memory(entry.identity, str(file))

@@ -75,7 +75,7 @@ class Spool:
     def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         """Use ``Spool.open``; this opens what is there."""
         self.settings = settings
-        self.path = settings.spool
+        self.path = settings.spool.path
         self.now = now
         self.files = Files(self.path)
         state = self.files.state
@@ -105,7 +105,7 @@ class Spool:
         self.uplink = Uplink(settings, self.site, state, lambda: self.now())
         self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
         self.receipts = Receipts(state / "receipts")
-        kept = max(int(settings["spool.dedupe"]), int(settings["spool.keep_done"]))
+        kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
         self._turns = KeyedLocks()
         self._commits = GroupCommit(self._commit)
@@ -125,10 +125,10 @@ class Spool:
     ) -> Spool:
         """The spool that the settings name, made where it is missing unless ``create`` is False.
 
-        SpoolUnfit if this place cannot keep the promise: the sentence says what can.
+        SpoolUnsuitable if this place cannot keep the promise: the sentence says what can.
         """
         identity.check(settings)
-        state = settings.spool / "state"
+        state = settings.spool.path / "state"
         reserve.give_up(state)
         try:
             prepare(settings, create=create, probe=probe)
@@ -227,7 +227,7 @@ class Spool:
         """Make a received image ours: when this returns, it survives a power cut. ``clock`` is
         what its device's clock said, if it said so.
 
-        IdentityConflict if its key names other bytes, MetadataTooLarge, DiskTrouble: then it is
+        IdentityConflict if its key names other bytes, MetadataTooLarge, DiskError: then it is
         not acknowledged, and leaving ``incoming`` unlinks it.
         """
         attribute = meta.encode()
@@ -304,7 +304,7 @@ class Spool:
         return self.receipts.in_folder(folder) | self.site.gone.in_folder(folder)
 
     def probe(self) -> None:
-        """Write a probe the way an image is written; DiskTrouble names the step that failed."""
+        """Write a probe the way an image is written; DiskError names the step that failed."""
         durable.probe(self.path)
 
     # -- what everybody may read
@@ -345,12 +345,12 @@ class Spool:
     def disk(self) -> FreeSpace:
         """What is free on the spool's disk, and what uploads leave free."""
         free, size, inodes = self.free()
-        return FreeSpace(free, units.of_disk(self.settings["spool.keep_free"], size), inodes)
+        return FreeSpace(free, units.of_disk(self.settings.spool.keep_free, size), inodes)
 
     def admission(self) -> Admission:
         """Whether the disk has room for an image of the largest size; what only the receiver knows
         is left out."""
-        return admission(int(self.settings["receiver.max_image"]), self.disk())
+        return admission(self.settings.receiver.max_image, self.disk())
 
     def free(self) -> tuple[int, int, int]:
         """Free bytes, all bytes and free inodes of the spool's file system."""
@@ -402,7 +402,7 @@ class Spool:
             proof=self.site.proof(),
             run_totals=self.site.run_totals(),
             devices=watched.devices(
-                self.catalog, self.site, now, self.settings["alerts.device_silent"]
+                self.catalog, self.site, now, self.settings.alerts.device_silent
             ),
             aside=tuple(self.images(State.SET_ASIDE, latest)),
             asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
@@ -431,12 +431,12 @@ class Spool:
     def _room(self, local: Count) -> Count:
         """Bytes and files that still fit; copies go before anything is refused."""
         free, size, inodes = self.free()
-        return Count(inodes, free - units.of_disk(self.settings["spool.keep_free"], size)) + local
+        return Count(inodes, free - units.of_disk(self.settings.spool.keep_free, size)) + local
 
 
 def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:
-    """Make and check the spool's folders and its ledgers; SpoolUnfit says what is wrong."""
-    root: Path = settings.spool
+    """Make and check the spool's folders and its ledgers; SpoolUnsuitable says what is wrong."""
+    root: Path = settings.spool.path
     state = root / "state"
     fresh = not state.exists()
     if fresh and not create:
@@ -464,7 +464,7 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
         if probe:
             durable.probe(root)
         if fresh:
-            create_ledgers(state, int(settings["uplink.interval"]))
+            create_ledgers(state, settings.uplink.interval)
     except DiskError as error:
         if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
             raise SpoolUnsuitable(

@@ -92,8 +92,8 @@ def connect(
 
     ``migrations[n]`` takes schema ``n`` to ``n + 1``; ``PRAGMA user_version`` counts them. With
     ``full`` every commit is flushed. Transactions are explicit. Checkpoints are the caller's: an
-    automatic one inside a request made the slowest answers 75 times slower. SpoolUnfit when the
-    file was made by a newer Headgate, or this SQLite is too old; Damaged when it is that.
+    automatic one inside a request made the slowest answers 75 times slower. SpoolUnsuitable when
+    the file was made by a newer Headgate, or this SQLite is too old; Damaged when it is that.
     """
     if refused := unsafe(VERSION):
         raise SpoolUnsuitable(refused)
@@ -120,7 +120,7 @@ def _share(path: Path) -> None:
     and -shm the mode of the database.
 
     By descriptor: another user may write to the folder, and could put a link there that leads to a
-    file of ours. SpoolUnfit where it is no plain file.
+    file of ours. SpoolUnsuitable where it is no plain file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:

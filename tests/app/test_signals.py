@@ -11,7 +11,7 @@ from tests.app.live import ROOT, environment
 # Each child waits in its main thread for what its SIGTERM handler does, as the server does.
 CHILDREN = """
 import os, signal, threading, time
-from app.server.server.signals import take_signals
+from app.server.signals import take_signals
 
 def child():
     take_signals()

@@ -302,14 +302,14 @@ def test_where_it_cannot_be_confined_nothing_is_decoded_and_doctor_says_so(
     spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel without Landlock, acted by a program that says what the decoder says there."""
-    acts = tmp_path / "decode.py"
+    acts = tmp_path / "worker.py"
     acts.write_text(
         "import sys\n"
         "from headgate.host import confinement\n"
         "confinement._CREATE_RULESET = 100_000  # the number of no system call\n"
         f"sys.path.insert(0, {str(DECODE.parent)!r})\n"
-        "import decode\n"
-        "decode.main()\n"
+        "import thumbnail_worker\n"
+        "thumbnail_worker.main()\n"
     )
     monkeypatch.setattr(thumbnails, "_PROGRAM", acts)
     image = put(spool, photo()).receipt
@@ -327,7 +327,7 @@ def test_no_more_is_read_of_the_decoder_than_a_small_picture_has(
     spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, more: int,
 ) -> None:  # fmt: skip
-    acts = tmp_path / "decode.py"
+    acts = tmp_path / "worker.py"
     acts.write_text(f"import os; os.write(1, b'x'); os.write(1, bytes({LARGEST + more - 1}))")
     monkeypatch.setattr(thumbnails, "_PROGRAM", acts)
     image = put(spool, photo()).receipt
@@ -338,7 +338,7 @@ def test_no_more_is_read_of_the_decoder_than_a_small_picture_has(
 def test_a_decoder_that_never_stops_writing_is_ended(
     spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acts = tmp_path / "decode.py"
+    acts = tmp_path / "worker.py"
     acts.write_text("import os\nwhile True: os.write(1, bytes(65536))")
     monkeypatch.setattr(thumbnails, "_PROGRAM", acts)
     image = put(spool, photo()).receipt

@@ -36,22 +36,22 @@ def test_what_is_named_wins_over_what_is_found(folder: Path, tmp_path: Path) -> 
     variable = write(tmp_path / "variable" / "b.toml", "variable")
     write(folder / load.FILE, "here")
     environment = {"HEADGATE_CONFIG": str(variable)}
-    assert load.load(str(flag), environment=environment)["site.name"] == "flag"
-    assert load.load(environment=environment)["site.name"] == "variable"
-    assert load.load(environment={})["site.name"] == "here"
+    assert load.load(str(flag), environment=environment).site.name == "flag"
+    assert load.load(environment=environment).site.name == "variable"
+    assert load.load(environment={}).site.name == "here"
 
 
 @pytest.mark.skipif(SYSTEM.exists(), reason=f"{SYSTEM} is there")
 def test_without_a_file_the_defaults_hold_here(folder: Path) -> None:
     settings = load.load(environment={})
     assert settings.file is None
-    assert settings.spool == folder / "var/spool"
+    assert settings.spool.path == folder / "var/spool"
 
 
 def test_paths_begin_at_the_folder_of_the_file(folder: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "etc" / "site.toml", "north")
     settings = load.load("../etc/site.toml", environment={})
-    assert settings.spool.resolve() == tmp_path / "etc" / "images"
+    assert settings.spool.path.resolve() == tmp_path / "etc" / "images"
     assert settings.file is not None and settings.file.is_absolute()
     assert settings.file.samefile(file)
     assert settings.origin["site.name"] == str(settings.file)
@@ -62,7 +62,7 @@ def test_flags_and_variables_stand_above_the_file(folder: Path) -> None:
     settings = load.load(
         flags={"uplink.share": "7%"}, environment={"HEADGATE_SITE_NAME": "variable"}
     )
-    assert settings["site.name"] == "variable"
+    assert settings.site.name == "variable"
     assert settings.origin["uplink.share"] == "flag"
     assert settings.origin["spool.path"] == str(folder / load.FILE)
 
@@ -108,7 +108,7 @@ def test_root_takes_no_settings_that_another_user_could_have_written(
     file.write_text('[site]\nname = "evil"\n')
     file.chmod(0o640)
     monkeypatch.chdir(here)
-    assert load.load(environment={})["site.name"] == "evil"  # root's own
+    assert load.load(environment={}).site.name == "evil"  # root's own
     match whose:
         case "file":
             os.chown(file, 64001, 0)
@@ -124,10 +124,10 @@ def test_root_takes_no_settings_that_another_user_could_have_written(
             file.symlink_to(tmp_path / "theirs")
     with pytest.raises(SettingsError, match="root takes no settings from"):
         load.load(environment={})
-    assert load.load(str(file), environment={})["site.name"] == "evil"  # it was named
+    assert load.load(str(file), environment={}).site.name == "evil"  # it was named
     here.chmod(0o1777)
     if whose == "writable folder":
-        assert load.load(environment={})["site.name"] == "evil"  # as in /tmp
+        assert load.load(environment={}).site.name == "evil"  # as in /tmp
 
 
 # -- secrets beside it
@@ -139,7 +139,7 @@ os.setgroups([64000])
 os.setgid(64000)
 os.setuid(int(sys.argv[2]))
 settings = load(sys.argv[1], environment={})
-print([settings[f"{name}"] for name in ("alerts.smtp_url", "queue.broker")])
+print([settings.value(name) for name in ("alerts.smtp_url", "queue.broker")])
 """
 
 
@@ -153,11 +153,11 @@ def test_secrets_stand_in_a_file_of_their_own(folder: Path) -> None:
         '[alerts]\nsmtp_url = "smtp://m.example"\nheartbeat_url = "https://a.example/2"\n'
     )
     settings = load.load(environment={})
-    assert settings["alerts.smtp_url"] == "smtp://m.example"
-    assert settings["alerts.heartbeat_url"] == "https://a.example/2"
+    assert settings.alerts.smtp_url == "smtp://m.example"
+    assert settings.alerts.heartbeat_url == "https://a.example/2"
     assert settings.origin["alerts.smtp_url"] == str(secrets)
     variable = {"HEADGATE_ALERTS_SMTP_URL": "smtp://other.example"}
-    assert load.load(environment=variable)["alerts.smtp_url"] == "smtp://other.example"
+    assert load.load(environment=variable).alerts.smtp_url == "smtp://other.example"
     secrets.write_text('[uplink]\nshare = "90%"\n')
     with pytest.raises(SettingsError, match=r"uplink\.share is no secret: write it into .*toml"):
         load.load(environment={})

@@ -52,8 +52,8 @@ def refusal(settings: Settings, *, create: bool = True) -> str:
 def unmount(settings: Settings, tmp_path: Path) -> Path:
     """What is below the mount point is an empty folder."""
     disk = tmp_path / "unmounted"
-    os.rename(settings.spool.parent, disk)
-    settings.spool.mkdir(parents=True)
+    os.rename(settings.spool.path.parent, disk)
+    settings.spool.path.mkdir(parents=True)
     return disk
 
 
@@ -167,8 +167,8 @@ def test_a_damaged_memory_is_none(site: Settings) -> None:
 def test_without_a_settings_file_it_is_remembered_beside_the_spool(tmp_path: Path) -> None:
     settings = load(None, {"spool.path": str(tmp_path / "disk")}, environment={})
     Spool.open(settings).close()
-    os.rename(settings.spool, tmp_path / "gone")
-    settings.spool.mkdir()
+    os.rename(settings.spool.path, tmp_path / "gone")
+    settings.spool.path.mkdir()
     refusal(settings)
 
 

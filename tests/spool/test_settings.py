@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from headgate.settings import settings as table
 from headgate.settings.load import read_file
 from headgate.settings.logins import without_login
-from headgate.settings.parsers import TEXT
 from headgate.settings.settings import SETTINGS, Setting, Settings, SettingsError, combine
 from headgate.settings.units import Percent
 
@@ -59,9 +57,9 @@ def test_names_and_variables_are_each_used_once() -> None:
 
 def test_the_defaults_are_the_owners_site() -> None:
     settings = combine(None, None, {}, {}, BASE)
-    assert settings.rate == 40_000_000
-    assert settings.budget == 12_000_000_000
-    assert settings.spool == BASE / "var/spool"
+    assert settings.usual_rate == 40_000_000
+    assert settings.usual_budget == 12_000_000_000
+    assert settings.spool.path == BASE / "var/spool"
     assert set(settings.origin.values()) == {"default"}
     assert settings.file is None
 
@@ -86,7 +84,7 @@ def test_the_last_layer_that_speaks_wins_and_is_named(layers: tuple[bool, bool, 
         value, origin = "32%", "HEADGATE_UPLINK_SHARE"
     if in_flags:
         value, origin = "33%", "flag"
-    assert settings["uplink.share"] == Percent(int(value.removesuffix("%")) * 100)
+    assert settings.uplink.share == Percent(int(value.removesuffix("%")) * 100)
     assert settings.written["uplink.share"] == value
     assert settings.origin["uplink.share"] == origin
     assert settings.origin["uplink.link"] == "default"
@@ -97,12 +95,12 @@ def test_each_setting_can_be_given_as_a_variable(row: Setting) -> None:
     default = row.default if isinstance(row.default, str | int) else ",".join(row.default)
     settings = combine(None, None, {row.variable: str(default)}, {}, BASE)
     assert settings.origin[row.name] == row.variable
-    assert settings[row.name] == combine(None, None, {}, {}, BASE)[row.name]
+    assert settings.value(row.name) == combine(None, None, {}, {}, BASE).value(row.name)
 
 
 def test_a_wrong_value_that_a_later_layer_replaces_does_no_harm() -> None:
     settings = combine({"uplink": {"share": "junk"}}, FILE, {}, {"uplink.share": "5%"}, BASE)
-    assert settings["uplink.share"] == Percent(500)
+    assert settings.uplink.share == Percent(500)
 
 
 # -- faults
@@ -227,7 +225,7 @@ RIGHT: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "value", "parsed"), RIGHT)
 def test_what_is_read(name: str, value: Any, parsed: Any) -> None:
-    assert one(name, value)[name] == parsed
+    assert one(name, value).value(name) == parsed
 
 
 def test_receipts_are_kept_at_least_as_long_as_repeats_are_recognised() -> None:
@@ -251,8 +249,8 @@ def test_the_budget_is_link_times_share_times_interval(
             combine(None, None, {}, values, BASE)
         return
     settings = combine(None, None, {}, values, BASE)
-    assert settings.rate == rate
-    assert settings.budget == rate * minutes * 60
+    assert settings.usual_rate == rate
+    assert settings.usual_budget == rate * minutes * 60
 
 
 # -- variables
@@ -275,39 +273,21 @@ def test_only_a_secret_may_be_read_from_a_file() -> None:
     assert "HEADGATE_S3_BUCKET_FILE" in fault
 
 
-@pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch) -> Setting:
-    row = Setting("alerts", "word", "", TEXT, "", "A password.", secret=True)
-    monkeypatch.setattr(table, "SETTINGS", (*SETTINGS, row))
-    monkeypatch.setitem(table._BY_NAME, row.name, row)
-    return row
+def test_a_secret_is_read_from_the_file_that_the_variable_names(tmp_path: Path) -> None:
+    file = tmp_path / "broker"
+    file.write_text("redis://:hush@127.0.0.1/0\n")
+    variable = "HEADGATE_QUEUE_BROKER_FILE"
+    settings = combine(None, None, {variable: str(file)}, {}, BASE, read_file)
+    assert settings.queue.broker == "redis://:hush@127.0.0.1/0"
+    assert settings.origin["queue.broker"] == variable
 
 
-def test_a_secret_is_read_from_the_file_that_the_variable_names(
-    secret: Setting, tmp_path: Path
-) -> None:
-    file = tmp_path / "word"
-    file.write_text("hush\n")
-    settings = combine(
-        None,
-        None,
-        {"HEADGATE_ALERTS_WORD_FILE": str(file)},
-        {},
-        BASE,
-        read_file,
-    )
-    assert settings["alerts.word"] == "hush"
-    assert settings.origin["alerts.word"] == "HEADGATE_ALERTS_WORD_FILE"
-
-
-def test_a_secret_that_cannot_be_read_is_a_fault_that_says_why(
-    secret: Setting, tmp_path: Path
-) -> None:
+def test_a_secret_that_cannot_be_read_is_a_fault_that_says_why(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe")
     for file, why in ((tmp_path / "gone", "No such file"), (binary, "UTF-8")):
-        (fault,) = faults_of(environment={"HEADGATE_ALERTS_WORD_FILE": str(file)})
-        assert "HEADGATE_ALERTS_WORD_FILE" in fault and str(file) in fault and why in fault
+        (fault,) = faults_of(environment={"HEADGATE_QUEUE_BROKER_FILE": str(file)})
+        assert "HEADGATE_QUEUE_BROKER_FILE" in fault and str(file) in fault and why in fault
 
 
 # -- paths
@@ -315,11 +295,11 @@ def test_a_secret_that_cannot_be_read_is_a_fault_that_says_why(
 
 def test_relative_paths_begin_at_the_base_and_absolute_ones_stay() -> None:
     settings = combine({"log": {"file": "log/runs"}, "spool": {"path": "s"}}, FILE, {}, {}, BASE)
-    assert settings.spool == BASE / "s"
-    assert settings["log.file"] == str(BASE / "log/runs")
+    assert settings.spool.path == BASE / "s"
+    assert settings.log.file == str(BASE / "log/runs")
     settings = combine({"log": {"file": "/l"}, "spool": {"path": "/s"}}, FILE, {}, {}, BASE)
-    assert (settings.spool, settings["log.file"]) == (Path("/s"), "/l")
-    assert combine(None, None, {}, {}, BASE)["log.file"] == ""
+    assert (settings.spool.path, settings.log.file) == (Path("/s"), "/l")
+    assert combine(None, None, {}, {}, BASE).log.file == ""
 
 
 # -- logins in URLs

@@ -87,10 +87,10 @@ def test_a_run_that_was_killed_is_given_an_end(opened: Site) -> None:
 
 
 def test_a_request_is_kept_once_until_it_is_answered(opened: Site, path: Path) -> None:
-    opened.ask("retry", "image-1", AT)
-    opened.ask("retry", "image-2", AT)
-    opened.ask("retry", "image-1", AT + timedelta(seconds=1))
-    opened.ask("hold", "image-1", AT)
+    opened.add_request("retry", "image-1", AT)
+    opened.add_request("retry", "image-2", AT)
+    opened.add_request("retry", "image-1", AT + timedelta(seconds=1))
+    opened.add_request("hold", "image-1", AT)
     other = Site(path)
     first, second, third = other.requests()
     assert [(r.word, r.image) for r in (first, second, third)] == [
@@ -102,7 +102,7 @@ def test_a_request_is_kept_once_until_it_is_answered(opened: Site, path: Path) -
     other.complete_request(third)
     other.close()
     assert opened.requests() == [second]
-    opened.ask("retry", "image-1", AT)
+    opened.add_request("retry", "image-1", AT)
     assert [request.image for request in opened.requests()] == ["image-2", "image-1"]
 
 

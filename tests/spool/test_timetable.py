@@ -206,9 +206,9 @@ def test_another_zone_is_another_hour() -> None:
 
 def test_the_setting_takes_a_list_or_a_text_with_semicolons() -> None:
     document = {"uplink": {"timetable": ["Mon-Fri 08:00-18:00 10%", "Sat,Sun 100%"]}}
-    listed = combine(document, None, {}, {}, Path("/")).values["uplink.timetable"]
+    listed = combine(document, None, {}, {}, Path("/")).uplink.timetable
     text = {"HEADGATE_UPLINK_TIMETABLE": "Mon-Fri 08:00-18:00 10%; Sat,Sun 100%"}
-    assert combine(None, None, text, {}, Path("/")).values["uplink.timetable"] == listed
+    assert combine(None, None, text, {}, Path("/")).uplink.timetable == listed
     assert [str(entry) for entry in listed] == document["uplink"]["timetable"]
 
 

@@ -19,7 +19,7 @@ SCRIPT = f"""
 import os, sys, tempfile
 from pathlib import Path
 from headgate.spool.budget import ledger
-from headgate.spool.errors import SpoolUnfit
+from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Sent
 from headgate.spool.upkeep.mover import Mover
 from tests.spooling import open_spool, put
@@ -47,7 +47,7 @@ def upload(root):
 def pry(root):
     try:
         open_spool(root)
-    except (SpoolUnfit, OSError):
+    except (SpoolUnsuitable, OSError):
         return
     raise AssertionError("a stranger got in")
 

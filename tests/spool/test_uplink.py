@@ -68,7 +68,7 @@ def test_a_limit_goes_before_the_timetable_and_that_before_the_share(
 
 def test_the_limit_is_never_above_the_link(spool: Spool, wall: Wall) -> None:
     set_limit(spool, "100%", wall.at + timedelta(hours=1))
-    assert spool.cap().rate == int(spool.settings["uplink.link"])
+    assert spool.cap().rate == spool.settings.uplink.link
 
 
 RATES = st.integers(0, 10**12)

@@ -37,7 +37,7 @@ _serve = serve
 
 
 def serve(settings, *more):
-    if "8080" in settings["receiver.bind"]:
+    if "8080" in settings.receiver.bind:
         raise SystemExit("not on this port")
     _serve(settings, *more)
 """

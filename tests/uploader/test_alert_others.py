@@ -114,7 +114,7 @@ def test_each_address_is_a_channel_of_its_own(tmp_path: Path, service: Service) 
 
 def test_the_setting_takes_a_list_or_words_and_never_shows_them(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, alerts__apprise="tgram://a/b  json://c/d,e")
-    assert settings["alerts.apprise"] == ("tgram://a/b", "json://c/d,e")
+    assert settings.alerts.apprise == ("tgram://a/b", "json://c/d,e")
     with pytest.raises(SettingsError) as refused:
         settings_for(tmp_path, alerts__apprise="s3cret")
     assert "s3cret" not in str(refused.value)

@@ -189,7 +189,7 @@ def test_each_run_says_its_numbers_and_they_are_the_catalogs(spool: Spool, accou
     run = Run("run", now - timedelta(seconds=9), now, "cron", "failed", 1, images=3)
     publish.after_run(spool, run)
     assert spool.site.points.oldest(9) == []
-    site, since = spool.settings["site.name"], now - timedelta(hours=1)
+    site, since = spool.settings.site.name, now - timedelta(hours=1)
     for name, value in {
         "Heartbeat": 1, "RunErrors": 1, "RunSeconds": 9, "UploadedImages": 3, "WaitingImages": 1,
         "WaitingBytes": 5, "UnaccountedImages": 0, "ReceivedImages": 1,
@@ -211,7 +211,7 @@ def test_numbers_of_an_outage_come_later_with_their_own_time(
     assert publish.send(spool) == 0 and len(spool.site.points.oldest(99)) == 24
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", moto)
     assert publish.send(spool) == 24 and spool.site.points.oldest(99) == []
-    said = read(account, spool.settings["site.name"], "WaitingImages", start)
+    said = read(account, spool.settings.site.name, "WaitingImages", start)
     assert [value for _, value in said] == [100.0 + number for number in range(24)]
     assert [at for at, _ in said] == [start + timedelta(minutes=5 * n) for n in range(24)]
 
@@ -253,7 +253,7 @@ def test_the_numbers_of_an_empty_site_are_numbers() -> None:
 
 def call(spool: Spool, *arguments: str, code: int = 0) -> Result:
     values = ("spool.path", "site.name", "s3.region", "alerts.cloudwatch")
-    flags = [word for name in values for word in ("--set", f"{name}={spool.settings[name]}")]
+    flags = [word for name in values for word in ("--set", f"{name}={spool.settings.value(name)}")]
     words = [*flags, "dashboard", "cloudwatch", *arguments]
     result = CliRunner().invoke(headgate, words, prog_name="headgate")
     assert result.exit_code == code, result.output
@@ -261,7 +261,7 @@ def call(spool: Spool, *arguments: str, code: int = 0) -> Result:
 
 
 def test_applying_twice_is_applying_once(spool: Spool, account: Any) -> None:
-    name = f"headgate-{spool.settings['site.name']}"
+    name = f"headgate-{spool.settings.site.name}"
     would = json.loads(call(spool, "--json").stdout)
     assert would["applied"] is False
 

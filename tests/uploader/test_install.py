@@ -290,10 +290,10 @@ def test_root_means_the_installed_gateway_s_own_tab(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = combine({}, tmp_path / "headgate.toml", {}, {}, tmp_path)
-    settings.spool.mkdir(parents=True)
+    settings.spool.path.mkdir(parents=True)
     monkeypatch.setattr(crontabs, "CRON_D", tmp_path)
     assert crontabs.installed_tab(settings) is None, "a spool of root's is nobody's service"
-    os.chown(settings.spool, 1, 1)
+    os.chown(settings.spool.path, 1, 1)
     assert crontabs.installed_tab(settings) == (tmp_path / "headgate", "daemon")
 
 

@@ -169,6 +169,6 @@ def test_without_an_audience_or_with_a_file_nobody_is_asked(gateway: Gateway) ->
     assert not oidc_keys.refresh(gateway.spool)
     gateway.write(jobs={"oidc_audience": "x", "oidc_email": "a@b.example", "oidc_keys": "k.json"})
     settings = gateway.settings()
-    assert settings["jobs.oidc_keys"] == str(gateway.root / "k.json")
+    assert settings.jobs.oidc_keys == str(gateway.root / "k.json")
     with closing(Spool.open(settings)) as spool:
         assert not oidc_keys.refresh(spool)

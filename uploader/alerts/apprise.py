@@ -34,7 +34,7 @@ class Other:
         return f"{self.url.partition(':')[0].lower()}-{digest[:4]}"
 
     def send(self, message: Message, pacer: Pacer) -> None:
-        """One attempt. Undelivered."""
+        """One attempt. DeliveryError."""
         try:
             import apprise
         except ImportError:

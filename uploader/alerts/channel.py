@@ -37,4 +37,4 @@ class Channel(Protocol):
         """What people and the outbox call it."""
 
     def send(self, message: Message, pacer: Pacer) -> None:
-        """One attempt; every byte passes the pacer. Undelivered, or what the pacer raises."""
+        """One attempt; every byte passes the pacer. DeliveryError, or what the pacer raises."""

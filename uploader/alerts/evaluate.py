@@ -29,7 +29,7 @@ def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = No
     facts = signs.facts
     counts = Counts(facts.received.images, facts.set_aside.images)
     astray = facts.unaccounted + facts.lost.images
-    scene = Scene(str(spool.settings["site.name"]), signs.now, counts, astray)
+    scene = Scene(spool.settings.site.name, signs.now, counts, astray)
 
     def take(
         before: tuple[Alert, ...], silences: tuple[Silence, ...]
@@ -48,15 +48,13 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
     said = receiver.ask(spool)
     receiver_up = not said.silent and not said.disk_trouble
     devices.learn(spool.catalog, spool.site, spool.now(), receiver_up=receiver_up)
-    spool.site.triggers.expect(
-        {"queue"} if settings["uplink.trigger"] == "queue" else (), spool.now()
-    )
+    spool.site.triggers.expect({"queue"} if settings.uplink.trigger == "queue" else (), spool.now())
     facts = spool.facts(latest=0, runs=_RUNS)
     if not said.silent:  # that is an alert of its own, and says nothing of the disk
         facts = replace(facts, admission=said.admission(facts.admission))
     now = facts.at
-    bind = str(settings["receiver.bind"])
-    to_all = settings["receiver.auth"] == "open" and not settings["receiver.allow"]
+    bind = settings.receiver.bind
+    to_all = settings.receiver.auth == "open" and not settings.receiver.allow
     return Signs(
         facts=facts,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),

@@ -35,7 +35,7 @@ class Heartbeat:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._url = str(spool.settings["alerts.heartbeat_url"])
+        self._url = spool.settings.alerts.heartbeat_url
         self._first: threading.Thread | None = None
 
     def start(self) -> None:

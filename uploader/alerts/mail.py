@@ -66,7 +66,7 @@ class Mail:
     name: str = "mail"
 
     def send(self, message: Message, pacer: Pacer) -> None:
-        """One attempt. Undelivered."""
+        """One attempt. DeliveryError."""
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         context = ssl.create_default_context()

@@ -31,25 +31,25 @@ _DEAD_WAIT = 900.0
 def channels(settings: Settings) -> list[Channel]:
     """Those that are set; none is a fine number."""
     found: list[Channel] = []
-    if settings["alerts.slack_webhook"]:
+    if settings.alerts.slack_webhook:
         from uploader.alerts.slack import Slack  # a run without channels does not pay for them
 
-        found.append(Slack(str(settings["alerts.slack_webhook"])))
-    if settings["alerts.mail_to"]:
+        found.append(Slack(settings.alerts.slack_webhook))
+    if settings.alerts.mail_to:
         from uploader.alerts.mail import Mail
 
         found.append(
             Mail(
-                str(settings["alerts.smtp_url"]),
-                tuple(settings["alerts.mail_to"]),
-                str(settings["alerts.mail_from"]),
-                str(settings["site.name"]),
+                settings.alerts.smtp_url,
+                settings.alerts.mail_to,
+                settings.alerts.mail_from,
+                settings.site.name,
             )
         )
-    if settings["alerts.apprise"]:
+    if settings.alerts.apprise:
         from uploader.alerts.apprise import Other
 
-        found += [Other(url) for url in dict.fromkeys(settings["alerts.apprise"])]
+        found += [Other(url) for url in dict.fromkeys(settings.alerts.apprise)]
     return found
 
 

@@ -25,7 +25,7 @@ class Slack:
     name: str = "slack"
 
     def send(self, message: Message, pacer: Pacer) -> None:
-        """One attempt. Undelivered."""
+        """One attempt. DeliveryError."""
         body = json.dumps({"text": slack_text(message)}).encode("ascii")
         headers = {"Content-Type": "application/json; charset=utf-8"}
         try:

@@ -110,7 +110,7 @@ class Context:
         """Give up root's rights for those of the spool's owner, for what comes before it is
         opened; what keeps it from that ends the command."""
         try:
-            become_owner(self.settings.spool)
+            become_owner(self.settings.spool.path)
         except SpoolUnsuitable as error:
             fail(str(error))
 

@@ -53,11 +53,11 @@ def client(settings: Settings, pacer: Pacer) -> Iterator[Any]:
     fails is CloudWatchTrouble, what the pacer raises comes through."""
     try:
         session = boto3.Session(
-            profile_name=settings["s3.profile"] or None,
-            region_name=settings["s3.region"] or None,
+            profile_name=settings.s3.profile or None,
+            region_name=settings.s3.region or None,
         )
         made = session.client("cloudwatch", config=Config(retries={"total_max_attempts": 1}))
-        bundle = settings["s3.ca_bundle"] or session._session.get_config_variable("ca_bundle")
+        bundle = settings.s3.ca_bundle or session._session.get_config_variable("ca_bundle")
     except (botocore_exceptions.BotoCoreError, ValueError) as error:
         raise CloudWatchTrouble(str(error)) from error
 

@@ -19,7 +19,7 @@ _LOCK_SECONDS = 2.0
 
 def after_run(spool: Spool, run: Run) -> None:
     """Keep this run's numbers, and send what waits. Never fails the run."""
-    if spool.settings["alerts.cloudwatch"] != "on":
+    if spool.settings.alerts.cloudwatch != "on":
         return
     try:
         facts = spool.facts(latest=0, runs=1)
@@ -34,7 +34,7 @@ def send(spool: Spool) -> int:
     # Imports boto3, which only those pay for who send something.
     from uploader.cloudwatch.client import CloudWatchTrouble, client
 
-    points, site, taken = spool.site.points, str(spool.settings["site.name"]), 0
+    points, site, taken = spool.site.points, spool.settings.site.name, 0
     if not points.oldest(1):
         return 0
     try:

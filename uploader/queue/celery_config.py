@@ -48,14 +48,14 @@ class Broker:
 
 def broker(settings: Settings) -> Broker:
     """What ``queue.broker`` names; the settings were checked, so it is one of the known kinds."""
-    url = str(settings["queue.broker"])
+    url = settings.queue.broker
     if url.startswith(("redis://", "rediss://")):
-        site = re.sub(r"[^A-Za-z0-9_-]", "-", str(settings["site.name"]))
-        return Broker("redis", url, str(settings["queue.name"]) or f"headgate-{site}")
+        site = re.sub(r"[^A-Za-z0-9_-]", "-", settings.site.name)
+        return Broker("redis", url, settings.queue.name or f"headgate-{site}")
     url = re.sub(r"^sqs://", "https://", url)
     parts = urlsplit(url)
     found = _AWS.fullmatch(parts.netloc)
-    region = found[1] if found else str(settings["s3.region"]) or "us-east-1"
+    region = found[1] if found else settings.s3.region or "us-east-1"
     # An endpoint of one's own (a VPC's, a stand-in) is named; Amazon's follows from the region.
     server = "sqs://" if found else f"sqs://{parts.netloc}"
     return Broker("sqs", server, parts.path.rpartition("/")[2], url, region)

@@ -31,8 +31,8 @@ def refresh(spool: Spool) -> bool:
     """Fetch them if they are missing, old or asked for; whether that was done. What cannot be
     reached now is tried at the next look, and the old ones stay good."""
     settings, site = spool.settings, spool.site
-    url = str(settings["jobs.oidc_keys"])
-    if not settings["jobs.oidc_audience"] or "://" not in url:
+    url = settings.jobs.oidc_keys
+    if not settings.jobs.oidc_audience or "://" not in url:
         return False
     wanted = [request for request in site.requests() if request.word == WANT_KEYS]
     known = site.get(OIDC_KEYS)

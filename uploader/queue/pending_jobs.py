@@ -46,6 +46,6 @@ def order_for(job: Job) -> RunRequest:
 
 
 def _next(spool: Spool) -> Job | None:
-    queue = spool.settings["uplink.trigger"] == "queue"
+    queue = spool.settings.uplink.trigger == "queue"
     since = spool.now() - (_WORKERS if queue else timedelta(0))
     return next((job for job in spool.site.jobs.queued() if job.asked_at <= since), None)

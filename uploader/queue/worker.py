@@ -40,8 +40,8 @@ def start(to: Broker, work: Work, settings: Settings, *, beat: bool) -> int:
     SIGTERM or Ctrl-C once: the drain finishes what it is sending. The pool has one child, which
     keeps Celery's time limits and may be killed without the message being lost.
     """
-    if settings["s3.profile"]:
-        os.environ["AWS_PROFILE"] = str(settings["s3.profile"])  # kombu asks boto3 for no other
+    if settings.s3.profile:
+        os.environ["AWS_PROFILE"] = settings.s3.profile  # kombu asks boto3 for no other
     # Celery warns of root because of pickle, which is not read here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     signals.setup_logging.connect(_log, weak=False)

@@ -122,7 +122,7 @@ class Drain:
         self._picker = Picker(
             self._source,
             spool.catalog.backlog.served(),
-            str(spool.settings["uplink.order"]),
+            spool.settings.uplink.order,
         )
         self.progress = Progress()
         self._proved: list[tuple[Item, Sent]] = []
@@ -196,7 +196,7 @@ class Drain:
     def _prune(self, now: datetime) -> None:
         arriving = self._spool.forecast().received_per_second
         # Until the next run comes, and one more: no upload is refused for the sake of copies.
-        self._arriving = int(arriving * 2 * int(self._spool.settings["uplink.interval"]))
+        self._arriving = int(arriving * 2 * self._spool.settings.uplink.interval)
         self._make_room(now, always=True)
         for day in self._mover.drop_old_receipts(now):
             self._log.info("receipts.dropped", day=day)

@@ -93,7 +93,7 @@ def drain_lock(spool: Spool, order: RunRequest) -> Lock:
 def run(spool: Spool, order: RunRequest) -> Run:
     """One run from start to end, and what is to be said of it.
 
-    LockHeld if another one is at it; AlreadyServed if its job was done before it had the lock.
+    LockHeld if another one is at it; AlreadyDone if its job was done before it had the lock.
     """
     if not order.job:  # of a job that was noted when it was asked for
         spool.site.triggers.fired(order.trigger, spool.now(), order.sender)
@@ -115,7 +115,7 @@ def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(_told_elsewhere(report))
         after_run(spool)
-        if spool.settings["alerts.cloudwatch"] == "on":
+        if spool.settings.alerts.cloudwatch == "on":
             from uploader.cloudwatch import publish  # others do not pay for it
 
             publish.after_run(spool, report)
@@ -170,9 +170,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
         cutoff = Cutoff()
         sender = _sender(spool, pacer, cutoff, stack)
         settings = spool.settings
-        keys = Keys(
-            str(settings["site.name"]), str(settings["s3.prefix"]), str(settings["s3.layout"])
-        )
+        keys = Keys(settings.site.name, settings.s3.prefix, settings.s3.layout)
         workers = Workers(sender, lambda item: spool.files.in_new(item.name), keys)
         watch = ProgressWatcher(spool, pacer) if order.show_progress else None
         drain = Drain(
@@ -185,7 +183,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             _parallel(spool, stack),
             cutoff,
             look=_lookout(spool, sender),
-            patience=Timeouts.for_rate(max(1, spool.settings.rate)).longest,
+            patience=Timeouts.for_rate(max(1, spool.settings.usual_rate)).longest,
             watch=watch or (lambda progress: None),
         )
         log.info("run.started", trigger=order.trigger)
@@ -215,15 +213,15 @@ def _bounds(spool: Spool, order: RunRequest) -> Bounds:
     seconds: float | None = None
     if not order.until_empty:
         spare = _QUEUE_SPARE_SECONDS if order.trigger in BY_QUEUE else _SPARE_SECONDS
-        seconds = float(int(settings["uplink.interval"])) - spare
+        seconds = float(settings.uplink.interval) - spare
     if order.max_seconds is not None:
         seconds = order.max_seconds if seconds is None else min(seconds, order.max_seconds)
-    size = int(settings["uplink.batch_bytes"])
+    size = settings.uplink.batch_bytes
     if order.max_bytes:
         size = min(size, order.max_bytes) if size else order.max_bytes
     if order.until_empty:
         return Bounds(seconds, 0, order.max_bytes, until_empty=True, device=order.device)
-    images = int(settings["uplink.batch_images"])
+    images = settings.uplink.batch_images
     return Bounds(seconds, images, size, device=order.device)
 
 
@@ -256,18 +254,18 @@ def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitSt
 
 
 def _lookout(spool: Spool, sender: S3Sender) -> Lookout | None:
-    if spool.settings["s3.check_copies"] == "off":
+    if spool.settings.s3.check_copies == "off":
         return None
-    return Lookout(sender, str(spool.settings["s3.bucket"]))
+    return Lookout(sender, spool.settings.s3.bucket)
 
 
 def _server(spool: Spool) -> str:
-    return f"{spool.settings['s3.endpoint_url']} {spool.settings['s3.bucket']}"
+    return f"{spool.settings.s3.endpoint_url} {spool.settings.s3.bucket}"
 
 
 def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:
     """As many connections as the settings say, or as the last run ended with, to begin with."""
-    fixed = spool.settings["uplink.parallel"]
+    fixed = spool.settings.uplink.parallel
     if isinstance(fixed, int):
         return Parallel(time.monotonic(), fixed, fewest=fixed, most=fixed)
     server = _server(spool)

@@ -60,7 +60,7 @@ class S3Sender:
         self._settings = settings
         self._pacer = pacer
         self._options = options(settings)
-        self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.rate))
+        self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.usual_rate))
         self._cutoff = cutoff
         self._now = now
         self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
@@ -179,7 +179,7 @@ class S3Sender:
     def probe(self) -> Capability:
         from uploader.s3.probe import probe
 
-        return probe(self, str(self._settings["s3.prefix"]))
+        return probe(self, self._settings.s3.prefix)
 
     def close(self) -> None:
         if self._exchange is not None:
@@ -252,7 +252,7 @@ class S3Sender:
                 from uploader.s3.endpoint import open_access
 
                 self._access = open_access(self._settings, self._timeouts.connect)
-                buffer = send_buffer(self._settings.rate)
+                buffer = send_buffer(self._settings.usual_rate)
                 self._exchange = Exchange(
                     self._access.target, self._pacer, self._timeouts, buffer, self._cutoff
                 )

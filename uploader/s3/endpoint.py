@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -113,7 +113,7 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
     A HEAD is prepared by boto3 and intercepted before it is sent: its URL and its signature's scope
     are what boto3 would have used (a presigned URL would not do: it names the global endpoint).
     """
-    bucket = str(settings["s3.bucket"])
+    bucket = settings.s3.bucket
     if not bucket:
         raise SendError(ErrorKind.FATAL, "no-bucket", "No bucket is configured; set s3.bucket.")
     seen: list[Any] = []
@@ -124,24 +124,24 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
 
     try:
         session = boto3.Session(
-            profile_name=settings["s3.profile"] or None,
-            region_name=settings["s3.region"] or None,
+            profile_name=settings.s3.profile or None,
+            region_name=settings.s3.region or None,
         )
         client = session.client(
             "s3",
-            endpoint_url=settings["s3.endpoint_url"] or None,
+            endpoint_url=settings.s3.endpoint_url or None,
             config=Config(
                 signature_version="s3v4",
                 retries={"total_max_attempts": 1},
                 connect_timeout=connect_seconds,
-                s3={"addressing_style": settings["s3.addressing"]},
+                s3=cast("Any", {"addressing_style": settings.s3.addressing}),
             ),
         )
         client.meta.events.register("before-send.s3.HeadObject", intercept)
         client.head_object(Bucket=bucket, Key=_MARK)
         client.close()
         credentials = session.get_credentials()
-        verify = settings["s3.ca_bundle"] or session._session.get_config_variable("ca_bundle")
+        verify = settings.s3.ca_bundle or session._session.get_config_variable("ca_bundle")
     except (botocore_exceptions.BotoCoreError, ValueError) as error:
         raise _no_credentials(error) from error
     url = str(seen[0].url)

@@ -23,15 +23,15 @@ class Options:
 
 def options(settings: Settings) -> Options:
     """As the section [s3] has it."""
-    pairs = (tag.partition("=") for tag in settings["s3.tags"])
+    pairs = (tag.partition("=") for tag in settings.s3.tags)
     put = {
-        "x-amz-storage-class": settings["s3.storage_class"],
-        "x-amz-server-side-encryption": settings["s3.encryption"],
-        "x-amz-server-side-encryption-aws-kms-key-id": settings["s3.kms_key"],
+        "x-amz-storage-class": settings.s3.storage_class,
+        "x-amz-server-side-encryption": settings.s3.encryption,
+        "x-amz-server-side-encryption-aws-kms-key-id": settings.s3.kms_key,
         "x-amz-server-side-encryption-bucket-key-enabled": (
-            "true" if settings["s3.bucket_key"] else ""
+            "true" if settings.s3.bucket_key else ""
         ),
         "x-amz-tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, _, v in pairs),
     }
-    every = {"x-amz-request-payer": "requester"} if settings["s3.requester_pays"] else {}
+    every = {"x-amz-request-payer": "requester"} if settings.s3.requester_pays else {}
     return Options(every, {name: str(value) for name, value in put.items() if value})

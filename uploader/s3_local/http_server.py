@@ -28,7 +28,7 @@ _DRAIN_SECONDS = 2.0
 _HEAD_MAX = 64 * 1024
 
 
-class _RequestHandler(BaseHTTPRequestHandler):
+class _HttpRequest(BaseHTTPRequestHandler):
     """One connection, request after request."""
 
     protocol_version = "HTTP/1.1"
@@ -198,7 +198,7 @@ class Server(ThreadingMixIn, TCPServer):
         self.to_reset: set[socket.socket] = set()
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
-        super().__init__((host, port), _RequestHandler)
+        super().__init__((host, port), _HttpRequest)
         self.port = int(self.server_address[1])
 
     def get_request(self) -> tuple[socket.socket, Any]:

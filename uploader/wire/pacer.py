@@ -108,7 +108,7 @@ class Pacer:
     def take(self, wanted: int) -> Permit:
         """Block until 1 to ``wanted`` bytes may leave, and count them as leaving from now on.
 
-        Closed when the run ends; DiskTrouble when the ledger cannot be written: then nothing
+        Closed when the run ends; DiskError when the ledger cannot be written: then nothing
         may leave.
         """
         started = self._now()

@@ -193,7 +193,7 @@ class Ledger:
         """Charge up to ``wanted`` bytes to this second and this day, on disk before it returns.
 
         None when the second has no room left: ask again when it is over; or when the day has none
-        (``day_spent``). The charge is never taken back. DiskTrouble if it cannot be written.
+        (``day_spent``). The charge is never taken back. DiskError if it cannot be written.
         """
         while True:
             slot = self.now() // SECOND

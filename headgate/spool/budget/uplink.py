@@ -43,7 +43,7 @@ def wall_clock(at: datetime) -> datetime:
 
 
 def create_ledgers(state: Path, interval: int) -> None:
-    """Empty rings, for a fresh spool. DiskTrouble."""
+    """Empty rings, for a fresh spool. DiskError."""
     for part in Part:
         now = ledger.boottime()
         ledger.create(state / part, interval, ledger.boot_id(), spent=False, now=now)
@@ -74,9 +74,9 @@ class Uplink:
         return lambda at: self._cap_at(at, limit).for_images
 
     def _cap_at(self, at: datetime, limit: Any) -> Cap:
-        link = int(self.settings["uplink.link"])
-        entry = timetable.entry_at(self.settings["uplink.timetable"], self.local(at))
-        share = self.settings["uplink.share"] if entry is None else entry.share
+        link = self.settings.uplink.link
+        entry = timetable.entry_at(self.settings.uplink.timetable, self.local(at))
+        share = self.settings.uplink.share if entry is None else entry.share
         full = share.of(link)
         if limit:
             until = datetime.fromisoformat(str(limit["until"]))
@@ -92,12 +92,12 @@ class Uplink:
             return cap.until
         settings = self.settings
         return timetable.next_change(
-            settings["uplink.timetable"], self.now(), settings["uplink.share"], self.local
+            settings.uplink.timetable, self.now(), settings.uplink.share, self.local
         )
 
     def allowance(self, part: Part) -> int:
         """Bytes of one local day for this part; 0: no bound."""
-        daily = int(self.settings["uplink.daily"])
+        daily = self.settings.uplink.daily
         return slots.drain_part(daily) if part is Part.DRAIN else slots.other_part(daily)
 
     def daily(self) -> Daily | None:
@@ -105,7 +105,7 @@ class Uplink:
         allowance = self.allowance(Part.DRAIN)
         if not allowance:
             return None
-        interval = int(self.settings["uplink.interval"])
+        interval = self.settings.uplink.interval
         use = ledger.read_use(self.state / Part.DRAIN, interval, today=self.today)
         used = allowance if use.day_spent else use.day
         return Daily(allowance, used, lambda at: self.local(at).toordinal())
@@ -116,7 +116,7 @@ class Uplink:
 
     def budget(self) -> BudgetUse:
         """The cap in force now, and what the last interval and this day used, by both parts."""
-        interval, cap = int(self.settings["uplink.interval"]), self.cap()
+        interval, cap = self.settings.uplink.interval, self.cap()
         uses = [ledger.read_use(self.state / part, interval, today=self.today) for part in Part]
         daily = self.allowance(Part.DRAIN)
         return BudgetUse(
@@ -129,15 +129,15 @@ class Uplink:
             limit_until=cap.until,
             why=cap.why,
             day_used=sum(use.day for use in uses),
-            day_allowance=int(self.settings["uplink.daily"]),
+            day_allowance=self.settings.uplink.daily,
             day_spent=bool(daily) and (uses[0].day_spent or uses[0].day >= daily),
         )
 
     def open_ledger(self, part: Part) -> Ledger:
-        """The part's ledger, to charge; only under the part's lock. DiskTrouble."""
+        """The part's ledger, to charge; only under the part's lock. DiskError."""
         return Ledger(
             self.state / part,
-            int(self.settings["uplink.interval"]),
+            self.settings.uplink.interval,
             allowance=self.allowance(part),
             today=self.today,
         )

@@ -34,7 +34,7 @@ _PROBE_SECONDS = 3600.0
 
 
 class _disk:
-    """An OSError inside is DiskTrouble, which says what was being done."""
+    """An OSError inside is DiskError, which says what was being done."""
 
     __slots__ = ("_doing",)
 
@@ -65,7 +65,7 @@ class Incoming:
         self.published = False
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append; DiskTrouble when the disk refuses."""
+        """Append; DiskError when the disk refuses."""
         view = memoryview(chunk)
         self._hash.update(view)
         self.size += len(view)
@@ -216,7 +216,7 @@ def publish(
     """Make one received image durable under ``name`` in new/; the only way into new/.
 
     Returns the name it has: bumped by microseconds where the first was taken. ``committed`` calls
-    ``commit`` for the folder that it is given, once for several images perhaps. DiskTrouble means
+    ``commit`` for the folder that it is given, once for several images perhaps. DiskError means
     not acknowledged; a file that was linked by then stays for the uploader, as a surplus.
     """
     with _disk("writing the image's attributes"):
@@ -303,7 +303,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_folders(paths: set[Path]) -> None:
-    """fsync each folder that is still there; DiskTrouble otherwise."""
+    """fsync each folder that is still there; DiskError otherwise."""
     with _disk("flushing folders to disk"):
         for path in sorted(paths):
             with contextlib.suppress(FileNotFoundError):
@@ -372,7 +372,7 @@ def make_root(root: Path, folders: tuple[str, ...]) -> None:
 def probe(root: Path) -> None:
     """Write, attribute, flush, link, flush the folder, read back: a new file, as an image's is.
 
-    DiskTrouble names the step that failed. By writing, because after an error a file system may
+    DiskError names the step that failed. By writing, because after an error a file system may
     still call itself read-write.
     """
     data = secrets.token_bytes(4096)

@@ -94,9 +94,9 @@ class Triggers:
 def triggers(spool: Spool, settings: Settings, now: datetime) -> tuple[TriggerFacts, ...]:
     """Every trigger that is set up or ever fired, in the order of ``KINDS``."""
     known = spool.site.triggers.all()
-    queue = settings["uplink.trigger"] == "queue"
-    interval = int(settings["uplink.interval"])
-    every = {"cron": int(settings["queue.floor"]) if queue else interval}
+    queue = settings.uplink.trigger == "queue"
+    interval = settings.uplink.interval
+    every = {"cron": settings.queue.floor if queue else interval}
     if queue:
         every["queue"] = interval
     found = []

@@ -244,9 +244,9 @@ class Mover:
 
         ``look`` sees whether the bucket still holds them: a copy of what it does not hold stays,
         and one that nobody could see goes only where the disk needs its room."""
-        keep = timedelta(seconds=int(self._spool.settings["spool.keep_done"]))
+        keep = timedelta(seconds=self._spool.settings.spool.keep_done)
         _, disk, _ = self._spool.free()
-        most = of_disk(self._spool.settings["spool.keep_done_max"], disk)
+        most = of_disk(self._spool.settings.spool.keep_done_max, disk)
         local, _ = self._receipts.totals()
         over = max(local.bytes - most, need)
         total = Pruned()
@@ -306,7 +306,7 @@ class Mover:
         """Drop whole days older than ``keep_receipts`` whose local copies are all gone."""
         if not self._may_judge_age(now):
             return []
-        keep = timedelta(seconds=int(self._spool.settings["spool.keep_receipts"]))
+        keep = timedelta(seconds=self._spool.settings.spool.keep_receipts)
         oldest = f"{now - keep:%Y-%m-%d}"
         dropped = []
         for day in self._receipts.days():

@@ -88,7 +88,7 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
         )
     said: dict[str, str] = {}
     with context.spool() as spool:
-        message = test_message(str(context.settings["site.name"]), spool.now())
+        message = test_message(context.settings.site.name, spool.now())
         try:
             for way in ways:
                 if dry_run:

@@ -50,7 +50,7 @@ def show(context: Context, as_json: bool) -> None:
         print_json(
             {
                 setting.name: {
-                    "value": "(secret)" if setting.secret else _plain(settings[setting.name]),
+                    "value": "(secret)" if setting.secret else _plain(settings.value(setting.name)),
                     "written": "(secret)" if setting.secret else settings.written[setting.name],
                     "unit": setting.unit,
                     "from": settings.origin[setting.name],
@@ -62,10 +62,10 @@ def show(context: Context, as_json: bool) -> None:
     for setting in SETTINGS:
         written = "(secret)" if setting.secret else repr(settings.written[setting.name])
         print_text(f"{setting.name:<24} {written:<24} {settings.origin[setting.name]}")
-    interval = format_duration(int(settings["uplink.interval"]))
+    interval = format_duration(settings.uplink.interval)
     print_text(
-        f"\nat most {human_size(settings.rate)}/s leave outside the timetable: "
-        f"{human_size(settings.budget)} in any {interval}"
+        f"\nat most {human_size(settings.usual_rate)}/s leave outside the timetable: "
+        f"{human_size(settings.usual_budget)} in any {interval}"
     )
 
 
@@ -89,7 +89,7 @@ def check(context: Context, as_json: bool) -> None:
     capability: Capability | None = None
     try:
         with opened(settings, probe=True) as spool:
-            said["notes"].append(f"the spool {settings.spool} takes durable writes")
+            said["notes"].append(f"the spool {settings.spool.path} takes durable writes")
             said["warnings"] += spool.warnings()
             capability = _bucket(spool, said)
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
@@ -113,7 +113,7 @@ def check(context: Context, as_json: bool) -> None:
 
 def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
     settings: Settings = spool.settings
-    if not settings["s3.bucket"]:
+    if not settings.s3.bucket:
         said["faults"].append("no bucket is set; write bucket under [s3]")
         return None
     try:

@@ -62,17 +62,17 @@ def cloudwatch(
     say(f"{word}   dashboard {plan.name} ({len(body['widgets'])} panels)")
     for alarm in made:
         say(f"{word}   alarm {alarm['AlarmName']}: {alarm['AlarmDescription']}")
-    if settings["alerts.cloudwatch"] != "on":
+    if settings.alerts.cloudwatch != "on":
         context.say('note: no run reports numbers; set cloudwatch = "on" under [alerts]', err=True)
 
 
 def _plan(settings: Settings, spool: Spool, sns: tuple[str, ...]) -> DashboardPlan:
     _, size, _ = spool.free()
-    floor = of_disk(settings["spool.keep_free"], size)
+    floor = of_disk(settings.spool.keep_free, size)
     return DashboardPlan(
-        str(settings["site.name"]),
+        settings.site.name,
         _region(settings),
-        int(settings["uplink.interval"]),
+        settings.uplink.interval,
         100.0 * floor / max(1, size),
         sns,
     )
@@ -82,7 +82,7 @@ def _region(settings: Settings) -> str:
     import boto3  # only here, so that help does not wait for it
 
     session = boto3.Session(
-        profile_name=settings["s3.profile"] or None, region_name=settings["s3.region"] or None
+        profile_name=settings.s3.profile or None, region_name=settings.s3.region or None
     )
     if not session.region_name:
         fail("no region is known; set s3.region", Exit.USAGE)

@@ -43,7 +43,7 @@ def command(context: Context, images: tuple[str, ...], reason: str, as_json: boo
     if not reason:
         fail('say why: --reason "a test picture"', Exit.USAGE)
     who = _who()
-    become_owner(context.settings.spool)
+    become_owner(context.settings.spool.path)
     with context.spool() as spool:
         said = {image: _ask(spool, image, who, reason) for image in images}
         troubled = [image for image, what in said.items() if what]

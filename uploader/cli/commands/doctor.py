@@ -59,7 +59,7 @@ def command(context: Context, as_json: bool) -> None:
 
 def _look(context: Context) -> list[Finding]:
     settings = context.settings
-    process = collect.serving(settings.spool)  # before root's sight is given up
+    process = collect.serving(settings.spool.path)  # before root's sight is given up
     seen = collect.accounts(settings, process)
     findings = [
         *accounts.judge(seen),

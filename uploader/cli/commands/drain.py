@@ -100,7 +100,7 @@ def command(
     is being sent.
     """
     settings = context.settings
-    if not settings["s3.bucket"]:
+    if not settings.s3.bucket:
         fail("no bucket is set; write bucket under [s3], or set HEADGATE_S3_BUCKET", Exit.USAGE)
     context.become_owner()
     if with_parent:
@@ -109,7 +109,7 @@ def command(
         _rehearse(context, as_json)
         return
     unattended = cron or bool(job)
-    log_file = Path(str(settings["log.file"])) if unattended and settings["log.file"] else None
+    log_file = Path(settings.log.file) if unattended and settings.log.file else None
     # Opened anew by each run, so that logrotate needs no signal.
     with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
@@ -227,13 +227,13 @@ def _rehearse(context: Context, as_json: bool) -> None:
         "waiting_images": totals.waiting.images,
         "waiting_bytes": totals.waiting.bytes,
         "rate": cap.rate,
-        "spool": str(settings.spool),
-        "bucket": settings["s3.bucket"],
+        "spool": str(settings.spool.path),
+        "bucket": settings.s3.bucket,
     }
     if as_json:
         print_json(facts)
     else:
         print_text(
             f"would send {totals.waiting.images} images ({human_size(totals.waiting.bytes)}) from "
-            f"{settings.spool} to {settings['s3.bucket']} at up to {human_size(cap.rate)}/s"
+            f"{settings.spool.path} to {settings.s3.bucket} at up to {human_size(cap.rate)}/s"
         )

@@ -81,8 +81,8 @@ def _too_new(spool: Path) -> str:
         return schemas.too_new(spool)
     try:
         ran = subprocess.run(
-            [sys.executable, "-P", "-m", "spool.schemas", str(spool)], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=60, check=True,
+            [sys.executable, "-P", "-m", "headgate.spool.schemas", str(spool)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise InstallError(
@@ -164,7 +164,7 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
     if not dry_run:
         systemd.reload(root)
     if running and not dry_run and (switched or not release.versioned):
-        releases.restart(release, before, str(installation.settings["receiver.bind"]))
+        releases.restart(release, before, installation.settings.receiver.bind)
         print_text("made: the receiver runs again, of this version")
     if switched and not dry_run and systemd.is_running(root) and systemd.is_active(WORKER_UNIT):
         run(["systemctl", "restart", WORKER_UNIT])
@@ -172,7 +172,7 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
     steps = systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     if done and systemd.is_running(root) and not dry_run:
-        releases.expect_receiver(str(installation.settings["receiver.bind"]))
+        releases.expect_receiver(installation.settings.receiver.bind)
     if not systemd.is_running(root) and done and not dry_run and root == Path("/"):
         user = installation.plan.receiver
         print_text(
@@ -195,7 +195,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         done += carry_out(systemd.disabled(root, unit), dry_run=dry_run, say=say)
     if wanted == "none":
         return done + _no_cron(installation, dry_run)
-    if root != Path("/") or not installation.settings["s3.bucket"]:
+    if root != Path("/") or not installation.settings.s3.bucket:
         if asked:
             print_text("note: cron's lines go in when the bucket is set: headgate cron install")
         return done
@@ -301,7 +301,7 @@ def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_
 
 
 def _tell_what_waits(settings: Settings, root: Path) -> None:
-    new = root / str(settings.spool).lstrip("/") / "new"
+    new = root / str(settings.spool.path).lstrip("/") / "new"
     waiting = sum(1 for path in new.rglob("*") if path.is_file()) if new.is_dir() else 0
     if waiting:
         print_text(

@@ -36,15 +36,15 @@ def adopt(context: Context) -> None:
     try:
         context.become_owner()
         known.forget(settings)
-        if not (settings.spool / "state").exists():
+        if not (settings.spool.path / "state").exists():
             context.say(
-                f"there is no spool at {settings.spool}; the receiver makes a new one when it "
+                f"there is no spool at {settings.spool.path}; the receiver makes a new one when it "
                 "starts"
             )
             return
     except (SpoolUnsuitable, DiskError) as error:
         fail(f"{error}; run it as root, or as the user that owns the spool")
     with context.spool():  # which remembers it
-        identity = known.identity_of(settings.spool)
+        identity = known.identity_of(settings.spool.path)
     was = f", in place of {before[0].name}" if before and before[0].identity != identity else ""
-    context.say(f"{settings.spool} is the spool {identity[:8]} from now on{was}")
+    context.say(f"{settings.spool.path} is the spool {identity[:8]} from now on{was}")

@@ -37,8 +37,8 @@ def command(context: Context, as_json: bool) -> None:
         settings = context.settings
         for line in _lines(facts):
             print_text(line)
-        print_text(f"spool      {settings.spool} ({human_size(facts.free_bytes)} free)")
-        print_text(f"bucket     {settings['s3.bucket'] or '(none is set)'}")
+        print_text(f"spool      {settings.spool.path} ({human_size(facts.free_bytes)} free)")
+        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}")
         for warning in warnings:
             print_text(styled(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted or facts.lost.images:

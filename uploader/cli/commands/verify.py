@@ -86,14 +86,16 @@ def _verdict(found: list[Disagreement], left: list[Disagreement], repair: bool) 
 def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:
     """Mend what SQLite cannot rely on. The receiver may have it open, except a catalog that has to
     be made anew."""
-    state = settings.spool / "state"
+    state = settings.spool.path / "state"
     if not state.exists():
         return [], []
     with locks.acquire(
-        settings.spool / "new", state / "drain.lock", "headgate verify", _LOCK_WAIT_SECONDS
+        settings.spool.path / "new", state / "drain.lock", "headgate verify", _LOCK_WAIT_SECONDS
     ):
         try:
-            with locks.acquire(settings.spool / "tmp", state / "receiver.lock", "headgate verify"):
+            with locks.acquire(
+                settings.spool.path / "tmp", state / "receiver.lock", "headgate verify"
+            ):
                 return repair_databases(state, alone=True)
         except LockHeld:
             return repair_databases(state, alone=False)

@@ -44,9 +44,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     nothing else; with --cron 0, as long as it could look.
     """
     context.become_owner()
-    log_file = (
-        Path(str(context.settings["log.file"])) if cron and context.settings["log.file"] else None
-    )
+    log_file = Path(context.settings.log.file) if cron and context.settings.log.file else None
     with context.spool() as spool:
         with log_to(log_file) as stream:
             usual = logging.INFO if cron else logging.ERROR

@@ -32,7 +32,7 @@ def command(context: Context, beat: bool) -> None:
     what is being sent.
     """
     settings = context.settings
-    if settings["uplink.trigger"] != "queue":
+    if settings.uplink.trigger != "queue":
         fail('uplink.trigger is "cron"; set it to "queue", and queue.broker', Exit.USAGE)
     with context.spool():
         pass  # it is there, and its schema is up to date
@@ -41,7 +41,7 @@ def command(context: Context, beat: bool) -> None:
     except ImportError as error:
         fail(f"{_EXTRA} ({error})")
     logs.configure(level=context.level(logging.INFO))
-    site = settings.spool / "state" / "site.sqlite3"
+    site = settings.spool.path / "state" / "site.sqlite3"
     config = None if settings.file is None else str(settings.file.absolute())
-    work = work_for(site, config, context.flags, int(settings["uplink.interval"]))
+    work = work_for(site, config, context.flags, settings.uplink.interval)
     raise SystemExit(worker.start(broker(settings), work, settings, beat=beat))

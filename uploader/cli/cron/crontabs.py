@@ -148,7 +148,7 @@ def installed_tab(settings: Settings) -> tuple[Path, str] | None:
     has a file of its own in /etc/cron.d, and its spool belongs to the uploader's user. None where
     it is not like that: the lines go into the own tab of who asks."""
     try:
-        owner = settings.spool.stat().st_uid
+        owner = settings.spool.path.stat().st_uid
         if os.geteuid() != 0 or owner == 0 or not CRON_D.is_dir():
             return None
         return CRON_D / "headgate", pwd.getpwuid(owner).pw_name
@@ -189,8 +189,8 @@ def line_for(settings: Settings, *, user: str | None) -> CronEntry:
 def rhythm(settings: Settings) -> tuple[int, str]:
     """How often cron is to start a run, and the setting that says so. Where a queue starts the
     runs, cron's are the floor: what is left when the queue's trigger is beyond a dead uplink."""
-    setting = "queue.floor" if settings["uplink.trigger"] == "queue" else "uplink.interval"
-    return int(settings[setting]), setting
+    setting = "queue.floor" if settings.uplink.trigger == "queue" else "uplink.interval"
+    return int(settings.value(setting)), setting
 
 
 def check(settings: Settings) -> list[str]:
@@ -208,7 +208,7 @@ def check(settings: Settings) -> list[str]:
             return (
                 [twice + "headgate cron remove"]
                 if held
-                else systemd_timer.compare(int(settings["uplink.interval"]))
+                else systemd_timer.compare(settings.uplink.interval)
             )
         if not held:
             return crontab_line.compare(b"", line_for(settings, user=None))

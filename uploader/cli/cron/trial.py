@@ -87,7 +87,7 @@ class Trial:
             else f"{setting.name} is {here.written[setting.name]!r} here "
             f"(from {here.origin[setting.name]}) and {there.written[setting.name]!r} under cron"
             for setting in SETTINGS
-            if here[setting.name] != there[setting.name]
+            if here.value(setting.name) != there.value(setting.name)
         ]
         if lost:
             raise CronError(

@@ -24,7 +24,7 @@ def judge(settings: Settings, endpoint: str = "") -> Iterator[Finding]:
     sentence shows more of a URL than its host."""
     clear = []
     for name, sent in _SENT.items():
-        url = str(settings[name] or "") or (endpoint if name == "s3.endpoint_url" else "")
+        url = str(settings.value(name) or "") or (endpoint if name == "s3.endpoint_url" else "")
         try:
             parts = urlsplit(url)
         except ValueError:

@@ -105,7 +105,7 @@ def _name(user: int) -> str:
 
 def accounts(settings: Settings, program: Serving | None) -> Accounts:
     """Users and modes; the receiver's user is its process's, or the one that made tmp/."""
-    spool = settings.spool
+    spool = settings.spool.path
     own = [spool, *(spool / name for name in ("tmp", "new", "done", "aside", "state"))]
     folders = tuple(entry for path in own if (entry := _entry(path)) is not None)
     uploader = folders[0].user if folders else os.geteuid()
@@ -194,7 +194,7 @@ def clock(spool: Spool, s3_offset: float | None) -> Clock:
     keepers = [program for program in _programs() if program in _KEEPERS]
     keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
     offset = s3_offset if s3_offset is not None else spool.site.get(S3_CLOCK)
-    timetable = bool(spool.settings["uplink.timetable"])
+    timetable = bool(spool.settings.uplink.timetable)
     return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
 
 
@@ -202,7 +202,7 @@ def in_vain_seconds(spool: Spool) -> float:
     """How long whole runs have tried and confirmed nothing of what waits."""
     now, proof, totals = spool.now(), spool.site.proof(), spool.catalog.totals()
     waits = totals.waiting.images + totals.sending.images
-    stuck = proof.is_stuck(now, int(spool.settings["uplink.interval"]))
+    stuck = proof.is_stuck(now, spool.settings.uplink.interval)
     return proof.failing_seconds(now) if waits and stuck else 0.0
 
 
@@ -220,7 +220,8 @@ def schedule(spool: Spool) -> Schedule:
     known = triggers(spool, spool.settings, now)
     queue = _queue(known, now)
     told = tuple(in_words(one, now) for one in known)
-    every = int(spool.settings["queue.floor" if queue is not None else "uplink.interval"])
+    settings = spool.settings
+    every = settings.uplink.interval if queue is None else settings.queue.floor
     return Schedule(
         by_timer, crontabs.check(spool.settings), starts, every,
         None if age is None else max(0.0, age), outcome, failed, queue, told,
@@ -239,7 +240,7 @@ def _queue(known: Sequence[TriggerFacts], now: datetime) -> Queue | None:
 def receiver(spool: Spool, program: Serving | None) -> Receiver:
     """Whether it answers, and what its settings let in."""
     settings = spool.settings
-    bind = str(settings["receiver.bind"])
+    bind = settings.receiver.bind
     host, _, port = bind.rpartition(":")
     host = host.strip("[]")
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -252,11 +253,11 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         ready=status == 200,
         not_ready=detail or "it does not say why",
         port_taken=alive not in (0, 200),
-        threads=int(settings["receiver.threads"]),
+        threads=settings.receiver.threads,
         open_files=None if program is None else program.open_files,
         on_network=settings.on_network,
-        auth=str(settings["receiver.auth"]),
-        allow=tuple(str(network) for network in settings["receiver.allow"]),
+        auth=settings.receiver.auth,
+        allow=tuple(str(network) for network in settings.receiver.allow),
         tokens=sum(1 for device in devices if device.tokens),
         unconfined=confinement.why_not(),
     )
@@ -286,7 +287,7 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     """What the bucket can confirm; else why that is not known, and whether a server said so."""
     from uploader.s3.client import S3Sender  # imports boto3
 
-    if not spool.settings["s3.bucket"]:
+    if not spool.settings.s3.bucket:
         return None, "No bucket is set: write it under [s3] in headgate.toml.", True
     try:
         with other_traffic_pacer(spool, "headgate doctor", 15) as pacer:

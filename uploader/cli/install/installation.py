@@ -65,14 +65,14 @@ def settings_of(file: Path, template: str) -> Settings:
 
 def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> InstallPlan:
     """The plan that follows from the settings."""
-    written = {str(Path(str(settings[name])).parent) for name in ("log.file", "metrics.textfile")
-               if settings[name]}  # fmt: skip
+    files = (settings.log.file, settings.metrics.textfile)
+    written = {str(Path(file).parent) for file in files if file}
     return InstallPlan(
         str(prefix),
         user,
         config,
-        str(settings.spool),
-        int(settings["uplink.interval"]),
+        str(settings.spool.path),
+        settings.uplink.interval,
         tuple(sorted(written)),
     )
 
