@@ -60,7 +60,7 @@ def unmount(settings: Settings, tmp_path: Path) -> Path:
 def test_it_is_remembered_outside_the_spool(site: Settings, tmp_path: Path) -> None:
     entry = identity.remembered(site)
     assert entry is not None
-    assert entry[0].identity == identity.identity_of(site.spool) != ""
+    assert entry[0].identity == identity.identity_of(site.spool.path) != ""
     assert entry[1].parent == tmp_path / "etc"
     assert identity.memory(site).file == str(entry[1])
 
@@ -71,19 +71,19 @@ def test_an_empty_place_where_a_spool_was_is_refused_and_left_as_it_is(
 ) -> None:
     unmount(site, tmp_path)
     why = refusal(site, create=create)
-    for words in (f"there is no spool at {site.spool}, and there was one", "Mount", identity.ADOPT):
+    for words in (f"there is no spool at {site.spool.path}, and there was one", "Mount", identity.ADOPT):
         assert words in why
-    assert list(site.spool.iterdir()) == []
-    site.spool.rmdir()
+    assert list(site.spool.path.iterdir()) == []
+    site.spool.path.rmdir()
     assert "there was one" in refusal(site, create=create)
-    assert not site.spool.exists()
+    assert not site.spool.path.exists()
 
 
 def test_the_disk_is_back_and_all_is_as_it_was(site: Settings, tmp_path: Path) -> None:
     disk = unmount(site, tmp_path)
     refusal(site)
-    shutil.rmtree(site.spool.parent)
-    os.rename(disk, site.spool.parent)
+    shutil.rmtree(site.spool.path.parent)
+    os.rename(disk, site.spool.path.parent)
     with closing(Spool.open(site)) as spool:
         assert spool.catalog.totals().waiting.images == 1
 
@@ -92,41 +92,41 @@ def test_another_spool_is_refused(site: Settings, tmp_path: Path) -> None:
     other = at(tmp_path, tmp_path / "other" / "spool")
     Spool.open(other).close()
     disk = unmount(site, tmp_path)
-    shutil.rmtree(site.spool.parent)
-    os.rename(other.spool.parent, site.spool.parent)
-    settings = at(tmp_path, site.spool)
-    assert f"holds another spool ({identity.identity_of(site.spool)[:8]})" in refusal(settings)
-    (site.spool / "identity").unlink()
+    shutil.rmtree(site.spool.path.parent)
+    os.rename(other.spool.path.parent, site.spool.path.parent)
+    settings = at(tmp_path, site.spool.path)
+    assert f"holds another spool ({identity.identity_of(site.spool.path)[:8]})" in refusal(settings)
+    (site.spool.path / "identity").unlink()
     assert "has no identity" in refusal(settings)
     assert (disk / "spool" / "identity").exists()
 
 
 def test_a_spool_that_moved_or_was_restored_is_itself(site: Settings, tmp_path: Path) -> None:
     moved = at(tmp_path, tmp_path / "larger" / "spool")
-    shutil.copytree(site.spool, moved.spool)
+    shutil.copytree(site.spool.path, moved.spool.path)
     Spool.open(moved).close()
-    assert identity.identity_of(moved.spool) == identity.identity_of(site.spool)
-    old = at(tmp_path, site.spool)
-    shutil.rmtree(site.spool)
-    shutil.copytree(moved.spool, site.spool)  # back from a backup
+    assert identity.identity_of(moved.spool.path) == identity.identity_of(site.spool.path)
+    old = at(tmp_path, site.spool.path)
+    shutil.rmtree(site.spool.path)
+    shutil.copytree(moved.spool.path, site.spool.path)  # back from a backup
     Spool.open(old).close()
 
 
 def test_two_spools_of_one_settings_folder_are_two(site: Settings, tmp_path: Path) -> None:
     second = at(tmp_path, tmp_path / "second" / "spool")
     Spool.open(second).close()
-    Spool.open(at(tmp_path, site.spool)).close()
+    Spool.open(at(tmp_path, site.spool.path)).close()
     unmount(second, tmp_path)
-    assert str(second.spool) in refusal(second)
-    Spool.open(at(tmp_path, site.spool)).close()
+    assert str(second.spool.path) in refusal(second)
+    Spool.open(at(tmp_path, site.spool.path)).close()
 
 
 def test_a_spool_of_an_earlier_version_gets_an_identity(site: Settings) -> None:
-    (site.spool / "identity").unlink()
+    (site.spool.path / "identity").unlink()
     identity.forget(site)
     Spool.open(site).close()
     assert identity.remembered(site) is not None
-    assert identity.identity_of(site.spool)
+    assert identity.identity_of(site.spool.path)
 
 
 def test_the_installations_place_comes_first_and_every_place_is_read(
@@ -138,8 +138,8 @@ def test_the_installations_place_comes_first_and_every_place_is_read(
     second = at(tmp_path, tmp_path / "second" / "spool")
     Spool.open(second).close()
     assert len(list(identity.INSTALLED.iterdir())) == 1
-    unmount(at(tmp_path, site.spool), tmp_path)
-    refusal(at(tmp_path, site.spool))  # remembered beside the settings, before
+    unmount(at(tmp_path, site.spool.path), tmp_path)
+    refusal(at(tmp_path, site.spool.path))  # remembered beside the settings, before
 
 
 def test_where_nothing_can_be_written_it_is_not_remembered_and_works(
@@ -187,8 +187,8 @@ def test_adopt_takes_what_is_there_or_lets_a_new_one_be_made(
     assert "headgate spool adopt" in call("doctor", code=1)
     assert "makes a new one when it starts" in call("spool", "adopt")
     Spool.open(site).close()
-    new = identity.identity_of(site.spool)
-    (site.spool / "identity").write_text("0123456789abcdef\n")
+    new = identity.identity_of(site.spool.path)
+    (site.spool.path / "identity").write_text("0123456789abcdef\n")
     refusal(site)
     assert f"is the spool 01234567 from now on, in place of {new[:8]}" in call("spool", "adopt")
     Spool.open(site).close()
