@@ -8,7 +8,7 @@ from typing import Any
 
 from app.answer import Answer
 from app.refusals import REFUSALS, Refusal, Refused
-from headgate.monitor.snapshot import Gaps
+from headgate.spool.catalog.device_stats import Gaps
 from headgate.spool.image.image import Receipt
 
 PROBLEM = "application/problem+json"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dev.camera import Acknowledged
-from headgate.monitor.snapshot import Facts, Run
+from headgate.monitor.snapshot import Facts
 from headgate.settings.units import human_size
+from headgate.spool.site.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from headgate.monitor.snapshot import Accepted
 from headgate.settings.settings import Settings, combine
 from headgate.spool.disk import durable
 from headgate.spool.image.image import Metadata
-from headgate.spool.spool import Spool
+from headgate.spool.spool import Accepted, Spool
 
 DISK_CALLS = frozenset(
     {

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from app.refusals import Refused
-from headgate.monitor.snapshot import Credential
+from headgate.spool.site.devices import Credential
 
 _FORWARDED = re.compile(
     r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from headgate.monitor.snapshot import Flow
+from headgate.spool.catalog.traffic import Flow
 
 WIDTH, HEIGHT = 720, 160
 """The drawing's own units; it is shown as wide as there is room."""

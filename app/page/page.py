@@ -19,10 +19,12 @@ from app.page.thumbnails import Thumbnails
 from app.refusals import Refused
 from app.upload.upload import Uploads
 from headgate.monitor import wording
-from headgate.monitor.snapshot import DeviceFacts, Facts, Run
+from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.snapshot import Facts
 from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import RETRY
 
 PHOTO = "docs/photos/china.jpg"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from headgate.monitor.snapshot import ClockReading
+from headgate.spool.catalog.device_stats import ClockReading
 
 
 def reading(date: str, captured_at: str, now: datetime) -> ClockReading | None:

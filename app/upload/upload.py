@@ -20,12 +20,12 @@ from app.upload.digests import ContentDigest
 from app.upload.form import FormContents, ImageTarget
 from app.upload.stalled import Stalls
 from headgate.host.logs import get as get_log
-from headgate.monitor.snapshot import CLOCK_OFF_SECONDS, Accepted, ClockReading
+from headgate.spool.catalog.device_stats import CLOCK_OFF_SECONDS, ClockReading
 from headgate.spool.disk.durable import Incoming
 from headgate.spool.errors import DiskError, IdentityConflict
 from headgate.spool.image import names
 from headgate.spool.image.image import Metadata, MetadataTooLarge
-from headgate.spool.spool import Spool
+from headgate.spool.spool import Accepted, Spool
 
 
 class Uploads:

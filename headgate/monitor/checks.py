@@ -11,10 +11,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from headgate.monitor.snapshot import DeviceFacts, Facts, Flow, Run
+from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.snapshot import Facts
 from headgate.settings.units import human_duration, human_size
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 
 _MINUTE = 60
 _HOUR = 3600

@@ -6,12 +6,15 @@ Read by ``Spool.facts``. Bounded, whatever is sent: devices that are enrolled, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from headgate.monitor import silence
-from headgate.monitor.snapshot import Alert, Arrivals, DeviceFacts, Flow
 from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.traffic import Flow
+from headgate.spool.catalog.unusable import Unusable
+from headgate.spool.site.alert import Alert
 from headgate.spool.site.site import Site
 
 OTHERS_MAX = 1000
@@ -20,6 +23,31 @@ STEP_MINUTES = 10
 _DAY = timedelta(hours=24)
 _FORGOTTEN = timedelta(days=14)
 """A device that nobody enrolled is not missed any more after so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """One device, enrolled or only seen. ``missed``: people are told if something is amiss with it;
+    not so of mere addresses, of revoked ones, and of strangers that are long gone."""
+
+    device: str
+    enrolled: bool
+    last_at: datetime | None = None  # when its last image came; None if none did
+    last_image: str = ""  # the id
+    images: int = 0
+    bytes: int = 0
+    missing: int = 0  # sequence numbers of the series that runs
+    clock_offset_seconds: float | None = None
+    usual_seconds: float | None = None  # between two of its images, lately; None: too few
+    quiet_seconds: float = 0.0  # after so long it counts as silent; 0: never, or nothing is known
+    unusable: Unusable = field(default_factory=Unusable)
+    missed: bool = True
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether it has sent nothing for longer than it does (``headgate.monitor.silence``)."""
+        if self.last_at is None or not self.quiet_seconds:
+            return False
+        return (now - self.last_at).total_seconds() > self.quiet_seconds
 
 
 def devices(
@@ -88,9 +116,5 @@ def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:
 
 
 def alerts(site: Site) -> tuple[Alert, ...]:
-    """What was told and is not good again."""
-    return tuple(
-        Alert(one.code, one.subject, one.sentence, one.began_at, one.mend)
-        for one in site.alerts.all()
-        if one.told and one.bad
-    )
+    """Those that a message has told of and that still last."""
+    return tuple(one for one in site.alerts.all() if one.told and one.bad)

@@ -12,8 +12,10 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
-from headgate.monitor.snapshot import Doubt, Estimate, Flow, Forecast
+from headgate.spool.budget.daily import Daily
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 
 _BUSY_MINUTES = 3
@@ -28,15 +30,36 @@ _WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Daily:
-    """What may leave on one day; ``day`` numbers them, by the site's own clock."""
+class Estimate:
+    """An instant that is expected, the earliest that is likely, and the latest: None, if never."""
 
-    allowance: float
-    used: float  # of it, today
-    day: Callable[[datetime], int]
+    at: datetime
+    earliest: datetime
+    latest: datetime | None
 
-    def __truediv__(self, size: float) -> Daily:
-        return Daily(self.allowance / size, self.used / size, self.day)
+
+class Doubt(StrEnum):
+    """Why nobody can say when the backlog is gone."""
+
+    NONE = ""
+    NO_RUN = "no run"  # none came by itself, or the next one is overdue
+    NEVER_CONFIRMED = "never confirmed"
+    NOTHING_CONFIRMED = "nothing confirmed"  # what was tried lately
+    UPLINK_DOWN = "uplink down"
+    RUNS_FAIL = "runs fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When no image waits any more, and when the disk's bytes and its inodes run out; None: not
+    within two weeks, or nobody can say (``doubt``). Rates are bytes of images a second."""
+
+    empty: Estimate | None = None
+    full: Estimate | None = None
+    inodes: Estimate | None = None
+    received_per_second: float = 0.0
+    carried_per_second: float = 0.0
+    doubt: Doubt = Doubt.NONE  # of ``empty``
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from headgate.monitor import forecast
-from headgate.monitor.forecast import Outlook
-from headgate.monitor.snapshot import Doubt, Flow, Forecast, Run
+from headgate.monitor.forecast import Doubt, Forecast, Outlook
 from headgate.settings.settings import Settings
 from headgate.spool.budget.uplink import Uplink
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.site.site import Site
 
 _INTERVALS = 3

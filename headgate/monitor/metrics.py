@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from headgate.monitor.snapshot import FAILURES, Facts
+from headgate.monitor.snapshot import Facts
 from headgate.spool.image.image import State
+from headgate.spool.site.runs import FAILURES
 
 Sample = tuple[tuple[str, ...], float]
 """The values of the labels, and the number."""

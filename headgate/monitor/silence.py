@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from headgate.monitor.snapshot import Arrivals
+from headgate.spool.catalog.device_stats import Arrivals
 
 RHYTHMS = "devices.rhythm"
 """The site's memory of how each device sends."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from headgate.monitor.snapshot import Facts, Run
+from headgate.monitor.snapshot import Facts
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.disk.room import INTAKE_SPENT, STOPPING
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 
 _SOON = timedelta(hours=24)
 _NAMED = 5

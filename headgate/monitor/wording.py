@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from headgate.monitor.snapshot import Doubt, Estimate, Facts
+from headgate.monitor.forecast import Doubt, Estimate
+from headgate.monitor.snapshot import Facts
 from headgate.settings.units import human_duration, human_size
 
 

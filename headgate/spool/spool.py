@@ -13,22 +13,17 @@ from pathlib import Path
 
 from headgate.host import logs, mounts, set_clock
 from headgate.monitor import devices as watched  # fmt: skip
+from headgate.monitor.forecast import Forecast
 from headgate.monitor.forecast_inputs import Prospects
-from headgate.monitor.snapshot import (
-    Accepted,
-    BudgetUse,
-    Cap,
-    ClockReading,
-    Facts,
-    Forecast,
-    RefusedLately,
-)
+from headgate.monitor.snapshot import Facts
 from headgate.settings import units
 from headgate.settings.settings import Settings
 from headgate.spool import identity, recovery, sqlite
-from headgate.spool.budget.uplink import Uplink, create_ledgers
+from headgate.spool.budget.uplink import BudgetUse, Cap, Uplink, create_ledgers
 from headgate.spool.catalog import refused
 from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.device_stats import ClockReading
+from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.dedupe import DuplicateLookup, KeyedLocks, identities
 from headgate.spool.disk import durable, locks, reserve
 from headgate.spool.disk.durable import Folders, Incoming
@@ -52,6 +47,14 @@ RESERVE_ROUNDS = 15
 """How many of these pass before the reserve is looked at."""
 RETRY = "retry"
 """The request to put an image back that is set aside, or that waits for its next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The image is ours, durably; ``duplicate`` if it already was."""
+
+    receipt: Receipt
+    duplicate: bool
 
 
 def utc_now() -> datetime:

@@ -13,7 +13,7 @@ from app.admission.auth import Principal, identify, is_forwarded
 from app.refusals import Refused
 from app.upload import clock_skew
 from app.upload.digests import ContentDigest
-from headgate.monitor.snapshot import Credential
+from headgate.spool.site.devices import Credential
 
 TOKENS = {"good": Credential("cam-7", False), "fast": Credential("cam-8", True)}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.page.chart import HEIGHT, WIDTH, curves
-from headgate.monitor.snapshot import Flow
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 
 NOW = datetime(2026, 11, 23, 16, 5, tzinfo=UTC)

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from app import create_app
-from headgate.monitor.snapshot import Accepted
 from headgate.settings.load import load
 from headgate.spool.disk.durable import Incoming
 from headgate.spool.errors import DiskError
-from headgate.spool.spool import Spool
+from headgate.spool.spool import Accepted, Spool
 from tests.app.live import FORM_TYPE, Answer, Receiver, form, head, part, read_answer, running
 from tests.support.wait import wait_until
 

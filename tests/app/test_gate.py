@@ -19,12 +19,12 @@ from app.admission.disk_breaker import PASSES, Latch
 from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservations
 from app.refusals import Refused
-from headgate.monitor.snapshot import Run
 from headgate.spool.disk.room import ATTRIBUTE_BYTES, BLOCK, SPARE_BYTES, Receiving, on_disk
 from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission as would_admit
 from headgate.spool.errors import DiskError
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool
 from tests.support.wait import join, wait_until

@@ -14,10 +14,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from headgate.monitor.snapshot import Run
 from headgate.settings.settings import SettingsError
 from headgate.spool.site.asked import BadJob, asked_for
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
+from headgate.spool.site.runs import Run
 from tests.app.live import Receiver, running
 from tests.app.test_devices import check, site
 from tests.spooling import settings_for

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app import create_app
 from app.refusals import REFUSALS
-from headgate.monitor.snapshot import Run
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from tests.app.test_disk import Failing
 from tests.spooling import open_spool

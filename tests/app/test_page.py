@@ -14,12 +14,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from headgate.monitor.snapshot import BudgetUse, Facts, Proof, RefusedLately, Run
+from headgate.monitor.snapshot import Facts
 from headgate.monitor.summary import Level, Place, verdict
 from headgate.settings.load import load
+from headgate.spool.budget.uplink import BudgetUse
+from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.disk.room import NO_RECEIVER, FreeSpace, Receiving, admission
 from headgate.spool.image.image import Count, Receipt, State
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Proof, Run
 from headgate.spool.spool import Spool
 from tests.app.live import ROOT, Receiver, running
 

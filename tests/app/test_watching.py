@@ -13,17 +13,14 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from app.page.page import by_need
-from headgate.monitor.snapshot import (
-    Alert,
-    Arrivals,
-    DeviceFacts,
-    Estimate,
-    Flow,
-    Forecast,
-    Unusable,
-)
+from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.summary import Level, verdict
+from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.traffic import Flow
+from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.image.image import Count, State
+from headgate.spool.site.alert import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.app.test_page import NOW, PLACE, Page, Told, facts, receipt

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.monitor.snapshot import Arrivals, ClockReading
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats
 from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.catalog.device_stats import Arrivals, ClockReading
 from headgate.spool.catalog.schema import MIGRATIONS
 from headgate.spool.image import names
 from headgate.spool.image.image import Metadata, State

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Flow
 from headgate.spool.catalog import traffic
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover

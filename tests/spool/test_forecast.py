@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from headgate.monitor.forecast import Daily, Outlook, forecast, wait_for_room
+from headgate.monitor.forecast import Doubt, Outlook, forecast, wait_for_room
 from headgate.monitor.metrics import measures
-from headgate.monitor.snapshot import Doubt, Flow, Run
+from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.uplink import Part
+from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from headgate.monitor.snapshot import Doubt, Estimate, Forecast, Proof
+from headgate.monitor.forecast import Doubt, Estimate, Forecast
 from headgate.monitor.wording import backlog, disk
 from headgate.spool.image.image import Count
+from headgate.spool.site.runs import Proof
 from tests.app.test_page import NONE, NOW, facts
 
 HOUR = timedelta(hours=1)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Accepted
 from headgate.spool.errors import IdentityConflict
 from headgate.spool.image.image import Metadata, Receipt, Sent, State
 from headgate.spool.image.names import Name
-from headgate.spool.spool import Spool
+from headgate.spool.spool import Accepted, Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.spooling import Clock, images_below, open_spool, put
 from tests.support.wait import join

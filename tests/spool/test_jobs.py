@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Run
 from headgate.spool.site.jobs import KEEP_JOBS, Job, Jobs, TooManyJobs, new_id, served_by
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.site.site import Site
 from tests.spooling import Clock
 

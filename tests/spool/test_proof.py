@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Proof, Run
 from headgate.spool import sqlite
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Proof, Run
 from headgate.spool.site.site import MIGRATIONS, Site
 
 AT = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import RefusedLately
-from headgate.spool.catalog.refused import WINDOW, Counts, Pending
+from headgate.spool.catalog.refused import WINDOW, Counts, Pending, RefusedLately
 from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool
 

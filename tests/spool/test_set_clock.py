@@ -17,7 +17,7 @@ from headgate.host.set_clock import (
     unset_at_boot,
     wait,
 )
-from headgate.monitor.snapshot import Run
+from headgate.spool.site.runs import Run
 from tests.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Run
 from headgate.spool import sqlite
 from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Count
 from headgate.spool.site import site
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.site.site import Site
 
 AT = datetime(2026, 11, 23, 16, 4, 5, 678901, UTC)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headgate.monitor.snapshot import Run, RunTotals
 from headgate.spool import sqlite
 from headgate.spool.site import site as site_module
-from headgate.spool.site.runs import TABLES
+from headgate.spool.site.runs import TABLES, Run, RunTotals
 from headgate.spool.site.site import MIGRATIONS, Site
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from headgate.monitor.metrics import measures
-from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.settings import SettingsError
-from headgate.spool.site.triggers import triggers
+from headgate.spool.site.triggers import TriggerFacts, triggers
 from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool, settings_for
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from headgate.monitor import devices, silence
-from headgate.monitor.snapshot import DeviceFacts, Unusable
+from headgate.monitor.devices import DeviceFacts
+from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.spool import Spool
 from tests.spooling import Clock, open_spool, put
 

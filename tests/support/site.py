@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from headgate.monitor.snapshot import Run
 from headgate.settings.settings import combine
 from headgate.spool.image.image import State
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.s3_server import CountingPacer, Place

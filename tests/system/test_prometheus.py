@@ -11,8 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from headgate.monitor.snapshot import Run
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from tests.app.live import PHOTOS, ROOT, running
 from tests.prometheus import needs_prometheus, needs_promtool, scraping

@@ -9,24 +9,20 @@ import pytest
 
 from headgate.monitor import silence
 from headgate.monitor.checks import Signs
+from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.rules import BY_CODE, RULES, find
-from headgate.monitor.snapshot import (
-    Arrivals,
-    BudgetUse,
-    DeviceFacts,
-    Estimate,
-    Facts,
-    Flow,
-    Forecast,
-    Proof,
-    RefusedLately,
-    Run,
-    TriggerFacts,
-    Unusable,
-)
+from headgate.monitor.snapshot import Facts
+from headgate.spool.budget.uplink import BudgetUse
+from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.refused import RefusedLately
+from headgate.spool.catalog.traffic import Flow
+from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.disk.room import Admission, FreeSpace, admission
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Proof, Run
+from headgate.spool.site.triggers import TriggerFacts
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000

@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from headgate.monitor.snapshot import Run
 from headgate.spool.budget.uplink import Part
 from headgate.spool.image.image import Count
 from headgate.spool.site.metric_points import Point
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from tests.s3_server import environment
 from tests.spooling import Clock, open_spool, put

@@ -402,7 +402,7 @@ def live_through(day: Day, way: Way, runs: int) -> None:
     assert len(day.mails) < 10, day.mails  # the outcome changes now and then, and not each hour
     seen = doctor_schedule.judge(collect.schedule(day.spool))
     assert [one.level.value for one in seen if one.check == "runs"] != ["ok"]
-    told = {alert.code: alert.since for alert in day.facts().alerts if alert.code in TELLING}
+    told = {alert.code: alert.began_at for alert in day.facts().alerts if alert.code in TELLING}
     assert any((day.clock.at - since).total_seconds() > (runs - 9) * INTERVAL
                for since in told.values()), told  # fmt: skip
     # The bucket is mended: all is tried again, arrives, and is called good.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate.monitor.snapshot import ClockReading
+from headgate.spool.catalog.device_stats import ClockReading
 from headgate.spool.image.image import Metadata
 from headgate.spool.spool import Spool
 from tests.spooling import open_spool

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from headgate.monitor.snapshot import Run
 from headgate.settings.load import load
 from headgate.spool.budget.uplink import Part
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool, utc_now
 from tests.s3_server import environment
 from tests.spooling import put

@@ -102,7 +102,7 @@ def _seen(
     elif alert.good_since is not None and now - alert.good_since >= _calm(rule) and not alert.told:
         # It was good for long enough to be over: this is another time.
         alert = replace(alert, began_at=now, received=counts.received, set_aside=counts.set_aside)
-    return replace(alert, sentence=finding.sentence, good_since=None, mend=rule.fix)
+    return replace(alert, sentence=finding.sentence, good_since=None, fix=rule.fix)
 
 
 def _say(

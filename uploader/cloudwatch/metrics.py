@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.monitor.snapshot import Facts, Run
+from headgate.monitor.snapshot import Facts
+from headgate.spool.site.runs import Run
 
 NAMESPACE = "Headgate"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from headgate.host import logs
-from headgate.monitor.snapshot import Run
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.metric_points import Point
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from uploader.cloudwatch.metrics import NAMESPACE, data, numbers
 from uploader.wire.other_traffic import other_traffic_pacer

@@ -16,13 +16,13 @@ from datetime import datetime, timedelta
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.monitor.snapshot import Run
 from headgate.settings.units import human_duration
 from headgate.spool import recovery, sqlite
 from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.image.image import Item, Presence, Sent, State, Totals
 from headgate.spool.site.outcome import HELD_BACK, Ending, Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from uploader.run import retry_policy

@@ -11,12 +11,12 @@ import structlog
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.monitor.snapshot import Run
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.jobs import LATELY, served_by
 from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover

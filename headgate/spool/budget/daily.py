@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from headgate.spool.budget.slots import SECOND, DamagedSlots
 
@@ -53,3 +55,15 @@ class Day:
     def left(self, allowance: int) -> int:
         """Bytes that may still be charged to it."""
         return 0 if self.spent else max(0, allowance - self.charged)
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """What may leave on one day; ``day`` numbers them, by the site's own clock."""
+
+    allowance: float
+    used: float  # of it, today
+    day: Callable[[datetime], int]
+
+    def __truediv__(self, size: float) -> Daily:
+        return Daily(self.allowance / size, self.used / size, self.day)

@@ -15,11 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from headgate.monitor.forecast import Daily
-from headgate.monitor.snapshot import BudgetUse, Cap
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
 from headgate.spool.budget import ledger, slots
+from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.disk import locks
 from headgate.spool.disk.locks import Lock
@@ -28,6 +27,53 @@ from headgate.spool.site.site import Site
 
 LIMIT = "limit"
 """The site's memory of a ``headgate limit`` in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Bytes a second that may leave, and why so many; with a ``headgate limit`` in force, until
+    when."""
+
+    rate: int
+    full_rate: int  # without a limit
+    reason: str = ""  # of the limit
+    until: datetime | None = None
+    share: str = ""  # what ``rate`` is of the link
+    entry: str = ""  # of the timetable, where one holds and no limit does
+
+    @property
+    def why(self) -> str:
+        """What decides at this moment, in words."""
+        if self.until is not None:
+            return f"headgate limit: {self.reason}"
+        return f"timetable: {self.entry}" if self.entry else f"{self.share} of the link"
+
+    @property
+    def for_images(self) -> int:
+        """The part of the rate that a drain may use."""
+        return slots.drain_part(self.rate)
+
+    @property
+    def for_the_rest(self) -> int:
+        """The part of the rate for everything that is not an image."""
+        return slots.other_part(self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """The cap, and what the last interval and this day used, in bytes and seconds."""
+
+    rate: int
+    budget: int
+    interval: int
+    used: int
+    full_rate: int  # without a limit in force
+    limit_reason: str = ""
+    limit_until: datetime | None = None
+    why: str = ""
+    day_used: int = 0
+    day_allowance: int = 0  # 0: there is none
+    day_spent: bool = False
 
 
 class Part(StrEnum):

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headgate.monitor.snapshot import Arrivals, ClockReading, Flow, Gaps, RefusedLately, Unusable
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic, unusable
 from headgate.spool.catalog.backlog import Backlog
+from headgate.spool.catalog.device_stats import Arrivals, ClockReading, Gaps
 from headgate.spool.catalog.open_folders import Minutes
+from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.schema import (
     ASIDE,
     MIGRATIONS,
@@ -31,6 +32,8 @@ from headgate.spool.catalog.schema import (
     items,
     read_totals,
 )
+from headgate.spool.catalog.traffic import Flow
+from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
 

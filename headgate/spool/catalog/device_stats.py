@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from headgate.monitor.snapshot import CLOCK_OFF_SECONDS, Arrivals, ClockReading, Gaps
 from headgate.spool import sqlite
 from headgate.spool.image.image import Metadata
 from headgate.spool.image.names import Name
@@ -49,6 +49,55 @@ TABLES = """
 
 
 LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
+
+
+CLOCK_OFF_SECONDS = 60
+"""From here on a device's clock is remarked upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """How far a device's clock was ahead of ours, in seconds; negative: behind.
+
+    Exact from a request's Date; otherwise from the time of capture, which lies in the past: then
+    the clock may be further ahead by as long as the image took to come.
+    """
+
+    offset_seconds: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Of one device, since the catalog was made."""
+
+    device: str
+    first_at: datetime
+    last_at: datetime
+    images: int
+    bytes: int
+    clock_offset_seconds: float | None = None
+    clock_exact: bool = False
+    last_image: str = ""
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether its clock is far enough from ours to say so."""
+        offset = self.clock_offset_seconds
+        return offset is not None and abs(offset) >= CLOCK_OFF_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """The series of sequence numbers that runs, and its gaps (first and last missing), oldest
+    first; ``missing`` counts all of them, also those beyond what was asked for."""
+
+    device: str
+    since: datetime
+    first: int
+    last: int
+    missing: int
+    gaps: tuple[tuple[int, int], ...]
 
 
 def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:

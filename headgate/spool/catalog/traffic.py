@@ -6,9 +6,9 @@ neither more nor less than they do. Nine days of it are kept.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from headgate.monitor.snapshot import Flow
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
 
@@ -25,6 +25,17 @@ TABLES = """
         sent_bytes INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What came in and went out in some minutes from ``at`` on. ``sent_bytes`` are the wire's."""
+
+    at: datetime
+    minutes: int
+    received: Count
+    uploaded: Count
+    sent_bytes: int
 
 
 def received(db: sqlite.Connection, at: datetime, count: Count) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from headgate.monitor.snapshot import Unusable
 from headgate.spool import sqlite
 from headgate.spool.sqlite import instant, stamp
 
@@ -28,6 +28,22 @@ TABLES = """
         good_before INTEGER NOT NULL
     ) STRICT;
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Images of one device that could not be taken for what they are. ``lately``: of the hour that
+    the first of them began, beside as many ``good`` ones."""
+
+    images: int = 0
+    last_at: datetime | None = None
+    lately: int = 0
+    good: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of all that came lately, from 0 to 1."""
+        return self.lately / (self.lately + self.good) if self.lately else 0.0
 
 
 def note(db: sqlite.Connection, device: str, at: datetime, *, enrolled: bool) -> None:

@@ -25,7 +25,7 @@ class Alert:
     thread: str = ""  # what its messages have in common
     received: int = 0  # images, when it began: for what happened meanwhile
     set_aside: int = 0
-    mend: str = ""  # what to type
+    fix: str = ""  # what to type
 
     @property
     def bad(self) -> bool:

@@ -199,7 +199,7 @@ class Alerts:
                 thread=thread,
                 received=received,
                 set_aside=aside,
-                mend=mend,
+                fix=mend,
             )
             for (
                 code, subject, sentence, began, good, told, told_at, reminders, thread, received,
@@ -245,7 +245,7 @@ def _row(alert: Alert) -> tuple[object, ...]:
         alert.thread,
         alert.received,
         alert.set_aside,
-        alert.mend,
+        alert.fix,
     )
 
 

@@ -12,9 +12,9 @@ import hmac
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from headgate.monitor.snapshot import Credential, Device, Token
 from headgate.spool import sqlite
 from headgate.spool.image import names
 from headgate.spool.sqlite import instant, stamp
@@ -37,6 +37,35 @@ TABLES = """
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_device ON tokens (device);
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One that was enrolled. ``tokens`` counts those that are valid now."""
+
+    name: str
+    urgent: bool  # it may mark images as urgent
+    added_at: datetime
+    revoked_at: datetime | None
+    tokens: int
+    may_drain: bool = False  # it may ask for drains (POST /jobs/drain)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token in the only moment in which anybody can read it."""
+
+    device: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a valid token says of its bearer."""
+
+    device: str
+    urgent: bool
+    may_drain: bool = False
 
 
 class DeviceTrouble(Exception):

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from headgate.monitor.snapshot import Run
 from headgate.spool import sqlite
 from headgate.spool.site.outcome import CUT_SHORT, WENT_THROUGH
+from headgate.spool.site.runs import Run
 from headgate.spool.sqlite import instant, stamp
 
 KEEP_JOBS = 1_000

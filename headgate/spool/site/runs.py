@@ -6,10 +6,12 @@ run was last saved; so a killed run counts with what it last said, and none coun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from headgate.monitor.snapshot import Run, RunTotals
 from headgate.spool import sqlite
+from headgate.spool.site.outcome import Outcome
 
 TABLES = """
     CREATE TABLE tally (
@@ -32,6 +34,88 @@ TABLES = """
 
 _NUMBERS = ("images", "bytes", "wire_bytes", "set_aside", "deferred")
 _SKIPPED = "skipped"
+
+
+FAILURES = ("transient", "permanent", "fatal", "uplink_down")
+"""The kinds of a failed attempt: what a run does about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the uploader. ``bytes`` are the images', ``wire_bytes`` all that left.
+
+    ``attempts`` counts what was tried at the bucket and came to an end, confirmed or not; a file
+    that could not be read never got there.
+    """
+
+    id: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    trigger: str = "hand"  # one of spool.triggers.KINDS
+    outcome: Outcome = Outcome.UNDER_WAY
+    exit_code: int | None = None
+    images: int = 0
+    bytes: int = 0
+    wire_bytes: int = 0
+    set_aside: int = 0
+    deferred: int = 0
+    message: str = ""
+    failures: Mapping[str, int] = field(default_factory=dict)  # attempts that failed, by kind
+    attempts: int = 0
+    waiting: int = 0  # images that still wait at its end, also for their next attempt
+    confirmed_at: datetime | None = None  # when it last confirmed an image
+    failing_since: datetime | None = None  # the first attempt that failed after that
+    settled: bool = False  # at its end no image waited, and none was set aside
+    success: bool = False  # the site's word when the run has ended: see ``Proof``
+
+    @property
+    def failed_attempts(self) -> int:
+        """Those that did not confirm their image."""
+        return max(0, self.attempts - self.images)
+
+    @property
+    def mostly_failed(self) -> bool:
+        """It confirmed something, and failed more often than that."""
+        return 0 < self.images < self.failed_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the attempts of all runs have proved lately.
+
+    While attempts fail and none in between confirms its image, no run is a success, also one that
+    finds nothing due: until an image is confirmed, or none waits any more.
+    """
+
+    confirmed_at: datetime | None = None  # when an image was last confirmed; None: never
+    failing_since: datetime | None = None  # the first attempt that failed after that
+    fruitless_runs: int = 0  # that tried since, and confirmed nothing
+    why: str = ""  # what the last of them said
+
+    def failing_seconds(self, now: datetime) -> float:
+        """How long attempts have failed without one that confirmed; 0 if they do not."""
+        if self.failing_since is None:
+            return 0.0
+        return max(0.0, (now - self.failing_since).total_seconds())
+
+    def is_stuck(self, now: datetime, interval_seconds: float) -> bool:
+        """Whether that is no mere hiccup: whole runs confirmed nothing, for two intervals."""
+        return self.fruitless_runs > 0 and self.failing_seconds(now) >= 2 * interval_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """What all runs together did; never less than before."""
+
+    images: int = 0  # confirmed
+    bytes: int = 0  # of the confirmed images
+    wire_bytes: int = 0  # all that left, failed attempts and headers too
+    set_aside: int = 0
+    deferred: int = 0
+    seconds: float = 0.0  # of runs that ended
+    skipped: int = 0  # runs that found another one at work
+    failures: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
 def note(db: sqlite.Connection, before: Run | None, after: Run) -> None:

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from headgate.monitor.snapshot import Proof, Run, RunTotals
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
 from headgate.spool.site import alerts, devices, gone, jobs, metric_points, triggers
@@ -25,6 +24,7 @@ from headgate.spool.site.gone import Gone
 from headgate.spool.site.jobs import Jobs
 from headgate.spool.site.metric_points import Points
 from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.runs import Proof, Run, RunTotals
 from headgate.spool.site.triggers import Triggers
 from headgate.spool.sqlite import instant, stamp
 

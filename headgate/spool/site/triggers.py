@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.units import format_duration, human_duration
 from headgate.spool import sqlite
 from headgate.spool.sqlite import instant, stamp
@@ -89,6 +88,25 @@ class Triggers:
             )
             for kind, at, sender, since in rows
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFacts:
+    """One way in which runs start, as it is set up and as it has been seen; one of ``KINDS``."""
+
+    kind: str
+    configured: bool  # by the settings as they are now
+    every_seconds: int | None = None  # how often it is to fire; None: when somebody likes
+    last_at: datetime | None = None  # when it last fired; None: never
+    sender: str = ""  # who it was then: "beat", "scheduler", the name of a token
+    expected_since: datetime | None = None  # it has been watched for silence since then
+
+    def quiet_seconds(self, now: datetime) -> float | None:
+        """Since it last fired, or since it is expected to; None if nobody expects it to."""
+        known = [at for at in (self.last_at, self.expected_since) if at is not None]
+        if self.every_seconds is None or not known:
+            return None
+        return (now - max(known)).total_seconds()
 
 
 def triggers(spool: Spool, settings: Settings, now: datetime) -> tuple[TriggerFacts, ...]:

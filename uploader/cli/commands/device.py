@@ -16,9 +16,10 @@ import click
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.monitor.snapshot import Arrivals, Device, Gaps, Token, Unusable
 from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
-from headgate.spool.site.devices import DeviceTrouble
+from headgate.spool.catalog.device_stats import Arrivals, Gaps
+from headgate.spool.catalog.unusable import Unusable
+from headgate.spool.site.devices import Device, DeviceTrouble, Token
 from headgate.spool.spool import Spool
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending

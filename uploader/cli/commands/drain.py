@@ -15,7 +15,6 @@ import click
 from headgate.host import logs
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.parent import end_with_parent
-from headgate.monitor.snapshot import Run
 from headgate.monitor.textfile import leave_metrics
 from headgate.settings.units import (
     UnitError,
@@ -27,6 +26,7 @@ from headgate.settings.units import (
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.jobs import ALREADY_DONE, ALREADY_RUNNING
 from headgate.spool.site.outcome import HELD_BACK, Outcome
+from headgate.spool.site.runs import Run
 from headgate.spool.site.triggers import KINDS
 from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending

@@ -8,10 +8,10 @@ import click
 
 from headgate.host.exit_codes import Exit
 from headgate.monitor import receiver, wording
-from headgate.monitor.snapshot import Facts, TriggerFacts
+from headgate.monitor.snapshot import Facts
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
-from headgate.spool.site.triggers import in_words
+from headgate.spool.site.triggers import TriggerFacts, in_words
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 

@@ -87,7 +87,7 @@ def line(alert: Alert) -> str:
     """One alert for people: since when, what, and what to type."""
     told = "" if alert.told else " (not told yet)"
     return (
-        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.mend}]"
+        f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.fix}]"
     )
 
 
@@ -100,5 +100,5 @@ def fields(alert: Alert) -> dict[str, object]:
         "since": alert.began_at,
         "bad": alert.bad,
         "told": alert.told,
-        "mend": alert.mend,
+        "mend": alert.fix,
     }

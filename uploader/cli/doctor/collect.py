@@ -17,14 +17,13 @@ from datetime import datetime
 from pathlib import Path
 
 from headgate.host import confinement, mounts, set_clock
-from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.spool import identity
 from headgate.spool.disk.locks import holder
 from headgate.spool.errors import DiskError
 from headgate.spool.site.site import S3_CLOCK
-from headgate.spool.site.triggers import in_words, triggers
+from headgate.spool.site.triggers import TriggerFacts, in_words, triggers
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
