@@ -71,7 +71,8 @@ def test_an_empty_place_where_a_spool_was_is_refused_and_left_as_it_is(
 ) -> None:
     unmount(site, tmp_path)
     why = refusal(site, create=create)
-    for words in (f"there is no spool at {site.spool.path}, and there was one", "Mount", identity.ADOPT):
+    gone = f"there is no spool at {site.spool.path}, and there was one"
+    for words in (gone, "Mount", identity.ADOPT):
         assert words in why
     assert list(site.spool.path.iterdir()) == []
     site.spool.path.rmdir()
