@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
-from dev.children import BIN, Child, free_port, wait_until_it_listens
+from dev.children import Child, free_port, wait_until_it_listens
 
 BUCKET = "headgate-stand-in"
 KEY = "stand-in"  # it believes anybody
 
 
 class StandIn:
-    """``headgate s3-local`` on a free port of loopback, its objects kept in a folder."""
+    """``python -m dev.s3_local`` on a free port of loopback, its objects kept in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,8 +24,9 @@ class StandIn:
         self.child = Child(
             "s3-local",
             [
-                str(BIN / "headgate"),
-                "s3-local",
+                sys.executable,
+                "-m",
+                "dev.s3_local",
                 "--bind",
                 f"127.0.0.1:{self.port}",
                 "--dir",

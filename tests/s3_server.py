@@ -20,11 +20,11 @@ import pytest
 import trustme
 from botocore.config import Config
 
+from dev.s3_local.local import StrictS3
 from headgate.settings.settings import Settings, combine
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Pacer, Piece, Upload
-from uploader.s3_local.local import StrictS3
 from uploader.wire.http import Timeouts
 
 ENDPOINT = "HEADGATE_TEST_S3_ENDPOINT"

@@ -29,14 +29,14 @@ MAY_IMPORT = {
 
 FOREIGN = {
     # Libraries that belong to one room, or to one edge of it.
-    "flask": {"app", "uploader/s3_local"},
-    "werkzeug": {"app", "uploader/s3_local"},
+    "flask": {"app", "dev/s3_local"},
+    "werkzeug": {"app", "dev/s3_local"},
     "granian": {"app"},
     "multipart": {"app", "bench/parsers.py"},
     "prometheus_client": {"app"},
     "boto3": {"uploader", "dev", "bench"},
     "botocore": {"uploader", "dev", "bench"},
-    "moto": {"uploader/s3_local"},
+    "moto": {"dev/s3_local"},
     "crontab": {"uploader"},
     "apsw": {"headgate/spool/sqlite.py"},
     "sqlite3": set(),  # the system's SQLite; headgate/spool/sqlite.py says why not that one
@@ -224,7 +224,7 @@ def test_pure_modules_do_no_input_or_output_and_read_no_clock(name: str) -> None
 
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
-    if place(path) in ("headgate/spool/disk/durable.py", "uploader/s3_local/folder.py"):
+    if place(path) in ("headgate/spool/disk/durable.py", "dev/s3_local/folder.py"):
         return  # the stand-in's folder is no spool: its files get their names, and no flush
     for node in ast.walk(tree_of(path)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

@@ -171,11 +171,10 @@ class Bucket:
 
     def __init__(self, network: Network, folder: Path) -> None:
         self._folder = folder / "s3"
-        program = Path(sys.executable).with_name("headgate")
         address = f"127.0.0.1:{S3_PORT}"
         self.process = subprocess.Popen(
-            [*network.inside(network.gateway), program, "s3-local", "--bind", address, "--dir",
-             str(self._folder), "--bucket", BUCKET],
+            [*network.inside(network.gateway), sys.executable, "-m", "dev.s3_local",
+             "--bind", address, "--dir", str(self._folder), "--bucket", BUCKET],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(folder)},
         )  # fmt: skip

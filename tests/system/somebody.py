@@ -176,9 +176,9 @@ def bucket_for(somebody: Somebody) -> Iterator[Bucket]:
         client.close()
         yield bucket
         return
-    program = somebody.checkout / ".venv" / "bin" / "headgate"
+    python = somebody.checkout / ".venv" / "bin" / "python"
     where = ("--bind", f"127.0.0.1:{bucket.port}", "--dir", somebody.home / "s3")
-    command = somebody.command(program, "s3-local", *where, "--bucket", bucket.name)
+    command = somebody.command(python, "-m", "dev.s3_local", *where, "--bucket", bucket.name)
     with running(command, somebody.home, bucket.port):
         yield bucket
 

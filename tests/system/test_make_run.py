@@ -150,7 +150,7 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
     assert not any(path.is_file() for path in (spool / "new").rglob("*"))
     assert "stand-in" in run.said
     children = run.children()
-    assert len(children) >= 3  # s3-local, the receiver and what serves for it
+    assert len(children) >= 3  # the stand-in, the receiver and what serves for it
     assert run.end(signal.SIGINT) == 0
     assert [pid for pid in children if alive(pid)] == []
     assert "Traceback" not in run.said

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from tests.app.live import PHOTOS, Receiver, running
 from tests.s3_server import Place, strict_place
 from tests.uploader.test_drain import Gateway
 from tests.witness import assert_agree, samples
-from uploader.s3_local.faults import Act, Fault
 
 IMAGES = 24
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from dev.s3_local.http_server import Server
 from tests.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
 from uploader.s3.errors import ErrorKind, SendError
-from uploader.s3_local.http_server import Server
 
 IMAGE = b"the image itself" * 64
 STATES: dict[str, bytes | None] = {

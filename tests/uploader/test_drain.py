@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Metadata, State
 from headgate.spool.spool import Spool
@@ -31,7 +32,6 @@ from tests.support.wait import kill, spend, wait_for_exit, wait_until
 from tests.witness import assert_true
 from uploader.cli.commands import drain as drain_command
 from uploader.s3.keys import described
-from uploader.s3_local.faults import Act, Fault
 from uploader.wire.connection import SEND_BUFFER
 
 ROOT = Path(__file__).parents[2]

@@ -48,7 +48,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 ELSEWHERE = {
     "completion", "config show", "cron install", "cron reach", "cron remove", "cron show",
-    "install", "s3-local", "uninstall",
+    "install", "uninstall",
 }  # fmt: skip
 """Commands that open no spool."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence
 from tests.s3_server import Place, strict_place, upload_of
@@ -15,7 +16,6 @@ from tests.support.site import FreePacer, Site
 from uploader.run import drain, start, workers
 from uploader.s3.contract import Stored, Upload
 from uploader.s3.errors import SendError
-from uploader.s3_local.faults import Act, Fault
 
 
 @pytest.fixture(scope="module", params=["sha256", "etag"])

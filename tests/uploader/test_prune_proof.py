@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dev.s3_local.faults import Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence, Receipt
 from headgate.spool.upkeep.mover import Mover
@@ -20,7 +21,6 @@ from uploader.s3.client import S3Sender
 from uploader.s3.contract import Page
 from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.listing import page_of
-from uploader.s3_local.faults import Fault
 
 
 @pytest.fixture(scope="module")

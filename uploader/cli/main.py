@@ -46,7 +46,6 @@ COMMANDS: Mapping[str, str] = {
     "list": "uploader.cli.commands.list",
     "retry": "uploader.cli.commands.retry",
     "discard": "uploader.cli.commands.discard",
-    "s3-local": "uploader.cli.commands.s3_local",
     "spool": "uploader.cli.commands.spool",
     "status": "uploader.cli.commands.status",
     "uninstall": "uploader.cli.commands.uninstall",

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from uploader.s3_local.faults import Fault, Script
-from uploader.s3_local.folder import Folder
-from uploader.s3_local.http_server import Server
-from uploader.s3_local.shelf import Shelf
-from uploader.s3_local.strict import Strict
+from dev.s3_local.faults import Fault, Script
+from dev.s3_local.folder import Folder
+from dev.s3_local.http_server import Server
+from dev.s3_local.shelf import Shelf
+from dev.s3_local.strict import Strict
 
 
 class StrictS3:

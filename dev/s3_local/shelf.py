@@ -18,7 +18,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import FakeBucket, FakeKey, get_canned_acl, s3_backends
 
-from uploader.s3_local.folder import Contents, Draft, Folder, Record, remove
+from dev.s3_local.folder import Contents, Draft, Folder, Record, remove
 
 _KEY = re.compile(rb"<Key>(.*?)</Key>", re.DOTALL)
 _CHUNK = 1024 * 1024

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from uploader.s3_local.faults import Act, Fault, Script
-from uploader.s3_local.folder import Draft
-from uploader.s3_local.request_body import AwsChunked, Incomplete, Reset
-from uploader.s3_local.shelf import Reply, Shelf, keys_in
+from dev.s3_local.faults import Act, Fault, Script
+from dev.s3_local.folder import Draft
+from dev.s3_local.request_body import AwsChunked, Incomplete, Reset
+from dev.s3_local.shelf import Reply, Shelf, keys_in
 
 _READ = 64 * 1024
 _XML_MAX = 4 * 1024 * 1024  # ten thousand parts, or a thousand keys, with room to spare

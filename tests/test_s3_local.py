@@ -26,12 +26,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dev.s3_local.__main__ import s3_local
+from dev.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
+from dev.s3_local.folder import Contents, Folder, FolderInUse, Record
+from dev.s3_local.local import StrictS3
 from tests.s3_server import Place, client_for, environment, strict_place
 from tests.support.wait import join
-from uploader.cli.main import headgate
-from uploader.s3_local.faults import Act, Fault, Script, ScriptError, once, parse
-from uploader.s3_local.folder import Contents, Folder, FolderInUse, Record
-from uploader.s3_local.local import StrictS3
 from uploader.wire.http import HttpRequest
 
 BODY = b"the bytes of an image" * 1000
@@ -225,7 +225,7 @@ def test_a_disk_that_refuses_is_an_error_of_the_server_and_stores_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("uploader.s3_local.folder.Draft.write", full)
+        patch.setattr("dev.s3_local.folder.Draft.write", full)
         status, _, text = put(place, "full")
     assert (status, "InternalError" in text) == (500, True)
     assert "No space left on device" in capsys.readouterr().err
@@ -250,9 +250,7 @@ def test_what_cannot_be_kept_is_not_seen_either(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            f"uploader.s3_local.folder.{'os.rename' if step == 'rename' else 'asdict'}", full
-        )
+        patch.setattr(f"dev.s3_local.folder.{'os.rename' if step == 'rename' else 'asdict'}", full)
         assert put(place, key)[0] == 500
     assert "No space left on device" in capsys.readouterr().err
     if there:
@@ -448,9 +446,9 @@ def test_a_kill_at_any_step_leaves_what_was_answered(
     disguised = a_file_as_bytes(tmp_path / "other")
     upload, other = b"u" * 3000, hashlib.sha256(BODY).digest() * 100
     with strict_place(tmp_path, bucket=bucket, folder=folder) as place:
-        monkeypatch.setattr("uploader.s3_local.folder._write", in_two)
+        monkeypatch.setattr("dev.s3_local.folder._write", in_two)
         for name in ("rename", "unlink"):
-            monkeypatch.setattr(f"uploader.s3_local.folder.os.{name}", then_look(getattr(os, name)))
+            monkeypatch.setattr(f"dev.s3_local.folder.os.{name}", then_look(getattr(os, name)))
         client = place.client
 
         def delete(key: str) -> None:
@@ -524,7 +522,7 @@ def test_an_object_that_is_damaged_is_never_served(
 
 @pytest.mark.slow
 def test_a_killed_server_has_lost_nothing_that_it_answered(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "uploader", "s3-local", "--bind", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "dev.s3_local", "--bind", "127.0.0.1:0"]
     command += ["--dir", str(tmp_path / "kept"), "--bucket", "killed"]
     answered: dict[str, bytes] = {}
     for round_ in range(3):
@@ -606,14 +604,14 @@ def test_boto3_can_use_it_over_tls(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_listens_on_loopback_only(arguments: list[str], code: int, words: str) -> None:
-    result = CliRunner().invoke(headgate, ["s3-local", *arguments])
+    result = CliRunner().invoke(s3_local, arguments)
     assert result.exit_code == code
     assert words in result.output
 
 
 def test_a_taken_port_names_its_fix(tmp_path: Path, place: Place) -> None:
     address = place.url.removeprefix("http://")
-    result = CliRunner().invoke(headgate, ["s3-local", "--bind", address, "--dir", str(tmp_path)])
+    result = CliRunner().invoke(s3_local, ["--bind", address, "--dir", str(tmp_path)])
     assert result.exit_code == 1
     assert f"{address} is taken" in result.output
     assert "--bind" in result.output
@@ -623,7 +621,7 @@ def test_a_taken_port_names_its_fix(tmp_path: Path, place: Place) -> None:
 def test_it_ends_cleanly_when_asked(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "faults.txt"
     script.write_text("PUT 1 status 500 InternalError  # the first one\n")
-    command = [sys.executable, "-m", "uploader", "s3-local", "--bind", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "dev.s3_local", "--bind", "127.0.0.1:0"]
     command += ["--dir", str(tmp_path / "kept"), "--faults", str(script)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)

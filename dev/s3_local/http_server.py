@@ -21,7 +21,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from uploader.s3_local.request_body import ChunkedInput, Input, Reset
+from dev.s3_local.request_body import ChunkedInput, Input, Reset
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _DRAIN_SECONDS = 2.0

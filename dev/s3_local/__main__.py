@@ -1,4 +1,4 @@
-"""``headgate s3-local``: a stand-in for S3 on loopback, for trying things out."""
+"""``python -m dev.s3_local``: run the S3 stand-in on a loopback port, for trials and tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from dev.s3_local.faults import ScriptError, parse
+from dev.s3_local.folder import FolderInUse
+from dev.s3_local.local import StrictS3
 from headgate.host.exit_codes import Exit
-from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail
+from uploader.cli.main import fail, print_text
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -32,13 +34,7 @@ def _address(text: str) -> tuple[str, int]:
     return host, number
 
 
-@click.command(
-    "s3-local",
-    epilog=ending(
-        "headgate s3-local",
-        "headgate s3-local --bind 127.0.0.1:9200 --dir /tmp/s3 --bucket trial",
-    ),
-)
+@click.command("s3-local", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--bind",
     default="127.0.0.1:9199",
@@ -61,18 +57,9 @@ def _address(text: str) -> tuple[str, int]:
     help="A script of faults, one a line: METHOD WHICH ACT [STATUS [CODE] | SECONDSs].",
 )
 @click.option("--no-sha256", is_flag=True, help="Act as a server that cannot report SHA-256.")
-@click.pass_obj
-def command(
-    context: Context, bind: str, folder: Path, bucket: str, faults: Path | None, no_sha256: bool
-) -> None:
-    """Run a stand-in for S3 on loopback, until Ctrl-C. It is no S3: it checks no credentials."""
+def s3_local(bind: str, folder: Path, bucket: str, faults: Path | None, no_sha256: bool) -> None:
+    """Run a stand-in for S3 on loopback until Ctrl-C. It is not S3: it checks no credentials."""
     host, port = _address(bind)
-    try:
-        from uploader.s3_local.faults import ScriptError, parse
-        from uploader.s3_local.folder import FolderInUse
-        from uploader.s3_local.local import StrictS3
-    except ModuleNotFoundError as error:
-        fail(f"s3-local needs {error.name}; install it with: pip install 'headgate[local]'")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -90,14 +77,18 @@ def command(
             fail(f"{bind} is taken; stop what listens there, or choose another --bind")
         fail(f"s3-local cannot start: {error}")
     with stand_in:
-        context.say(
+        print_text(
             f"s3-local: a stand-in on {stand_in.url}, not S3 (no credentials, no power-cut "
             f"safety); bucket {bucket}, {stand_in.loaded} objects in {folder}"
         )
         if stand_in.damaged:
-            context.say(
+            print_text(
                 f"s3-local: {len(stand_in.damaged)} objects are no longer what was stored and are "
                 f"left out, for example {stand_in.damaged[0]}",
                 err=True,
             )
         stop.wait()
+
+
+if __name__ == "__main__":
+    s3_local(prog_name="python -m dev.s3_local")
