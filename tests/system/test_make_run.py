@@ -157,7 +157,7 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
 
     again = start()  # the receipt, the local copy and the object are all still there
     assert uploaded(again, receipt["id"])
-    assert "1 objects" in again.said
+    until(lambda: "1 objects" in again.said, "the stand-in's first line")
     assert again.end(signal.SIGTERM) == 0
 
 
