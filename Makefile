@@ -32,7 +32,7 @@ demo: ready-to-run ## 20 cameras post photographs for half a minute; every objec
 	@$(BIN)/python -m dev.demo
 
 .PHONY: test
-test: ready ## Run the tests (TESTS=tests/spool for some of them)
+test: ready ## Run the tests (TESTS=tests/headgate for some of them)
 	@$(PYTEST) -m 'not slow' $(TESTS)
 
 .PHONY: test-slow

@@ -45,7 +45,7 @@ from headgate.spool.disk.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, STOP
 from headgate.spool.image.image import METADATA_MAX, State
 from headgate.spool.image.names import make
 from headgate.spool.upkeep.verify import DisagreementKind as Disagreement
-from tests.spooling import open_spool
+from tests.support.spooling import open_spool
 from uploader.cli.main import COMMANDS, headgate
 from uploader.cloudwatch.metrics import NUMBERS
 from uploader.s3.errors import RULES
@@ -333,7 +333,7 @@ def test_every_make_target_is_documented_and_no_other() -> None:
     assert shown | set(re.findall(r"^\$ make ([a-z-]+)", README, re.MULTILINE)) <= targets
 
 
-# crontab.txt is held against ``headgate cron show`` in tests/uploader/test_cron_command.py.
+# crontab.txt is held against ``headgate cron show`` in tests/uploader/cli/commands/test_cron.py.
 
 
 # -- the protocol

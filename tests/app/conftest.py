@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.live import PHOTOS, Receiver, running
+from tests.support.receiver import PHOTOS, Receiver, running
 
 _numbers = itertools.count(1)
 

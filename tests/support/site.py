@@ -13,8 +13,8 @@ from headgate.spool.image.image import State
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
-from tests.s3_server import CountingPacer, Place
-from tests.spooling import images_below, put
+from tests.support.s3_server import CountingPacer, Place
+from tests.support.spooling import images_below, put
 from uploader.run.start import RunRequest, run
 
 Answer = tuple[str, list[tuple[str, str]], bytes]

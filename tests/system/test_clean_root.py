@@ -25,9 +25,9 @@ import pytest
 import trustme
 
 from dev import install
-from tests.system import booted
-from tests.system.booted import CAMERA, GATEWAY, Booted, Network
-from tests.system.gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
+from tests.support import booted
+from tests.support.booted import CAMERA, GATEWAY, Booted, Network
+from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ["app", "spool", "uploader", "deploy", "setup.cfg", "requirements.lock"]

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.wait import wait_until
-from tests.system.somebody import (
+from tests.support.cron_user import (
     ROOT,
     FileTab,
     Somebody,
@@ -27,6 +26,7 @@ from tests.system.somebody import (
     free_port,
     running,
 )
+from tests.support.wait import wait_until
 
 PHOTOGRAPHS = ROOT / "docs" / "photos"
 CRON_SECONDS = 150  # two of cron's minutes, and a run

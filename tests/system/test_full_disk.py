@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from headgate.spool.disk.room import SPARE_BYTES
-from tests.app.live import ROOT, Receiver, environment, running
-from tests.app.test_room import disk, image, leave_free
-from tests.s3_server import strict_place
+from tests.app.admission.test_room import disk, image, leave_free
+from tests.support.receiver import ROOT, Receiver, environment, running
+from tests.support.s3_server import strict_place
 from tests.support.wait import join
 
 pytestmark = pytest.mark.root

@@ -10,10 +10,10 @@ import pytest
 
 from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
-from tests.app.live import PHOTOS, Receiver, running
-from tests.s3_server import Place, strict_place
-from tests.uploader.test_drain import Gateway
-from tests.witness import assert_agree, samples
+from tests.support.receiver import PHOTOS, Receiver, running
+from tests.support.s3_server import Place, strict_place
+from tests.support.witness import assert_agree, samples
+from tests.uploader.run.test_drain import Gateway
 
 IMAGES = 24
 

@@ -17,8 +17,8 @@ from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import disagreements
-from tests.app.live import ROOT, Receiver
-from tests.spooling import open_spool, put, settings_for
+from tests.support.receiver import ROOT, Receiver
+from tests.support.spooling import open_spool, put, settings_for
 from uploader.cli.main import headgate
 
 PAGE = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ import pytest
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import DisagreementKind
-from tests.spooling import images_below, open_spool, put
+from tests.support.spooling import images_below, open_spool, put
 from tests.support.wait import kill, wait_until
 
 SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h

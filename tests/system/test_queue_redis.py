@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from headgate.spool.site.jobs import Job, new_id
-from tests.counting_proxy import most_in
-from tests.queueing import (
+from tests.support.counting_proxy import most_in
+from tests.support.queueing import (
     Redis,
     Worker,
     drain_pid,
@@ -24,10 +24,10 @@ from tests.queueing import (
     needs_redis,
     working,
 )
-from tests.s3_server import Place, strict_place
+from tests.support.s3_server import Place, strict_place
 from tests.support.wait import wait_for_exit, wait_until
-from tests.uploader.test_cap import counted, slack
-from tests.uploader.test_drain import Gateway
+from tests.uploader.run.test_drain import Gateway
+from tests.uploader.wire.test_cap import counted, slack
 from uploader.queue.celery_config import MOST_DELIVERIES
 from uploader.queue.message import envelope
 

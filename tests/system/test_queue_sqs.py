@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from headgate.spool.site.jobs import Job, new_id
-from tests.counting_proxy import most_in
-from tests.queueing import Sqs, drain_pid, needs_queue, working
-from tests.s3_server import Place, strict_place
+from tests.support.counting_proxy import most_in
+from tests.support.queueing import Sqs, drain_pid, needs_queue, working
+from tests.support.s3_server import Place, strict_place
+from tests.support.template import scheduled_message
 from tests.support.wait import wait_until
-from tests.template import scheduled_message
-from tests.uploader.test_cap import counted, slack
-from tests.uploader.test_drain import Gateway
+from tests.uploader.run.test_drain import Gateway
+from tests.uploader.wire.test_cap import counted, slack
 from uploader.queue.celery_config import MOST_DELIVERIES
 from uploader.queue.message import envelope
 

@@ -1,0 +1,253 @@
+"""What the page shows beside the counts, who may see it, and what its button may do."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from app import create_app
+from app.page.page import by_need
+from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.forecast import Estimate, Forecast
+from headgate.monitor.summary import Level, verdict
+from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.traffic import Flow
+from headgate.spool.catalog.unusable import Unusable
+from headgate.spool.image.image import Count, State
+from headgate.spool.site.alert import Alert
+from headgate.spool.spool import RETRY, Spool
+from headgate.spool.upkeep.mover import Mover
+from tests.app.page.test_page import NOW, PLACE, Page, Told, facts, receipt
+from tests.support.spooling import open_spool, put, settings_for
+
+ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
+SEEN = DeviceFacts("cam-b", True, NOW - timedelta(minutes=1), "id-b", 90, 9000, usual_seconds=60,
+                   quiet_seconds=600)  # fmt: skip
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[tuple[Told, FlaskClient]]:
+    spool = Told.open(settings_for(tmp_path, spool__keep_free="1MB"))
+    assert isinstance(spool, Told)
+    yield spool, create_app(spool).test_client()
+    spool.close()
+
+
+def test_a_device_is_silent_after_as_long_as_is_known_of_it() -> None:
+    assert not replace(SEEN, quiet_seconds=0.0).is_silent(NOW + timedelta(days=1))
+    assert not SEEN.is_silent(NOW + timedelta(minutes=9))
+    assert SEEN.is_silent(NOW + timedelta(minutes=9, seconds=1))
+
+
+def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -> None:
+    silent = replace(SEEN, device="cam-z", last_at=NOW - timedelta(hours=1))
+    never = DeviceFacts("cam-y", True)
+    gaps = replace(SEEN, device="cam-x", missing=1234, enrolled=False, clock_offset_seconds=-90.0)
+    bad = replace(SEEN, device="cam-w", unusable=Unusable(7, NOW, lately=2, good=8))
+    devices = (SEEN, bad, gaps, never, silent)
+    assert [one.device[-1] for one in by_need(devices, NOW)] == ["z", "y", "w", "x", "b"]
+    spool, client = told
+    spool.said = facts(devices=devices)
+    page = Page(client.get("/").text)
+    assert "cam-z 1 h ago from cam-z, as a small picture silent usually every 1 min" in page.text
+    assert "cam-y never" in page.text
+    assert "cam-w 2 of the last 10 unusable" in page.text
+    assert "cam-x not enrolled" in page.text
+    assert "1,234 1 min 30 s behind" in page.text
+    assert ("a", {"href": "/devices/cam-x/gaps"}) in page.tags
+    assert ("a", {"href": "/images/id-b/thumbnail"}) in page.tags
+
+
+def test_the_verdict_names_the_silent() -> None:
+    silent = [replace(SEEN, device=f"cam-{n}", last_at=NOW - timedelta(hours=2)) for n in range(7)]
+    said = verdict(facts(devices=(SEEN, silent[0])), PLACE)
+    assert (said.level, said.remarks) == (Level.OK, ("1 device is silent: cam-0.",))
+    said = verdict(facts(devices=tuple(silent)), PLACE)
+    assert said.remarks == ("7 devices are silent: cam-0, cam-1, cam-2, cam-3, cam-4 and 2 more.",)
+
+
+def test_the_verdict_remarks_on_clocks_the_worst_first() -> None:
+    worst = Arrivals("cam-1", NOW, NOW, 1, 1, clock_offset_seconds=7200.0)
+    other = Arrivals("cam-2", NOW, NOW, 1, 1, clock_offset_seconds=-90.0)
+    (remark,) = verdict(facts(clocks_off=(worst, other)), PLACE).remarks
+    assert remark.startswith("The clock of cam-1 seems 2 h ahead, and others are off, too (cam-2):")
+    (remark,) = verdict(facts(clocks_off=(other,)), PLACE).remarks
+    assert remark.startswith("The clock of cam-2 seems 1 min 30 s behind:")
+
+
+def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
+    alert = Alert("gaps", "cam-7", "Images of cam-7 never arrived.", NOW)
+    said = verdict(facts(alerts=(alert,)), PLACE)
+    assert (said.level, said.sentence) == (Level.WARN, alert.sentence)
+    worse = verdict(facts(alerts=(alert,), unaccounted=1), PLACE)
+    assert worse.level is Level.BAD and alert.sentence not in worse.remarks
+    at = NOW + timedelta(hours=5)
+    full = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
+    assert full.level is Level.WARN and "full in about 5 h" in full.sentence
+    at = NOW + timedelta(hours=25)
+    later = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
+    assert later.level is Level.OK
+
+
+def test_many_devices_are_cut_and_counted(told: tuple[Told, FlaskClient]) -> None:
+    spool, client = told
+    spool.said = facts(devices=tuple(DeviceFacts(f"cam-{n:03}", True) for n in range(57)))
+    assert "And 7 more: headgate device list" in Page(client.get("/").text).text
+
+
+def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
+    told: tuple[Told, FlaskClient],
+) -> None:
+    spool, client = told
+    aside = receipt(State.SET_ASIDE, reason="AccessDenied: <b>no</b>")
+    other = replace(aside, id=aside.id.replace("cam-07", "cam-08"))
+    spool.said = facts(
+        flow=(
+            Flow(
+                NOW.replace(hour=15, minute=0, second=0),
+                10,
+                Count(9, 5 * 10**9),
+                Count(8, 4 * 10**9),
+                0,
+            ),
+        ),
+        alerts=(Alert("uplink_down", "", "It is down.", NOW),),
+        set_aside=Count(30, 1),
+        aside=(aside, other),
+        asked=(other.id,),
+    )
+    page = Page(client.get("/").text)
+    for words in (
+        "uplink down It is down. since just now",
+        "In: 5.0 GB, at most 500 MB/min Out: 4.0 GB, at most 400 MB/min Cap: 2.4 GB/min",
+        "AccessDenied: <b>no</b> Retry",
+        "asked for; the next run puts it back",
+        "And 28 more",
+    ):
+        assert words in page.text, words
+    assert ("form", {"method": "post", "action": f"/images/{aside.id}/retry"}) in page.tags
+    assert len([tag for tag, _ in page.tags if tag == "button"]) == 1
+    assert len([tag for tag, _ in page.tags if tag == "path"]) == 2
+
+
+def test_the_page_stands_still_if_told_to(told: tuple[Told, FlaskClient]) -> None:
+    spool, client = told
+    spool.said = facts()
+    assert "http-equiv" not in client.get("/?still").text
+    assert 'content="15"' in client.get("/").text
+
+
+# -- who may see it
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = open_spool(tmp_path, spool__keep_free="0B")
+    yield opened
+    opened.close()
+
+
+def basic(name: str, token: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{token}".encode()).decode()}
+
+
+@pytest.mark.parametrize("address", ["/", "/status.json", "/metrics"])
+def test_another_machine_needs_a_token(spool: Spool, address: str) -> None:
+    client = create_app(spool).test_client()
+    assert client.get(address).status_code == 200
+    (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
+    assert client.get(address).status_code == 401
+    refused = client.get(address, environ_overrides=ELSEWHERE)
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"].startswith('Basic realm="headgate"')
+    allowed = basic("desk", token.secret)
+    assert client.get(address, headers=allowed, environ_overrides=ELSEWHERE).status_code == 200
+    forwarded = {"X-Forwarded-For": "192.0.2.7"}
+    assert client.get(address, headers=forwarded).status_code == 401
+
+
+# -- another try
+
+
+@pytest.fixture
+def aside(spool: Spool) -> str:
+    image = put(spool, b"image").receipt
+    item = spool.catalog.get(image.id)
+    assert item is not None
+    with spool.hold_drain_lock("a test", 0) as lock:
+        Mover(spool, lock).set_aside(item, "no", spool.now())
+    return image.id
+
+
+def asked(spool: Spool) -> list[str]:
+    return [one.image for one in spool.site.requests() if one.word == RETRY]
+
+
+def test_the_button_leaves_a_request_that_the_next_run_carries_out(
+    spool: Spool, aside: str
+) -> None:
+    client = create_app(spool).test_client()
+    answer = client.post(f"/images/{aside}/retry", headers={"Host": "127.0.0.1:8080"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/#aside")
+    assert spool.facts().set_aside.images == 1  # the receiver moves nothing
+    assert spool.facts().asked == (aside,)
+    with spool.hold_drain_lock("a test", 0) as lock:
+        assert Mover(spool, lock).answer_requests(spool.now()) == 1
+    assert spool.facts().waiting.images == 1
+
+
+OWN = {"Host": "127.0.0.1:8080"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (OWN, 303),
+        ({"Host": "localhost"}, 303),
+        ({"Host": "[::1]:8080"}, 303),
+        ({**OWN, "Sec-Fetch-Site": "same-origin", "Origin": "http://127.0.0.1:8080"}, 303),
+        ({**OWN, "Origin": "http://127.0.0.1:8080"}, 303),
+        ({**OWN, "Sec-Fetch-Site": "cross-site"}, 403),
+        ({**OWN, "Sec-Fetch-Site": "same-site"}, 403),
+        ({**OWN, "Origin": "http://127.0.0.1:9999"}, 403),
+        ({**OWN, "Origin": "null"}, 403),
+        (
+            {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"},
+            403,
+        ),  # a name made to lead here
+        ({**OWN, "X-Forwarded-For": "192.0.2.7"}, 401),
+    ],
+)
+def test_only_its_own_page_may_press_it(
+    spool: Spool, aside: str, headers: dict[str, str], status: int
+) -> None:
+    client = create_app(spool).test_client()
+    assert client.post(f"/images/{aside}/retry", headers=headers).status_code == status
+    assert asked(spool) == ([aside] if status == 303 else [])
+
+
+def test_open_to_devices_is_not_open_to_commands(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, spool__keep_free="0B", receiver__auth="open")
+    try:
+        image = put(spool, b"image").receipt.id
+        client = create_app(spool).test_client()
+        address = f"/images/{image}/retry"
+        assert client.post(address, environ_overrides=ELSEWHERE).status_code == 403
+        (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
+        allowed = basic("desk", token.secret)
+        with_token = client.post(address, headers=allowed, environ_overrides=ELSEWHERE)
+        assert with_token.status_code == 303
+    finally:
+        spool.close()
+
+
+def test_what_is_not_there_cannot_be_tried_again(spool: Spool) -> None:
+    client = create_app(spool).test_client()
+    assert client.post("/images/nothing/retry", headers=OWN).status_code == 404
+    assert asked(spool) == []

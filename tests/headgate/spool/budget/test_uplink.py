@@ -1,0 +1,132 @@
+"""The rate in force: what decides, how it is shared, when it changes, when nothing may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.spool.budget import slots
+from headgate.spool.budget.uplink import LIMIT, Part
+from headgate.spool.errors import LockHeld
+from headgate.spool.site.outcome import Ending, Outcome
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from tests.support.spooling import open_spool
+
+WEEK = "Mon-Fri 08:00-18:00 10%; Sat 0%"
+
+
+class Wall:
+    def __init__(self) -> None:
+        self.at = datetime(2026, 11, 23, 7, 59, tzinfo=UTC)  # a Monday
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def spool(tmp_path: Path, wall: Wall) -> Iterator[Spool]:
+    made = open_spool(
+        tmp_path, wall, uplink__link="1MB/s", uplink__timetable=WEEK, uplink__daily="100MB"
+    )
+    object.__setattr__(made.uplink, "local", lambda at: at)
+    yield made
+    made.close()
+
+
+def set_limit(spool: Spool, share: str, until: datetime) -> None:
+    spool.site.put(LIMIT, {"share": share, "until": until.isoformat(), "reason": "backup"})
+
+
+def test_a_limit_goes_before_the_timetable_and_that_before_the_share(
+    spool: Spool, wall: Wall
+) -> None:
+    assert (spool.cap().rate, spool.cap().why) == (200_000, "20% of the link")
+    assert spool.uplink.next_change() == wall.at + timedelta(minutes=1)
+    wall.at += timedelta(minutes=1)
+    assert (spool.cap().rate, spool.cap().why) == (100_000, "timetable: Mon-Fri 08:00-18:00 10%")
+    until = wall.at + timedelta(hours=1)
+    set_limit(spool, "60%", until)
+    cap = spool.cap()
+    assert (cap.rate, cap.full_rate, cap.why) == (600_000, 100_000, "headgate limit: backup")
+    assert spool.uplink.next_change() == until
+    assert spool.uplink.rate_at(until) == 100_000
+    wall.at = until
+    assert (spool.cap().rate, spool.cap().until) == (100_000, None)
+
+
+def test_the_limit_is_never_above_the_link(spool: Spool, wall: Wall) -> None:
+    set_limit(spool, "100%", wall.at + timedelta(hours=1))
+    assert spool.cap().rate == spool.settings.uplink.link
+
+
+RATES = st.integers(0, 10**12)
+
+
+@given(RATES)
+def test_both_parts_together_are_the_rate(rate: int) -> None:
+    images, rest = slots.drain_part(rate), slots.other_part(rate)
+    assert images + rest == rate and min(images, rest) >= 0
+    assert rest <= rate / 4
+    if rate >= 256_000:
+        assert images >= rate * 0.996  # at least 99 % is to be used
+    if rate >= 4:
+        assert rest > 0  # an alert gets through
+
+
+def test_each_part_has_its_own_lock_and_ring(spool: Spool) -> None:
+    uplink = spool.uplink
+    with spool.hold_drain_lock("a drain", 0), uplink.hold_rest_lock("a check", 0):
+        with pytest.raises(LockHeld, match="a check"):
+            uplink.hold_rest_lock("another", 0)
+        with closing(uplink.open_ledger(Part.DRAIN)) as drain:
+            with closing(uplink.open_ledger(Part.OTHER)) as rest:
+                first, second = drain.charge(100, 1000), rest.charge(50, 1000)
+    assert first is not None and second is not None
+    use = spool.budget()
+    assert (use.used, use.day_used, use.day_allowance) == (150, 150, 100_000_000)
+    assert {(spool.files.state / part).stat().st_size for part in Part} != {0}
+
+
+def test_the_days_allowance_is_shared_like_the_rate(spool: Spool) -> None:
+    shares = [spool.uplink.allowance(part) for part in Part]
+    assert sum(shares) == 100_000_000 and shares[0] > 99_000_000
+
+
+def test_why_nothing_may_leave_says_when_it_may_again(spool: Spool, wall: Wall) -> None:
+    with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
+        assert spool.uplink.blocked_reason(book) is None
+        wall.at += timedelta(days=5)  # Saturday
+        assert spool.uplink.blocked_reason(book) == Ending(
+            Outcome.PAUSED, "it begins again on Sun 29 Nov at 00:00 local time"
+        )
+    path = spool.files.state / Part.DRAIN
+    path.unlink()
+    with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
+        shut = spool.uplink.blocked_reason(book)
+        assert str(shut) == (
+            "daily allowance spent; it begins again on Sun 29 Nov at 00:00 local time"
+        )
+    assert spool.budget().day_spent
+
+
+@pytest.mark.parametrize("part", Part)
+def test_verify_finds_a_ring_that_is_damaged(spool: Spool, part: Part) -> None:
+    path = spool.files.state / part
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    assert {(item.kind, item.what) for item in verify.look(spool)} == {
+        (verify.DisagreementKind.DAMAGED, str(part))
+    }

@@ -1,0 +1,487 @@
+"""verify says every disagreement, and --repair mends it from the files alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from headgate.spool import sqlite
+from headgate.spool.disk import xattrs
+from headgate.spool.errors import SpoolUnsuitable
+from headgate.spool.image.image import Count, Receipt, Sent, State
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.verify import Disagreement, DisagreementKind
+from tests.support.damage import lose
+from tests.support.spooling import Clock, images_below, open_spool, put
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
+    opened = open_spool(tmp_path, clock)
+    yield opened
+    opened.close()
+
+
+class Site:
+    """One image in each state."""
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
+        self.waiting, self.done, self.aside, self.pruned = (
+            put(spool, f"image {number}".encode(), device=f"cam-{number}").receipt
+            for number in range(4)
+        )
+        with spool.hold_drain_lock("a test", 0) as lock:
+            mover = Mover(spool, lock)
+            items = {item.id: item for item in spool.catalog.after(0, 10)}
+            gone = items[self.pruned.id]
+            mover.finish([(gone, Sent("b", "k/gone", "e"))], clock())
+            mover.prune(clock(), need=10**6)
+            mover.finish([(items[self.done.id], Sent("b", "k/done", "e"))], clock())
+            mover.set_aside(items[self.aside.id], "torn", clock())
+
+
+@pytest.fixture
+def site(spool: Spool, clock: Clock) -> Site:
+    return Site(spool, clock)
+
+
+def found_in(spool: Spool, *, deep: bool = True) -> list[Disagreement]:
+    return verify.disagreements(spool, deep=deep, sleep=lambda _: None)
+
+
+def kinds(spool: Spool) -> set[DisagreementKind]:
+    return {trouble.kind for trouble in found_in(spool)}
+
+
+def mend(spool: Spool) -> list[Disagreement]:
+    with spool.hold_drain_lock("a test", 0) as lock:
+        return verify.repair(spool, Mover(spool, lock), found_in(spool))
+
+
+def test_a_healthy_spool_agrees_in_every_state(spool: Spool, site: Site) -> None:
+    assert found_in(spool) == []
+    facts = spool.facts()
+    assert facts.received.images == 4
+    assert (facts.waiting.images, facts.set_aside.images) == (1, 1)
+    assert (facts.uploaded_local.images, facts.uploaded_pruned.images) == (1, 1)
+    assert facts.unaccounted == 0
+
+
+def path_of(spool: Spool, receipt: Receipt, top: str) -> Path:
+    name = receipt.name
+    known = {
+        "new": spool.files.in_new(name),
+        "done": spool.files.in_done(name),
+        "aside": spool.files.in_aside(name),
+    }
+    return known[top]
+
+
+def move_file(spool: Spool, receipt: Receipt, source: str, target: str) -> None:
+    to = path_of(spool, receipt, target)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    path_of(spool, receipt, source).rename(to)
+
+
+def _edit(spool: Spool, statement: str) -> None:
+    db = sqlite.raw(spool.files.state / "catalog.sqlite3")
+    db.execute(statement)
+    db.close()
+
+
+def _copy_to_new(spool: Spool, site: Site) -> None:
+    target = path_of(spool, site.done, "new")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(path_of(spool, site.done, "done"), target)
+
+
+def _unproved(spool: Spool, site: Site) -> None:
+    move_file(spool, site.waiting, "new", "done")
+
+
+def _proved(spool: Spool, site: Site) -> None:
+    move_file(spool, site.waiting, "new", "done")
+    xattrs.set_attribute(
+        path_of(spool, site.waiting, "done"),
+        xattrs.SENT_ATTRIBUTE,
+        b'{"bucket":"b","key":"k/x","etag":"e"}',
+    )
+
+
+BREAKS: dict[DisagreementKind, list[Callable[[Spool, Site], object]]] = {
+    DisagreementKind.UNKNOWN: [
+        lambda spool, site: _edit(spool, "DELETE FROM images WHERE state = 0")
+    ],
+    DisagreementKind.MISPLACED: [
+        lambda spool, site: move_file(spool, site.waiting, "new", "aside"),
+        lambda spool, site: move_file(spool, site.aside, "aside", "new"),
+        lambda spool, site: move_file(spool, site.done, "done", "new"),
+    ],
+    DisagreementKind.TWICE: [_copy_to_new],
+    DisagreementKind.UNPROVED: [_unproved],
+    DisagreementKind.NO_RECEIPT: [_proved],
+    DisagreementKind.PRUNED: [lambda spool, site: path_of(spool, site.done, "done").unlink()],
+    DisagreementKind.LOCAL: [
+        lambda spool, site: spool.receipts.mark_pruned(site.done.name.day, [site.done.id])
+    ],
+    DisagreementKind.TOTALS: [
+        lambda spool, site: _edit(spool, "UPDATE totals SET images = images - 1 WHERE state = -1"),
+        lambda spool, site: _edit(spool, "UPDATE totals SET bytes = 0 WHERE state = 0"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "break_it"),
+    [(kind, each) for kind, breaks in BREAKS.items() for each in breaks],
+    ids=[f"{kind.name}-{n}" for kind, breaks in BREAKS.items() for n, _ in enumerate(breaks)],
+)
+def test_each_disagreement_is_said_and_mended(
+    spool: Spool, site: Site, kind: DisagreementKind, break_it: Callable[[Spool, Site], object]
+) -> None:
+    break_it(spool, site)
+    assert kind in kinds(spool)
+    assert mend(spool) == []
+    assert found_in(spool) == []
+    places = images_below(spool.path)
+    for receipt in (site.waiting, site.done, site.aside, site.pruned):
+        now = spool.receipt(receipt.id)
+        assert now is not None
+        assert len(places.get(receipt.id, [])) == int(now.local)
+    assert spool.facts().unaccounted == 0
+
+
+def test_an_unproved_file_in_done_is_asked_for_before_it_is_sent(spool: Spool, site: Site) -> None:
+    _unproved(spool, site)
+    mend(spool)
+    item = spool.catalog.get(site.waiting.id)
+    assert item is not None
+    assert (item.state, item.unknown) == (State.WAITING, True)
+    assert images_below(spool.path)[item.id] == ["new"]
+
+
+def test_a_proved_copy_is_kept_and_the_other_goes(spool: Spool, site: Site) -> None:
+    _copy_to_new(spool, site)
+    mend(spool)
+    assert images_below(spool.path)[site.done.id] == ["done"]
+
+
+def test_two_copies_that_differ_are_left_for_a_person(spool: Spool, site: Site) -> None:
+    _copy_to_new(spool, site)
+    path_of(spool, site.done, "new").write_bytes(b"somebody's own")
+    (left,) = mend(spool)
+    assert left.kind is DisagreementKind.TWICE
+    assert images_below(spool.path)[site.done.id] == ["new", "done"]
+
+
+@pytest.mark.parametrize("where", ["new", "aside"])
+def test_a_lost_image_keeps_its_line_until_a_person_discards_it(
+    spool: Spool, site: Site, where: str
+) -> None:
+    image = site.waiting if where == "new" else site.aside
+    path_of(spool, image, where).unlink()
+    for _ in range(3):  # however often it is mended
+        (left,) = mend(spool)
+        assert (left.kind, left.what) == (DisagreementKind.LOST, image.id)
+        facts = spool.facts()
+        assert (facts.received.images, facts.lost, facts.unaccounted) == (
+            4, Count(1, image.size), 0,
+        )  # fmt: skip
+        receipt = spool.receipt(image.id)
+        assert receipt is not None and receipt == spool.receipt(image.sha256)
+        assert (receipt.state, receipt.local, receipt.safe_to_erase) == (State.LOST, False, False)
+    spool.site.gone.discarded(image.id, spool.now(), "ann", "it was a test")
+    assert found_in(spool) == []
+    facts = spool.facts()
+    assert (facts.received.images, facts.discarded.images, facts.unaccounted) == (4, 1, 0)
+    receipt = spool.receipt(image.id)
+    assert receipt is not None and receipt.state is State.DISCARDED
+    assert "by ann" in receipt.reason and "it was a test" in receipt.reason
+
+
+def test_what_a_repair_cannot_account_for_gets_a_line_and_is_never_forgotten(
+    spool: Spool, site: Site
+) -> None:
+    _edit(spool, "UPDATE totals SET images = images + 2, bytes = bytes + 20 WHERE state = -1")
+    (left,) = mend(spool)
+    assert left.kind is DisagreementKind.LOST and left.what.startswith("unaccounted-")
+    facts = spool.facts()
+    assert (facts.received.images, facts.lost, facts.unaccounted) == (6, Count(2, 20), 0)
+    assert [trouble.what for trouble in found_in(spool)] == [left.what]
+    spool.site.gone.discarded(left.what, spool.now(), "ann", "an old copy of the catalog")
+    assert found_in(spool) == []
+
+
+def test_a_lost_image_that_is_put_back_counts_once(spool: Spool, site: Site) -> None:
+    path = path_of(spool, site.waiting, "new")
+    kept = spool.path / "kept"
+    path.rename(kept)
+    mend(spool)
+    kept.rename(path)
+    mend(spool)
+    assert found_in(spool) == []
+    facts = spool.facts()
+    assert (facts.received.images, facts.waiting.images, facts.lost.images) == (4, 1, 0)
+    assert facts.unaccounted == 0
+
+
+def test_changed_bytes_are_found_by_their_size_and_by_reading(spool: Spool, site: Site) -> None:
+    path = path_of(spool, site.waiting, "new")
+    path.write_bytes(b"image X")
+    assert [trouble.kind for trouble in found_in(spool, deep=False)] == []
+    assert [trouble.kind for trouble in found_in(spool)] == [DisagreementKind.CHANGED]
+    path.write_bytes(b"longer than it was")
+    assert [trouble.kind for trouble in found_in(spool, deep=False)] == [DisagreementKind.CHANGED]
+
+
+def test_foreign_files_are_named_and_left_alone(spool: Spool, site: Site) -> None:
+    strange = [
+        spool.files.new / "notes.txt",
+        spool.files.new / site.waiting.name.folder / "thumbs.db",
+        spool.files.done / "2026-11-23" / "holiday",
+        spool.files.aside / "x",
+    ]
+    for path in strange:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("not ours")
+    found = found_in(spool)
+    assert {spool.path / trouble.what for trouble in found} == set(strange)
+    assert {trouble.kind for trouble in found} == {DisagreementKind.FOREIGN}
+    mend(spool)
+    assert all(path.exists() for path in strange)
+
+
+def test_what_is_only_on_its_way_is_no_disagreement(spool: Spool, site: Site) -> None:
+    _edit(spool, "UPDATE images SET state = 3 WHERE state = 0")
+
+    def arrive(_seconds: float) -> None:
+        _edit(spool, f"UPDATE images SET state = 0 WHERE id = '{site.waiting.id}'")
+
+    assert verify.disagreements(spool, sleep=arrive) == []
+
+
+@pytest.mark.parametrize("lost", ["catalog", "catalog and receipts", "state"])
+def test_the_catalog_is_rebuilt_from_the_files_alone(
+    tmp_path: Path, clock: Clock, lost: str
+) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    before = {r.id: r for r in spool.images(None, 10)}
+    spool.close()
+    state = spool.files.state
+    for path in state.glob("catalog*"):
+        path.unlink()
+    if lost != "catalog":
+        shutil.rmtree(state / "receipts")
+    if lost == "state":
+        shutil.rmtree(state)
+    spool = open_spool(tmp_path, clock)
+    assert mend(spool) == []
+    assert found_in(spool) == []
+    after = {r.id: r for r in spool.images(None, 10)}
+    for receipt in (site.waiting, site.done, site.aside):
+        was, now = before[receipt.id], after[receipt.id]
+        assert (now.state, now.sha256, now.size, now.key, now.reason) == (
+            was.state, was.sha256, was.size, was.key, was.reason,
+        )  # fmt: skip
+    assert (site.pruned.id in after) == (lost == "catalog")
+    assert spool.facts().unaccounted == 0
+    spool.close()
+
+
+def test_a_copy_that_lost_its_attributes_is_sent_all_the_same(tmp_path: Path, clock: Clock) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    spool.close()
+    copy = tmp_path / "elsewhere" / "var" / "spool"
+    shutil.copytree(spool.path, copy, copy_function=shutil.copyfile)
+    for path in (copy / "state").glob("catalog*"):
+        path.unlink()
+    shutil.rmtree(copy / "state" / "receipts")
+    moved = open_spool(tmp_path / "elsewhere", clock)
+    assert mend(moved) == []
+    for receipt in (site.waiting, site.done):
+        item = moved.catalog.get(receipt.id)
+        assert item is not None
+        assert (item.state, item.unknown, item.sha256) == (State.WAITING, True, receipt.sha256)
+    assert moved.facts().unaccounted == 0
+    moved.close()
+
+
+def test_a_damaged_catalog_is_set_aside_and_made_anew(tmp_path: Path, clock: Clock) -> None:
+    spool = open_spool(tmp_path, clock)
+    site = Site(spool, clock)
+    spool.close()
+    path = spool.files.state / "catalog.sqlite3"
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    path.write_bytes(os.urandom(20_000))
+    with pytest.raises(SpoolUnsuitable, match="verify --repair"):
+        open_spool(tmp_path, clock)
+    (note,), lost = verify.repair_databases(spool.files.state, alone=True)
+    assert "made anew" in note and lost == []
+    spool = open_spool(tmp_path, clock)
+    assert mend(spool) == []
+    assert spool.receipt(site.waiting.id) is not None
+    assert verify.repair_databases(spool.files.state, alone=True) == ([], [])
+    spool.close()
+
+
+# -- databases that lost a page of a commit
+
+
+def put_one(root: Path, clock: Clock, made: list[Receipt], *, finish: bool = False) -> None:
+    with closing(open_spool(root, clock)) as spool:
+        made.append(put(spool, f"image {len(made)}".encode()).receipt)
+        if finish:
+            with spool.hold_drain_lock("a test", 0) as lock:
+                item = spool.catalog.get(made[-1].id)
+                assert item is not None
+                Mover(spool, lock).finish([(item, Sent("b", "k/x", "e"))], clock())
+
+
+@pytest.mark.parametrize(
+    "trees",
+    [("images_by_digest",), ("sqlite_autoindex_images_1",), ("images",)],
+    ids=["an-index", "the-ids", "the-rows"],
+)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside-the-receiver"])
+def test_a_catalog_that_lost_a_page_is_told_and_mended(
+    tmp_path: Path, clock: Clock, trees: tuple[str, ...], alone: bool
+) -> None:
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made)
+    path = open_path(tmp_path) / "catalog.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made), *trees)
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
+        assert mend(spool) == found_in(spool)  # nothing is decided by such a catalog
+    (note,), lost = verify.repair_databases(path.parent, alone=alone)
+    assert "indexes were made again" in note and lost == []
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []
+        assert found_in(spool) == []
+        for receipt in made:
+            assert spool.receipt(receipt.id) is not None
+        assert spool.facts().received.images == 2
+
+
+def test_an_index_with_as_many_rows_that_are_others_is_told(tmp_path: Path, clock: Clock) -> None:
+    """A lost change, not a lost row: counting finds nothing."""
+    put_one(tmp_path, clock, [])
+    path = open_path(tmp_path) / "catalog.sqlite3"
+
+    def defer() -> None:
+        with closing(open_spool(tmp_path, clock)) as spool:
+            clock.advance(hours=1)
+            spool.catalog.defer(spool.catalog.latest(1)[0], clock(), "it failed", unknown=False)
+
+    defer()
+    lose(path, defer, "images_retry")
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
+    (note,), _ = verify.repair_databases(path.parent, alone=False)
+    assert "indexes were made again" in note
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert found_in(spool) == []
+
+
+def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Its index of ids had lost a row, and the image was entered again."""
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made)
+    path = open_path(tmp_path) / "catalog.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made), "sqlite_autoindex_images_1")
+    with closing(sqlite.raw(path)) as db:
+        columns = "id, ext, device, sha256, size"
+        db.execute(f"INSERT INTO images ({columns}) SELECT {columns} FROM images WHERE arrival = 2")
+    (note,), _ = verify.repair_databases(path.parent, alone=False)
+    assert "stop the receiver" in note
+    (note,), _ = verify.repair_databases(path.parent, alone=True)
+    assert "made anew" in note
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []
+        assert found_in(spool) == [] and spool.facts().received.images == 2
+
+
+def open_path(root: Path) -> Path:
+    with closing(open_spool(root)) as spool:
+        return spool.files.state
+
+
+@pytest.mark.parametrize("trees", [("images_by_digest",), ("images",)], ids=["index", "rows"])
+def test_receipts_that_lost_a_page_are_mended_and_what_is_lost_is_told(
+    tmp_path: Path, clock: Clock, trees: tuple[str, ...]
+) -> None:
+    made: list[Receipt] = []
+    put_one(tmp_path, clock, made, finish=True)
+    state = open_path(tmp_path)
+    path = state / "receipts" / "2026-11-23.sqlite3"
+    lose(path, lambda: put_one(tmp_path, clock, made, finish=True), *trees)
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert Disagreement(DisagreementKind.DAMAGED, path.name) in [
+            Disagreement(found.kind, found.what) for found in found_in(spool)
+        ]
+        assert path.name in {found.what for found in mend(spool)}  # it is left alone
+    damaged = path.read_bytes()
+    (note,), lost = verify.repair_databases(state, alone=False)
+    kept = path.with_name("damaged-2026-11-23.sqlite3")
+    assert kept.name in note and len(kept.read_bytes()) == len(damaged)
+    assert [found.kind for found in lost] == (
+        [DisagreementKind.LOST] if trees == ("images",) else []
+    )
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert mend(spool) == []  # the copy in done/ carries the proof
+        assert found_in(spool) == []
+        for receipt in made:
+            found = spool.receipt(receipt.id)
+            assert found is not None and found.state is State.UPLOADED
+    assert verify.repair_databases(state, alone=True) == ([], [])
+
+
+def test_a_site_that_lost_a_page_keeps_every_row_that_is_left(tmp_path: Path, clock: Clock) -> None:
+    with closing(open_spool(tmp_path, clock)) as spool:
+        (first,) = spool.site.devices.add(["cam-1"], clock())
+        path = spool.files.state / "site.sqlite3"
+    tokens = [first]
+
+    def enrol() -> None:
+        with closing(open_spool(tmp_path, clock)) as spool:
+            tokens.extend(spool.site.devices.add(["cam-2"], clock()))
+
+    lose(path, enrol, "tokens_by_device")
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert kinds(spool) == {DisagreementKind.DAMAGED}
+    (note,), lost = verify.repair_databases(path.parent, alone=False)
+    assert "site.sqlite3 was damaged" in note and lost == []
+    with closing(open_spool(tmp_path, clock)) as spool:
+        assert found_in(spool) == []
+        assert all(spool.site.devices.authenticate(token.secret, clock()) for token in tokens)
+        spool.site.devices.revoke(["cam-2"], clock())
+        assert spool.site.devices.authenticate(tokens[1].secret, clock()) is None
+
+
+def test_a_site_that_cannot_be_mended_stays_as_it_is(tmp_path: Path, clock: Clock) -> None:
+    path = open_path(tmp_path) / "site.sqlite3"
+    path.write_bytes(b"no database at all" * 1000)
+    before = path.read_bytes()
+    (note,), _ = verify.repair_databases(path.parent, alone=True)
+    assert "put it back from a backup" in note
+    assert path.read_bytes() == before
+    assert not path.with_name("damaged-site.sqlite3").exists()
+    with pytest.raises(SpoolUnsuitable, match=r"site\.sqlite3 is damaged .* from a backup"):
+        open_spool(tmp_path, clock)

@@ -1,0 +1,153 @@
+"""Before a local copy goes its object is seen in the bucket again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dev.s3_local.faults import Fault
+from headgate.host.exit_codes import Exit
+from headgate.spool.image.image import Presence, Receipt
+from headgate.spool.upkeep.mover import Mover
+from tests.support.s3_server import Place, strict_place
+from tests.support.site import FreePacer, Site
+from tests.support.spooling import images_below
+from uploader.run import start
+from uploader.run.seen import Lookout
+from uploader.s3.client import S3Sender
+from uploader.s3.contract import Page
+from uploader.s3.errors import ErrorKind, SendError
+from uploader.s3.listing import page_of
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with strict_place(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+@pytest.fixture
+def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(start, "Pacer", FreePacer)
+    made = Site(tmp_path, place, spool__keep_done_max="1B")
+    yield made
+    script(place)
+    made.server.stop()
+    made.spool.close()
+
+
+def script(place: Place, *faults: Fault) -> None:
+    assert place.strict is not None
+    place.strict.script.replace(faults)
+
+
+def take_out(site: Site, images: list[str]) -> None:
+    """Somebody removes these objects from the bucket."""
+    client = site.place.client
+    for entry in client.list_objects_v2(Bucket=site.bucket)["Contents"]:
+        if any(image in entry["Key"] for image in images):
+            client.delete_object(Bucket=site.bucket, Key=entry["Key"])
+
+
+def sent(site: Site, count: int) -> list[str]:
+    images = [*site.fill(count, "cam-1")]
+    assert site.run().images == count
+    return images
+
+
+def test_copies_of_what_is_there_go_after_one_listing(site: Site) -> None:
+    sent(site, 10)
+    script(site.place)
+    assert site.run().exit_code == 0
+    assert images_below(site.spool.path) == {}
+    assert site.place.strict is not None
+    assert site.place.strict.script.seen("HEAD") == 0
+
+
+def test_a_copy_of_what_is_not_there_stays_and_the_run_says_so(site: Site) -> None:
+    images = sent(site, 10)
+    take_out(site, images[:2])
+    report = site.run()
+    assert images_below(site.spool.path) == {image: ["done"] for image in images[:2]}
+    assert report.exit_code == Exit.ERROR
+    assert "2 images that were confirmed once cannot be found" in report.message
+
+
+def test_another_object_in_its_place_is_not_it(site: Site) -> None:
+    images = sent(site, 5)
+    (key,) = [e["Key"] for e in site.place.client.list_objects_v2(Bucket=site.bucket)["Contents"]
+              if images[0] in e["Key"]]  # fmt: skip
+    site.place.client.put_object(Bucket=site.bucket, Key=key, Body=b"another")
+    site.run()
+    assert images_below(site.spool.path) == {images[0]: ["done"]}
+
+
+def test_without_the_right_to_list_each_is_asked_for(site: Site) -> None:
+    sent(site, 5)
+    asked: list[str] = []
+
+    class Unlisted(S3Sender):
+        def listed(self, prefix: str, after: str) -> Page:
+            asked.append(prefix)
+            raise SendError(ErrorKind.FATAL, "AccessDenied", "S3 refused access.")
+
+    with contextlib.closing(Unlisted(site.spool.settings, FreePacer())) as sender:
+        found = Lookout(sender, site.bucket)(receipts(site))
+    assert set(found.values()) == {Presence.THERE}
+    assert len(asked) == 1
+
+
+def receipts(site: Site) -> list[Receipt]:
+    (day,) = site.spool.receipts.days()
+    return site.spool.receipts.oldest_local(day, 100)
+
+
+def nobody_knows(batch: Sequence[Receipt]) -> dict[str, Presence]:
+    return {one.id: Presence.UNKNOWN for one in batch}
+
+
+def test_what_nobody_could_see_stays_unless_the_disk_needs_its_room(site: Site) -> None:
+    images = sent(site, 4)
+    with site.spool.hold_drain_lock("test", 0) as lock:
+        mover = Mover(site.spool, lock)
+        assert mover.prune(site.spool.now(), look=nobody_knows).images == 0
+        assert images_below(site.spool.path) == {image: ["done"] for image in images}
+        assert mover.prune(site.spool.now(), need=3000, look=nobody_knows).images == 2
+
+
+def test_where_objects_are_taken_out_on_purpose_nothing_is_asked(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "Pacer", FreePacer)
+    site = Site(tmp_path, place, spool__keep_done_max="1B", s3__check_copies="off")
+    take_out(site, sent(site, 3))
+    assert site.run().exit_code == 0
+    assert images_below(site.spool.path) == {}
+    site.server.stop()
+    site.spool.close()
+
+
+def test_a_listing_of_more_than_a_page_is_read_on(place: Place) -> None:
+    script(place)
+    keys = [f"many/é {number:04}&.jpg" for number in range(1003)]
+    for key in keys:
+        place.client.put_object(Bucket=place.bucket, Key=key, Body=b"x")
+    with contextlib.closing(place.sender()) as sender:
+        first = sender.listed("many/", "many/é 000")
+        assert (list(first.objects), first.more) == (keys[:1000], True)
+        rest = sender.listed("many/", keys[999])
+        assert (list(rest.objects), rest.more) == (keys[1000:], False)
+        assert rest.objects[keys[1000]] == (1, "9dd4e461268c8034f5c8564e155c67a6")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"<html></html>", b"<ListBucketResult><Contents/></ListBucketResult>"],
+)
+def test_what_is_no_listing_is_none(body: bytes) -> None:
+    with pytest.raises(SendError) as caught:
+        page_of(body)
+    assert caught.value.code == "no-listing"

@@ -1,0 +1,334 @@
+"""What every sender keeps, on every server: the strict stand-in (plain, TLS, without SHA-256) and
+the genuine one that HEADGATE_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from headgate.spool.image.image import Metadata, Sent
+from headgate.spool.image.names import make
+from tests.support.s3_server import (
+    CountingPacer,
+    Place,
+    Proxy,
+    genuine_place,
+    strict_place,
+    upload_of,
+)
+from uploader.s3.client import S3Sender
+from uploader.s3.errors import ErrorKind, SendError
+from uploader.s3.keys import described, object_key, object_metadata
+
+AWKWARD = (
+    "north/cam-07/2026/11/23/20261123T160412.000001Z_cam-07_0123456789abcdef.jpg",
+    "site=north/date=2026-11-23/device=cam-07/x.jpg",
+    "with space/Küche+é/~tilde/%25/a&b=c?d#e.jpg",
+    "dots/../.hidden/./x",
+    "日本/📷.jpg",
+)
+
+
+@pytest.fixture(scope="module", params=["strict", "strict-tls", "no-sha256", "genuine"])
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("tls")
+    match request.param:
+        case "strict":
+            opened = strict_place(folder)
+        case "strict-tls":
+            opened = strict_place(folder, tls=True)
+        case "no-sha256":
+            opened = strict_place(folder, echo_sha256=False)
+        case _:
+            opened = genuine_place()
+    with opened as found:
+        yield found
+
+
+@pytest.fixture
+def sender(place: Place) -> Iterator[S3Sender]:
+    sender = place.sender()
+    yield sender
+    sender.close()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.jpg"
+    path.write_bytes(os.urandom(250_000))
+    return path
+
+
+def fresh_key() -> str:
+    return f"contract/{os.urandom(8).hex()}.jpg"
+
+
+def proof(place: Place, sent: Sent, data: bytes) -> None:
+    """That what was returned as proof is the digest of exactly these bytes."""
+    if place.echoes_sha256:
+        assert base64.b64decode(sent.sha256) == hashlib.sha256(data).digest()
+    else:
+        assert sent.sha256 == ""
+        assert sent.etag == hashlib.md5(data).hexdigest()
+
+
+def test_an_image_that_was_sent_reads_back_equal_with_its_type_and_metadata(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    data = image.read_bytes()
+    name = make(datetime(2026, 11, 23, 16, 4, 12, tzinfo=UTC), "cam-07", "ab" * 32, "png")
+    meta = Metadata("ab" * 32, len(data), "image/png", file_name="é" * 255, tags={"Küche": "1&2"})
+    key = object_key("north", "some/prefix/", "device", name)
+    upload = upload_of(image, key, media_type="image/png", metadata=object_metadata(name, meta))
+    sent = sender.send(upload)
+    assert (sent.bucket, sent.key) == (place.bucket, key)
+    assert sent.uploaded_at is not None
+    proof(place, sent, data)
+    head = place.client.head_object(Bucket=place.bucket, Key=key)
+    assert head["ContentType"] == "image/png"
+    seen = described({f"x-amz-meta-{word}": value for word, value in head["Metadata"].items()})
+    assert (seen.file_name, seen.tags, seen.device) == ("é" * 255, {"Küche": "1&2"}, "cam-07")
+    assert place.read(key) == data
+
+
+@pytest.mark.parametrize("key", AWKWARD)
+def test_any_key_arrives_as_it_is(place: Place, sender: S3Sender, image: Path, key: str) -> None:
+    sender.send(upload_of(image, key))
+    assert key in place.names()
+    assert sender.find(upload_of(image, key)) is not None
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 5_000_000])
+def test_any_size_arrives(place: Place, sender: S3Sender, tmp_path: Path, size: int) -> None:
+    path = tmp_path / "sized"
+    path.write_bytes(os.urandom(size))
+    upload = upload_of(path, fresh_key())
+    proof(place, sender.send(upload), path.read_bytes())
+    assert place.read(upload.key) == path.read_bytes()
+
+
+def test_an_image_that_is_not_there_is_not_found(sender: S3Sender, image: Path) -> None:
+    assert sender.find(upload_of(image, fresh_key())) is None
+
+
+def test_what_was_sent_is_found_with_the_same_proof(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    upload = upload_of(image, fresh_key())
+    sent, found = sender.send(upload), sender.find(upload)
+    assert found is not None
+    assert (found.bucket, found.key, found.etag) == (sent.bucket, sent.key, sent.etag)
+    proof(place, found, image.read_bytes())
+
+
+def test_the_same_image_again_is_confirmed_and_not_stored_again(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    upload = upload_of(image, fresh_key())
+    first = sender.send(upload)
+    before = place.client.head_object(Bucket=place.bucket, Key=upload.key)["LastModified"]
+    again = sender.send(upload)
+    assert again.etag == first.etag
+    assert place.client.head_object(Bucket=place.bucket, Key=upload.key)["LastModified"] == before
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
+@pytest.mark.parametrize("other", [b"other bytes", os.urandom(250_000)], ids=["short", "alike"])
+def test_another_object_is_never_overwritten(
+    place: Place, sender: S3Sender, image: Path, other: bytes, algorithm: str
+) -> None:
+    upload = upload_of(image, fresh_key())
+    place.client.put_object(
+        Bucket=place.bucket, Key=upload.key, Body=other, ChecksumAlgorithm=algorithm
+    )
+    for ask in (sender.send, sender.find):
+        with pytest.raises(SendError) as caught:
+            ask(upload)
+        if len(other) == 11 or (place.echoes_sha256 and algorithm == "SHA256"):
+            assert (caught.value.kind, caught.value.code) == (
+                ErrorKind.PERMANENT,
+                "different-object",
+            )
+            assert ("11 bytes" in caught.value.message) == (len(other) == 11)
+        else:  # an ETag that is not its MD5 proves nothing
+            assert (caught.value.kind, caught.value.code) == (ErrorKind.TRANSIENT, "not-confirmed")
+        assert caught.value.refusal
+        assert "remove" not in caught.value.message
+    assert place.read(upload.key) == other
+
+
+def test_bytes_that_are_not_the_ones_promised_are_refused(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    upload = upload_of(image, fresh_key(), sha256=hashlib.sha256(b"promised").hexdigest())
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.rehash
+    assert upload.key not in place.names()
+
+
+def test_a_byte_changed_on_disk_is_noticed(place: Place, sender: S3Sender, image: Path) -> None:
+    upload = upload_of(image, fresh_key())
+    data = bytearray(image.read_bytes())
+    data[5] ^= 1
+    image.write_bytes(data)
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.rehash
+    assert upload.key not in place.names()
+
+
+def test_a_missing_bucket_stops_the_run_and_is_named(place: Place, image: Path) -> None:
+    settings = place.settings(bucket="headgate-no-such-bucket")
+    sender = S3Sender(settings, CountingPacer())
+    with pytest.raises(SendError) as caught:
+        sender.send(upload_of(image, fresh_key()))
+    sender.close()
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, "NoSuchBucket")
+    assert "headgate-no-such-bucket" in caught.value.message
+
+
+def test_wrong_credentials_stop_the_run(
+    place: Place, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not place.genuine:
+        pytest.skip("the stand-in checks no credentials")
+    codes = {}
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "WRONGWRONGWRONG")
+            sender = place.sender()
+            with pytest.raises(SendError) as caught:
+                sender.send(upload_of(image, fresh_key()))
+            sender.close()
+            assert caught.value.kind is ErrorKind.FATAL
+            codes[name] = caught.value.code
+    assert codes["AWS_SECRET_ACCESS_KEY"] == "SignatureDoesNotMatch"
+    assert codes["AWS_ACCESS_KEY_ID"] == "InvalidAccessKeyId"
+
+
+def test_a_lost_answer_is_unknown_and_settled_by_asking(place: Place, image: Path) -> None:
+    with Proxy(place.url) as proxy:
+        sender = place.sender(url=proxy.url)
+        upload = upload_of(image, fresh_key())
+        assert sender.find(upload) is None  # a connection that is kept alive
+        proxy.eat_answers = True
+        with pytest.raises(SendError) as caught:
+            sender.send(upload)
+        assert caught.value.unknown
+        proxy.eat_answers = False
+        found = sender.find(upload)
+        sender.close()
+    assert found is not None
+    proof(place, found, image.read_bytes())
+
+
+def test_every_byte_that_leaves_was_permitted_and_counted(place: Place, image: Path) -> None:
+    pacer = CountingPacer(max_piece=10_000)
+    with Proxy(place.url) as proxy:
+        sender = place.sender(pacer, url=proxy.url)
+        for _ in range(5):
+            upload = upload_of(image, fresh_key())
+            sender.find(upload)
+            sender.send(upload)
+            sender.send(upload)  # 412, then a HEAD
+        sender.probe()
+        sender.close()
+    assert pacer.written == proxy.sent
+    assert pacer.written > 10 * image.stat().st_size
+    assert pacer.largest <= 10_000
+    assert proxy.connections == 1
+
+
+def test_many_threads_share_few_connections(place: Place, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}" for number in range(40)]
+    for path in paths:
+        path.write_bytes(os.urandom(30_000))
+    prefix = fresh_key()
+    pacer = CountingPacer()
+    sender = place.sender(pacer)
+    uploads = [upload_of(path, f"{prefix}/{path.name}") for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(sender.send, uploads))
+    assert 1 <= sender.connections <= 8
+    sender.close()
+    assert [one.key for one in sent] == [upload.key for upload in uploads]
+    assert all(place.read(upload.key) == upload.path.read_bytes() for upload in uploads)
+
+
+def test_of_two_at_once_exactly_one_is_stored(place: Place, image: Path) -> None:
+    sender = place.sender()
+    for _ in range(5):
+        upload = upload_of(image, fresh_key())
+        start = threading.Barrier(2)
+
+        def attempt() -> str:
+            start.wait(60)  # noqa: B023
+            try:
+                return sender.send(upload).etag  # noqa: B023
+            except SendError as error:
+                assert error.kind is ErrorKind.TRANSIENT
+                return error.code
+
+        with ThreadPoolExecutor(2) as pool:
+            outcomes = [one.result(60) for one in [pool.submit(attempt) for _ in range(2)]]
+        assert hashlib.md5(image.read_bytes()).hexdigest() in outcomes
+        assert place.read(upload.key) == image.read_bytes()
+    sender.close()
+
+
+@pytest.mark.parametrize("kind", ["gone", "symlink", "fifo", "folder", "shorter", "longer"])
+def test_what_is_not_the_image_is_never_sent(
+    place: Place, sender: S3Sender, image: Path, kind: str
+) -> None:
+    upload = upload_of(image, fresh_key())
+    spare = image.with_suffix(".spare")
+    match kind:
+        case "gone":
+            image.unlink()
+        case "symlink":
+            image.rename(spare)
+            image.symlink_to(spare)
+        case "fifo":
+            image.unlink()
+            os.mkfifo(image)
+        case "folder":
+            image.unlink()
+            image.mkdir()
+        case "shorter":
+            os.truncate(image, 1000)
+        case "longer":
+            with image.open("ab") as file:
+                file.write(b"more")
+    with pytest.raises(SendError) as caught:
+        sender.send(upload)
+    assert caught.value.kind is ErrorKind.PERMANENT
+    assert not caught.value.unknown
+    assert upload.key not in place.names()
+
+
+def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:
+    sender = place.sender()
+    seen = sender.probe()
+    sender.close()
+    assert seen.usable
+    assert seen.confirmed_by == ("sha256" if place.echoes_sha256 else "etag")
+    assert seen.refuses_wrong_sha256 == place.echoes_sha256
+    assert seen.refuses_wrong_md5
+    assert seen.honours_if_none_match
+    assert seen.readable
+    assert seen.tells_missing
+    assert not seen.missing_rights
+    assert seen.sentences
+    assert sender.echoes_sha256 == place.echoes_sha256
+    assert [key for key in place.names() if key.startswith(".headgate")] == [".headgate-probe"]
