@@ -25,6 +25,7 @@ def create_app(
     # Imported by who serves: the process that supervises needs none of it, and stays small.
     from flask import Flask
 
+    from app.admission.admission import Gate
     from app.http.error_responses import Troubles
     from app.http.fast_path import Front
     from app.http.jobs import add_jobs
@@ -36,11 +37,15 @@ def create_app(
 
     app = Flask("app", static_folder="static", template_folder="templates")
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    uploads = Uploads(spool, stalls if stalls is not None else Stalls(), stopping)
-    metrics = Metrics(spool, uploads.gate)
+    stalls = stalls if stalls is not None else Stalls()
+    gate = Gate(spool, stopping)
+    uploads = Uploads(spool, gate, stalls)
+    metrics = Metrics(spool, gate)
     troubles = Troubles(metrics)
-    add_routes(app, uploads, metrics, troubles)
-    add_pages(app, uploads)
-    add_jobs(app, uploads)
-    app.wsgi_app = Front(app.wsgi_app, uploads, metrics, troubles)  # type: ignore[method-assign]
+    add_routes(app, gate, spool, metrics, troubles)
+    add_pages(app, gate, spool)
+    add_jobs(app, gate, spool, stalls)
+    app.wsgi_app = Front(  # type: ignore[method-assign]
+        app.wsgi_app, uploads.receive, spool.note_refused, spool.cpu_turns, metrics, troubles
+    )
     return app

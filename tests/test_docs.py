@@ -18,12 +18,12 @@ import pytest
 
 from app import create_app
 from app.admission import checks
+from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.http.limits import limits
 from app.refusals import REFUSALS
 from app.server import server
 from app.upload import body, fields, form, stalled
-from app.upload.upload import Uploads
 from dev.docs import console, settings_page
 from dev.docs.__main__ import MAKERS, SLOW, manuals
 from dev.docs.blocks import blocks
@@ -362,9 +362,8 @@ def test_every_address_of_the_receiver_is_documented(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     try:
         app = create_app(spool)
-        handshake = limits(
-            Uploads(spool, stalled.Stalls()), Principal(), datetime(2026, 11, 23, tzinfo=UTC)
-        )
+        now = datetime(2026, 11, 23, tzinfo=UTC)
+        handshake = limits(Gate(spool), spool.settings, spool.catalog, Principal(), now)
     finally:
         spool.close()
     rules = [rule for rule in app.url_map.iter_rules() if rule.endpoint != "static"]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from app.admission import auth, checks
-from app.admission.auth import Principal
+from app.admission.auth import Caller, Principal
 from app.admission.disk_breaker import Latch
 from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservation, Reservations
@@ -24,8 +23,6 @@ from headgate.monitor.snapshot import Facts
 from headgate.spool.disk import room
 from headgate.spool.disk.room import Admission, Receiving
 from headgate.spool.spool import Spool
-
-Environ = Mapping[str, Any]
 
 
 class Gate:
@@ -52,11 +49,11 @@ class Gate:
         self._stopping = stopping
         self._chance = chance
 
-    def identify(self, environ: Environ) -> Principal:
+    def identify(self, caller: Caller) -> Principal:
         """Whose request this is; Refused if it is nobody's who may send."""
         settings = self._spool.settings
         return auth.identify(
-            environ,
+            caller,
             settings.receiver.auth,
             settings.receiver.allow,
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),

@@ -10,19 +10,27 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.refusals import Refused
 from headgate.spool.site.devices import Credential
 
-_FORWARDED = re.compile(
-    r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"
-    r"(TRUE|FASTLY|FLY|X|X_CLUSTER|X_ENVOY_EXTERNAL)_CLIENT_IP|CLIENT_IP|CDN_LOOP|"
-    r"X_(ORIGINAL_(HOST|URL)|PROXYUSER_IP|ENVOY_EXTERNAL_ADDRESS|AMZN_TRACE_ID|AZURE_CLIENTIP))"
-)
 _OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
 _HOW = "headgate device add makes one; receiver.auth says who needs none."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request comes from, as its connection and its header tell. ``origin`` and
+    ``fetch_site`` are what browsers add; None where there is none."""
+
+    peer: str = ""  # an IP address
+    authorization: str = ""
+    host: str = ""
+    origin: str | None = None
+    fetch_site: str | None = None
+    forwarded: bool = False  # a proxy passed it on, so the peer's address says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,6 @@ class PresentedCredentials:
 
     token: str
     name: str = ""
-
-
-def is_forwarded(environ: Mapping[str, object]) -> bool:
-    """Whether a proxy passed the request on: then the peer's address says nothing of the sender."""
-    return any(_FORWARDED.fullmatch(name) for name in environ)
 
 
 def presented(authorization: str) -> PresentedCredentials | None:
@@ -66,29 +69,23 @@ def presented(authorization: str) -> PresentedCredentials | None:
     raise Refused("unauthorized", reason="The Authorization header cannot be used.")
 
 
-def is_direct_loopback(environ: Mapping[str, object]) -> bool:
+def is_direct_loopback(caller: Caller) -> bool:
     """Whether the request came from this machine itself, and through no proxy."""
-    peer = _address(str(environ.get("REMOTE_ADDR", "")))
-    return peer.is_loopback and not is_forwarded(environ)
+    return _address(caller.peer).is_loopback and not caller.forwarded
 
 
-def refuse_foreign_page(environ: Mapping[str, object]) -> None:
+def refuse_foreign_page(caller: Caller) -> None:
     """Refused if a browser says that a page of another site sends this; cameras say nothing."""
-    site = environ.get("HTTP_SEC_FETCH_SITE")
-    origin = environ.get("HTTP_ORIGIN")
     foreign = (
-        site not in ("same-origin", "none")
-        if site is not None
-        else (
-            origin is not None
-            and str(origin).partition("://")[2] != str(environ.get("HTTP_HOST", ""))
-        )
+        caller.fetch_site not in ("same-origin", "none")
+        if caller.fetch_site is not None
+        else (caller.origin is not None and caller.origin.partition("://")[2] != caller.host)
     )
     if foreign:
         raise Refused("forbidden", reason="The request comes from the page of another site.")
 
 
-def may_command(environ: Mapping[str, object], sender: Principal) -> None:
+def may_command(caller: Caller, sender: Principal) -> None:
     """Refused unless this may change something: a valid token, or this machine itself; and never
     a page of another site that a browser here happens to show.
 
@@ -96,16 +93,15 @@ def may_command(environ: Mapping[str, object], sender: Principal) -> None:
     lead to this machine (DNS rebinding) is of the same origin; so without a token it has to be
     asked for by an address or as localhost.
     """
-    refuse_foreign_page(environ)
+    refuse_foreign_page(caller)
     if sender.device:
         return
-    host = str(environ.get("HTTP_HOST", ""))
-    if not is_direct_loopback(environ) or not _OWN_HOST.fullmatch(host):
+    if not is_direct_loopback(caller) or not _OWN_HOST.fullmatch(caller.host):
         raise Refused("forbidden", reason="This needs a token, or a request from this machine.")
 
 
 def identify(
-    environ: Mapping[str, object],
+    caller: Caller,
     auth: str,
     allow: tuple[str, ...],
     known: Callable[[str], Credential | None],
@@ -120,7 +116,7 @@ def identify(
     itself send without one, as long as nothing hints at others: the receiver listens to the network
     (``on_network``), a device has a token (``enrolled``), or a proxy left its mark.
     """
-    shown = presented(str(environ.get("HTTP_AUTHORIZATION", "")))
+    shown = presented(caller.authorization)
     if shown is not None:
         credential = known(shown.token)
         if credential is None:
@@ -128,7 +124,7 @@ def identify(
         if shown.name and shown.name != credential.device:
             raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
         return Principal(credential.device, credential.urgent, credential.may_drain)
-    peer = _address(str(environ.get("REMOTE_ADDR", "")))
+    peer = _address(caller.peer)
     if auth == "open":
         if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
             raise Refused(
@@ -136,7 +132,7 @@ def identify(
             )
     elif auth == "token":
         raise Refused("unauthorized", reason=f"Every device needs a token here: {_HOW}")
-    elif is_forwarded(environ):
+    elif caller.forwarded:
         raise Refused(
             "unauthorized", reason=f"The request came through a proxy, so it needs a token: {_HOW}"
         )
@@ -147,7 +143,7 @@ def identify(
             "unauthorized",
             reason=f"The receiver listens to the network, so every request needs a token: {_HOW}",
         )
-    elif (host := str(environ.get("HTTP_HOST", ""))) and not _OWN_HOST.fullmatch(host):
+    elif caller.host and not _OWN_HOST.fullmatch(caller.host):
         # DNS rebinding: a page whose name was made to lead here asks under that name.
         raise Refused(
             "forbidden",

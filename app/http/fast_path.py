@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from app.answer import Answer, mark
+from app.http import request
 from app.http.error_responses import Troubles
 from app.http.metrics import Metrics
 from app.refusals import Refused
-from app.upload.upload import Uploads
+from app.upload.request import UploadRequest
 from headgate.host.logs import get as get_log
-from headgate.spool.disk.cpu_turns import cpu_turn
+from headgate.spool.disk.cpu_turns import CpuTurns
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
 """The addresses of uploads, and whether the body may be the image itself."""
@@ -28,9 +29,19 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class Front:
     """A WSGI application around Flask's own."""
 
-    def __init__(self, flask: Wsgi, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
+    def __init__(
+        self,
+        flask: Wsgi,
+        receive: Callable[[UploadRequest], Answer],
+        note_refused: Callable[[str], None],
+        cpu_turns: CpuTurns,
+        metrics: Metrics,
+        troubles: Troubles,
+    ) -> None:
         self._flask = flask
-        self._uploads = uploads
+        self._receive = receive
+        self._note_refused = note_refused
+        self._cpu_turns = cpu_turns
         self._metrics = metrics
         self._troubles = troubles
         self._log = get_log().bind()  # bound once: a line that is not wanted costs nothing
@@ -41,18 +52,18 @@ class Front:
         raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
         if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
             return self._flask(environ, start_response)
-        with cpu_turn:
-            return self._receive(environ, raw_allowed)(environ, start_response)
+        with self._cpu_turns:
+            return self._upload(environ, raw_allowed)(environ, start_response)
 
-    def _receive(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
+    def _upload(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
         began = time.monotonic()
         try:
-            answer = self._uploads.receive(environ, raw_allowed)
+            answer = self._receive(request.upload(environ, raw_allowed))
             self._metrics.acknowledged(time.monotonic() - began)
         except Exception as error:
             if not (isinstance(error, Refused) and error.refusal.of_image):  # told of by device
                 code = error.refusal.code if isinstance(error, Refused) else "internal"
-                self._uploads.spool.note_refused(code)
+                self._note_refused(code)
             path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
             answer = self._troubles.answer(error, path, peer)
         mark(answer.headers)

@@ -14,13 +14,17 @@ from typing import Any
 from flask import Flask, request
 
 from app import responses
-from app.admission import oidc
+from app.admission import checks, oidc
+from app.admission.admission import Gate
 from app.admission.auth import may_command, presented
 from app.answer import Answer
+from app.http.request import caller, framing
 from app.refusals import Refused
-from app.upload.upload import Uploads
+from app.upload.body import RequestBody
+from app.upload.stalled import Stalls
 from headgate.spool.site.asked import BadJob, asked_for
 from headgate.spool.site.jobs import Job, TooManyJobs, new_id
+from headgate.spool.spool import Spool
 
 BODY_MAX = 4096
 """Bytes of what a job may say."""
@@ -28,17 +32,16 @@ READERS_MAX = 4
 """Jobs that are read at once, however slow they come: every other thread is there for images."""
 
 
-def add_jobs(app: Flask, uploads: Uploads) -> None:
+def add_jobs(app: Flask, gate: Gate, spool: Spool, stalls: Stalls) -> None:
     """Their two addresses."""
-    spool = uploads.spool
     readers = threading.BoundedSemaphore(READERS_MAX)
 
     @app.post("/jobs/drain", provide_automatic_options=False)
     def drain() -> Answer:
-        sender, now = _who(uploads), spool.now()
+        sender, now = _who(gate, spool), spool.now()
         most = spool.settings.jobs.rate
         try:
-            job = Job(new_id(), "http", sender, now, **asked_for(_body(uploads, readers)))
+            job = Job(new_id(), "http", sender, now, **asked_for(_body(stalls, readers)))
             job = spool.site.jobs.ask(job, most)
         except BadJob as bad:
             raise _bad(str(bad)) from None
@@ -53,9 +56,9 @@ def add_jobs(app: Flask, uploads: Uploads) -> None:
     @app.get("/jobs/<job>")
     def job(job: str) -> Answer:
         if _identity() is not None:
-            _who(uploads)
+            _who(gate, spool)
         else:
-            uploads.gate.identify(request.environ)
+            gate.identify(caller(request.environ))
         found = spool.site.jobs.get(job)
         if found is None:
             raise Refused("no_job")
@@ -66,17 +69,17 @@ def add_jobs(app: Flask, uploads: Uploads) -> None:
 
 def _identity() -> str | None:
     """The identity token that came along; None if there is none."""
-    shown = presented(request.environ.get("HTTP_AUTHORIZATION", ""))
+    shown = presented(caller(request.environ).authorization)
     return shown.token if shown is not None and oidc.looks_like_one(shown.token) else None
 
 
-def _who(uploads: Uploads) -> str:
+def _who(gate: Gate, spool: Spool) -> str:
     """Who asks; Refused unless this sender may start drains. A device's own token may not."""
     token = _identity()
     if token is not None:
-        return oidc.check(uploads.spool, token)
-    sender = uploads.gate.identify(request.environ)
-    may_command(request.environ, sender)
+        return oidc.check(spool, token)
+    sender = gate.identify(caller(request.environ))
+    may_command(caller(request.environ), sender)
     if sender.device and not sender.may_drain:
         raise Refused(
             "may_not_drain",
@@ -85,11 +88,17 @@ def _who(uploads: Uploads) -> str:
     return sender.device or "this machine"
 
 
-def _body(uploads: Uploads, readers: threading.BoundedSemaphore) -> Mapping[str, Any]:
-    environ = request.environ
-    if not environ.get("CONTENT_LENGTH") and not environ.get("HTTP_TRANSFER_ENCODING"):
+def _body(stalls: Stalls, readers: threading.BoundedSemaphore) -> Mapping[str, Any]:
+    said_length = framing(request.environ)
+    if said_length.content_length is None and not said_length.transfer_encoding:
         return {}
-    body = uploads.small_body(environ, BODY_MAX, lambda: _bad(f"it has more than {BODY_MAX} bytes"))
+    length = checks.framing(said_length.content_length, said_length.transfer_encoding)
+    if length is not None and length > BODY_MAX:
+        raise _too_long()
+    body = RequestBody(
+        request.environ["wsgi.input"], length, BODY_MAX, _too_long, stalls,
+        caller(request.environ).peer,
+    )  # fmt: skip
     if not readers.acquire(blocking=False):
         raise Refused("jobs_busy", limit=READERS_MAX)
     try:
@@ -107,6 +116,10 @@ def _body(uploads: Uploads, readers: threading.BoundedSemaphore) -> Mapping[str,
     if not isinstance(document, dict):
         raise _bad("it is no JSON object")
     return document
+
+
+def _too_long() -> Refused:
+    return _bad(f"it has more than {BODY_MAX} bytes")
 
 
 def _bad(reason: str) -> Refused:

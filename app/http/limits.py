@@ -7,20 +7,23 @@ from typing import Any
 
 from app import responses
 from app.admission import checks
+from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.refusals import Refused
 from app.upload import body, fields, form, stalled
-from app.upload.upload import Uploads
+from headgate.settings.settings import Settings
+from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.image.names import MEDIA_TYPES
 
 CACHED_SECONDS = 60
 
 
-def limits(uploads: Uploads, sender: Principal, now: datetime) -> dict[str, Any]:
+def limits(
+    gate: Gate, settings: Settings, catalog: Catalog, sender: Principal, now: datetime
+) -> dict[str, Any]:
     """The document. With a token it also says what is known of its device."""
-    settings = uploads.spool.settings
     try:
-        uploads.gate.check_open(uploads.max_image)
+        gate.check_open(settings.receiver.max_image)
         accepting, reason, wait = True, "", 0
     except Refused as refused:
         accepting, reason, wait = False, refused.refusal.code, refused.retry_after or 0
@@ -28,7 +31,7 @@ def limits(uploads: Uploads, sender: Principal, now: datetime) -> dict[str, Any]
         "accepting": accepting,
         "reason": reason,
         "retry_after": wait,
-        "max_image": uploads.max_image,
+        "max_image": settings.receiver.max_image,
         "max_pixels": settings.receiver.max_pixels,
         "types": sorted(MEDIA_TYPES.values()),
         "field": settings.receiver.field,
@@ -49,7 +52,7 @@ def limits(uploads: Uploads, sender: Principal, now: datetime) -> dict[str, Any]
         "device": None,
     }
     if sender.device:
-        seen = uploads.spool.catalog.arrivals_of(sender.device)
+        seen = catalog.arrivals_of(sender.device)
         known["device"] = {
             "name": sender.device,
             "urgent": sender.urgent,

@@ -9,7 +9,7 @@ from app.http import job_schemas
 from app.refusals import REFUSALS
 from app.responses import PROBLEM
 from app.upload import fields
-from app.upload.upload import Uploads
+from headgate.settings.table import ReceiverSettings
 from headgate.spool.image.image import State
 from headgate.spool.image.names import MEDIA_TYPES
 
@@ -47,10 +47,9 @@ _SAID: Mapping[str, Schema] = {
 }
 
 
-def description(uploads: Uploads) -> Schema:
+def description(receiver: ReceiverSettings) -> Schema:
     """The document, with this receiver's own limits in it."""
-    field = uploads.spool.settings.receiver.field
-    status = str(uploads.spool.settings.receiver.upload_status)
+    status = str(receiver.upload_status)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,7 +59,7 @@ def description(uploads: Uploads) -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}, {"basic": []}],
-        "paths": _paths(_form(field), status, uploads.max_image),
+        "paths": _paths(_form(receiver.field), status, receiver.max_image),
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},

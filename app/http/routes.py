@@ -10,14 +10,16 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from app import responses
+from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.answer import Answer, mark
 from app.http import openapi
 from app.http.error_responses import Troubles
 from app.http.limits import cached, limits
 from app.http.metrics import CONTENT_TYPE, Metrics
+from app.http.request import caller
 from app.refusals import Refused
-from app.upload.upload import Uploads
+from headgate.spool.spool import Spool
 
 GAPS_MAX = 1000
 """Gaps in one answer, the oldest; filling them shows the next ones."""
@@ -30,7 +32,7 @@ def is_ref(ref: str) -> bool:
     return _REF.fullmatch(ref) is not None
 
 
-def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Troubles) -> None:
+def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles: Troubles) -> None:
     """Uploads, receipts, the handshake and the two checks."""
 
     @app.post("/uploadImage", provide_automatic_options=False)
@@ -41,28 +43,28 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
     @app.route("/uploadImage", methods=["OPTIONS"], endpoint="options_upload_image")
     @app.route("/images", methods=["OPTIONS"], endpoint="options_images")
     def handshake() -> Answer:
-        response = _limits(uploads)
+        response = _limits(gate, spool)
         response.headers["Allow"] = "POST, OPTIONS"
         return response
 
     @app.get("/limits")
     def get_limits() -> Answer:
-        return _limits(uploads)
+        return _limits(gate, spool)
 
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Answer:
-        sender = uploads.gate.identify(request.environ)
-        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        sender = gate.identify(caller(request.environ))
+        held = spool.receipt(ref, sender.device) if is_ref(ref) else None
         if held is None:
             raise Refused("no_receipt")
         return responses.receipt(held)
 
     @app.get("/devices/<device>/gaps")
     def gaps(device: str) -> Answer:
-        sender = uploads.gate.identify(request.environ)
+        sender = gate.identify(caller(request.environ))
         if sender.device and device != sender.device:
             raise Refused("wrong_device", device=sender.device, named=device[:64])
-        found = uploads.spool.catalog.gaps(device, GAPS_MAX)
+        found = spool.catalog.gaps(device, GAPS_MAX)
         if found is None:
             raise Refused("no_sequence")
         return _uncached(responses.document(responses.gaps_fields(found)))
@@ -73,12 +75,12 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
 
     @app.get("/readyz")
     def accepting() -> Answer:
-        uploads.gate.check_open(uploads.max_image)
+        gate.check_open(spool.settings.receiver.max_image)
         return _uncached(responses.document({"accepting": True}))
 
     @app.get("/metrics")
     def scrape() -> Answer:
-        uploads.gate.identify(request.environ)
+        gate.identify(caller(request.environ))
         return _uncached(Answer(metrics.exposition(), 200, CONTENT_TYPE))
 
     @app.get("/problems/<code>")
@@ -87,19 +89,19 @@ def add_routes(app: Flask, uploads: Uploads, metrics: Metrics, troubles: Trouble
 
     @app.get("/openapi.json")
     def described() -> Answer:
-        response = responses.document(openapi.description(uploads))
+        response = responses.document(openapi.description(spool.settings.receiver))
         response.headers["Cache-Control"] = "max-age=60"
         return response
 
     _add_errors(app, troubles)
 
 
-def _limits(uploads: Uploads) -> Answer:
+def _limits(gate: Gate, spool: Spool) -> Answer:
     # Anybody may ask; only a token that came along has to be right.
     sender = Principal()
-    if request.environ.get("HTTP_AUTHORIZATION"):
-        sender = uploads.gate.identify(request.environ)
-    known = limits(uploads, sender, datetime.now(UTC))
+    if caller(request.environ).authorization:
+        sender = gate.identify(caller(request.environ))
+    known = limits(gate, spool.settings, spool.catalog, sender, datetime.now(UTC))
     response = responses.document(known)
     response.headers["Cache-Control"] = cached(known)
     response.headers["Vary"] = "Authorization"

@@ -11,13 +11,14 @@ from typing import Any
 from flask import Flask, Response, render_template, request
 
 from app import responses
+from app.admission.admission import Gate
 from app.admission.auth import may_command
 from app.answer import Answer
+from app.http.request import caller
 from app.http.routes import is_ref
 from app.page.chart import HEIGHT, WIDTH, curves
 from app.page.thumbnails import Thumbnails
 from app.refusals import Refused
-from app.upload.upload import Uploads
 from headgate.monitor import wording
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.snapshot import Facts
@@ -25,7 +26,7 @@ from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.site.runs import Run
-from headgate.spool.spool import RETRY
+from headgate.spool.spool import RETRY, Spool
 
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
@@ -39,8 +40,7 @@ _POLICY = (
 )
 
 
-def _place(uploads: Uploads) -> Place:
-    settings = uploads.spool.settings
+def _place(settings: Settings) -> Place:
     return Place(
         open_to_all=settings.receiver.auth == "open" and not settings.receiver.allow,
     )
@@ -115,15 +115,15 @@ def curl(settings: Settings, host: str) -> str:
     return f"curl -F {settings.receiver.field}=@{PHOTO} http://{where}/uploadImage"
 
 
-def add_pages(app: Flask, uploads: Uploads) -> None:
+def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     """``/``, ``/status.json`` and what the page's buttons ask for."""
-    settings = uploads.spool.settings
-    thumbnails = Thumbnails(uploads.spool)
+    settings = spool.settings
+    thumbnails = Thumbnails(spool)
 
     @app.get("/status.json")
     def status_json() -> Answer:
-        sender = uploads.gate.identify(request.environ)
-        facts, place = uploads.gate.facts(), _place(uploads)
+        sender = gate.identify(caller(request.environ))
+        facts, place = gate.facts(), _place(settings)
         if sender.device:  # receipts are for their own device
             facts = replace(
                 facts,
@@ -136,8 +136,8 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/")
     def status_page() -> Response:
-        sender = uploads.gate.identify(request.environ)
-        facts, place = uploads.gate.facts(), _place(uploads)
+        sender = gate.identify(caller(request.environ))
+        facts, place = gate.facts(), _place(settings)
         text = render_template(
             "status.html",
             facts=facts,
@@ -170,8 +170,8 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.get("/images/<ref>/thumbnail")
     def thumbnail(ref: str) -> Answer:
-        sender = uploads.gate.identify(request.environ)
-        held = uploads.spool.receipt(ref, sender.device) if is_ref(ref) else None
+        sender = gate.identify(caller(request.environ))
+        held = spool.receipt(ref, sender.device) if is_ref(ref) else None
         if held is None:
             raise Refused("no_receipt")
         response = Answer(thumbnails.of(held), 200, "image/jpeg")
@@ -181,9 +181,9 @@ def add_pages(app: Flask, uploads: Uploads) -> None:
 
     @app.post("/images/<ref>/retry", provide_automatic_options=False)
     def retry(ref: str) -> Response:
-        may_command(request.environ, uploads.gate.identify(request.environ))
+        may_command(caller(request.environ), gate.identify(caller(request.environ)))
         # Only the holder of the drain lock moves files: the next run, or the one under way, does.
-        if uploads.spool.catalog.get(ref) is None:
+        if spool.catalog.get(ref) is None:
             raise Refused("no_receipt")
-        uploads.spool.site.add_request(RETRY, ref, uploads.spool.now())
+        spool.site.add_request(RETRY, ref, spool.now())
         return Response(status=303, headers={"Location": "/#aside"})

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
 
 from app.refusals import Refused
 from app.upload.digests import ContentDigest
+from app.upload.request import InputStream
 from app.upload.stalled import Stalls
-from headgate.spool.disk.cpu_turns import cpu_turn
 
 PIECE = 64 * 1024
 """Bytes asked for at once; larger pieces were measured to be hardly faster, and take memory."""
@@ -23,14 +23,14 @@ DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_SECONDS = 2
 
 
-class InputStream(Protocol):
-    """``wsgi.input`` (PEP 3333): ``read`` returns fewer bytes than asked for only at the end."""
-
-    def read(self, size: int, /) -> bytes: ...
+_ALONE: AbstractContextManager[None] = nullcontext()
 
 
 class RequestBody:
-    """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``."""
+    """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``.
+
+    ``waiting`` stands around each wait for the client.
+    """
 
     def __init__(
         self,
@@ -42,7 +42,9 @@ class RequestBody:
         peer: str,
         monotonic: Callable[[], float] = time.monotonic,
         digest: ContentDigest | None = None,
+        waiting: AbstractContextManager[None] = _ALONE,
     ) -> None:
+        self._waiting = waiting
         self._source = source
         self._length = length
         self._limit = limit
@@ -81,7 +83,7 @@ class RequestBody:
 
     def _take(self, wanted: int) -> bytes:
         try:
-            with self._stalls.reading(self._peer), cpu_turn.waiting:
+            with self._stalls.reading(self._peer), self._waiting:
                 return self._source.read(wanted)
         except OSError:  # the client is gone; whoever asks gets a short body
             return b""

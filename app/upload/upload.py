@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from werkzeug.http import parse_options_header
-
 from app import responses
 from app.admission import checks
-from app.admission.admission import Environ, Gate
+from app.admission.admission import Gate
 from app.admission.auth import Principal, refuse_foreign_page
 from app.admission.reservations import Reservation
 from app.answer import Answer
@@ -18,6 +16,7 @@ from app.upload import clock_skew, fields, form
 from app.upload.body import RequestBody
 from app.upload.digests import ContentDigest
 from app.upload.form import FormContents, ImageTarget
+from app.upload.request import Framing, UploadRequest
 from app.upload.stalled import Stalls
 from headgate.host.logs import get as get_log
 from headgate.spool.catalog.device_stats import CLOCK_OFF_SECONDS, ClockReading
@@ -34,101 +33,84 @@ class Uploads:
     def __init__(
         self,
         spool: Spool,
+        gate: Gate,
         stalls: Stalls,
-        stopping: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        settings = spool.settings
-        self.spool = spool
-        self.gate = Gate(spool, stopping, monotonic)
-        self.max_image = settings.receiver.max_image
+        self._spool = spool
+        self._gate = gate
+        self._max_image = spool.settings.receiver.max_image
         self._stalls = stalls
         self._monotonic = monotonic
         self._clocks_off: set[str] = set()
         self._log = get_log()
 
-    def receive(self, environ: Environ, raw_allowed: bool) -> Answer:
+    def receive(self, request: UploadRequest) -> Answer:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
         body: RequestBody | None = None
         device, taken = "", FormContents()
         try:
-            sender = self.gate.identify(environ)
-            if self.spool.settings.receiver.auth != "open":  # where any page may send, too
-                refuse_foreign_page(environ)
-            checks.headers([len(v) for k, v in environ.items() if k.startswith("HTTP_")])
-            length = _framing(environ)
-            body = self._body(environ, length)
-            device = self._device_before_body(environ, sender)
-            with self.gate.of_device(device):
-                return self._receive(environ, sender, device, body, length, raw_allowed, taken)
+            sender = self._gate.identify(request.caller)
+            if self._spool.settings.receiver.auth != "open":  # where any page may send, too
+                refuse_foreign_page(request.caller)
+            checks.headers(request.header_sizes)
+            length = _length(request.framing)
+            body = self._body(request, length, request.content_digest)
+            device = self._device_before_body(request, sender)
+            with self._gate.of_device(device):
+                return self._receive(request, sender, device, body, length, taken)
         except Refused as refused:
             if refused.refusal.of_image:
-                self._note_unusable(environ, sender, device or taken.form.get("device", ""))
-            body = body or self._unread(environ)
+                self._note_unusable(request, sender, device or taken.form.get("device", ""))
+            body = body or self._unread(request)
             # A client that waits for 100 Continue has sent nothing: reading would make it send.
-            if body is not None and (body.received or "HTTP_EXPECT" not in environ):
+            if body is not None and (body.received or not request.expects_continue):
                 body.drain()
             raise
 
-    def small_body(
-        self, environ: Environ, most: int, too_large: Callable[[], Refused]
-    ) -> RequestBody:
-        """The body of a request that brings no image: of ``most`` bytes, under the same watch."""
-        length = _framing(environ)
-        if length is not None and length > most:
-            raise too_large()
-        peer = str(environ.get("REMOTE_ADDR", ""))
-        return RequestBody(
-            environ["wsgi.input"], length, most, too_large, self._stalls, peer, self._monotonic
-        )
-
-    def _unread(self, environ: Environ) -> RequestBody | None:
+    def _unread(self, request: UploadRequest) -> RequestBody | None:
         """The body of a request that was refused before it; None if its length is of no use."""
         try:
-            length = _framing(environ)
+            length = _length(request.framing)
         except Refused:
             return None
-        return self._body({**environ, "HTTP_CONTENT_DIGEST": ""}, length)
+        return self._body(request, length)
 
-    def _body(self, environ: Environ, length: int | None) -> RequestBody:
-        promised = str(environ.get("HTTP_CONTENT_DIGEST", ""))
+    def _body(self, request: UploadRequest, length: int | None, digest: str = "") -> RequestBody:
         return RequestBody(
-            environ["wsgi.input"],
+            request.body,
             length,
-            self.max_image + checks.FORM_OVERHEAD,
-            lambda: Refused("too_large", limit=self.max_image),
+            self._max_image + checks.FORM_OVERHEAD,
+            lambda: Refused("too_large", limit=self._max_image),
             self._stalls,
-            str(environ.get("REMOTE_ADDR", "")),
+            request.caller.peer,
             self._monotonic,
-            ContentDigest(promised) if promised else None,
+            ContentDigest(digest) if digest else None,
+            self._spool.cpu_turns.waiting,
         )
 
     def _receive(
         self,
-        environ: Environ,
+        request: UploadRequest,
         sender: Principal,
         counted: str,
         body: RequestBody,
         length: int | None,
-        raw_allowed: bool,
         taken: FormContents,
     ) -> Answer:
-        self.gate.check_running()
-        media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
-        multipart = media_type == "multipart/form-data"
-        size = checks.length(length, multipart, self.max_image)
-        boundary = options.get("boundary", "")
-        checks.body_type(media_type, boundary, environ.get("HTTP_CONTENT_ENCODING"), raw_allowed)
-        with self.gate.reserved(size) as reserved, self.gate.let_in(size, lambda: body.received):
+        self._gate.check_running()
+        size = checks.length(length, request.multipart, self._max_image)
+        checks.body_type(
+            request.media_type, request.boundary, request.content_encoding, request.raw_allowed
+        )
+        with self._gate.reserved(size) as reserved, self._gate.let_in(size, lambda: body.received):
             try:
-                with self.spool.incoming() as incoming:
+                with self._spool.incoming() as incoming:
                     reserved.made()
-                    self._take(
-                        environ, body, incoming, reserved, boundary if multipart else "", taken
-                    )
-                    accepted = self._accept(environ, sender, counted, incoming, taken)
+                    self._take(request, body, incoming, reserved, taken)
+                    accepted = self._accept(request, sender, counted, incoming, taken)
             except DiskError as trouble:
-                self.gate.latch.trip(trouble)
+                self._gate.latch.trip(trouble)
                 self._log.error("disk.trouble", doing=trouble.doing, reason=str(trouble))
                 raise Refused("disk_full" if trouble.full else "disk_trouble") from trouble
         self._log.info(
@@ -136,33 +118,31 @@ class Uploads:
             image=accepted.receipt.id,
             size=accepted.receipt.size,
         )
-        status = self.spool.settings.receiver.upload_status
+        status = self._spool.settings.receiver.upload_status
         return responses.accepted(accepted.receipt, accepted.duplicate, status)
 
     def _take(
         self,
-        environ: Environ,
+        request: UploadRequest,
         body: RequestBody,
         incoming: Incoming,
         reserved: Reservation,
-        boundary: str,
         taken: FormContents,
     ) -> None:
-        max_pixels = self.spool.settings.receiver.max_pixels
-        landing = ImageTarget(incoming, self.max_image, max_pixels, reserved.writing)
-        if boundary:
-            field = self.spool.settings.receiver.field
-            form.take_form(body, landing, boundary, field, taken)
+        max_pixels = self._spool.settings.receiver.max_pixels
+        landing = ImageTarget(incoming, self._max_image, max_pixels, reserved.writing)
+        if request.multipart:
+            field = self._spool.settings.receiver.field
+            form.take_form(body, landing, request.boundary, field, taken)
         else:
-            disposition = str(environ.get("HTTP_CONTENT_DISPOSITION", ""))
-            form.take_raw(body, landing, disposition, taken)
+            form.take_raw(body, landing, request.disposition, taken)
 
     def _device(self, sender: Principal, named: str) -> str:
         """Whose upload this is. A name that was enrolled is its token's alone: with another's, an
         image or a key could be taken for that device's own."""
         if sender.device and named and named != sender.device:
             raise Refused("wrong_device", device=sender.device, named=named)
-        if named and not sender.device and self.spool.site.devices.is_named(named):
+        if named and not sender.device and self._spool.site.devices.is_named(named):
             raise Refused(
                 "unauthorized",
                 reason=f"The device {named} was enrolled, so its uploads need its token: send it "
@@ -171,26 +151,26 @@ class Uploads:
             )
         return sender.device or named
 
-    def _device_before_body(self, environ: Environ, sender: Principal) -> str:
+    def _device_before_body(self, request: UploadRequest, sender: Principal) -> str:
         """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
-        named = str(environ.get("HTTP_X_DEVICE", "")).strip()
+        named = request.fields.get("device", "").strip()
         return self._device(sender, named if names.DEVICE.fullmatch(named) else "")
 
-    def _note_unusable(self, environ: Environ, sender: Principal, device: str) -> None:
+    def _note_unusable(self, request: UploadRequest, sender: Principal, device: str) -> None:
         """Count the image against its device."""
         known = names.DEVICE.fullmatch(device)
-        who = device if known else names.address_device(str(environ.get("REMOTE_ADDR", "")))
-        self.spool.note_unusable(who, enrolled=bool(sender.device))
+        who = device if known else names.address_device(request.caller.peer)
+        self._spool.note_unusable(who, enrolled=bool(sender.device))
 
     def _accept(
         self,
-        environ: Environ,
+        request: UploadRequest,
         sender: Principal,
         counted: str,
         incoming: Incoming,
         taken: FormContents,
     ) -> Accepted:
-        said = fields.read(taken.form, _field_headers(environ))
+        said = fields.read(taken.form, request.fields)
         device = self._device(sender, said.device)
         if said.urgent and not sender.urgent:
             raise Refused("not_urgent")
@@ -212,15 +192,13 @@ class Uploads:
             tags=said.tags,
             urgent=said.urgent,
         )
-        clock = clock_skew.reading(
-            str(environ.get("HTTP_DATE", "")), said.captured_at, self.spool.now()
-        )
+        clock = clock_skew.reading(request.date, said.captured_at, self._spool.now())
         # A device that is only named in the form could not be counted before.
-        with self.gate.of_device("" if counted else device):
+        with self._gate.of_device("" if counted else device):
             try:
-                accepted = self.spool.accept(
+                accepted = self._spool.accept(
                     incoming,
-                    device or names.address_device(str(environ.get("REMOTE_ADDR", ""))),
+                    device or names.address_device(request.caller.peer),
                     meta,
                     clock,
                 )
@@ -237,7 +215,7 @@ class Uploads:
         not any more."""
         if abs(clock.offset_seconds) < CLOCK_OFF_SECONDS and device not in self._clocks_off:
             return
-        known = self.spool.catalog.arrivals_of(device)
+        known = self._spool.catalog.arrivals_of(device)
         if known is None or known.clock_is_off == (device in self._clocks_off):
             return
         if known.clock_is_off:
@@ -248,16 +226,5 @@ class Uploads:
             self._log.info("device.clock_right", device=device)
 
 
-def _framing(environ: Environ) -> int | None:
-    return checks.framing(
-        environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING")
-    )
-
-
-def _field_headers(environ: Environ) -> dict[str, str]:
-    found = {}
-    for name, header in fields.HEADERS.items():
-        variable = "HTTP_" + header.upper().replace("-", "_")
-        if variable in environ:
-            found[name] = str(environ[variable])
-    return found
+def _length(framing: Framing) -> int | None:
+    return checks.framing(framing.content_length, framing.transfer_encoding)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.disk.cpu_turns import cpu_turn
 from headgate.spool.disk.layout import Files
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Metadata, Receipt, State
@@ -23,9 +23,10 @@ from headgate.spool.site.gone import Gone
 
 
 class KeyedLocks:
-    """One at a time for each identity."""
+    """One at a time for each identity; ``waiting`` stands around the wait for another's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: AbstractContextManager[None]) -> None:
+        self._waiting = waiting
         self._changed = threading.Condition()
         self._taken: set[tuple[str, ...]] = set()
 
@@ -33,7 +34,7 @@ class KeyedLocks:
     def taken(self, identities: set[tuple[str, ...]]) -> Iterator[None]:
         """Wait until none of these is taken, and take them; all at once, so nothing deadlocks."""
         if not self._take(identities):
-            with cpu_turn.waiting, self._changed:
+            with self._waiting, self._changed:
                 self._changed.wait_for(lambda: self._take(identities))
         try:
             yield

@@ -26,6 +26,7 @@ from headgate.spool.catalog.device_stats import ClockReading
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.dedupe import DuplicateLookup, KeyedLocks, identities
 from headgate.spool.disk import durable, locks, reserve
+from headgate.spool.disk.cpu_turns import CpuTurns
 from headgate.spool.disk.durable import Folders, Incoming
 from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.disk.layout import FOLDERS, Files
@@ -110,8 +111,9 @@ class Spool:
         self.receipts = Receipts(state / "receipts")
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
-        self._turns = KeyedLocks()
-        self._commits = GroupCommit(self._commit)
+        self.cpu_turns = CpuTurns()
+        self._identities = KeyedLocks(self.cpu_turns.waiting)
+        self._commits = GroupCommit(self._commit, self.cpu_turns.waiting)
         self._folders = Folders(self.files.new)
         self._refused = refused.Pending()
         self._closing = threading.Event()
@@ -235,7 +237,7 @@ class Spool:
         """
         attribute = meta.encode()
         try:
-            with self._turns.taken(identities(device, meta)):
+            with self._identities.taken(identities(device, meta)):
                 held = self._held.find(device, meta, self.now())
                 if held is not None:
                     if held.sha256 != meta.sha256:
@@ -280,7 +282,9 @@ class Spool:
             self._commits.add(_Linked(opened, named, meta, clock))
 
         try:
-            name = durable.publish(incoming, attribute, name, self._folders, committed)
+            name = durable.publish(
+                incoming, attribute, name, self._folders, committed, self.cpu_turns.waiting
+            )
         except BaseException:
             # Linked and not acknowledged: the folder stays named, so that the next start finds it.
             if not incoming.published:
@@ -296,7 +300,7 @@ class Spool:
     def _commit(self, linked: list[_Linked]) -> None:
         """Those that were linked at about the same time: one flush and one transaction for all."""
         for folder in {one.folder for one in linked}:
-            durable.commit(folder)
+            durable.commit(folder, self.cpu_turns.waiting)
         self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
 
     def _enter(self, folder: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import trustme
 
-from app.admission.auth import is_forwarded
+from app.http.request import is_forwarded
 from headgate.settings.settings import Secrets, combine
 from headgate.settings.table import SETTINGS
 from tests.support.receiver import Receiver

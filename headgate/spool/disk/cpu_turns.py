@@ -18,7 +18,10 @@ PATIENCE_SECONDS = 0.05
 
 
 class CpuTurns:
-    """A context for computing; one thread in it at a time, for as long as all are quick."""
+    """A context for computing; one thread in it at a time, for as long as all are quick.
+
+    A process has one, as the interpreter's lock that it spares is one: the spool makes it.
+    """
 
     def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
@@ -51,17 +54,13 @@ class CpuTurns:
 class _Released:
     """Shared by all threads, so what it remembers is each thread's own."""
 
-    def __init__(self, lane: CpuTurns) -> None:
-        self._lane = lane
+    def __init__(self, turns: CpuTurns) -> None:
+        self._turns = turns
         self._left = threading.local()
 
     def __enter__(self) -> None:
-        self._left.had_turn = self._lane.leave()
+        self._left.had_turn = self._turns.leave()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._left.had_turn:
-            self._lane.enter()
-
-
-cpu_turn = CpuTurns()
-"""One a process, as the lock that it spares is."""
+            self._turns.enter()

@@ -16,10 +16,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from headgate.spool.disk.cpu_turns import cpu_turn
 from headgate.spool.disk.xattrs import ATTRIBUTE, ATTRIBUTE_MAX, SENT_ATTRIBUTE
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.names import Name
@@ -200,9 +200,13 @@ def make_folder(base: Path, folder: str) -> int:
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(base / folder))
 
 
-def commit(folder: int) -> None:
+_ALONE: AbstractContextManager[None] = contextlib.nullcontext()
+"""Around a wait for the disk, where no other thread could compute meanwhile."""
+
+
+def commit(folder: int, waiting: AbstractContextManager[None] = _ALONE) -> None:
     """Flush a minute folder: all that was linked there before is ours from here on."""
-    with _disk("flushing the minute folder to disk"), cpu_turn.waiting:
+    with _disk("flushing the minute folder to disk"), waiting:
         os.fsync(folder)
 
 
@@ -212,16 +216,18 @@ def publish(
     name: Name,
     folders: Folders,
     committed: Callable[[int, Name], None] = lambda folder, _: commit(folder),
+    waiting: AbstractContextManager[None] = _ALONE,
 ) -> Name:
     """Make one received image durable under ``name`` in new/; the only way into new/.
 
     Returns the name it has: bumped by microseconds where the first was taken. ``committed`` calls
-    ``commit`` for the folder that it is given, once for several images perhaps. DiskError means
-    not acknowledged; a file that was linked by then stays for the uploader, as a surplus.
+    ``commit`` for the folder that it is given, once for several images perhaps. ``waiting``
+    stands around a flush. DiskError means not acknowledged; a file that was linked by then stays
+    for the uploader, as a surplus.
     """
     with _disk("writing the image's attributes"):
         os.setxattr(incoming.fd, ATTRIBUTE, attribute)  # 1. before the fsync: one commit for both
-    with _disk("flushing the image to disk"), cpu_turn.waiting:
+    with _disk("flushing the image to disk"), waiting:
         os.fsync(incoming.fd)  # 2. never repeated for this file
     for _ in range(_TRIES):
         with folders.durable(name.folder) as folder:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
-from headgate.spool.disk.cpu_turns import cpu_turn
-
 _T = TypeVar("_T")
+_ALONE: AbstractContextManager[None] = nullcontext()
 
 
 class _Pending(Generic[_T]):
@@ -28,10 +28,16 @@ class GroupCommit(Generic[_T]):
     """``do(items)`` for whoever calls, one batch at a time. Thread-safe.
 
     A batch holds only items that were handed in before it began. Its error is everybody's.
+    ``waiting`` stands around the wait for a batch that another thread does.
     """
 
-    def __init__(self, do: Callable[[list[_T]], None]) -> None:
+    def __init__(
+        self,
+        do: Callable[[list[_T]], None],
+        waiting: AbstractContextManager[None] = _ALONE,
+    ) -> None:
         self._do = do
+        self._while_waiting = waiting
         self._lock = threading.Lock()
         self._waiting: list[_Pending[_T]] = []
         self._busy = False
@@ -44,7 +50,7 @@ class GroupCommit(Generic[_T]):
             mine.leads = not self._busy
             self._busy = True
         if not mine.leads:
-            with cpu_turn.waiting:
+            with self._while_waiting:
                 mine.told.acquire()
         if mine.leads:
             self._lead(mine)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admission.auth import Principal, identify, is_forwarded
+from app.admission.auth import Caller, Principal, identify
+from app.http.request import caller, is_forwarded
 from app.refusals import Refused
 from app.upload import clock_skew
 from app.upload.digests import ContentDigest
@@ -21,7 +22,7 @@ TOKENS = {"good": Credential("cam-7", False), "fast": Credential("cam-8", True)}
 def who(auth: str = "auto", peer: str = "127.0.0.1", allow: str = "", **headers: str) -> str:
     environ = {"REMOTE_ADDR": peer} | {f"HTTP_{name.upper()}": v for name, v in headers.items()}
     try:
-        sender = identify(environ, auth, tuple(allow.split()), TOKENS.get)
+        sender = identify(caller(environ), auth, tuple(allow.split()), TOKENS.get)
     except Refused as refused:
         return refused.refusal.code
     return f"{sender.device or 'anybody'}{' urgent' if sender.urgent else ''}"
@@ -72,7 +73,7 @@ def test_auto_means_token_as_soon_as_anything_hints_at_others(
 ) -> None:
     def ask(auth: str) -> str:
         try:
-            identify({"REMOTE_ADDR": peer}, auth, (), TOKENS.get, on_network=on_network,
+            identify(Caller(peer), auth, (), TOKENS.get, on_network=on_network,
                      enrolled=lambda: enrolled)  # fmt: skip
         except Refused as refused:
             assert "headgate device add" in str(refused.facts["reason"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from unittest import mock
 
@@ -83,9 +83,9 @@ def test_each_image_is_linked_before_the_flush_that_it_is_acknowledged_by(tmp_pa
     acked: list[str] = []
     with closing(open_spool(tmp_path)) as spool:
 
-        def commit(folder: int) -> None:
+        def commit(folder: int, waiting: AbstractContextManager[None]) -> None:
             linked = {path.name for path in (spool.path / "new").rglob("*.jpg")}
-            real(folder)
+            real(folder, waiting)
             flushes.append(linked)
 
         with mock.patch.object(durable, "commit", commit):

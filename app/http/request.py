@@ -1,0 +1,70 @@
+"""The edge: a WSGI environment (PEP 3333) becomes the types that the rooms below use. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from werkzeug.http import parse_options_header
+
+from app.admission.auth import Caller
+from app.upload import fields
+from app.upload.request import Framing, UploadRequest
+
+Environ = Mapping[str, Any]
+
+_FORWARDED = re.compile(
+    r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"
+    r"(TRUE|FASTLY|FLY|X|X_CLUSTER|X_ENVOY_EXTERNAL)_CLIENT_IP|CLIENT_IP|CDN_LOOP|"
+    r"X_(ORIGINAL_(HOST|URL)|PROXYUSER_IP|ENVOY_EXTERNAL_ADDRESS|AMZN_TRACE_ID|AZURE_CLIENTIP))"
+)
+_FIELD_HEADERS = {
+    name: "HTTP_" + header.upper().replace("-", "_") for name, header in fields.HEADERS.items()
+}
+
+
+def is_forwarded(environ: Environ) -> bool:
+    """Whether a proxy passed the request on: then the peer's address says nothing of the sender."""
+    return any(_FORWARDED.fullmatch(name) for name in environ)
+
+
+def caller(environ: Environ) -> Caller:
+    """Who is at the other end."""
+    return Caller(
+        peer=environ.get("REMOTE_ADDR", ""),
+        authorization=environ.get("HTTP_AUTHORIZATION", ""),
+        host=environ.get("HTTP_HOST", ""),
+        origin=environ.get("HTTP_ORIGIN"),
+        fetch_site=environ.get("HTTP_SEC_FETCH_SITE"),
+        forwarded=is_forwarded(environ),
+    )
+
+
+def framing(environ: Environ) -> Framing:
+    """What is said of the body's length; an empty Content-Length is none."""
+    return Framing(environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING"))
+
+
+def upload(environ: Environ, raw_allowed: bool) -> UploadRequest:
+    """The upload that a request makes; nothing of it is judged here."""
+    media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
+    return UploadRequest(
+        caller=caller(environ),
+        body=environ["wsgi.input"],
+        framing=framing(environ),
+        raw_allowed=raw_allowed,
+        media_type=media_type,
+        boundary=options.get("boundary", ""),
+        content_encoding=environ.get("HTTP_CONTENT_ENCODING"),
+        content_digest=environ.get("HTTP_CONTENT_DIGEST", ""),
+        disposition=environ.get("HTTP_CONTENT_DISPOSITION", ""),
+        date=environ.get("HTTP_DATE", ""),
+        fields={
+            name: environ[variable]
+            for name, variable in _FIELD_HEADERS.items()
+            if variable in environ
+        },
+        header_sizes=tuple(len(v) for k, v in environ.items() if k.startswith("HTTP_")),
+        expects_continue="HTTP_EXPECT" in environ,
+    )

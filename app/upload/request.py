@@ -1,0 +1,46 @@
+"""One upload as its header describes it, parsed at the edge before the body is read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.admission.auth import Caller
+
+
+class InputStream(Protocol):
+    """``wsgi.input`` (PEP 3333): ``read`` returns fewer bytes than asked for only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What the header says of the body's length, as text; None where it says nothing."""
+
+    content_length: str | None = None
+    transfer_encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A POST of an image."""
+
+    caller: Caller
+    body: InputStream
+    framing: Framing
+    raw_allowed: bool  # the body may be the image itself
+    media_type: str = ""
+    boundary: str = ""  # of a multipart body
+    content_encoding: str | None = None
+    content_digest: str = ""
+    disposition: str = ""  # of a raw body: its file's name
+    date: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)  # headers, by field name
+    header_sizes: tuple[int, ...] = ()
+    expects_continue: bool = False
+
+    @property
+    def multipart(self) -> bool:
+        return self.media_type == "multipart/form-data"
