@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from headgate.spool.image.image import Metadata
 from tests.support.receiver import (
@@ -21,6 +22,7 @@ from tests.support.receiver import (
     part,
     running,
 )
+from uploader.cli.main import headgate
 
 Photo = Callable[[], bytes]
 
@@ -228,3 +230,26 @@ def test_no_header_names_software_versions(receiver: Receiver) -> None:
         assert headers["server"] == "headgate"
         assert "x-powered-by" not in headers
         assert "date" in headers  # a camera without a clock sets it by this
+
+
+def test_the_receipt_of_a_discarded_image_is_still_there(own: Path, photo: Photo) -> None:
+    """A device that asks may not erase its copy, and learns who gave the image up and why."""
+    with running(own) as receiver:
+        body = photo()
+        image = receiver.post_raw(body, X_Device="cam-7").json
+        held = next(path for path in receiver.images() if path.stem == image["id"])
+        held.unlink()
+        for words in (("verify", "--repair"), ("discard", image["id"], "--reason", "a test card")):
+            ran = CliRunner().invoke(headgate, ["--set", f"spool.path={receiver.spool}", *words])
+            assert ran.exit_code == (1 if "verify" in words else 0), ran.output
+        for ref in (image["id"], hashlib.sha256(body).hexdigest()):
+            answer = receiver.get(f"/images/{ref}")
+            assert answer.status == 200
+            assert (answer.json["state"], answer.json["local"]) == ("discarded", False)
+            assert answer.json["safe_to_erase"] is False
+            assert answer.headers["safe-to-erase"] == "false"
+            assert "a test card" in answer.json["reason"]
+        assert receiver.get(f"/images/{image['id']}/thumbnail").code == "no_thumbnail"
+        # The same picture again is a new image: nobody holds the other.
+        again = receiver.post_raw(body, X_Device="cam-7")
+        assert (again.status, again.json["state"]) == (201, "waiting")

@@ -238,3 +238,55 @@ def test_a_row_that_a_power_cut_brings_back_does_not_bring_the_image_back(books:
     assert receipt is not None and receipt.state is State.DISCARDED
     assert books.spool.facts().unaccounted == 0
     books.call("verify")
+
+
+@pytest.mark.parametrize("stage", [Stage.LOST, Stage.DISCARDED])
+@pytest.mark.parametrize("top", ["new", "aside"])
+def test_a_file_that_comes_back_from_a_backup_counts_again_after_a_restart(
+    books: Books, stage: Stage, top: str
+) -> None:
+    """The receiver's start gives it a row, so it would count twice if its line in the books still
+    counted."""
+    image = books.aside() if top == "aside" else books.receive()
+    files = books.spool.files
+    path = files.in_aside(image.name) if top == "aside" else files.in_new(image.name)
+    backup, attribute = path.read_bytes(), os.getxattr(path, "user.headgate")
+    path.unlink()
+    books.call("verify", "--repair", code=1)
+    if stage is Stage.DISCARDED:
+        books.call("discard", image.id, *WHY)
+    assert [line.id for line in books.spool.site.gone.of(stage)] == [image.id]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(backup)
+    os.setxattr(path, "user.headgate", attribute)
+    books.spool.close()
+    books.spool = open_spool(books.root)
+    with books.spool.hold_receiver_lock():
+        books.spool.recover()
+    with books.spool.hold_drain_lock("a run", 0) as lock:
+        Mover(books.spool, lock).reconcile(books.spool.now())
+    assert [line.id for line in books.spool.site.gone.of(Stage.RETURNED)] == [image.id]
+    receipt = books.spool.receipt(image.id)
+    assert receipt is not None
+    assert receipt.state is (State.SET_ASIDE if top == "aside" else State.WAITING)
+    facts = books.spool.facts()
+    gone = (facts.lost.images, facts.discarded.images)
+    assert (facts.received.images, *gone, facts.unaccounted) == (1, 0, 0, 0)
+    books.call("verify")
+
+
+def test_a_lost_image_whose_upload_is_found_counts_as_uploaded(books: Books) -> None:
+    image = books.receive()
+    item = books.spool.catalog.get(image.id)
+    assert item is not None
+    with books.spool.hold_drain_lock("a run", 0) as lock:
+        mover = Mover(books.spool, lock)
+        books.spool.files.in_new(image.name).unlink()
+        mover.lose(item, books.spool.now())
+        sent = Sent("b", f"k/{image.name.file}", "e")
+        books.spool.receipts.add([(image.name, item, sent, books.spool.now())])
+        books.spool.receipts.mark_pruned(image.name.day, [image.id])
+        mover.reconcile(books.spool.now())
+    facts = books.spool.facts()
+    assert (facts.lost.images, facts.uploaded_pruned.images, facts.unaccounted) == (0, 1, 0)
+    books.call("verify")
