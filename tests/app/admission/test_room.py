@@ -42,16 +42,18 @@ def image(number: int) -> bytes:
 
 
 @contextlib.contextmanager
-def disk(folder: Path, megabytes: int, *options: str) -> Iterator[Path]:
-    """An ext4 of its own, mounted from a file."""
+def disk(folder: Path, megabytes: int, *options: str, kind: str = "ext4") -> Iterator[Path]:
+    """A file system of its own, mounted from a file."""
     if os.geteuid() != 0:
         pytest.skip("needs root: it mounts a file system")
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("mkfs.ext4 is not installed (Debian: e2fsprogs)")
+    if shutil.which(f"mkfs.{kind}") is None:
+        package = {"ext4": "e2fsprogs", "xfs": "xfsprogs"}[kind]
+        pytest.skip(f"mkfs.{kind} is not installed (Debian: {package})")
     file, point = folder / "disk.img", folder / "disk"
     with file.open("wb") as out:
         out.truncate(megabytes * 1024 * 1024)
-    make = ["mkfs.ext4", "-q", "-b", str(BLOCK), "-m", "0", *options, str(file)]
+    usual = {"ext4": ["-b", str(BLOCK), "-m", "0"], "xfs": []}[kind]
+    make = [f"mkfs.{kind}", "-q", *usual, *options, str(file)]
     subprocess.run(make, check=True, capture_output=True)
     point.mkdir()
     mounted = subprocess.run(["mount", "-o", "loop", str(file), str(point)], capture_output=True)
