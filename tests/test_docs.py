@@ -320,6 +320,16 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
     assert [int(row[0]) for row in rows] == sorted(Exit)
 
 
+def test_the_readme_names_every_exit_code_of_a_run_without_flags() -> None:
+    said = (
+        prose((ROOT / "README.md").read_text(encoding="utf-8"))
+        .partition("A run exits with ")[2]
+        .partition(". `man")[0]
+    )
+    strict = {Exit.STILL_WAITING, Exit.BUDGET_SPENT}
+    assert {int(code) for code in re.findall(r"\b(\d+) \(", said)} == set(Exit) - strict
+
+
 def test_every_disagreement_that_verify_knows_is_documented() -> None:
     sentence = prose(DESIGN).partition("`headgate verify` says: ")[2].partition(". What seems")[0]
     assert set(re.findall(r'"([^"]+)"', sentence)) == set(Disagreement)

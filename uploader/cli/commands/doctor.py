@@ -68,6 +68,7 @@ def _look(context: Context) -> list[Finding]:
     endpoint = ""
     try:
         with opened(settings) as spool:
+            findings += database.judge_contents(collect.databases(spool))
             findings += disk.judge(collect.disk(spool))
             findings += network.judge(collect.receiver(spool, process))
             findings += schedule.judge(collect.schedule(spool))

@@ -19,7 +19,7 @@ from pathlib import Path
 from headgate.host import confinement, mounts, set_clock
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
-from headgate.spool import identity
+from headgate.spool import identity, sqlite
 from headgate.spool.disk.locks import holder
 from headgate.spool.errors import DiskError
 from headgate.spool.site.site import S3_CLOCK
@@ -28,6 +28,7 @@ from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
+from uploader.cli.doctor.database import Databases
 from uploader.cli.doctor.disk import DiskFacts, parse_mount
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
@@ -40,6 +41,10 @@ from uploader.wire.pacer import Closed
 _KEEPERS = ("chronyd", "systemd-timesyn", "ntpd", "ntpsec-ntpd", "openntpd")
 """Programs that keep a clock, as /proc/<pid>/comm cuts their names."""
 _ANSWER_SECONDS = 5
+_LARGEST_DATABASE = 64 * 1024 * 1024
+"""Bytes of a database that is checked: SQLite compares some 100 MB a second."""
+_DATABASES = 8
+"""The most that are checked: catalog, site and the newest days of receipts."""
 UNIT = Path("etc/systemd/system/multi-user.target.wants/headgate-receiver.service")
 
 
@@ -138,6 +143,24 @@ def group_name(number: int) -> str:
         return grp.getgrgid(number).gr_name
     except KeyError:
         return str(number)
+
+
+def databases(spool: Spool) -> Databases:
+    """The newest and smaller ones, checked; beside the receiver, as ``headgate verify`` does."""
+    state = spool.files.state
+    days = [spool.receipts.path(day) for day in reversed(spool.receipts.days())]
+    checked: list[tuple[str, str]] = []
+    larger: list[str] = []
+    for path in (state / "catalog.sqlite3", state / "site.sqlite3", *days):
+        try:
+            is_large = path.stat().st_size > _LARGEST_DATABASE
+            if is_large:
+                larger.append(path.name)
+            elif len(checked) < _DATABASES:
+                checked.append((path.name, sqlite.damage(path)))
+        except FileNotFoundError:
+            continue  # a run dropped the day
+    return Databases(tuple(checked), tuple(larger), _LARGEST_DATABASE)
 
 
 def disk(spool: Spool) -> DiskFacts:

@@ -22,7 +22,10 @@ from headgate.spool import sqlite
 from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission
 from headgate.spool.errors import DiskError
-from tests.support.spooling import open_spool, settings_for
+from headgate.spool.image.image import Item
+from headgate.spool.spool import Spool
+from tests.support.damage import lose
+from tests.support.spooling import open_spool, put, settings_for
 from tests.support.wait import wait_until
 from uploader.cli.commands import doctor as doctor_command
 from uploader.cli.cron import crontabs, systemd_timer
@@ -60,6 +63,7 @@ KEYS = (
 ACCOUNTS = Accounts(
     "headgate", 1, frozenset({GROUP}), "headgate-receiver", 2, frozenset({GROUP}), FOLDERS, KEYS
 )
+DATABASES = database.Databases((("catalog.sqlite3", ""), ("site.sqlite3", "")), (), 64 * 10**6)
 DISK = DiskFacts(
     "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), (), "",
     admission(20_000_000, Free(10**12, 10**10, 10**6)), True, True,
@@ -96,6 +100,9 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     # what, findings, level, a part of the sentence, a part of the mending command
     ("a SQLite that comes with us", database.judge("3.54.1", sqlite.unsafe("3.54.1")), OK, "SQLite 3.54.1 opens the databases", ""),
     ("one that loses commits", database.judge("3.51.2", sqlite.unsafe("3.51.2")), LOSES, "SQLite 3.51.2 can lose", "requirements.lock"),
+    ("indexes that agree", database.judge_contents(DATABASES), OK, "in 2 databases the indexes agree", ""),
+    ("an index that lost rows", database.judge_contents(replace(DATABASES, checked=(("site.sqlite3", "row 7 missing from index"),))), LOSES, "site.sqlite3 is damaged: row 7 missing", "headgate verify --repair"),
+    ("too large to look at", database.judge_contents(replace(DATABASES, larger=("catalog.sqlite3",))), OK, "1 of more than 64.0 MB are compared by headgate verify", ""),
     ("both fine", accounts.judge(ACCOUNTS), OK, "both users'", ""),
     ("a folder shut", accounts.judge(shut(2, 0o2750)), LOSES, "headgate-receiver cannot write to /spool/new", "chmod 2770 /spool/new"),
     ("no setgid", accounts.judge(shut(1, 0o770)), LOSES, "/spool/tmp is not set-group-ID", "chmod g+s /spool/tmp"),
@@ -286,6 +293,38 @@ def test_where_nothing_is_wrong_the_exit_code_is_0(
     ran = CliRunner().invoke(headgate, ["doctor"])
     assert ran.exit_code == 0
     assert ran.output.endswith("nothing here would lose images\n")
+
+
+def test_an_index_that_lost_rows_is_told_and_large_files_are_left_to_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = open_spool(tmp_path)
+    gone = [item_of(spool, put(spool, b"image %d" % number).receipt.id) for number in range(3)]
+    spool.close()
+
+    def lose_some() -> None:
+        reopened = open_spool(tmp_path)
+        for item in gone:
+            reopened.site.gone.lose(item, reopened.now(), "a test")
+        reopened.close()
+
+    lose(spool.files.state / "site.sqlite3", lose_some, "gone_by_digest")
+    spool = open_spool(tmp_path)
+    try:
+        found = list(database.judge_contents(collect.databases(spool)))
+        assert [one.level for one in found] == [LOSES]
+        assert found[0].sentence.startswith("site.sqlite3 is damaged: ")
+        monkeypatch.setattr(collect, "_LARGEST_DATABASE", 1)
+        seen = collect.databases(spool)
+        assert (seen.checked, set(seen.larger)) == ((), {"catalog.sqlite3", "site.sqlite3"})
+    finally:
+        spool.close()
+
+
+def item_of(spool: Spool, image: str) -> Item:
+    found = spool.catalog.get(image)
+    assert found is not None
+    return found
 
 
 def test_a_spool_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, quiet: None) -> None:
