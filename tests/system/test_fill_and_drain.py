@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.live import ROOT, Receiver, as_user, environment
-from tests.app.test_room import disk, image, leave_free
-from tests.s3_server import strict_place
+from tests.app.admission.test_room import disk, image, leave_free
+from tests.support.receiver import ROOT, Receiver, as_user, environment
+from tests.support.s3_server import strict_place
 from tests.system.test_full_disk import HEADGATE
 
 pytestmark = [
