@@ -10,26 +10,25 @@ import json
 import sys
 from pathlib import Path
 
-from headgate.spool.budget.ledger import boottime
+from headgate.spool.budget.ledger import Grant, boottime
 from uploader.cli import main as cli
 from uploader.run import start
-from uploader.s3.contract import Piece
-from uploader.wire.pacer import Pacer, Permit
+from uploader.wire.pacer import Pacer
 
 _pieces: list[tuple[int, int, int]] = []
 
 
 class _Noted(Pacer):
-    """The pacer, and when each piece may have left: between its permit and its write's return."""
+    """The pacer, and when each piece may have left: between its grant and its write's return."""
 
-    def take(self, wanted: int) -> Permit:
-        permit = super().take(wanted)
-        self._since[id(permit)] = boottime()
-        return permit
+    def take(self, wanted: int) -> Grant:
+        grant = super().take(wanted)
+        self._since[id(grant)] = boottime()
+        return grant
 
-    def wrote(self, piece: Piece, written: int) -> None:
-        super().wrote(piece, written)
-        _pieces.append((self._since.pop(id(piece)), boottime(), written))
+    def wrote(self, grant: Grant, written: int) -> None:
+        super().wrote(grant, written)
+        _pieces.append((self._since.pop(id(grant)), boottime(), written))
 
     _since: dict[int, int] = {}
 

@@ -16,12 +16,12 @@ import sys
 from contextlib import closing
 
 from headgate.settings.load import load
+from headgate.spool.budget.ledger import Grant
 from headgate.spool.disk import durable
 from headgate.spool.spool import Spool
 from tests.support.wait import moments, spend
 from uploader.run.start import RunRequest, run
 from uploader.s3 import endpoint  # boto3, before any fork
-from uploader.s3.contract import Piece
 from uploader.wire.pacer import Pacer
 
 
@@ -35,8 +35,8 @@ def tell_of_the_first_byte(pipe: int) -> None:
     """Write to the pipe, once, when a byte has left."""
     honest = Pacer.wrote
 
-    def wrote(self: Pacer, piece: Piece, written: int) -> None:
-        honest(self, piece, written)
+    def wrote(self: Pacer, grant: Grant, written: int) -> None:
+        honest(self, grant, written)
         if self.sent == written:
             os.write(pipe, b"x")
 

@@ -22,10 +22,12 @@ from botocore.config import Config
 
 from dev.s3_local.local import StrictS3
 from headgate.settings.settings import Settings, combine
+from headgate.spool.budget.ledger import Grant
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Pacer, Piece, Upload
+from uploader.s3.contract import Upload
 from uploader.wire.http import Timeouts
+from uploader.wire.meter import Meter
 
 ENDPOINT = "HEADGATE_TEST_S3_ENDPOINT"
 SKIPPED = (
@@ -44,20 +46,15 @@ class CountingPacer:
     largest: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, wanted: int) -> Piece:
+    def take(self, wanted: int) -> Grant:
         assert wanted >= 1
-        return CountedPiece(min(wanted, self.max_piece))
+        return Grant(min(wanted, self.max_piece), 0)
 
-    def wrote(self, piece: Piece, written: int) -> None:
-        assert 0 <= written <= piece.size
+    def wrote(self, grant: Grant, written: int) -> None:
+        assert 0 <= written <= grant.size
         with self._lock:
             self.written += written
             self.largest = max(self.largest, written)
-
-
-@dataclass(frozen=True)
-class CountedPiece:
-    size: int
 
 
 @dataclass
@@ -76,13 +73,13 @@ class Place:
 
     def sender(
         self,
-        pacer: Pacer | None = None,
+        pacer: Meter | None = None,
         *,
         url: str = "",
         timeouts: Timeouts = PATIENT,
         **more: Any,
     ) -> S3Sender:
-        chosen: Pacer = pacer if pacer is not None else CountingPacer()
+        chosen: Meter = pacer if pacer is not None else CountingPacer()
         return S3Sender(self.settings(url), chosen, timeouts=timeouts, **more)
 
     def read(self, key: str) -> bytes:

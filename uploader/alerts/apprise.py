@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headgate.spool.site.alert import Message
 from uploader.alerts.channel import DeliveryError
-from uploader.s3.contract import Pacer
+from uploader.wire.meter import Meter
 
 _HANDSHAKE = 16 * 1024
 _ENCODED = 3  # bytes a byte of text may take in a URL, the most of all encodings
@@ -33,7 +33,7 @@ class Other:
         digest = hashlib.sha256(self.url.encode()).hexdigest()
         return f"{self.url.partition(':')[0].lower()}-{digest[:4]}"
 
-    def send(self, message: Message, pacer: Pacer) -> None:
+    def send(self, message: Message, pacer: Meter) -> None:
         """One attempt. DeliveryError."""
         try:
             import apprise
@@ -68,7 +68,7 @@ class Other:
             )
 
 
-def _charge(pacer: Pacer, size: int) -> None:
+def _charge(pacer: Meter, size: int) -> None:
     while size > 0:
         piece = pacer.take(size)
         pacer.wrote(piece, piece.size)

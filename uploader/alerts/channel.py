@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from headgate.spool.site.alert import Message
-from uploader.s3.contract import Pacer
+from uploader.wire.meter import Meter
 
 
 class DeliveryError(Exception):
@@ -36,5 +36,5 @@ class Channel(Protocol):
     def name(self) -> str:
         """What people and the outbox call it."""
 
-    def send(self, message: Message, pacer: Pacer) -> None:
+    def send(self, message: Message, pacer: Meter) -> None:
         """One attempt; every byte passes the pacer. DeliveryError, or what the pacer raises."""

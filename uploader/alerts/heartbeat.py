@@ -16,7 +16,7 @@ from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.spool import Spool
-from uploader.s3.errors import SendError
+from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from headgate.spool.site.alert import Message
 from uploader.alerts.channel import DeliveryError
-from uploader.s3.contract import Pacer
 from uploader.wire.connection import Answered, Wire, connect
+from uploader.wire.meter import Meter
 
 _PORTS = {"smtp": 25, "smtps": 465}
 _CONNECT_SECONDS, _STALL_SECONDS = 10.0, 30.0
@@ -35,7 +35,7 @@ class _Tls:
 class _Session(smtplib.SMTP):
     """``smtplib`` on a wire."""
 
-    def __init__(self, host: str, port: int, pacer: Pacer, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, pacer: Meter, tls: ssl.SSLContext | None) -> None:
         self._pacer, self._tls = pacer, tls
         super().__init__(host, port, local_hostname=_own_name(), timeout=_STALL_SECONDS)
 
@@ -65,7 +65,7 @@ class Mail:
     site: str = "site"
     name: str = "mail"
 
-    def send(self, message: Message, pacer: Pacer) -> None:
+    def send(self, message: Message, pacer: Meter) -> None:
         """One attempt. DeliveryError."""
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]

@@ -17,7 +17,7 @@ from headgate.settings.settings import Settings
 from headgate.spool.site.alert import ChannelState
 from headgate.spool.site.alerts import Alerts
 from uploader.alerts.channel import Channel, DeliveryError
-from uploader.s3.contract import Pacer
+from uploader.wire.meter import Meter
 
 MOST_AT_ONCE = 20
 """Letters of one channel in one go: the way out is also others'."""
@@ -70,7 +70,7 @@ def _rests(state: ChannelState, now: datetime) -> bool:
 def send(
     alerts: Alerts,
     ways: Sequence[Channel],
-    pacer: Pacer,
+    pacer: Meter,
     now: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from headgate.spool.site.alert import Message
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import slack_text
-from uploader.s3.contract import Pacer
-from uploader.s3.errors import SendError
 from uploader.wire import one_shot
+from uploader.wire.errors import SendError
+from uploader.wire.meter import Meter
 
 _WAIT_AT_MOST = 3600.0
 
@@ -24,7 +24,7 @@ class Slack:
     webhook: str
     name: str = "slack"
 
-    def send(self, message: Message, pacer: Pacer) -> None:
+    def send(self, message: Message, pacer: Meter) -> None:
         """One attempt. DeliveryError."""
         body = json.dumps({"text": slack_text(message)}).encode("ascii")
         headers = {"Content-Type": "application/json; charset=utf-8"}

@@ -20,10 +20,10 @@ from botocore.config import Config
 from botocore.utils import get_environ_proxies
 
 from headgate.settings.settings import Settings
-from uploader.s3.contract import Pacer
 from uploader.s3.endpoint import trusted
-from uploader.s3.errors import SendError
+from uploader.wire.errors import SendError
 from uploader.wire.http import Exchange, HttpRequest, Target, Timeouts
+from uploader.wire.meter import Meter
 from uploader.wire.proxy import proxy_from
 
 _PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -48,7 +48,7 @@ class _Body:
 
 
 @contextmanager
-def client(settings: Settings, pacer: Pacer) -> Iterator[Any]:
+def client(settings: Settings, pacer: Meter) -> Iterator[Any]:
     """A boto3 client of CloudWatch whose every request passes the pacer. One attempt each; what
     fails is CloudWatchTrouble, what the pacer raises comes through."""
     try:
@@ -79,7 +79,7 @@ def client(settings: Settings, pacer: Pacer) -> Iterator[Any]:
             raise CloudWatchTrouble(str(error)) from error
 
 
-def _over_the_wire(request: Any, pacer: Pacer, bundle: str | None) -> AWSResponse:
+def _over_the_wire(request: Any, pacer: Meter, bundle: str | None) -> AWSResponse:
     parts = urlsplit(str(request.url))
     is_tls = parts.scheme == "https"
     target = Target(

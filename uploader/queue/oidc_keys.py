@@ -15,8 +15,8 @@ from headgate.host import logs
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
 from headgate.spool.spool import Spool
-from uploader.s3.errors import SendError
 from uploader.wire import one_shot
+from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headgate.spool.image.image import Item
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 
 LIMIT = 3
 """Refusals with nothing confirmed between them after which the bucket is to blame."""

@@ -31,8 +31,8 @@ from uploader.run.concurrency import Parallel
 from uploader.run.pick import Candidates, OfOne, Picker
 from uploader.run.seen import Lookout
 from uploader.run.workers import Result, Workers
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Cutoff
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.pacer import Pacer
 
 _FINISH_IMAGES = 256

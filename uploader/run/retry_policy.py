@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
-from uploader.s3.errors import THROTTLES, ErrorKind, SendError, skew_words
+from uploader.s3.errors import THROTTLES, skew_words
+from uploader.wire.errors import ErrorKind, SendError
 
 FIRST_WAIT_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from headgate.spool.image.image import Presence, Receipt
-from uploader.s3.contract import Sender, Stored, normal_etag
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.s3.contract import Sender, Stored
 from uploader.wire.connection import BrokenOff
+from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.http import normal_etag
 from uploader.wire.pacer import Closed
 
 _AT_ONCE = 8

@@ -15,9 +15,9 @@ from headgate.spool.disk.layout import read_metadata
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Item, Presence, Sent
 from uploader.s3.contract import Sender, Stored, Upload
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.keys import object_key, object_metadata
 from uploader.wire.connection import BrokenOff
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.pacer import Closed
 
 _LOOK_SECONDS = 0.1

@@ -22,13 +22,15 @@ from urllib.parse import quote
 from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
-from uploader.s3.contract import Capability, Pacer, Page, Stored, Upload, normal_etag
-from uploader.s3.errors import THERE_ALREADY, ErrorKind, RequestTarget, SendError, classify
+from uploader.s3.contract import Capability, Page, Stored, Upload
+from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
 from uploader.s3.request_headers import options
 from uploader.wire.connection import Cutoff, send_buffer
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import FileBody
-from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Timeouts
+from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Timeouts, normal_etag
+from uploader.wire.meter import Meter
 
 if TYPE_CHECKING:
     from uploader.s3.endpoint import Access
@@ -50,7 +52,7 @@ class S3Sender:
     def __init__(
         self,
         settings: Settings,
-        pacer: Pacer,
+        pacer: Meter,
         *,
         echoes_sha256: bool | None = None,
         timeouts: Timeouts | None = None,

@@ -1,7 +1,7 @@
 """What the drain may ask of a bucket, and what it is told. The contract of every sender. Pure.
 
 A sender makes one attempt for each call: retrying, backing off and asking again after an unknown
-outcome belong to the caller. Every byte that leaves passes the pacer that the sender was given.
+outcome belong to the caller. Every byte that leaves passes the meter that the sender was given.
 """
 
 from __future__ import annotations
@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.spool.image.image import Presence, Sent
-from uploader.s3.errors import SendError
 
 __all__ = [
     "Capability",
-    "Pacer",
     "Page",
-    "Piece",
     "Presence",
-    "SendError",
     "Sender",
     "Sent",
     "Stored",
@@ -58,11 +54,6 @@ class Page:
     more: bool
 
 
-def normal_etag(etag: str) -> str:
-    """An ETag for comparisons: without weakness, quotes and case."""
-    return etag.strip().removeprefix("W/").strip('"').lower()
-
-
 @dataclass(frozen=True, slots=True)
 class Capability:
     """What the bucket's server was seen to do with a small object; ``sentences`` are for people."""
@@ -94,26 +85,6 @@ class Capability:
         was put is there (or it may not be looked for, which is a missing right)."""
         seen = self.readable or "s3:GetObject" in self.missing_rights
         return self.writable and bool(self.confirmed_by) and seen
-
-
-class Piece(Protocol):
-    """Permission for bytes to leave now."""
-
-    @property
-    def size(self) -> int: ...
-
-
-class Pacer(Protocol):
-    """Whatever permits bytes to leave; ``uploader.wire.pacer`` has the one that keeps the rate."""
-
-    @property
-    def max_piece(self) -> int: ...
-
-    def take(self, wanted: int) -> Piece:
-        """Block until 1 to ``wanted`` bytes may leave."""
-
-    def wrote(self, piece: Piece, written: int) -> None:
-        """Say at once how many of them may have left, also after a failed write."""
 
 
 class Sender(Protocol):

@@ -23,7 +23,7 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from headgate.settings.settings import Settings
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Target
 from uploader.wire.proxy import proxy_from
 

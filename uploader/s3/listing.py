@@ -5,8 +5,9 @@ from __future__ import annotations
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from uploader.s3.contract import Page, normal_etag
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.s3.contract import Page
+from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.http import normal_etag
 
 
 def page_of(body: bytes) -> Page:

@@ -21,7 +21,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from uploader.s3.contract import Pacer
+from uploader.wire.meter import Meter
 
 SEND_BUFFER = 64 * 1024
 """Bytes asked of SO_SNDBUF. What the kernel may still send after a kill; Linux doubles it for its
@@ -172,7 +172,7 @@ class Wire:
     def __init__(
         self,
         sock: socket.socket,
-        pacer: Pacer,
+        pacer: Meter,
         *,
         stall: float,
         buffer: int = SEND_BUFFER,

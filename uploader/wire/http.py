@@ -18,10 +18,18 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from html import unescape
 
-from uploader.s3.contract import Pacer, normal_etag
-from uploader.wire.connection import CONNECTS, SEND_BUFFER, Answered, Cutoff, Wire, connect
-from uploader.wire.errors import lost, unreached
+from uploader.wire.connection import (
+    CONNECTS,
+    SEND_BUFFER,
+    Answered,
+    Cutoff,
+    TooMuch,
+    Wire,
+    connect,
+)
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import FileBody
+from uploader.wire.meter import Meter
 from uploader.wire.proxy import Proxy, tunnel
 
 _READ = 64 * 1024
@@ -34,6 +42,11 @@ _MESSAGE = re.compile(
 _SAID_MAX = 200  # characters of a server's own words that are repeated
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
+
+
+def normal_etag(etag: str) -> str:
+    """An ETag for comparisons: without weakness, quotes and case."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +183,7 @@ class Exchange:
     """A pool of kept-alive connections to one server. Thread-safe."""
 
     target: Target
-    pacer: Pacer
+    pacer: Meter
     timeouts: Timeouts = Timeouts()
     buffer: int = SEND_BUFFER
     cutoff: Cutoff | None = None  # ends whatever is under way
@@ -335,3 +348,63 @@ def _plain(head: bytes, request: HttpRequest) -> tuple[int, dict[str, str], int]
 
 def _reset(connection: _Connection) -> None:
     connection.wire.reset()
+
+
+def unreached(error: OSError, host: str, port: int) -> SendError:
+    """No connection could be made, so nothing was asked."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SendError(
+            ErrorKind.FATAL,
+            "certificate",
+            f"The certificate of {host} cannot be trusted ({error.verify_message}); correct "
+            "s3.endpoint_url, or name the authority's file in s3.ca_bundle.",
+        )
+    if isinstance(error, ssl.SSLError):
+        return SendError(
+            ErrorKind.UPLINK_DOWN,
+            "tls",
+            f"{host}:{port} does not speak TLS as expected ({error.args[-1]}).",
+        )
+    if isinstance(error, socket.gaierror):
+        return SendError(
+            ErrorKind.UPLINK_DOWN,
+            "name-lookup",
+            f"The name {host} cannot be looked up ({error.strerror}); see whether the network "
+            "and its DNS work.",
+        )
+    return SendError(
+        ErrorKind.UPLINK_DOWN,
+        "no-connection",
+        f"No connection to {host}:{port} ({error.strerror or error}); see whether "
+        "the network works.",
+    )
+
+
+def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
+    """A connection failed in the middle; ``unknown``: the whole request had been written."""
+    if isinstance(error, TimeoutError):
+        what = "did not answer in time" if unknown else "took nothing more"
+        message = f"{host} {what}; it is tried again later."
+        return SendError(ErrorKind.UPLINK_DOWN, "timeout", message, unknown=unknown)
+    if isinstance(error, TooMuch):
+        return SendError(
+            ErrorKind.TRANSIENT,
+            "endless-answer",
+            f"The answer of {host} has no end: {error.strerror}. It is no S3 server, or something "
+            "stands before it; it is tried again later.",
+            unknown=unknown,
+        )
+    if isinstance(error, OSError | http.client.RemoteDisconnected):
+        return SendError(
+            ErrorKind.TRANSIENT,
+            "connection-lost",
+            f"The connection to {host} was lost before an answer came; it is tried again.",
+            unknown=unknown,
+            passing=True,
+        )
+    return SendError(
+        ErrorKind.TRANSIENT,
+        "no-http",
+        f"{host} gave half an answer, or one that is not HTTP; it is tried again later.",
+        unknown=unknown,
+    )

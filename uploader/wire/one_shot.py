@@ -8,8 +8,8 @@ from contextlib import closing
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from uploader.s3.contract import Pacer
 from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Target, Timeouts
+from uploader.wire.meter import Meter
 from uploader.wire.proxy import proxy_from
 
 PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
@@ -19,7 +19,7 @@ HASTE = Timeouts(connect=5.0, stall=5.0, answer=10.0)
 def ask(
     method: str,
     url: str,
-    pacer: Pacer,
+    pacer: Meter,
     body: bytes = b"",
     headers: Mapping[str, str] | None = None,
     patience: Timeouts = PATIENCE,

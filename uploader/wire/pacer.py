@@ -11,12 +11,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from headgate.spool.budget.ledger import Grant, Ledger, boottime
 from headgate.spool.budget.slots import SECOND
 from headgate.spool.site.outcome import Ending
-from uploader.s3.contract import Piece
 
 _SPREAD = 400
 """Pieces a second to aim at, as long as each is worth a write: a second at the far side may hold
@@ -35,14 +33,6 @@ _LATE = SECOND // 40  # how late a thread may wake without being held up for it
 
 class Closed(Exception):
     """The run is over; nothing more may leave. The reason is a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """Permission for ``size`` bytes to leave now, out of the grant that is void at ``void_at``."""
-
-    size: int
-    void_at: int
 
 
 class Pacer:
@@ -105,7 +95,7 @@ class Pacer:
             self._closed = reason
             self._changed.notify_all()
 
-    def take(self, wanted: int) -> Permit:
+    def take(self, wanted: int) -> Grant:
         """Block until 1 to ``wanted`` bytes may leave, and count them as leaving from now on.
 
         Closed when the run ends; DiskError when the ledger cannot be written: then nothing
@@ -122,26 +112,26 @@ class Pacer:
                     if size:
                         self._in_flight += size
                         self._waited.seconds = self.waited() + (self._now() - started) / SECOND
-                        return Permit(size, self._grant.void_at)
+                        return Grant(size, self._grant.void_at)
                     self._changed.wait(max(wait, 100_000) / SECOND)
             finally:
                 self.waiting = False
 
-    def wrote(self, piece: Piece, written: int) -> None:
-        """The write returned: ``written`` bytes may have left, the rest of the piece did not.
+    def wrote(self, grant: Grant, written: int) -> None:
+        """The write returned: ``written`` bytes may have left, the rest did not.
 
-        The rest goes back to its grant while that lasts, never to the ledger.
+        The rest goes back to the second's grant while that lasts, never to the ledger.
         """
         with self._changed:
             now = self._now()
-            self._in_flight -= piece.size
+            self._in_flight -= grant.size
             self._recent.append((now, written))
             self._recent_bytes += written
             self.sent += written
-            unused = piece.size - written
+            unused = grant.size - written
             if unused:
                 # Only to its own second: another second's grant was charged for other bytes.
-                own = isinstance(piece, Permit) and piece.void_at == self._grant.void_at
+                own = grant.void_at == self._grant.void_at
                 if own and now < self._grant.void_at:
                     self._grant = Grant(self._grant.size + unused, self._grant.void_at)
                 self._next_at -= unused * SECOND // max(1, self._rate)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Wire
+from uploader.wire.errors import ErrorKind, SendError
 
 _ANSWER_MAX = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")

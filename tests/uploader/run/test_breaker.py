@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headgate.spool.image.image import Item, State
 from headgate.spool.image.names import make
 from uploader.run.breaker import LIMIT, Breaker
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 

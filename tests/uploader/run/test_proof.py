@@ -15,7 +15,7 @@ from tests.support.s3_server import Place, strict_place, upload_of
 from tests.support.site import FreePacer, Site
 from uploader.run import drain, start, workers
 from uploader.s3.contract import Stored, Upload
-from uploader.s3.errors import SendError
+from uploader.wire.errors import SendError
 
 
 @pytest.fixture(scope="module", params=["sha256", "etag"])

@@ -19,8 +19,8 @@ from uploader.run import start
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Page
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.listing import page_of
+from uploader.wire.errors import ErrorKind, SendError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import Outcome
 from uploader.run import retry_policy
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 

@@ -26,7 +26,7 @@ from tests.support.s3_server import (
 )
 from uploader.s3.client import EMPTY_SHA256, S3Sender
 from uploader.s3.endpoint import Access, open_access
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Target
 
 

@@ -22,7 +22,7 @@ from dev.s3_local.http_server import Server
 from tests.support.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 
 IMAGE = b"the image itself" * 64
 STATES: dict[str, bytes | None] = {

@@ -15,7 +15,7 @@ from tests.support.s3_server import environment, settings_for
 from tests.support.wait import join
 from uploader.s3.client import EMPTY_SHA256
 from uploader.s3.endpoint import open_access
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 
 ENDPOINT = "http://127.0.0.1:7480"
 CREDENTIALS = {

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uploader.s3.errors import RULES, ErrorKind, RequestTarget, SendError, classify, rule_for
-from uploader.wire.errors import lost, unreached
+from uploader.s3.errors import RULES, RequestTarget, classify, rule_for
+from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.http import lost, unreached
 
 PLACE = RequestTarget("images", "s3.example.net")
 

@@ -18,7 +18,7 @@ from dev.s3_local.faults import Act, Fault, once
 from tests.support.s3_server import CountingPacer, Place, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Sent, Upload
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Timeouts
 
 PATIENT = Timeouts(connect=30, stall=30, answer=30)  # a busy machine is no fault

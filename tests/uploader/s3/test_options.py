@@ -14,8 +14,8 @@ from headgate.settings.settings import SettingsError
 from tests.support.s3_server import CountingPacer, Place, settings_for, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.request_headers import options
+from uploader.wire.errors import ErrorKind, SendError
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,8 @@ from tests.support.s3_server import (
     upload_of,
 )
 from uploader.s3.client import S3Sender
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.s3.keys import described, object_key, object_metadata
+from uploader.wire.errors import ErrorKind, SendError
 
 AWKWARD = (
     "north/cam-07/2026/11/23/20261123T160412.000001Z_cam-07_0123456789abcdef.jpg",

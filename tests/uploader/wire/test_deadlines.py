@@ -18,8 +18,8 @@ from tests.support.s3_server import CountingPacer, certificates
 from tests.uploader.wire.test_wire import GET, OK, QUICK, exchange, put, read_request, server
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.mail import Mail, _Session
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Cutoff, Wire, connect
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Exchange, Target, Timeouts
 from uploader.wire.proxy import Proxy
 

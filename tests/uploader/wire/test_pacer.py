@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.spool.budget import ledger, slots
-from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.ledger import Grant, Ledger
 from headgate.spool.budget.slots import SECOND, Header
 from headgate.spool.errors import DiskError
 from headgate.spool.site.outcome import Ending, Outcome
 from tests.support.spooling import Disk
 from tests.support.wait import join, spend, wait_until
-from uploader.wire.pacer import Closed, Pacer, Permit
+from uploader.wire.pacer import Closed, Pacer
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 INTERVAL = 60
@@ -30,7 +30,7 @@ BOOT = bytes(16)
 
 @dataclass
 class Piece:
-    """What left: some time between its permit and the return of its write."""
+    """What left: some time between its grant and the return of its write."""
 
     size: int  # permitted
     since: int
@@ -88,21 +88,21 @@ class World:
     pieces: list[Piece]
     rate: int
 
-    def take(self, wanted: int) -> Permit:
-        permit = self.pacer.take(wanted)
-        assert 1 <= permit.size <= wanted
-        return permit
+    def take(self, wanted: int) -> Grant:
+        grant = self.pacer.take(wanted)
+        assert 1 <= grant.size <= wanted
+        return grant
 
     def send(self, wanted: int, takes: int, written_share: int) -> None:
         """One write: it returns after ``takes``, with that part (of 100) of the piece written."""
-        permit = self.take(wanted)
-        piece = Piece(permit.size, self.line.at, self.line.at + takes, 0)
-        piece.written = permit.size * written_share // 100
+        grant = self.take(wanted)
+        piece = Piece(grant.size, self.line.at, self.line.at + takes, 0)
+        piece.written = grant.size * written_share // 100
         self.pieces.append(piece)
 
         def returned() -> None:
             piece.until = self.line.at
-            self.pacer.wrote(permit, piece.written)
+            self.pacer.wrote(grant, piece.written)
 
         self.line.later(takes, returned)
 
@@ -237,11 +237,11 @@ def test_what_a_write_left_over_never_adds_to_another_seconds_grant(world: World
     world.pacer.wrote(first, 1)
     left = 1
     while world.ledger.now() // SECOND == second:
-        permit = world.pacer.take(2_000)
+        grant = world.pacer.take(2_000)
         if world.ledger.now() // SECOND == second:
-            left += permit.size
+            left += grant.size
             assert left <= world.charged()[second]
-        world.pacer.wrote(permit, permit.size)
+        world.pacer.wrote(grant, grant.size)
 
 
 def test_the_whole_rate_is_used_when_there_is_enough_to_send(world: World) -> None:
@@ -407,13 +407,13 @@ def test_threads_together_keep_to_the_rate(
     def send(number: int) -> None:
         try:
             while True:
-                # The permit is given somewhere between these two readings; the later is safe,
+                # The grant is given somewhere between these two readings; the later is safe,
                 # because the pacer's own is not after it.
-                permit = pacer.take(1000 + 700 * number)
-                piece = Piece(permit.size, ledger.boottime(), 0, permit.size - number % 2)
+                grant = pacer.take(1000 + 700 * number)
+                piece = Piece(grant.size, ledger.boottime(), 0, grant.size - number % 2)
                 spend(0.002 * number)
                 piece.until = ledger.boottime()
-                pacer.wrote(permit, piece.written)
+                pacer.wrote(grant, piece.written)
                 pieces.append(piece)
         except Closed:
             return

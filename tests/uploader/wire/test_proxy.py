@@ -15,7 +15,7 @@ import pytest
 from tests.support.s3_server import CountingPacer, Place, strict_place, upload_of
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.proxy import proxy_from
 
 

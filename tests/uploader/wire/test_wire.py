@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.s3_server import PATIENT, CountedPiece, CountingPacer, certificates
+from headgate.spool.budget.ledger import Grant
+from tests.support.s3_server import PATIENT, CountingPacer, certificates
 from tests.support.wait import join, wait_for_event
-from uploader.s3.contract import Piece
-from uploader.s3.errors import ErrorKind, SendError
 from uploader.wire.connection import Wire
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import FileBody
 from uploader.wire.http import Exchange, HttpRequest, Target, Timeouts
 
@@ -105,9 +105,9 @@ class Recorder(CountingPacer):
 
     pieces: list[tuple[int, int]] = field(default_factory=list)
 
-    def wrote(self, piece: Piece, written: int) -> None:
-        self.pieces.append((piece.size, written))
-        super().wrote(piece, written)
+    def wrote(self, grant: Grant, written: int) -> None:
+        self.pieces.append((grant.size, written))
+        super().wrote(grant, written)
 
 
 def test_a_connection_is_kept_alive_and_used_again() -> None:
@@ -263,10 +263,10 @@ class Ending(CountingPacer):
 
     limit: int = 100_000
 
-    def take(self, wanted: int) -> Piece:
+    def take(self, wanted: int) -> Grant:
         if self.written >= self.limit:
             raise Ended
-        return CountedPiece(min(wanted, 1000))
+        return Grant(min(wanted, 1000), 0)
 
 
 def test_the_end_of_the_run_resets_the_connection_in_the_middle() -> None:

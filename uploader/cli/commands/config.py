@@ -20,7 +20,7 @@ from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
-from uploader.s3.errors import SendError
+from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 

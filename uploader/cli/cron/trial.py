@@ -14,7 +14,7 @@ from headgate.host.exit_codes import Exit
 from headgate.settings.load import load
 from headgate.settings.settings import SETTINGS, Settings, SettingsError
 from uploader.cli.cron.entry import CronError
-from uploader.s3.errors import SendError
+from uploader.wire.errors import SendError
 
 PATH = "/usr/bin:/bin"  # what Debian's cron gives (crontab(5))
 TIMEOUT_SECONDS = 120

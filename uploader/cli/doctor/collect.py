@@ -34,7 +34,7 @@ from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
 from uploader.cli.install import systemd
 from uploader.s3.contract import Capability
-from uploader.s3.errors import ErrorKind, SendError
+from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
