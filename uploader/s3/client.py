@@ -22,7 +22,7 @@ from urllib.parse import quote
 from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
-from uploader.s3.contract import Capability, Page, Stored, Upload
+from uploader.s3.contract import Page, Stored, Upload
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
 from uploader.s3.request_headers import options
@@ -177,11 +177,6 @@ class S3Sender:
         if answer.is_error:
             raise self.error("GET", answer)
         return page_of(answer.body)
-
-    def probe(self) -> Capability:
-        from uploader.s3.probe import probe
-
-        return probe(self, self._settings.s3.prefix)
 
     def close(self) -> None:
         if self._exchange is not None:

@@ -108,11 +108,5 @@ class Sender(Protocol):
         """Up to a thousand objects whose keys begin so and sort after that, in order. SendError
         where the bucket does not list them."""
 
-    def probe(self) -> Capability:
-        """What the bucket's server can confirm, tried with one small object beside the images.
-
-        Raises SendError only where not even that can be asked (no credentials, no connection).
-        """
-
     def close(self) -> None:
         """Close every connection; the sender cannot be used after it."""

@@ -10,15 +10,12 @@ import base64
 import hashlib
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from headgate.settings.logins import without_login
+from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
 from uploader.s3.errors import skew_words
-
-if TYPE_CHECKING:
-    from uploader.s3.client import S3Sender
-    from uploader.wire.http import HttpResponse
+from uploader.wire.http import HttpResponse
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"
@@ -38,7 +35,8 @@ def _md5(data: bytes) -> str:
 
 
 def probe(sender: S3Sender, prefix: str) -> Capability:
-    """Up to six small requests; SendError where not even the first can be asked."""
+    """What the bucket's server can confirm, seen with one small object beside the images: up to six
+    requests. SendError where not even the first can be made (no credentials, no connection)."""
     key = prefix + KEY
 
     def put(**more: str) -> HttpResponse:

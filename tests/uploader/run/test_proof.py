@@ -15,6 +15,7 @@ from tests.support.s3_server import Place, strict_place, upload_of
 from tests.support.site import FreePacer, Site
 from uploader.run import drain, start, workers
 from uploader.s3.contract import Stored, Upload
+from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
 
 
@@ -127,12 +128,12 @@ def test_the_probe_finds_what_it_put_or_the_bucket_is_of_no_use(
 ) -> None:
     script(place)
     with contextlib.closing(place.sender()) as sender:
-        assert sender.probe().usable
+        assert probe(sender, "").usable
         for head in (Fault(Act.STATUS, "HEAD", status=404, code="NoSuchKey"),
                      Fault(Act.STATUS, "HEAD", status=400, code="BadRequest"),
                      Fault(Act.UNSTORED, "HEAD")):  # fmt: skip
             script(place, head)
-            seen = sender.probe()
+            seen = probe(sender, "")
             assert (seen.readable, seen.usable) == (False, False), head
             assert "did not find it again" in " ".join(seen.sentences)
     script(place)

@@ -18,6 +18,7 @@ from dev.s3_local.faults import Act, Fault, once
 from tests.support.s3_server import CountingPacer, Place, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Sent, Upload
+from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Timeouts
 
@@ -185,21 +186,21 @@ def test_a_slow_answer_is_waited_for(place: Place, sender: S3Sender, upload: Upl
 
 def test_missing_rights_are_named_by_the_probe(place: Place, sender: S3Sender) -> None:
     script(place, Fault(Act.STATUS, status=403, code="AccessDenied"))
-    assert sender.probe().missing_rights == ("s3:PutObject",)
-    assert not sender.probe().usable
+    assert probe(sender, "").missing_rights == ("s3:PutObject",)
+    assert not probe(sender, "").usable
     script(place, Fault(Act.STATUS, "HEAD", status=403, code="AccessDenied"))
-    seen = sender.probe()
+    seen = probe(sender, "")
     assert (seen.missing_rights, seen.usable) == (("s3:GetObject",), True)
     script(
         place,
         Fault(Act.STATUS, "HEAD", first=2, status=403, code="AccessDenied"),
     )
-    assert sender.probe().missing_rights == ("s3:ListBucket",)
+    assert probe(sender, "").missing_rights == ("s3:ListBucket",)
 
 
 def test_a_server_that_can_confirm_nothing_is_not_usable(place: Place, sender: S3Sender) -> None:
     script(place, Fault(Act.NO_PROOF))
-    seen = sender.probe()
+    seen = probe(sender, "")
     assert (seen.confirmed_by, seen.usable) == ("", False)
     assert "neither" in seen.sentences[0]
 

@@ -14,6 +14,7 @@ from headgate.settings.settings import SettingsError
 from tests.support.s3_server import CountingPacer, Place, settings_for, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
+from uploader.s3.probe import probe
 from uploader.s3.request_headers import options
 from uploader.wire.errors import ErrorKind, SendError
 
@@ -103,7 +104,7 @@ def test_kms_is_named_with_its_key(place: Place, upload: Upload) -> None:
 def test_the_probe_asks_as_an_image_would(place: Place) -> None:
     with contextlib.closing(sender_with(place, storage_class="STANDARD_IA")) as sender:
         with watched(place) as seen:
-            sender.probe()
+            probe(sender, "")
     puts = [request for request in seen if request["method"] == "PUT"]
     assert {request["x-amz-storage-class"] for request in puts} == {"STANDARD_IA"}
 

@@ -26,6 +26,7 @@ from tests.support.s3_server import (
 )
 from uploader.s3.client import S3Sender
 from uploader.s3.keys import described, object_key, object_metadata
+from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
 
 AWKWARD = (
@@ -242,7 +243,7 @@ def test_every_byte_that_leaves_was_permitted_and_counted(place: Place, image: P
             sender.find(upload)
             sender.send(upload)
             sender.send(upload)  # 412, then a HEAD
-        sender.probe()
+        probe(sender, "")
         sender.close()
     assert pacer.written == proxy.sent
     assert pacer.written > 10 * image.stat().st_size
@@ -319,7 +320,7 @@ def test_what_is_not_the_image_is_never_sent(
 
 def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:
     sender = place.sender()
-    seen = sender.probe()
+    seen = probe(sender, "")
     sender.close()
     assert seen.usable
     assert seen.confirmed_by == ("sha256" if place.echoes_sha256 else "etag")

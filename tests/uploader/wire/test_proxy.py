@@ -15,6 +15,7 @@ import pytest
 from tests.support.s3_server import CountingPacer, Place, strict_place, upload_of
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
+from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.proxy import proxy_from
 
@@ -161,7 +162,7 @@ def test_a_proxy_that_refuses_is_named(
 
 def test_config_check_names_the_proxy_without_its_password(place: Place, proxied: Passage) -> None:
     with contextlib.closing(S3Sender(place.settings(), CountingPacer())) as sender:
-        said = " ".join(sender.probe().sentences)
+        said = " ".join(probe(sender, "").sentences)
     assert f"127.0.0.1:{proxied.port}" in said
     assert "p@ss" not in said and "user" not in said
 

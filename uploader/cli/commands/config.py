@@ -20,6 +20,7 @@ from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
+from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
@@ -119,7 +120,7 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
     try:
         with other_traffic_pacer(spool, "headgate config check", 15) as pacer:
             with closing(S3Sender(settings, pacer)) as sender:
-                found = sender.probe()
+                found = probe(sender, settings.s3.prefix)
     except SendError as error:
         said["faults"].append(error.message)
         return None

@@ -308,13 +308,14 @@ def _ask(host: str, port: int, path: str) -> tuple[int, str]:
 def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     """What the bucket can confirm; else why that is not known, and whether a server said so."""
     from uploader.s3.client import S3Sender  # imports boto3
+    from uploader.s3.probe import probe
 
     if not spool.settings.s3.bucket:
         return None, "No bucket is set: write it under [s3] in headgate.toml.", True
     try:
         with other_traffic_pacer(spool, "headgate doctor", 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
-                return sender.probe(), "", True
+                return probe(sender, spool.settings.s3.prefix), "", True
     except SendError as error:
         return None, error.message, error.kind is ErrorKind.FATAL
     except (Closed, DiskError) as error:
