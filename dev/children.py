@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from headgate.host import processes
+
 BIN = Path(sys.executable).parent
-_TETHERED = str(Path(__file__).with_name("tethered.py"))
+_TETHERED = processes.__file__
 
 
 class ChildDied(Exception):
@@ -116,13 +118,6 @@ class Child:
         self._reader.join(2)
         if self.process.stdout is not None and not self._reader.is_alive():
             self.process.stdout.close()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def taken(host: str, port: int) -> str:

@@ -15,10 +15,11 @@ from types import FrameType
 import boto3
 
 from dev.camera import Camera, fleet
-from dev.children import BIN, Child, ChildDied, free_port, wait_until_it_listens
+from dev.children import BIN, Child, ChildDied, wait_until_it_listens
 from dev.outcome import summary
 from dev.stand_in import BUCKET, KEY, StandIn, environment
-from dev.tethered import end_with_parent
+from headgate.host.addresses import free_port
+from headgate.host.processes import end_with_parent
 from headgate.settings.load import load
 from headgate.spool.spool import Spool
 

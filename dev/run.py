@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from dev.children import BIN, Child, ChildDied, free_port, taken
+from dev.children import BIN, Child, ChildDied, taken
 from dev.children import wait_until_it_listens as wait_for
 from dev.stand_in import StandIn, environment, named
-from dev.tethered import end_with_parent
+from headgate.host.addresses import Address, address_of, free_port
+from headgate.host.processes import end_with_parent
 from headgate.settings import units
 from headgate.settings.load import load
 from headgate.settings.settings import Settings, SettingsError
@@ -28,16 +29,10 @@ RECEIVER_STOP_SECONDS = 80  # longer than an upload in flight may take
 STOP_SECONDS = 20
 
 
-def listening_at(settings: Settings) -> tuple[str, int]:
-    """Host and port of the receiver; a port of 0 becomes a free one."""
-    host, _, port = settings.receiver.bind.rpartition(":")
-    return host.strip("[]"), int(port) or free_port()
-
-
-def reached_at(host: str) -> str:
-    """The address that a client on this machine uses."""
-    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"[{own}]" if ":" in own else own
+def listening_at(settings: Settings) -> Address:
+    """Where the receiver is to listen; a port of 0 becomes a free one."""
+    address = address_of(settings.receiver.bind)
+    return Address(address.host, address.port or free_port())
 
 
 class Schedule:
@@ -107,17 +102,18 @@ class Running:
 
     def start(self) -> None:
         """Start everything and say where it is; ChildDied when something does not come up."""
-        host, port = listening_at(self.settings)
-        if why := taken(host, port):
+        address = listening_at(self.settings)
+        if why := taken(address.host, address.port):
+            other = Address(address.host, address.port + 1)
             raise ChildDied(
-                f"port {port} of {host} cannot be had ({why}); stop what listens there, or take "
-                f"another: HEADGATE_RECEIVER_BIND={host}:{port + 1} make run"
+                f"port {address.port} of {address.host} cannot be had ({why}); stop what listens "
+                f"there, or take another: HEADGATE_RECEIVER_BIND={other} make run"
             )
         drains = dict(os.environ)
         if not self.settings.s3.bucket:
             self.stand_in = StandIn(OBJECTS.absolute())
             drains = {**environment("AWS_"), **self.stand_in.variables()}
-        receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": f"{host}:{port}"}
+        receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": str(address)}
         if self.stand_in is not None:
             receiver |= named(
                 self.stand_in.endpoint
@@ -125,10 +121,10 @@ class Running:
         self.receiver = Child("receiver", [str(BIN / "headgate-receiver")], receiver)
         if self.stand_in is not None:
             self.stand_in.wait()
-        address = reached_at(host)
-        wait_for(self.receiver, address.strip("[]"), port)
+        near = address.from_here
+        wait_for(self.receiver, near.host, near.port)
         every = min(DRAIN_SECONDS, self.settings.uplink.interval)
-        print(greeting(self.settings, f"{address}:{port}", self.stand_in, every), flush=True)
+        print(greeting(self.settings, str(near), self.stand_in, every), flush=True)
         self.schedule = Schedule(drains, every)
 
     def tick(self) -> None:

@@ -7,7 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
-from dev.children import Child, free_port, wait_until_it_listens
+from dev.children import Child, wait_until_it_listens
+from headgate.host.addresses import free_port
 
 BUCKET = "headgate-stand-in"
 KEY = "stand-in"  # it believes anybody

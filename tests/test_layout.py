@@ -236,16 +236,16 @@ def test_only_spool_durable_flushes_links_and_renames(path: Path) -> None:
 
 
 def test_commands_open_the_spool_in_the_one_way_that_gives_up_roots_rights() -> None:
-    """``headgate.host.users.opened``, which ``Context.spool`` calls."""
+    """``headgate.spool.owner.opened``, which ``Context.spool`` calls."""
     direct = re.compile(r"Spool(\.open)?|Catalog|Receipts|Uplink")
     opens = {
         place(path)
         for path in FILES
-        if place(path).startswith(("uploader/", "headgate/host/"))
+        if place(path).startswith(("uploader/", "headgate/spool/owner.py"))
         for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and direct.fullmatch(ast.unparse(node.func))
     }
-    assert opens == {"headgate/host/users.py"}
+    assert opens == {"headgate/spool/owner.py"}
 
 
 def test_commands_print_through_the_one_function_that_escapes() -> None:

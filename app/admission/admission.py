@@ -18,6 +18,7 @@ from app.admission.disk_breaker import Latch
 from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservation, Reservations
 from app.refusals import Refused
+from headgate.host.addresses import address_of
 from headgate.host.logs import get as get_log
 from headgate.monitor.snapshot import Facts
 from headgate.spool.disk import room
@@ -44,7 +45,7 @@ class Gate:
             monotonic,
         )
         self.intake = Intake(settings.receiver.intake, monotonic)
-        self._on_network = settings.on_network
+        self._on_network = not address_of(settings.receiver.bind).is_loopback
         self._spool = spool
         self._stopping = stopping
         self._chance = chance

@@ -7,8 +7,6 @@ It dies with its parent, so that a killed receiver leaves nobody on the port or 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import errno
 import gc
 import logging
@@ -17,7 +15,6 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,6 +27,8 @@ from app import create_app
 from app.server import signals
 from app.upload.stalled import Stalls
 from headgate.host import logs, set_clock, terminal
+from headgate.host.addresses import Address, address_of
+from headgate.host.processes import end_with_parent
 from headgate.settings.load import load, split_flags
 from headgate.settings.settings import Settings, SettingsError
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
@@ -43,8 +42,6 @@ STOP_SECONDS = 75
 
 CONNECTIONS_PER_THREAD = 4
 """Connections let in for each thread; those that are idle or still send headers hold no thread."""
-
-_PR_SET_PDEATHSIG = 1
 
 _ENDING = """\b
 Examples:
@@ -67,24 +64,6 @@ def fail(sentence: str) -> None:
     os._exit(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; port 0 stands for any free one."""
-
-    host: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/"
-
-
-def _address(bind: str) -> Address:
-    host, _, port = bind.rpartition(":")
-    return Address(host.strip("[]"), int(port))
-
-
 def _free_address(wanted: Address) -> Address:
     """``wanted`` with its port, after making sure that nobody listens there; OSError if somebody
     does.
@@ -103,17 +82,9 @@ def _free_address(wanted: Address) -> Address:
     return Address(str(host), int(port))
 
 
-def _die_with(parent: int) -> None:
-    """Be killed when the parent dies (prctl(2), Linux); at once if it is dead already."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def serving_application(settings: Settings, parent: int, address: Address, level: int) -> Any:
     """Called in the process that serves, after any fork and before it listens."""
-    _die_with(parent)
+    end_with_parent(parent, signal.SIGKILL)
     signals.take_signals()
     logs.configure(level=level)
     log = logs.get()
@@ -155,7 +126,7 @@ def serve(settings: Settings, level: int = logging.INFO) -> None:
     """Listen until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished."""
     bind = settings.receiver.bind
     try:
-        address = _free_address(_address(bind))
+        address = _free_address(address_of(bind))
     except OSError as error:
         fail(_why_not(bind, error))
         raise

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.rounds import Failed
+from headgate.host.addresses import free_port
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -141,12 +142,6 @@ def _node_folder() -> Path:
         shutil.copy(lock, made)
     shutil.copy(PEERS / "multer.js", NODE_FOLDER / "multer.js")
     return NODE_FOLDER
-
-
-def free_port() -> int:
-    """One that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -20,8 +20,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dev.children import BIN, Child, free_port, wait_until_it_listens
+from dev.children import BIN, Child, wait_until_it_listens
 from dev.stand_in import BUCKET, StandIn, environment
+from headgate.host.addresses import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "photos" / "china.jpg"

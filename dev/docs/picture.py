@@ -18,8 +18,8 @@ from pathlib import Path
 from PIL import Image
 
 from dev.camera import Camera, fleet
-from dev.children import free_port
 from dev.demo import DRAIN_EVERY_SECONDS, Demo
+from headgate.host.addresses import free_port
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.schema import MIGRATIONS
 from headgate.spool.image.image import Count

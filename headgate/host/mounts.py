@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 _MEMORY = {"tmpfs", "ramfs"}
@@ -21,25 +22,37 @@ _SYSTEM = frozenset(
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040; nothing but ASCII is escaped
 
 
-def mount_of(path: Path, mountinfo: str) -> tuple[str, str]:
-    """File system type and source of the mount that holds ``path``."""
-    return mount_point_of(path, mountinfo)[1:]
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A mounted file system (proc_pid_mountinfo(5)); ``options`` are the mount's and its own."""
+
+    point: str = ""
+    kind: str = ""
+    source: str = ""
+    options: frozenset[str] = frozenset()
 
 
-def mount_point_of(path: Path, mountinfo: str) -> tuple[str, str, str]:
-    """Mount point, file system type and source of the mount that holds ``path``
-    (proc_pid_mountinfo(5))."""
-    best = ("", "", "")
+def mount_of(path: Path, mountinfo: str | None = None) -> Mount:
+    """The mount that holds ``path``, the last one where several lie upon each other; an empty one
+    where the kernel does not say."""
+    if mountinfo is None:
+        try:
+            mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
+        except OSError:
+            return Mount()
+    best = Mount()
     text = os.path.realpath(path)
     for line in mountinfo.split("\n"):
         left, found, right = line.partition(" - ")
         if not found:
             continue
-        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
-        kind, source = right.split(" ")[:2]
+        fields = left.split(" ")
+        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
+        kind, source, own = right.split(" ")[:3]
         inside = text == point or text.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[0]):
-            best = (point, kind, source)
+        if inside and len(point) >= len(best.point):
+            options = frozenset(fields[5].split(",")) | frozenset(own.split(","))
+            best = Mount(point, kind, source, options)
     return best
 
 
@@ -54,11 +67,10 @@ def _has_journal(source: str) -> bool:
 
 def warnings(path: Path) -> list[str]:
     """Sentences on why an acknowledgement may not survive a power cut here; empty if it does."""
-    try:
-        mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-    except OSError:
+    mount = mount_of(path)
+    kind = mount.kind
+    if not mount.point:
         return ["the kind of file system cannot be told (no /proc): a power cut may lose images"]
-    kind, source = mount_of(path, mountinfo)
     if kind in _MEMORY:
         return [f"{path} is on {kind}, in memory: a power cut or reboot loses every image in it"]
     if kind in _NETWORK or kind.startswith("nfs"):
@@ -66,7 +78,7 @@ def warnings(path: Path) -> list[str]:
             f"{path} is on {kind}, over the network: locks and flushes may not hold; "
             "use a local disk"
         ]
-    if kind == "ext4" and not _has_journal(source):
+    if kind == "ext4" and not _has_journal(mount.source):
         return [
             f"{path} is on ext4 without a journal: a power cut may lose images; "
             "add one with tune2fs -j"

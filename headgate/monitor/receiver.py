@@ -3,17 +3,13 @@ charged."""
 
 from __future__ import annotations
 
-import http.client
-import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headgate.settings.settings import Settings
+from headgate.host.addresses import NoAnswer, address_of, request
 from headgate.spool.disk.room import DISK_TROUBLE, Admission
 from headgate.spool.errors import LockHeld
 from headgate.spool.spool import Spool
-
-_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +38,19 @@ class ReceiverState:
         return replace(seen, accepting=False, code=code, sentence=why)
 
 
-def address(settings: Settings) -> tuple[str, int]:
-    """Host and port at which this machine reaches it."""
-    host, _, port = settings.receiver.bind.rpartition(":")
-    host = host.strip("[]")
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(port)
-
-
 def ask(spool: Spool) -> ReceiverState:
     """Whether it is alive, and whether it would take an image of the largest size now."""
-    host, port = address(spool.settings)
+    address = address_of(spool.settings.receiver.bind).from_here
     try:
-        if _get(host, port, "/healthz")[0] != 200:
-            return ReceiverState(f"The receiver at {host}:{port} says that it is not well.")
-        status, problem = _get(host, port, "/readyz")
-    except (OSError, http.client.HTTPException) as error:
+        if request(address, "GET", "/healthz")[0] != 200:
+            return ReceiverState(f"The receiver at {address} says that it is not well.")
+        status, problem = request(address, "GET", "/readyz")
+    except NoAnswer as error:
         try:
             spool.hold_receiver_lock(wait_seconds=0).release()
         except LockHeld:
-            if port == 0:
+            if address.port == 0:
                 return ReceiverState()  # it runs, at a port that nobody wrote down
-            why = str(error) or "it hung up"
-            return ReceiverState(f"It runs, but does not answer at {host}:{port} ({why}).")
+            return ReceiverState(f"It runs, but does not answer at {address} ({error}).")
         return ReceiverState("It does not run, so no image can be received.")
-    return ReceiverState("", status, problem)
-
-
-def _get(host: str, port: int, path: str) -> tuple[int, dict[str, Any]]:
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(64 * 1024)
-    finally:
-        connection.close()
-    try:
-        said = json.loads(body)
-    except ValueError:
-        said = {}
-    return answer.status, said if isinstance(said, dict) else {}
+    return ReceiverState("", status, problem or {})

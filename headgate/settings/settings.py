@@ -69,12 +69,6 @@ class Settings:
         return getattr(getattr(self, section), key)
 
     @property
-    def on_network(self) -> bool:
-        """Whether the receiver listens to more than this machine."""
-        host = self.receiver.bind.rpartition(":")[0].strip("[]")
-        return not (host in ("localhost", "::1") or host.startswith("127."))
-
-    @property
     def usual_rate(self) -> int:
         """Bytes a second that images may use outside the timetable and without a limit: link x
         share, rounded down."""

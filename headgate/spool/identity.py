@@ -118,12 +118,9 @@ def settle(settings: Settings, now: datetime) -> None:
 
 
 def _entry(root: Path, identity: str, now: datetime) -> RememberedSpool:
-    try:
-        mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-    except OSError:
-        mountinfo = ""
-    point, _, source = mounts.mount_point_of(root, mountinfo)
-    return RememberedSpool(str(root), identity, f"{now:%Y-%m-%dT%H:%M:%SZ}", source, point)
+    mount = mounts.mount_of(root)
+    since = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    return RememberedSpool(str(root), identity, since, mount.source, mount.point)
 
 
 def _remember(settings: Settings, entry: RememberedSpool) -> None:

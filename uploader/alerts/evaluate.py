@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from headgate.host import logs
+from headgate.host.addresses import address_of
 from headgate.monitor import devices, receiver
 from headgate.monitor.checks import Signs
 from headgate.monitor.rules import find
@@ -61,7 +62,7 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
         receiver=said.silent,
         disk_trouble=said.disk_trouble,
         at_work=at_work,
-        open_to_all=to_all and not _is_loopback(bind),
+        open_to_all=to_all and not address_of(bind).is_loopback,
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
     )
@@ -73,8 +74,3 @@ def _at_work(spool: Spool) -> bool:
     except LockHeld:
         return True
     return False
-
-
-def _is_loopback(bind: str) -> bool:
-    host = bind.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")

@@ -62,7 +62,7 @@ def images_aside(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 def _of_spool(
     ctx: click.Context, names: Callable[[Spool], Iterator[str]], incomplete: str
 ) -> Offer:
-    from headgate.host.users import opened
+    from headgate.spool.owner import opened
 
     said = ctx.find_root().params
     # SystemExit: root that cannot become the spool's owner.

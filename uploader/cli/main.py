@@ -22,11 +22,11 @@ import click
 
 from headgate.host import logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
-from headgate.host.users import become_owner, opened
 from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings, SettingsError
 from headgate.spool.errors import DiskError, SpoolUnsuitable
+from headgate.spool.owner import become_owner, opened
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending

@@ -44,17 +44,36 @@ MOUNTINFO += "37 21 8:6 / /mnt/non\u00a0breaking\u2028line rw - ext4 /dev/sde rw
     ],
 )
 def test_the_innermost_mount_counts(path: str, kind: str, source: str) -> None:
-    assert mounts.mount_of(Path(path), MOUNTINFO) == (kind, source)
+    found = mounts.mount_of(Path(path), MOUNTINFO)
+    assert (found.kind, found.source) == (kind, source)
+
+
+OPTIONS = """\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+23 22 8:17 / /data rw - tmpfs none rw
+24 22 8:17 / /data rw,noatime - ext4 /dev/sdb1 rw,nobarrier,data=ordered
+25 24 8:33 / /data/a\\040b ro - xfs /dev/sdc1 rw
+"""
+
+
+def test_the_options_are_those_of_the_innermost_and_last_mount() -> None:
+    found = mounts.mount_of(Path("/data/x"), OPTIONS)
+    assert found.point == "/data"
+    assert {"noatime", "nobarrier"} < found.options
+    inner = mounts.mount_of(Path("/data/a b/x"), OPTIONS)
+    assert (inner.point, inner.options) == ("/data/a b", {"ro", "rw"})
+    assert mounts.mount_of(Path("/database"), OPTIONS).point == "/"
+    assert mounts.mount_of(Path("/data"), "") == mounts.Mount()
 
 
 def test_a_link_is_followed_to_where_the_bytes_are(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("/mnt/photos/scratch")
-    assert mounts.mount_of(link / "x", MOUNTINFO)[0] == "tmpfs"
+    assert mounts.mount_of(link / "x", MOUNTINFO).kind == "tmpfs"
 
 
 def on(monkeypatch: pytest.MonkeyPatch, kind: str, source: str = "src") -> list[str]:
-    monkeypatch.setattr(mounts, "mount_of", lambda path, mountinfo: (kind, source))
+    monkeypatch.setattr(mounts, "mount_of", lambda path: mounts.Mount("/", kind, source))
     return mounts.warnings(Path("/srv/spool"))
 
 

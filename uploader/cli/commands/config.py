@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.host.users import opened
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.settings.units import Percent, format_duration, human_size
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
+from headgate.spool.owner import opened
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.doctor import clear_text

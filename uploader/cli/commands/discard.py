@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import pwd
 
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.host.users import become_owner
+from headgate.host.users import user_name
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import State
+from headgate.spool.owner import become_owner
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
@@ -64,10 +64,7 @@ def _who() -> str:
     """Whose decision it is: whoever became root for it, if anybody did."""
     if named := os.environ.get("SUDO_USER", ""):
         return named[:64]
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
+    return user_name(os.getuid()) or f"uid {os.getuid()}"
 
 
 def _ask(spool: Spool, image: str, who: str, reason: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.host.users import opened
 from headgate.spool import sqlite
 from headgate.spool.errors import DiskError, LockHeld, SpoolElsewhere, SpoolUnsuitable
+from headgate.spool.owner import opened
 from uploader.cli.doctor import (
     accounts,
     bucket,

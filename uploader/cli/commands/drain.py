@@ -14,7 +14,7 @@ import click
 
 from headgate.host import logs
 from headgate.host.exit_codes import MEANING, Exit
-from headgate.host.parent import end_with_parent
+from headgate.host.processes import end_with_parent
 from headgate.monitor.textfile import leave_metrics
 from headgate.settings.units import (
     UnitError,

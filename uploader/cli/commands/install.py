@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from headgate.host.systemd import is_active, is_running
 from headgate.settings.settings import Settings
 from headgate.spool import schemas
 from uploader.cli.cron import entry as crontab_line
@@ -159,21 +160,21 @@ def _say(dry_run: bool) -> Callable[[str], None]:
 def _start(installation: Installation, before: str | None, dry_run: bool) -> int:
     """The receiver runs, and is of this version."""
     root, release = installation.root, installation.release
-    running = systemd.is_running(root) and systemd.is_active(RECEIVER_UNIT)
+    running = is_running(root) and is_active(RECEIVER_UNIT)
     switched = before is not None and before != release.previous()
     if not dry_run:
         systemd.reload(root)
     if running and not dry_run and (switched or not release.versioned):
         releases.restart(release, before, installation.settings.receiver.bind)
         print_text("made: the receiver runs again, of this version")
-    if switched and not dry_run and systemd.is_running(root) and systemd.is_active(WORKER_UNIT):
+    if switched and not dry_run and is_running(root) and is_active(WORKER_UNIT):
         run(["systemctl", "restart", WORKER_UNIT])
         print_text("made: the worker runs again, of this version")
     steps = systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
-    if done and systemd.is_running(root) and not dry_run:
+    if done and is_running(root) and not dry_run:
         releases.expect_receiver(installation.settings.receiver.bind)
-    if not systemd.is_running(root) and done and not dry_run and root == Path("/"):
+    if not is_running(root) and done and not dry_run and root == Path("/"):
         user = installation.plan.receiver
         print_text(
             "note: systemd does not run here; keep the receiver running under your supervisor:\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import re
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from headgate.host import processes
 from headgate.settings.settings import Settings
 from headgate.spool.disk import durable
 from headgate.spool.errors import DiskError
@@ -157,12 +157,8 @@ def installed_tab(settings: Settings) -> tuple[Path, str] | None:
 
 
 def is_running() -> bool:
-    """Whether a cron is seen among the processes."""
-    for name in Path("/proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            if name.read_text().strip() in ("cron", "crond", "fcron"):
-                return True
-    return False
+    """Whether a cron runs on this machine."""
+    return not processes.running_names().isdisjoint({"cron", "crond", "fcron"})
 
 
 WATCH_SECONDS = 60

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import grp
-import http.client
 import importlib.util
-import json
 import os
-import pwd
 import re
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from headgate.host import confinement, mounts, set_clock
+from headgate.host import confinement, mounts, processes, set_clock, systemd, users
+from headgate.host.addresses import Address, NoAnswer, address_of, request
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.spool import identity, sqlite
@@ -29,10 +26,9 @@ from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
 from uploader.cli.doctor.database import Databases
-from uploader.cli.doctor.disk import DiskFacts, parse_mount
+from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
-from uploader.cli.install import systemd
 from uploader.s3.contract import Capability
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.other_traffic import other_traffic_pacer
@@ -40,7 +36,6 @@ from uploader.wire.pacer import Closed
 
 _KEEPERS = ("chronyd", "systemd-timesyn", "ntpd", "ntpsec-ntpd", "openntpd")
 """Programs that keep a clock, as /proc/<pid>/comm cuts their names."""
-_ANSWER_SECONDS = 5
 _LARGEST_DATABASE = 64 * 1024 * 1024
 """Bytes of a database that is checked: SQLite compares some 100 MB a second."""
 _DATABASES = 8
@@ -92,19 +87,8 @@ def _way(file: Path | None) -> tuple[AccessEntry, ...]:
     return tuple(entry for entry in found if entry) if all(found) else ()
 
 
-def _groups(user: int, primary: int | None = None) -> frozenset[int]:
-    try:
-        account = pwd.getpwuid(user)
-    except KeyError:
-        return frozenset()
-    return frozenset(os.getgrouplist(account.pw_name, primary or account.pw_gid))
-
-
 def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
+    return users.user_name(user) or str(user)
 
 
 def accounts(settings: Settings, program: Serving | None) -> Accounts:
@@ -116,15 +100,15 @@ def accounts(settings: Settings, program: Serving | None) -> Accounts:
     receiver = program.user if program is not None else None
     if receiver is None and len(folders) > 1:
         receiver = folders[1].user
-    home = Path(pwd.getpwuid(uploader).pw_dir) if _name(uploader) != str(uploader) else Path("/")
+    home = Path(users.home_of(uploader) or "/")
     way = [_entry(path) for path in (home, home / ".aws", home / ".aws/credentials")]
     return Accounts(
         uploader=_name(uploader),
         uploader_id=uploader,
-        uploader_groups=_groups(uploader),
+        uploader_groups=users.groups_of(uploader),
         receiver="" if receiver is None else _name(receiver),
         receiver_id=receiver,
-        receiver_groups=frozenset() if receiver is None else _groups(receiver),
+        receiver_groups=frozenset() if receiver is None else users.groups_of(receiver),
         folders=folders,
         credentials=tuple(entry for entry in way if entry) if all(way) else (),
         config=_way(settings.file),
@@ -135,14 +119,6 @@ def accounts(settings: Settings, program: Serving | None) -> Accounts:
             if one.secret and settings.file and settings.origin[one.name] == str(settings.file)
         ),
     )
-
-
-def group_name(number: int) -> str:
-    """What people call the group."""
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 def databases(spool: Spool) -> Databases:
@@ -166,12 +142,7 @@ def databases(spool: Spool) -> Databases:
 def disk(spool: Spool) -> DiskFacts:
     """The spool's file system, after a write that is flushed and read back."""
     path = Path(os.path.realpath(spool.path))
-    try:
-        mountinfo = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
-    except OSError:
-        mountinfo = ""
-    kind, source = mounts.mount_of(path, mountinfo)
-    point, options = parse_mount(str(path), mountinfo)
+    mount = mounts.mount_of(path)
     try:
         spool.probe()
         fails = ""
@@ -180,29 +151,23 @@ def disk(spool: Spool) -> DiskFacts:
     remembered = identity.memory(spool.settings)
     cache: bool | None = None
     with contextlib.suppress(OSError):
-        block = Path(os.path.realpath(source)).name
+        block = Path(os.path.realpath(mount.source)).name
         said = Path("/sys/class/block", block, "queue/write_cache").read_text()
         cache = said.strip() == "write back"
     return DiskFacts(
         path=str(spool.path),
-        kind=kind or "an unknown file system",
-        source=source,
-        mounted_at=point,
-        options=options,
+        kind=mount.kind or "an unknown file system",
+        source=mount.source,
+        mounted_at=mount.point,
+        options=mount.options,
         unsafe=tuple(spool.warnings()),
         probe_fails=fails,
         admission=spool.admission(),
         volatile_cache=cache,
-        own_mount=point not in ("", "/"),
+        own_mount=mount.point not in ("", "/"),
         known_in=remembered.file,
         known_on_itself=remembered.on_its_own_disk,
     )
-
-
-def _programs() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        with contextlib.suppress(OSError):
-            yield path.read_text().strip()
 
 
 def _zone() -> str:
@@ -213,7 +178,8 @@ def _zone() -> str:
 
 def clock(spool: Spool, s3_offset: float | None) -> Clock:
     """The kernel's word on the clock, and who keeps it."""
-    keepers = [program for program in _programs() if program in _KEEPERS]
+    running = processes.running_names()
+    keepers = [program for program in _KEEPERS if program in running]
     keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
     offset = s3_offset if s3_offset is not None else spool.site.get(S3_CLOCK)
     timetable = bool(spool.settings.uplink.timetable)
@@ -233,7 +199,7 @@ def schedule(spool: Spool) -> Schedule:
     by_timer = systemd_timer.enabled()
     starts = crontabs.is_running()
     if by_timer:
-        starts = systemd.is_running(Path("/")) and systemd.is_active(systemd_timer.DRAIN)
+        starts = systemd.is_running() and systemd.is_active(systemd_timer.DRAIN)
     last = next(iter(spool.site.runs(1)), None)
     age = None if last is None else (spool.now() - last.started_at).total_seconds()
     failed = last is not None and last.ended_at is not None and not last.success
@@ -263,11 +229,9 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
     """Whether it answers, and what its settings let in."""
     settings = spool.settings
     bind = settings.receiver.bind
-    host, _, port = bind.rpartition(":")
-    host = host.strip("[]")
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    alive, _ = _ask(near, int(port), "/healthz")
-    status, detail = _ask(near, int(port), "/readyz") if alive == 200 else (0, "")
+    address = address_of(bind)
+    alive, _ = _ask(address.from_here, "/healthz")
+    status, detail = _ask(address.from_here, "/readyz") if alive == 200 else (0, "")
     devices = spool.site.devices.all(spool.now())
     return Receiver(
         bind=bind,
@@ -277,7 +241,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         port_taken=alive not in (0, 200),
         threads=settings.receiver.threads,
         open_files=None if program is None else program.open_files,
-        on_network=settings.on_network,
+        on_network=not address.is_loopback,
         auth=settings.receiver.auth,
         allow=tuple(str(network) for network in settings.receiver.allow),
         tokens=sum(1 for device in devices if device.tokens),
@@ -285,24 +249,15 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
     )
 
 
-def _ask(host: str, port: int, path: str) -> tuple[int, str]:
-    """Status and detail; 0 where nobody listens, -1 where somebody does who speaks no HTTP."""
-    connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
+def _ask(address: Address, path: str) -> tuple[int, str]:
+    """Status and detail; 0 where nobody listens, -1 where somebody does who is no receiver."""
     try:
-        connection.connect()
-    except OSError:
-        return 0, ""
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        said = json.loads(answer.read(64 * 1024) or b"{}")
-        return answer.status, str(said.get("why") or said.get("detail", "")) if isinstance(
-            said, dict
-        ) else ""
-    except (OSError, http.client.HTTPException, ValueError):
+        status, said = request(address, "GET", path)
+    except NoAnswer as error:
+        return (-1 if error.listens else 0), ""
+    if said is None:
         return -1, ""
-    finally:
-        connection.close()
+    return status, str(said.get("why") or said.get("detail", ""))
 
 
 def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:

@@ -117,21 +117,3 @@ def _room(disk: DiskFacts) -> Iterator[Finding]:
             f"{seen.free_inodes} inodes are left, and each image needs one",
             "mkfs.ext4 -i 16384 when the disk is made again",
         )
-
-
-def parse_mount(point_of: str, mountinfo: str) -> tuple[str, Set[str]]:
-    """Where it is mounted, and all options (proc_pid_mountinfo(5)); of the last mount there."""
-    found: tuple[str, Set[str]] = ("", frozenset())
-    for line in mountinfo.split("\n"):
-        left, has, right = line.partition(" - ")
-        if not has:
-            continue
-        fields = left.split(" ")
-        point = _ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
-        inside = point_of == point or point_of.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(found[0]):
-            found = (
-                point,
-                frozenset(fields[5].split(",")) | frozenset(right.split(" ")[2].split(",")),
-            )
-    return found

@@ -37,14 +37,6 @@ def group_id(root: Path, name: str) -> int | None:
         return None
 
 
-def user_name(number: int) -> str:
-    """What this machine calls a user; empty if it has no name."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return ""
-
-
 def _at(root: Path) -> list[str]:
     return [] if root == Path("/") else ["--prefix", str(root)]
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from headgate.host import mounts
+from headgate.host.users import user_name
 from headgate.settings import load
 from headgate.settings.load import read_file
 from headgate.settings.settings import Settings, SettingsError, combine
@@ -120,7 +121,7 @@ class Installation:
         if not no and not (path / "state").is_dir():
             no = mounts.foreign(path, FOLDERS)
         if not no and self.root == Path("/") and path.is_dir():
-            owner = accounts.user_name(path.stat().st_uid)
+            owner = user_name(path.stat().st_uid)
             if owner not in ("", "root", plan.user, plan.receiver):
                 no = (
                     f"{path} belongs to {owner}: choose another folder in spool.path, or give this "

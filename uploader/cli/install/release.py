@@ -7,18 +7,17 @@ is a link to the one in use, so that a new version comes, and an old one returns
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from headgate.host.addresses import Address, NoAnswer, address_of, free_port, request
 from uploader.cli.install import systemd
 from uploader.cli.install.layout import RECEIVER_UNIT
 from uploader.cli.install.steps import InstallError, Step, absent, run, symbolic
@@ -99,22 +98,13 @@ def this(prefix: Path | None) -> Release:
     return Release(environment, own)
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def request(host: str, port: int, method: str, path: str, body: bytes = b"") -> int:
+def _status(address: Address, method: str, path: str, image: bytes = b"") -> int:
     """The status of one answer of the receiver; 0 for none."""
-    connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
-        connection.request(method, path, body, {"Content-Type": "image/gif"} if body else {})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
+        media_type = "image/gif" if image else ""
+        return request(address, method, path, image, media_type=media_type, seconds=10)[0]
+    except NoAnswer:
         return 0
-    finally:
-        connection.close()
 
 
 def try_out(release: Release, config: Path | None) -> None:
@@ -122,10 +112,10 @@ def try_out(release: Release, config: Path | None) -> None:
     InstallError if it does not. Nothing that is installed is touched."""
     scratch = release.prefix / f".trial-{secrets.token_hex(4)}"
     scratch.mkdir(mode=0o700)
-    port = free_port()
+    address = Address("127.0.0.1", free_port())
     own = ["--config", str(config)] if config is not None else []
     for setting in (
-        f"spool.path={scratch}/spool", f"receiver.bind=127.0.0.1:{port}", "receiver.auth=auto",
+        f"spool.path={scratch}/spool", f"receiver.bind={address}", "receiver.auth=auto",
         "spool.keep_free=0%", "receiver.threads=8",
     ):  # fmt: skip
         own += ["--set", setting]
@@ -136,7 +126,7 @@ def try_out(release: Release, config: Path | None) -> None:
                 [program, *own], cwd=scratch, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            _expect_an_image(trial, port, scratch / "log")
+            _expect_an_image(trial, address, scratch / "log")
         finally:
             trial.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -148,14 +138,14 @@ def try_out(release: Release, config: Path | None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _expect_an_image(trial: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _expect_an_image(trial: subprocess.Popen[bytes], address: Address, log: Path) -> None:
     deadline = time.monotonic() + TRIAL_SECONDS
-    while request("127.0.0.1", port, "GET", "/healthz") != 200:
+    while _status(address, "GET", "/healthz") != 200:
         if trial.poll() is not None or time.monotonic() > deadline:
             said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise InstallError(f"this version does not start here: {said[-1]}; nothing was changed")
         time.sleep(0.1)
-    status = request("127.0.0.1", port, "POST", "/images", _GIF)
+    status = _status(address, "POST", "/images", _GIF)
     if status not in (200, 201):
         raise InstallError(f"this version answers {status} to an image; nothing was changed")
 
@@ -187,13 +177,11 @@ def restart(release: Release, before: str | None, bind: str) -> None:
 def _answers(bind: str) -> bool:
     """Whether it does within a minute; not, as soon as systemd has started it three times in vain
     (a long recovery is one start)."""
-    host, _, port = bind.rpartition(":")
-    host = host.strip("[]")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    address = address_of(bind).from_here
     deadline = time.monotonic() + HEALTHY_SECONDS
     before = _restarts()  # systemd goes on counting where a failing one was just replaced
     while time.monotonic() < deadline:
-        if request(host, int(port), "GET", "/healthz") == 200:
+        if _status(address, "GET", "/healthz") == 200:
             return True
         if _restarts() - before >= VAIN_STARTS:
             return False

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from headgate.host.systemd import is_active, is_running
 from uploader.cli.install.layout import RECEIVER_UNIT, TIMERS, WORKER_UNIT
-from uploader.cli.install.steps import InstallError, Step, command, run
+from uploader.cli.install.steps import Step, command, run
 
 WANTS = {
     RECEIVER_UNIT: "etc/systemd/system/multi-user.target.wants",
@@ -16,22 +17,9 @@ WANTS = {
 }
 
 
-def is_running(root: Path) -> bool:
-    """Whether systemd is this machine's first program (sd_booted(3))."""
-    return root == Path("/") and Path("/run/systemd/system").is_dir()
-
-
 def is_enabled(root: Path, unit: str) -> bool:
     """Whether it starts at boot: the link that systemctl enable makes."""
     return (root / WANTS[unit] / unit).is_symlink()
-
-
-def is_active(unit: str) -> bool:
-    """Whether it runs now, or is about to."""
-    try:
-        return run(["systemctl", "is-active", unit]).strip() == "active"
-    except InstallError:
-        return False
 
 
 def _systemctl(root: Path, *words: str) -> Sequence[str]:

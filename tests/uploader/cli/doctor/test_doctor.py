@@ -199,22 +199,6 @@ def test_each_check_on_both_sides(
         assert max(found, key=lambda f: list(Severity).index(f.level)).level is level
 
 
-MOUNTINFO = """\
-22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
-23 22 8:17 / /data rw - tmpfs none rw
-24 22 8:17 / /data rw,noatime - ext4 /dev/sdb1 rw,nobarrier,data=ordered
-25 24 8:33 / /data/a\\040b ro - xfs /dev/sdc1 rw
-"""
-
-
-def test_the_options_are_those_of_the_innermost_and_last_mount() -> None:
-    assert disk.parse_mount("/data/x", MOUNTINFO)[0] == "/data"
-    assert "nobarrier" in disk.parse_mount("/data/x", MOUNTINFO)[1]
-    assert disk.parse_mount("/data/a b/x", MOUNTINFO) == ("/data/a b", {"ro", "rw"})
-    assert disk.parse_mount("/database", MOUNTINFO)[0] == "/"
-    assert disk.parse_mount("/data", "")[0] == ""
-
-
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No cron of this machine is asked."""

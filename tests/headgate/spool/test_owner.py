@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from headgate.host.users import become_owner
+from headgate.spool.owner import become_owner
 name = become_owner(Path(sys.argv[1]))
 print(json.dumps([name, os.getuid(), os.getgid(), os.environ.get("HOME")]))
 """
