@@ -20,6 +20,7 @@ from dev.outcome import summary
 from dev.stand_in import BUCKET, KEY, StandIn, environment
 from headgate.host.addresses import free_port
 from headgate.host.processes import end_with_parent
+from headgate.monitor.collect import snapshot
 from headgate.settings.load import load
 from headgate.spool.spool import Spool
 
@@ -150,8 +151,8 @@ def empty(demo: Demo, spool: Spool) -> None:
 
 
 def _waiting(spool: Spool) -> int:
-    facts = spool.facts()
-    return facts.waiting.images + facts.sending.images
+    totals = spool.catalog.totals()
+    return totals.waiting.images + totals.sending.images
 
 
 def main() -> int:
@@ -183,7 +184,7 @@ def main() -> int:
                 empty(demo, spool)
                 acknowledged = [image for camera in cameras for image in camera.acknowledged]
                 refused = [reason for camera in cameras for reason in camera.refused]
-                facts = spool.facts(runs=1000)
+                facts = snapshot(spool, runs=1000)
                 kept = summary(acknowledged, refused, facts, demo.digests())
             finally:
                 spool.close()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dev.camera import Acknowledged
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_size
 from headgate.spool.site.runs import Run
 
@@ -44,7 +44,10 @@ def over_the_cap(runs: Sequence[Run], rate: int) -> list[str]:
 
 
 def summary(
-    acknowledged: Sequence[Acknowledged], refused: Sequence[str], facts: Facts, digests: list[str]
+    acknowledged: Sequence[Acknowledged],
+    refused: Sequence[str],
+    facts: Snapshot,
+    digests: list[str],
 ) -> bool:
     """Print what happened; True if every promise was kept."""
     found = compare(acknowledged, digests)

@@ -28,6 +28,7 @@ from dev.docs import console, settings_page
 from dev.docs.__main__ import MAKERS, SLOW, manuals
 from dev.docs.blocks import blocks
 from headgate.host.exit_codes import Exit
+from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import OTHERS_MAX
 from headgate.monitor.metrics import measures
 from headgate.monitor.rules import RULES as RULES_ALERT
@@ -134,7 +135,7 @@ def test_the_manual_pages_name_every_command_flag_and_exit_code() -> None:
         part = plain.partition(f'.SS "{name} ')[2].partition("\n.S")[0]
         assert part, name
         for flag in flags(command):
-            assert re.search(rf"^(-\w, )?{flag}\b", part, re.MULTILINE), f"{name} {flag}"
+            assert re.search(rf"^(-\w)?{flag}\b", part, re.MULTILINE), f"{name} {flag}"
     assert {int(n) for n in re.findall(r"^\.TP\n(\d+)$", plain, re.MULTILINE)} == set(Exit)
 
 
@@ -390,7 +391,7 @@ def test_every_metric_is_documented_with_its_labels_and_no_other(tmp_path: Path)
     spool = open_spool(tmp_path)
     try:
         text = create_app(spool).test_client().get("/metrics").text
-        labels = {one.name: set(one.labels) for one in measures(spool.facts(), "1", "3")}
+        labels = {one.name: set(one.labels) for one in measures(snapshot(spool), "1", "3")}
     finally:
         spool.close()
     labels |= {"headgate_refused_total": {"reason"}, "headgate_upload_duration_seconds": {"le"}}

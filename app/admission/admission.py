@@ -20,7 +20,8 @@ from app.admission.reservations import Reservation, Reservations
 from app.refusals import Refused
 from headgate.host.addresses import address_of
 from headgate.host.logs import get as get_log
-from headgate.monitor.snapshot import Facts
+from headgate.monitor import collect
+from headgate.monitor.snapshot import Snapshot
 from headgate.spool.disk import room
 from headgate.spool.disk.room import Admission, Receiving
 from headgate.spool.spool import Spool
@@ -73,10 +74,10 @@ class Gate:
         )
         return room.admission(wanted, self._spool.disk(), receiving)
 
-    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
+    def facts(self, latest: int = 20, runs: int = 10) -> Snapshot:
         """Those of the spool, with what only the receiver knows of whether it takes images."""
         largest = self._spool.settings.receiver.max_image
-        facts = self._spool.facts(latest, runs)
+        facts = collect.snapshot(self._spool, latest, runs)
         return replace(facts, admission=self.admission(largest))
 
     def check_open(self, wanted: int) -> None:
@@ -124,7 +125,7 @@ class Gate:
         if "missing" not in refused.facts:
             return refused
         missing = int(refused.facts["missing"])
-        wait = self._spool.prospects.wait_for_room(self._spool.now(), missing, self._chance())
+        wait = collect.wait_for_room(self._spool, missing, self._chance())
         return refused if wait is None else Refused("disk_full", **refused.facts, retry_after=wait)
 
     @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from app.page.thumbnails import Thumbnails
 from app.refusals import Refused
 from headgate.monitor import wording
 from headgate.monitor.devices import DeviceFacts
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
@@ -46,9 +46,9 @@ def _place(settings: Settings) -> Place:
     )
 
 
-def status_fields(facts: Facts, said: Verdict, settings: Settings) -> dict[str, Any]:
+def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[str, Any]:
     """All of the page as one JSON document: instants in UTC, bytes as numbers."""
-    fields = asdict(facts)
+    fields = facts.fields()
     for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
         fields[word] = [responses.receipt_fields(receipt) for receipt in receipts]
     plain = {key: _plain(value) for key, value in fields.items()}

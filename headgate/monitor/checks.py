@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from headgate.monitor.devices import DeviceFacts
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
@@ -33,7 +33,7 @@ _UNUSED = (0.5, 0.7)  # of the cap
 class Signs:
     """Everything that the rules look at."""
 
-    facts: Facts
+    facts: Snapshot
     minutes: Sequence[Flow] = ()  # of the last hour and a quarter
     receiver: str = ""  # why it seems silent
     disk_trouble: str = ""  # why it takes nothing

@@ -1,6 +1,6 @@
 """What somebody who watches asks for beside the counts: devices, the last day, what needs help.
 
-Read by ``Spool.facts``. Bounded, whatever is sent: devices that are enrolled, and some others.
+Bounded, whatever is sent: devices that are enrolled, and some others.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.spool.image.image import State
 from headgate.spool.site.runs import FAILURES
 
@@ -31,7 +31,7 @@ class Measure:
     samples: tuple[Sample, ...] = ()
 
 
-def measures(facts: Facts, version: str, sqlite: str) -> tuple[Measure, ...]:
+def measures(facts: Snapshot, version: str, sqlite: str) -> tuple[Measure, ...]:
     """All that the spool can tell, whoever asks. An instant that never was has no series.
 
     ``version`` is Headgate's, ``sqlite`` that of the SQLite that opens its databases.
@@ -57,7 +57,7 @@ def _counter(name: str, what: str, value: float) -> Measure:
     return Measure(name, "counter", what, samples=(((), float(value)),))
 
 
-def _images(facts: Facts) -> Iterator[Measure]:
+def _images(facts: Snapshot) -> Iterator[Measure]:
     by_state = {
         (State.WAITING.value, "true"): facts.waiting,
         (State.SENDING.value, "true"): facts.sending,
@@ -121,7 +121,7 @@ def _images(facts: Facts) -> Iterator[Measure]:
     )
 
 
-def _sending(facts: Facts) -> Iterator[Measure]:
+def _sending(facts: Snapshot) -> Iterator[Measure]:
     totals, budget = facts.run_totals, facts.budget
     yield _counter(
         "headgate_sent_bytes_total",
@@ -149,7 +149,7 @@ def _sending(facts: Facts) -> Iterator[Measure]:
     yield gauge("headgate_budget_used_bytes", "What left in the last interval.", budget.used)
 
 
-def _runs(facts: Facts) -> Iterator[Measure]:
+def _runs(facts: Snapshot) -> Iterator[Measure]:
     totals = facts.run_totals
     outcomes = sorted(totals.outcomes.items())
     yield Measure(
@@ -205,7 +205,7 @@ def _runs(facts: Facts) -> Iterator[Measure]:
     yield gauge("headgate_active_alerts", "Alerts that are not good again.", len(facts.alerts))
 
 
-def _places(facts: Facts) -> Iterator[Measure]:
+def _places(facts: Snapshot) -> Iterator[Measure]:
     yield gauge("headgate_disk_free_bytes", "Free on the spool's disk.", facts.free_bytes)
     yield gauge("headgate_disk_size_bytes", "Size of the spool's disk.", facts.disk_bytes)
     yield gauge("headgate_disk_free_inodes", "Free inodes of the spool's disk.", facts.free_inodes)
@@ -216,7 +216,7 @@ def _places(facts: Facts) -> Iterator[Measure]:
     )
 
 
-def _devices(facts: Facts) -> Iterator[Measure]:
+def _devices(facts: Snapshot) -> Iterator[Measure]:
     known = facts.devices
 
     def of(name: str, what: str, values: Iterable[tuple[str, float | None]]) -> Measure:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Forecast
@@ -12,16 +13,33 @@ from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import UNASKED, Admission
-from headgate.spool.image.image import Count, Receipt
+from headgate.spool.image.image import NONE, Count, Receipt
 from headgate.spool.site.alert import Alert
 from headgate.spool.site.runs import Proof, Run, RunTotals
-from headgate.spool.site.triggers import TriggerFacts
-
-NONE = Count()
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TriggerFacts:
+    """One way in which runs start (``kind`` is one of ``site.triggers.KINDS``), as it is set up and
+    as it was seen."""
+
+    kind: str
+    configured: bool  # by the settings as they are now
+    every_seconds: int | None = None  # how often it is to fire; None: when somebody likes
+    last_at: datetime | None = None  # when it last fired; None: never
+    sender: str = ""  # who it was then: "beat", "scheduler", the name of a token
+    expected_since: datetime | None = None  # it has been watched for silence since then
+
+    def quiet_seconds(self, now: datetime) -> float | None:
+        """Since it last fired, or since it is expected to; None if nobody expects it to."""
+        known = [at for at in (self.last_at, self.expected_since) if at is not None]
+        if self.every_seconds is None or not known:
+            return None
+        return (now - max(known)).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
     """One look at everything. ``unaccounted`` is 0, or something is wrong: run verify."""
 
     at: datetime
@@ -57,3 +75,7 @@ class Facts:
     admission: Admission = UNASKED  # whether an image of the largest size would be taken
     refused: tuple[RefusedLately, ...] = ()  # the most first
     clock_behind: str = ""  # why this machine's clock cannot be true
+
+    def fields(self) -> dict[str, Any]:
+        """For programs: as ``headgate status --json`` and ``/status.json`` give it."""
+        return asdict(self) | {"alerts": [alert.fields() for alert in self.alerts]}

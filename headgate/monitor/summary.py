@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.disk.room import INTAKE_SPENT, STOPPING
 from headgate.spool.image.image import Count
@@ -44,7 +44,7 @@ class Place:
     open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
 
 
-def verdict(facts: Facts, place: Place) -> Verdict:
+def verdict(facts: Snapshot, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
     found = [
         *_disk(facts),
@@ -70,7 +70,7 @@ def verdict(facts: Facts, place: Place) -> Verdict:
     return Verdict(Level.OK, f"All is well: {_flow(facts)}.", remarks)
 
 
-def _disk(facts: Facts) -> list[tuple[Level, str]]:
+def _disk(facts: Snapshot) -> list[tuple[Level, str]]:
     admission = facts.admission
     if not admission.accepting:
         passing = admission.code in (STOPPING, INTAKE_SPENT)
@@ -95,7 +95,7 @@ def _disk(facts: Facts) -> list[tuple[Level, str]]:
     return []
 
 
-def _refused(facts: Facts) -> list[tuple[Level, str]]:
+def _refused(facts: Snapshot) -> list[tuple[Level, str]]:
     """A disk without room is told of already."""
     known = "" if facts.admission.accepting else facts.admission.code
     return [
@@ -103,7 +103,7 @@ def _refused(facts: Facts) -> list[tuple[Level, str]]:
     ]
 
 
-def _images(facts: Facts) -> list[tuple[Level, str]]:
+def _images(facts: Snapshot) -> list[tuple[Level, str]]:
     found = []
     if facts.unaccounted:
         found.append(
@@ -135,7 +135,7 @@ def _images(facts: Facts) -> list[tuple[Level, str]]:
     return found
 
 
-def _runs(facts: Facts) -> list[tuple[Level, str]]:
+def _runs(facts: Snapshot) -> list[tuple[Level, str]]:
     waiting = _waiting(facts.waiting)
     interval = facts.budget.interval
     if facts.oldest_waiting_at is None:
@@ -188,7 +188,7 @@ def _runs(facts: Facts) -> list[tuple[Level, str]]:
     return []
 
 
-def _unproved(facts: Facts, waiting: str) -> tuple[Level, str]:
+def _unproved(facts: Snapshot, waiting: str) -> tuple[Level, str]:
     """Runs try and confirm nothing: a remark at first, since the next run may."""
     proof = facts.proof
     stuck = proof.is_stuck(facts.at, facts.budget.interval)
@@ -201,7 +201,7 @@ def _unproved(facts: Facts, waiting: str) -> tuple[Level, str]:
     )
 
 
-def _minutes(facts: Facts) -> str:
+def _minutes(facts: Snapshot) -> str:
     return human_duration(max(60, facts.waiting.bytes / facts.budget.rate))
 
 
@@ -217,7 +217,7 @@ def _open(place: Place) -> list[tuple[Level, str]]:
     ]
 
 
-def _silent(facts: Facts) -> list[tuple[Level, str]]:
+def _silent(facts: Snapshot) -> list[tuple[Level, str]]:
     silent = [one.device for one in facts.devices if one.is_silent(facts.at)]
     if not silent:
         return []
@@ -228,12 +228,12 @@ def _silent(facts: Facts) -> list[tuple[Level, str]]:
     return [(Level.NOTE, f"{how_many}: {named}.")]
 
 
-def _clocks(facts: Facts) -> list[tuple[Level, str]]:
+def _clocks(facts: Snapshot) -> list[tuple[Level, str]]:
     found = [(Level.WARN, facts.clock_behind)] if facts.clock_behind else []
     return found + _devices_clocks(facts)
 
 
-def _devices_clocks(facts: Facts) -> list[tuple[Level, str]]:
+def _devices_clocks(facts: Snapshot) -> list[tuple[Level, str]]:
     if not facts.clocks_off:
         return []
     worst, *others = facts.clocks_off
@@ -249,7 +249,7 @@ def _devices_clocks(facts: Facts) -> list[tuple[Level, str]]:
     ]
 
 
-def _flow(facts: Facts) -> str:
+def _flow(facts: Snapshot) -> str:
     waiting = _waiting(facts.waiting)
     if facts.runs and facts.runs[0].ended_at is None:
         return f"{waiting}, and a run is sending now"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headgate.host import logs
 from headgate.monitor import receiver
+from headgate.monitor.collect import snapshot
 from headgate.monitor.metrics import measures, text
 from headgate.spool import sqlite
 from headgate.spool.disk import durable
@@ -23,7 +24,7 @@ def leave_metrics(spool: Spool) -> None:
     path = spool.settings.metrics.textfile
     if not path:
         return
-    facts = spool.facts(latest=0, runs=3)
+    facts = snapshot(spool, latest=0, runs=3)
     facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
     try:
         told = text(measures(facts, version("headgate"), sqlite.VERSION)).encode()

@@ -1,15 +1,15 @@
-"""A forecast in words: when, and how sure. Pure."""
+"""Parts of the snapshot in words: when the backlog is gone, when the disk is full. Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from headgate.monitor.forecast import Doubt, Estimate
-from headgate.monitor.snapshot import Facts
-from headgate.settings.units import human_duration, human_size
+from headgate.monitor.snapshot import Snapshot, TriggerFacts
+from headgate.settings.units import format_duration, human_duration, human_size
 
 
-def backlog(facts: Facts) -> str:
+def backlog(facts: Snapshot) -> str:
     """When no image waits any more; "" where there is nothing to go by."""
     if not facts.waiting.images and not facts.sending.images:
         return "Nothing waits."
@@ -27,7 +27,7 @@ def backlog(facts: Facts) -> str:
     return f"At this rate it is not empty within two weeks: {comes}, {goes}."
 
 
-def disk(facts: Facts) -> str:
+def disk(facts: Snapshot) -> str:
     """When the disk is full; "" where there is nothing to go by."""
     full, inodes = facts.forecast.full, facts.forecast.inodes
     if inodes is not None and (full is None or inodes.at < full.at):
@@ -37,7 +37,23 @@ def disk(facts: Facts) -> str:
     return "At this rate it is not full within two weeks." if _known(facts) else ""
 
 
-def _why(facts: Facts) -> str:
+def trigger(one: TriggerFacts, now: datetime) -> str:
+    """Which it is, how often it is to ask for a run, and when it last did."""
+    parts = [one.kind]
+    if one.every_seconds is not None:
+        parts.append(f"every {format_duration(one.every_seconds)}")
+    if one.last_at is None:
+        parts.append("has never fired")
+    else:
+        age = max(0.0, (now - one.last_at).total_seconds())
+        by = f" ({one.sender})" if one.sender else ""
+        parts.append(f"last fired {human_duration(age)} ago{by}")
+    if not one.configured:
+        parts.append("not set up now")
+    return ", ".join(parts)
+
+
+def _why(facts: Snapshot) -> str:
     match facts.forecast.doubt:
         case Doubt.UPLINK_DOWN:
             return "the uplink is down"
@@ -52,7 +68,7 @@ def _why(facts: Facts) -> str:
             return "no run has come by itself lately"
 
 
-def _known(facts: Facts) -> bool:
+def _known(facts: Snapshot) -> bool:
     return bool(facts.forecast.received_per_second or facts.forecast.carried_per_second)
 
 

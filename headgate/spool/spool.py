@@ -8,14 +8,10 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from headgate.host import logs, mounts, set_clock
-from headgate.monitor import devices as watched  # fmt: skip
-from headgate.monitor.forecast import Forecast
-from headgate.monitor.forecast_inputs import Prospects
-from headgate.monitor.snapshot import Facts
+from headgate.host import logs, mounts
 from headgate.settings import units
 from headgate.settings.settings import Settings
 from headgate.spool import identity, recovery, sqlite
@@ -38,7 +34,6 @@ from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
 from headgate.spool.image.names import EXTENSIONS, Name
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.recovery import Recovered
-from headgate.spool.site import triggers
 from headgate.spool.site.gone import Stage
 from headgate.spool.site.site import Site
 
@@ -61,6 +56,26 @@ class Accepted:
 def utc_now() -> datetime:
     """The wall clock, aware."""
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """How many images were ever received, and in which state they are now."""
+
+    received: Count
+    waiting: Count
+    sending: Count
+    set_aside: Count
+    uploaded_local: Count
+    uploaded_pruned: Count
+    lost: Count
+    discarded: Count
+
+    @property
+    def unaccounted(self) -> int:
+        """Images that were received and are in no state; not 0: something is wrong."""
+        known = self.waiting + self.sending + self.set_aside + self.lost + self.discarded
+        return self.received.images - (known + self.uploaded_local + self.uploaded_pruned).images
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,6 @@ class Spool:
             self.catalog.close()
             raise
         self.uplink = Uplink(settings, self.site, state, lambda: self.now())
-        self.prospects = Prospects(settings, self.catalog, self.site, self.uplink)
         self.receipts = Receipts(state / "receipts")
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
@@ -372,73 +386,25 @@ class Spool:
         """The cap in force now, and what the last interval and this day used of it."""
         return self.uplink.budget()
 
-    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
-        """One look at everything; its cost does not grow with the backlog. ``latest`` 0 leaves
-        out what only a page shows: images and the last day's flow."""
-        now = self.now()
+    def inventory(self) -> Inventory:
+        """How many images are in each state; its cost does not grow with the backlog."""
         totals = self.catalog.totals()
         local, pruned = self.receipts.totals()
-        pruned += self.site.forgotten(self.receipts.stands)
         lost, discarded = self.site.gone.totals()
-        known = totals.waiting + totals.sending + totals.set_aside + local + pruned
-        known += lost + discarded
-        oldest = self.catalog.backlog.oldest_waiting()
-        free, size, inodes = self.free()
-        return Facts(
-            at=now,
+        return Inventory(
             received=totals.received,
             waiting=totals.waiting,
             sending=totals.sending,
             set_aside=totals.set_aside,
             uploaded_local=local,
-            uploaded_pruned=pruned,
+            uploaded_pruned=pruned + self.site.forgotten(self.receipts.stands),
             lost=lost,
             discarded=discarded,
-            unaccounted=totals.received.images - known.images,
-            oldest_waiting_at=None if oldest is None else oldest.name.received_at,
-            latest=tuple(self.images(None, latest)),
-            runs=self.site.runs(runs),
-            budget=self.budget(),
-            free_bytes=free,
-            disk_bytes=size,
-            free_inodes=inodes,
-            clocks_off=tuple(self.catalog.clocks_off(now - timedelta(days=1), 5)),
-            oldest_attempts=0 if oldest is None else oldest.attempts,
-            oldest_due_at=self.catalog.backlog.oldest_due_at(now),
-            last_success_at=self.site.last_success_at(),
-            proof=self.site.proof(),
-            run_totals=self.site.run_totals(),
-            devices=watched.devices(
-                self.catalog, self.site, now, self.settings.alerts.device_silent
-            ),
-            aside=tuple(self.images(State.SET_ASIDE, latest)),
-            asked=tuple(one.image for one in self.site.requests() if one.word == RETRY),
-            flow=watched.last_day(self.catalog, now) if latest else (),
-            alerts=watched.alerts(self.site),
-            triggers=triggers.triggers(self, self.settings, now),
-            forecast=self.prospects.forecast(
-                now, totals.waiting + totals.sending, self._room(local)
-            ),
-            admission=self.admission(),
-            clock_behind=set_clock.behind(now, self.newest_known_at()),
-            refused=self._refused_lately(now),
         )
 
-    def _refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:
+    def refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:
+        """Uploads that were refused in the last minutes, by code, the most first."""
         return self.catalog.refused_lately(now, self._refused.counts())
-
-    def forecast(self, measured: float | None = None) -> Forecast:
-        """When no image waits any more, and when the disk is full: what all that ask are told.
-        ``measured``: bytes a second that the run that asks sees go out."""
-        totals = self.catalog.totals()
-        local, _ = self.receipts.totals()
-        backlog = totals.waiting + totals.sending
-        return self.prospects.forecast(self.now(), backlog, self._room(local), measured)
-
-    def _room(self, local: Count) -> Count:
-        """Bytes and files that still fit; copies go before anything is refused."""
-        free, size, inodes = self.free()
-        return Count(inodes, free - units.of_disk(self.settings.spool.keep_free, size)) + local
 
 
 def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:

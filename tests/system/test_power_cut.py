@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import DisagreementKind
@@ -186,7 +187,7 @@ def assert_all_there(disk: Disk, acked: dict[str, str], cut: int) -> None:
         assert {trouble.kind for trouble in found} <= {DisagreementKind.TOTALS}, found
         with spool.hold_drain_lock("a test", 5) as lock:
             verify.repair(spool, Mover(spool, lock), found)
-        assert spool.facts().unaccounted == 0
+        assert snapshot(spool).unaccounted == 0
         spool.close()
 
 

@@ -10,6 +10,7 @@ from headgate.host import logs
 from headgate.host.addresses import address_of
 from headgate.monitor import devices, receiver
 from headgate.monitor.checks import Signs
+from headgate.monitor.collect import snapshot
 from headgate.monitor.rules import find
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.alert import Alert, Message, Silence
@@ -50,7 +51,7 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
     receiver_up = not said.silent and not said.disk_trouble
     devices.learn(spool.catalog, spool.site, spool.now(), receiver_up=receiver_up)
     spool.site.triggers.expect({"queue"} if settings.uplink.trigger == "queue" else (), spool.now())
-    facts = spool.facts(latest=0, runs=_RUNS)
+    facts = snapshot(spool, latest=0, runs=_RUNS)
     if not said.silent:  # that is an alert of its own, and says nothing of the disk
         facts = replace(facts, admission=said.admission(facts.admission))
     now = facts.at

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.spool.site.runs import Run
 
 NAMESPACE = "Headgate"
@@ -18,28 +18,28 @@ class Number:
 
     name: str
     unit: str
-    of: Callable[[Facts, Run], float]
+    of: Callable[[Snapshot, Run], float]
     what: str
 
 
-def _oldest(facts: Facts, _run: Run) -> float:
+def _oldest(facts: Snapshot, _run: Run) -> float:
     if facts.oldest_due_at is None:
         return 0.0
     return max(0.0, (facts.at - facts.oldest_due_at).total_seconds())
 
 
-def _oldest_failing(facts: Facts, _run: Run) -> float:
+def _oldest_failing(facts: Snapshot, _run: Run) -> float:
     if facts.oldest_waiting_at is None or not facts.oldest_attempts:
         return 0.0
     return max(0.0, (facts.at - facts.oldest_waiting_at).total_seconds())
 
 
-def _unconfirmed(facts: Facts, _run: Run) -> float:
+def _unconfirmed(facts: Snapshot, _run: Run) -> float:
     waits = facts.waiting.images and facts.proof.fruitless_runs
     return facts.proof.failing_seconds(facts.at) if waits else 0.0
 
 
-def _seconds(_facts: Facts, run: Run) -> float:
+def _seconds(_facts: Snapshot, run: Run) -> float:
     ended = run.ended_at or run.started_at
     return max(0.0, (ended - run.started_at).total_seconds())
 
@@ -71,7 +71,7 @@ NUMBERS: Sequence[Number] = (
 _UNITS: Mapping[str, str] = {number.name: number.unit for number in NUMBERS}
 
 
-def numbers(facts: Facts, run: Run) -> dict[str, float]:
+def numbers(facts: Snapshot, run: Run) -> dict[str, float]:
     """Of one run that has ended."""
     return {number.name: float(number.of(facts, run)) for number in NUMBERS}
 

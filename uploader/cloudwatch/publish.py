@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headgate.host import logs
+from headgate.monitor.collect import snapshot
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.metric_points import Point
 from headgate.spool.site.runs import Run
@@ -22,7 +23,7 @@ def after_run(spool: Spool, run: Run) -> None:
     if spool.settings.alerts.cloudwatch != "on":
         return
     try:
-        facts = spool.facts(latest=0, runs=1)
+        facts = snapshot(spool, latest=0, runs=1)
         spool.site.points.add(Point(facts.at, numbers(facts, run)))
         send(spool)
     except Exception as error:

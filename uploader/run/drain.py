@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
+from headgate.monitor import collect
 from headgate.settings.units import human_duration
 from headgate.spool import recovery, sqlite
 from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
@@ -194,7 +195,7 @@ class Drain:
         self._breaker = Breaker(self._catalog.held(_HELD_IMAGES))
 
     def _prune(self, now: datetime) -> None:
-        arriving = self._spool.forecast().received_per_second
+        arriving = collect.forecast(self._spool).received_per_second
         # Until the next run comes, and one more: no upload is refused for the sake of copies.
         self._arriving = int(arriving * 2 * self._spool.settings.uplink.interval)
         self._make_room(now, always=True)

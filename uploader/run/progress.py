@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TextIO
 
 from headgate.host import terminal
+from headgate.monitor import collect
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
@@ -99,7 +100,7 @@ class ProgressWatcher:
         if now - self._foreseen >= _FORECAST_SECONDS:
             self._foreseen = now
             confirmed = progress.images / progress.attempts if progress.attempts else 1.0
-            forecast = self._spool.forecast(rate * min(1.0, confirmed))
+            forecast = collect.forecast(self._spool, rate * min(1.0, confirmed))
             self._empty = None if forecast.empty is None else forecast.empty.at
             self._in_vain = bool(forecast.doubt)
         seconds = None if self._empty is None else (self._empty - self._spool.now()).total_seconds()

@@ -195,6 +195,9 @@ class Count:
         return Count(self.images - other.images, self.bytes - other.bytes)
 
 
+NONE = Count()
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The maintained counts; ``received`` counts every arrival."""

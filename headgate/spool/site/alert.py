@@ -32,6 +32,18 @@ class Alert:
         """Whether the last look found it."""
         return self.good_since is None
 
+    def fields(self) -> dict[str, object]:
+        """For programs: as ``headgate status``, the page and ``headgate alert list`` give it."""
+        return {
+            "code": self.code,
+            "subject": self.subject,
+            "sentence": self.sentence,
+            "since": self.began_at,
+            "bad": self.bad,
+            "told": self.told,
+            "mend": self.fix,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Silence:

@@ -208,12 +208,12 @@ def _totals(spool: Spool) -> Iterator[Disagreement]:
         yield Disagreement(
             DisagreementKind.TOTALS, "catalog.sqlite3", f"{kept}, but the rows say {counted}"
         )
-    facts = spool.facts(0, 0)
-    if facts.unaccounted:
+    unaccounted = spool.inventory().unaccounted
+    if unaccounted:
         yield Disagreement(
             DisagreementKind.TOTALS,
             "received = new + done + aside + pruned + lost + discarded",
-            f"{facts.unaccounted} images are unaccounted for",
+            f"{unaccounted} images are unaccounted for",
         )
 
 

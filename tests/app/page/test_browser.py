@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.site.alert import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
@@ -85,7 +86,7 @@ def test_nothing_stands_out_of_a_phone(busy: Receiver, tmp_path: Path, dark: boo
 def test_a_page_of_another_site_cannot_press_the_button(busy: Receiver, tmp_path: Path) -> None:
     settings = settings_for(tmp_path, spool__path=str(busy.spool))
     with closing(Spool.open(settings, create=False, probe=False)) as spool:
-        (aside,) = spool.facts().aside
+        (aside,) = snapshot(spool).aside
         where = address(busy).replace("?still", f"images/{aside.id}/retry")
         page = tmp_path / "evil.html"
         page.write_text(f'<form method="post" action="{where}"></form>'

@@ -14,7 +14,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from headgate.monitor.snapshot import Facts
+from headgate.monitor import collect
+from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Level, Place, verdict
 from headgate.settings.load import load
 from headgate.spool.budget.uplink import BudgetUse
@@ -38,8 +39,8 @@ def room(free: int, receiving: Receiving = NO_RECEIVER) -> dict[str, Any]:
     return {"free_bytes": free, "admission": answer}
 
 
-def facts(**changes: object) -> Facts:
-    calm = Facts(
+def facts(**changes: object) -> Snapshot:
+    calm = Snapshot(
         at=NOW,
         received=Count(352, 88_000_000),
         waiting=Count(12, 3_000_000),
@@ -172,7 +173,9 @@ AGO_4 = NOW - timedelta(minutes=4)
         (facts(oldest_waiting_at=OLD, runs=()), PLACE, Level.WARN, "No run has come for 2 h"),
     ],
 )
-def test_the_verdict_is_one_sentence(found: Facts, place: Place, level: Level, words: str) -> None:
+def test_the_verdict_is_one_sentence(
+    found: Snapshot, place: Place, level: Level, words: str
+) -> None:
     said = verdict(found, place)
     assert said.level is level
     assert words in said.sentence
@@ -231,16 +234,14 @@ class Page(HTMLParser):
 
 
 class Told(Spool):
-    """A real spool whose facts are told to it."""
+    """A real spool, of which the page shows what a test says."""
 
-    said: Facts
-
-    def facts(self, latest: int = 20, runs: int = 10) -> Facts:
-        return self.said
+    said: Snapshot
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[tuple[Told, FlaskClient]]:
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Told, FlaskClient]]:
+    monkeypatch.setattr(collect, "snapshot", lambda spool, *_: spool.said)
     flags = {"spool.path": str(tmp_path / "spool"), "s3.bucket": "north", "spool.keep_free": "1MB"}
     spool = Told.open(load(None, flags, {}))
     assert isinstance(spool, Told)

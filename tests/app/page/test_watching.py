@@ -13,6 +13,8 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from app.page.page import by_need
+from headgate.monitor import collect
+from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.summary import Level, verdict
@@ -32,7 +34,8 @@ SEEN = DeviceFacts("cam-b", True, NOW - timedelta(minutes=1), "id-b", 90, 9000, 
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[tuple[Told, FlaskClient]]:
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Told, FlaskClient]]:
+    monkeypatch.setattr(collect, "snapshot", lambda spool, *_: spool.said)
     spool = Told.open(settings_for(tmp_path, spool__keep_free="1MB"))
     assert isinstance(spool, Told)
     yield spool, create_app(spool).test_client()
@@ -134,6 +137,18 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
     assert ("form", {"method": "post", "action": f"/images/{aside.id}/retry"}) in page.tags
     assert len([tag for tag, _ in page.tags if tag == "button"]) == 1
     assert len([tag for tag, _ in page.tags if tag == "path"]) == 2
+    document = client.get("/status.json").json
+    assert document is not None
+    (alert,) = document["alerts"]
+    assert alert == {
+        "code": "uplink_down",
+        "subject": "",
+        "sentence": "It is down.",
+        "since": "2026-11-23T16:04:05Z",
+        "bad": True,
+        "told": False,
+        "mend": "",
+    }
 
 
 def test_the_page_stands_still_if_told_to(told: tuple[Told, FlaskClient]) -> None:
@@ -195,11 +210,11 @@ def test_the_button_leaves_a_request_that_the_next_run_carries_out(
     client = create_app(spool).test_client()
     answer = client.post(f"/images/{aside}/retry", headers={"Host": "127.0.0.1:8080"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/#aside")
-    assert spool.facts().set_aside.images == 1  # the receiver moves nothing
-    assert spool.facts().asked == (aside,)
+    assert snapshot(spool).set_aside.images == 1  # the receiver moves nothing
+    assert snapshot(spool).asked == (aside,)
     with spool.hold_drain_lock("a test", 0) as lock:
         assert Mover(spool, lock).answer_requests(spool.now()) == 1
-    assert spool.facts().waiting.images == 1
+    assert snapshot(spool).waiting.images == 1
 
 
 OWN = {"Host": "127.0.0.1:8080"}

@@ -17,6 +17,7 @@ from headgate.host.set_clock import (
     unset_at_boot,
     wait,
 )
+from headgate.monitor.collect import snapshot
 from headgate.spool.site.runs import Run
 from tests.support.spooling import Clock, open_spool, put
 
@@ -110,9 +111,9 @@ def test_the_spool_knows_the_newest_image_and_run(tmp_path: Path) -> None:
         later = clock.at + timedelta(hours=2)
         spool.site.save_run(Run("r1", clock.at, later, "cron", "done", 0))
         assert spool.newest_known_at() == later
-        assert "2 h behind" in spool.facts(latest=0).clock_behind
+        assert "2 h behind" in snapshot(spool, latest=0).clock_behind
         clock.at = later
-        assert spool.facts(latest=0).clock_behind == ""
+        assert snapshot(spool, latest=0).clock_behind == ""
 
 
 def test_the_kernel_is_asked() -> None:

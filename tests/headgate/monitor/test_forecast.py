@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from headgate.monitor import collect
+from headgate.monitor.collect import snapshot
 from headgate.monitor.forecast import Doubt, Outlook, forecast, wait_for_room
 from headgate.monitor.metrics import measures
 from headgate.spool.budget.daily import Daily
@@ -255,7 +257,7 @@ def test_a_spool_knows_what_of_its_day_is_left(tmp_path: Path) -> None:
     with closing(open_spool(tmp_path, clock, uplink__daily="1GB")) as spool:
         put(spool, b"1" * 1000)
         spool.site.save_run(run("one", clock.at, Outcome.DONE, images=1, confirmed_at=clock.at))
-        assert spool.forecast().empty is not None
+        assert collect.forecast(spool).empty is not None
         daily = spool.uplink.daily()
         assert daily is not None
         assert (daily.allowance, daily.used) == (spool.uplink.allowance(Part.DRAIN), 0)
@@ -265,7 +267,7 @@ def test_a_spool_knows_what_of_its_day_is_left(tmp_path: Path) -> None:
         ):
             while book.charge(10**9, 10**9) is not None:
                 pass
-        assert spool.forecast().carried_per_second == 0
+        assert collect.forecast(spool).carried_per_second == 0
     with closing(open_spool(tmp_path / "2", clock)) as other:
         assert other.uplink.daily() is None
 
@@ -312,11 +314,11 @@ def test_nothing_is_promised_of_runs_that_do_not_come_or_confirm_nothing(tmp_pat
     spool = open_spool(tmp_path, clock, uplink__link="1kB/s", uplink__share="100%")
 
     def told() -> Doubt:
-        found = spool.facts().forecast
+        found = snapshot(spool).forecast
         assert (found.empty is None) == bool(found.doubt)
-        wait = spool.prospects.wait_for_room(clock.at, 1000, 0.5)
+        wait = collect.wait_for_room(spool, 1000, 0.5)
         assert (wait is None) == bool(found.doubt)
-        series = {one.name: one.samples for one in measures(spool.facts(), "1", "3")}
+        series = {one.name: one.samples for one in measures(snapshot(spool), "1", "3")}
         assert bool(series["headgate_forecast_empty_seconds"]) is not bool(found.doubt)
         return found.doubt
 
@@ -345,13 +347,14 @@ def test_nothing_is_promised_of_runs_that_do_not_come_or_confirm_nothing(tmp_pat
         assert told() is Doubt.NOTHING_CONFIRMED
         spool.site.save_run(run("idle again", clock.at, Outcome.NOTHING_TO_DO))
         assert told() is Doubt.NOTHING_CONFIRMED
-        assert spool.forecast(measured=10.0).empty is None  # a run that sends what nobody confirms
+        # A run that sends, and nothing is confirmed.
+        assert collect.forecast(spool, measured=10.0).empty is None
         spool.site.save_run(replace(by_hand, id="good", trigger="cron"))
         assert told() is Doubt.NONE
         spool.site.save_run(Run("long", clock.at + timedelta(seconds=1), trigger="cron"))
         clock.advance(hours=2)
         assert told() is Doubt.NO_RUN
-        assert spool.forecast(measured=10.0).empty is not None
+        assert collect.forecast(spool, measured=10.0).empty is not None
     finally:
         spool.close()
 
@@ -362,7 +365,7 @@ def test_a_site_that_never_confirmed_an_image_promises_nothing(tmp_path: Path) -
     try:
         spool.site.save_run(run("idle", clock.at, Outcome.NOTHING_TO_DO, settled=True))
         put(spool, b"1" * 1000)
-        assert spool.forecast().doubt is Doubt.NEVER_CONFIRMED
+        assert collect.forecast(spool).doubt is Doubt.NEVER_CONFIRMED
     finally:
         spool.close()
 
@@ -376,7 +379,7 @@ def test_a_spool_forecasts_by_its_own_flow(tmp_path: Path) -> None:
         for minute in range(5):
             put(spool, bytes([minute]) * 12_000)
             clock.advance(minutes=1)
-        found = spool.facts().forecast
+        found = snapshot(spool).forecast
         assert found.received_per_second == pytest.approx(200, rel=0.01)
         assert found.carried_per_second == spool.uplink.cap().for_images
         assert found.empty is not None

@@ -12,7 +12,7 @@ from headgate.monitor.checks import Signs
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.rules import BY_CODE, RULES, find
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.budget.uplink import BudgetUse
 from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.refused import RefusedLately
@@ -22,7 +22,6 @@ from headgate.spool.disk.room import Admission, FreeSpace, admission
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run
-from headgate.spool.site.triggers import TriggerFacts
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000
@@ -38,7 +37,7 @@ def run(outcome: str = "done", code: int = 0, **more: Any) -> Run:
     return Run("run", outcome=Outcome(outcome), exit_code=code, **fields)
 
 
-def facts(**more: Any) -> Facts:
+def facts(**more: Any) -> Snapshot:
     fields: dict[str, Any] = {
         "at": AT, "received": Count(1000, 250 * MB), "waiting": Count(10, MB), "sending": NOTHING,
         "set_aside": NOTHING, "uploaded_local": Count(990, 249 * MB), "uploaded_pruned": NOTHING,
@@ -47,7 +46,7 @@ def facts(**more: Any) -> Facts:
         "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6,
         "admission": room(1000 * MB), **more,
     }  # fmt: skip
-    return Facts(**fields)
+    return Snapshot(**fields)
 
 
 def room(free: int) -> Admission:

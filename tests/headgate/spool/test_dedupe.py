@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.errors import IdentityConflict
 from headgate.spool.image.image import Metadata, Receipt, Sent, State
 from headgate.spool.image.names import Name
@@ -167,8 +168,8 @@ def test_what_repair_or_a_run_does_before_the_answer_changes_nothing_of_it(
         spool.catalog.add = meanwhile  # type: ignore[method-assign]
         accepted = put(spool, b"image %d" % number)
         assert (accepted.duplicate, accepted.receipt.state) == (False, State.WAITING)
-        assert spool.facts().unaccounted == 0
-    assert spool.facts().received.images == 2
+        assert snapshot(spool).unaccounted == 0
+    assert snapshot(spool).received.images == 2
 
 
 def test_by_their_bytes_each_device_finds_its_own_image_in_every_state(

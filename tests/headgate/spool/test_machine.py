@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
 from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import DiskError, IdentityConflict
@@ -81,7 +82,7 @@ class Machine(RuleBasedStateMachine):
         assert self.spool.catalog.totals().sending.images == 0
         self.locate_all()
         self.faulty = False
-        assert self.spool.facts().unaccounted == 0 or not complete
+        assert snapshot(self.spool).unaccounted == 0 or not complete
 
     def locate_all(self) -> None:
         """What picking does for a row whose file is not in new/."""
@@ -98,7 +99,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "spool"):
             self.mend()
-            assert self.spool.facts().unaccounted == 0
+            assert snapshot(self.spool).unaccounted == 0
             self.die()
         shutil.rmtree(self.root)
 
@@ -374,7 +375,7 @@ class Machine(RuleBasedStateMachine):
     def received_never_becomes_less(self) -> None:
         """While the catalog is the one that it was: what a device was told is counted."""
         if hasattr(self, "spool") and not self.faulty:
-            assert self.spool.facts(0, 0).unaccounted == 0
+            assert snapshot(self.spool, 0, 0).unaccounted == 0
             assert self.spool.catalog.totals().received.images >= len(self.acked)
 
 

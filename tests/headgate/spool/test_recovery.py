@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
 from headgate.spool.image import names
 from headgate.spool.image.image import Receipt, Sent, State
@@ -57,7 +58,7 @@ def test_lost_rows_come_back_from_the_files(spool: Spool) -> None:
     kept, *lost = [put(spool, bytes([n]), key=f"key-{n}").receipt for n in range(4)]
     lose_rows(spool, lost)
     assert spool.recover().restored == 3
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).unaccounted == 0
     assert [spool.receipt(one.id) for one in (kept, *lost)] == [kept, *lost]
 
 
@@ -91,7 +92,7 @@ def test_one_bad_file_never_stops_a_start(
     assert spool.receipt(good.id) == good
     # A file in done/ that nothing vouches for is counted, so that verify is asked for.
     counted = place == "done" and bad.is_file()
-    assert spool.facts().unaccounted == int(counted)
+    assert snapshot(spool).unaccounted == int(counted)
 
 
 def test_what_was_being_received_is_gone(spool: Spool) -> None:
@@ -106,10 +107,10 @@ def test_starting_again_changes_nothing(spool: Spool) -> None:
         put(spool, bytes([number]))
     upload_all(spool)
     put(spool, b"more")
-    before = spool.facts()
+    before = snapshot(spool)
     for _ in range(3):
         assert spool.recover().restored == 0
-    after = spool.facts()
+    after = snapshot(spool)
     assert (after.received, after.waiting, after.uploaded_local, after.unaccounted) == (
         before.received,
         before.waiting,
@@ -124,7 +125,7 @@ def test_an_image_of_which_only_the_receipt_is_left_stays_counted(spool: Spool) 
     spool.receipts.mark_pruned(image.name.day, [image.id])
     spool.files.in_done(image.name).unlink()
     spool.recover()
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.received.images, facts.uploaded_pruned.images, facts.unaccounted) == (1, 1, 0)
 
 
@@ -140,9 +141,9 @@ def test_a_clock_that_was_set_back_counts_nothing_twice(spool: Spool, clock: Clo
     clock.at = first
     clock.advance(seconds=20)
     put(spool, b"the same minute, again")
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).unaccounted == 0
     spool.recover()
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.received.images, facts.unaccounted) == (9, 0)
 
 
@@ -167,12 +168,12 @@ def test_an_image_whose_upload_outlived_its_row_is_counted(
         shutil.copy(file, state)
     last = open_spool(tmp_path / "spool", clock)
     last.recover()
-    facts = last.facts()
+    facts = snapshot(last)
     assert (facts.received.images, facts.uploaded_local.images) == (2, 2)
     # The row of the first came back with the old catalog; a run that picks it finds no file.
     (item,) = last.catalog.after(0, 10)
     with last.hold_drain_lock("a test", 0) as lock:
         assert Mover(last, lock).locate(item, clock()) == "done"
-    assert last.facts().unaccounted == 0
+    assert snapshot(last).unaccounted == 0
     assert last.images(State.WAITING, 10) == []
     last.close()

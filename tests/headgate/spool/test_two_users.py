@@ -18,6 +18,7 @@ GROUP, RECEIVER, UPLOADER, STRANGER = 61000, 61001, 61002, 61003
 SCRIPT = f"""
 import os, sys, tempfile
 from pathlib import Path
+from headgate.monitor.collect import snapshot
 from headgate.spool.budget import ledger
 from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Sent
@@ -41,7 +42,7 @@ def upload(root):
         mover.finish([(i, Sent("bucket", "k/" + i.name.file, "etag")) for i in items], spool.now())
         book = ledger.Ledger(spool.files.state / "ledger", 300)
         book.close()
-        assert spool.facts().unaccounted == 0
+        assert snapshot(spool).unaccounted == 0
     spool.close()
 
 def pry(root):

@@ -30,8 +30,9 @@ import structlog
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.monitor import wording
+from headgate.monitor.collect import snapshot, wait_for_room
 from headgate.monitor.metrics import measures, text
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Level, Place, verdict
 from headgate.spool.image.image import State
 from headgate.spool.site.jobs import Job
@@ -286,10 +287,10 @@ class Day:
         self.clock.advance(seconds=INTERVAL - 1)
         return report
 
-    def facts(self) -> Facts:
-        return self.spool.facts(latest=0, runs=20)
+    def facts(self) -> Snapshot:
+        return snapshot(self.spool, latest=0, runs=20)
 
-    def series(self, facts: Facts) -> dict[str, float]:
+    def series(self, facts: Snapshot) -> dict[str, float]:
         """As Prometheus would keep them, by the line's own name and labels."""
         lines = [line for line in text(measures(facts, "1", "3")).splitlines() if line[0] != "#"]
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
@@ -363,7 +364,7 @@ def assert_bad(day: Day, number: int, last_success: Any) -> None:
         assert facts.forecast.empty is None and facts.forecast.doubt, told
         assert "Empty" not in wording.backlog(facts), told
         assert any("NOTHING" in line for line in _lines(facts)), told
-    assert day.spool.prospects.wait_for_room(day.clock.at, 1000, 0.5) is None, told
+    assert wait_for_room(day.spool, 1000, 0.5) is None, told
     # the numbers
     series = day.series(facts)
     assert series["headgate_last_success_timestamp_seconds"] == last_success.timestamp(), told

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.monitor import collect
 from headgate.spool.budget import ledger
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.image.image import Count
@@ -147,7 +148,7 @@ def test_the_time_to_empty_is_the_forecast_that_all_are_told(spool: Spool, pacer
     watch.at += 10
     leaves(pacer, 5000)
     watcher(Progress(images=1))
-    empty = spool.forecast(measured=500.0).empty
+    empty = collect.forecast(spool, measured=500.0).empty
     assert empty is not None
     seconds = (empty.at - spool.now()).total_seconds()
     assert re.search(rf"empty in ({round(seconds)}|{round(seconds) + 1}) s", out.getvalue())

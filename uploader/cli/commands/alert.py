@@ -16,7 +16,7 @@ from uploader.alerts import outbox
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import test_message
 from uploader.cli import completions
-from uploader.cli.commands.watch import fields, line
+from uploader.cli.commands.watch import line
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text, styled
 from uploader.wire.other_traffic import other_traffic_pacer
@@ -45,7 +45,7 @@ def show(context: Context, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "alerts": [fields(alert) for alert in standing],
+                "alerts": [alert.fields() for alert in standing],
                 "silences": [asdict(silence) for silence in silences],
                 "channels": [asdict(state) for state in states],
                 "waiting": waiting,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import click
 
 from headgate.host.exit_codes import Exit
 from headgate.monitor import receiver, wording
-from headgate.monitor.snapshot import Facts
+from headgate.monitor.collect import snapshot
+from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
-from headgate.spool.site.triggers import TriggerFacts, in_words
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 
@@ -28,11 +28,11 @@ from uploader.cli.main import Context, print_json, print_text, styled
 def command(context: Context, as_json: bool) -> None:
     """Say where everything stands. Exit code 1 if images are lost or unaccounted for."""
     with context.spool() as spool:
-        facts = spool.facts()
+        facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
         warnings = spool.warnings()
     if as_json:
-        print_json(asdict(facts) | {"warnings": warnings})
+        print_json(facts.fields() | {"warnings": warnings})
     else:
         settings = context.settings
         for line in _lines(facts):
@@ -49,7 +49,7 @@ def _count(count: Count) -> str:
     return f"{count.images} images ({human_size(count.bytes)})"
 
 
-def _lines(facts: Facts) -> list[str]:
+def _lines(facts: Snapshot) -> list[str]:
     oldest = ""
     if facts.oldest_waiting_at is not None:
         age = (facts.at - facts.oldest_waiting_at).total_seconds()
@@ -118,5 +118,5 @@ def _lines(facts: Facts) -> list[str]:
     return [*lines, *(_trigger(one, facts) for one in facts.triggers)]
 
 
-def _trigger(one: TriggerFacts, facts: Facts) -> str:
-    return f"trigger    {in_words(one, facts.at)}"
+def _trigger(one: TriggerFacts, facts: Snapshot) -> str:
+    return f"trigger    {wording.trigger(one, facts.at)}"

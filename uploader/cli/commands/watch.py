@@ -64,7 +64,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
                 logs.configure(stream, level=logging.INFO)
                 jobs.carry_out(spool)
     if as_json:
-        print_json({"wrong": [fields(alert) for alert in wrong], "sent": sent, "waiting": waiting})
+        print_json({"wrong": [alert.fields() for alert in wrong], "sent": sent, "waiting": waiting})
     elif not cron:
         for alert in wrong:
             print_text(styled(line(alert), fg="red"))
@@ -89,16 +89,3 @@ def line(alert: Alert) -> str:
     return (
         f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.fix}]"
     )
-
-
-def fields(alert: Alert) -> dict[str, object]:
-    """One alert for programs."""
-    return {
-        "code": alert.code,
-        "subject": alert.subject,
-        "sentence": alert.sentence,
-        "since": alert.began_at,
-        "bad": alert.bad,
-        "told": alert.told,
-        "mend": alert.fix,
-    }

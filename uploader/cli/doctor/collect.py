@@ -14,13 +14,15 @@ from pathlib import Path
 
 from headgate.host import confinement, mounts, processes, set_clock, systemd, users
 from headgate.host.addresses import Address, NoAnswer, address_of, request
+from headgate.monitor import wording
+from headgate.monitor.collect import triggers
+from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.spool import identity, sqlite
 from headgate.spool.disk.locks import holder
 from headgate.spool.errors import DiskError
 from headgate.spool.site.site import S3_CLOCK
-from headgate.spool.site.triggers import TriggerFacts, in_words, triggers
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
@@ -205,9 +207,9 @@ def schedule(spool: Spool) -> Schedule:
     failed = last is not None and last.ended_at is not None and not last.success
     outcome = "" if last is None else (last.message or last.outcome or "under way")
     now = spool.now()
-    known = triggers(spool, spool.settings, now)
+    known = triggers(spool)
     queue = _queue(known, now)
-    told = tuple(in_words(one, now) for one in known)
+    told = tuple(wording.trigger(one, now) for one in known)
     settings = spool.settings
     every = settings.uplink.interval if queue is None else settings.queue.floor
     return Schedule(

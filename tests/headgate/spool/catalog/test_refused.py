@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.catalog.refused import WINDOW, Counts, Pending, RefusedLately
 from headgate.spool.spool import Spool
 from tests.support.spooling import Clock, open_spool
@@ -22,7 +23,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 def told(spool: Spool) -> dict[str, int]:
-    return {one.code: one.requests for one in spool.facts(latest=0).refused}
+    return {one.code: one.requests for one in snapshot(spool, latest=0).refused}
 
 
 def test_what_was_refused_is_told_before_and_after_it_is_written(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.monitor import devices, silence
+from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.spool import Spool
@@ -24,7 +25,7 @@ def spool(tmp_path: Path) -> Iterator[tuple[Spool, Clock]]:
 
 
 def of(spool: Spool, device: str = "cam-1") -> DeviceFacts:
-    (found,) = [one for one in spool.facts().devices if one.device == device]
+    (found,) = [one for one in snapshot(spool).devices if one.device == device]
     return found
 
 
@@ -73,7 +74,7 @@ def test_names_that_somebody_invents_fill_nothing(spool: tuple[Spool, Clock]) ->
     opened.site.devices.add(["cam-9"], clock.at)
     spoil(opened, device="nobody")
     spoil(opened, device="cam-9", enrolled=True)
-    assert [one.device for one in opened.facts().devices] == ["cam-9"]
+    assert [one.device for one in snapshot(opened).devices] == ["cam-9"]
     assert of(opened, "cam-9").unusable.images == 1
     assert opened.catalog.unusable_of(["nobody"], clock.at) == {}
 
@@ -112,12 +113,12 @@ def test_addresses_and_the_revoked_and_the_long_gone_are_not_missed(
         for device in ("kept", "revoked", "stranger", "_192.0.2.7"):
             put(opened, b"%d %s" % (number, device.encode()), device=device)
     clock.advance(days=13)
-    missed = {one.device: one.missed for one in opened.facts().devices}
+    missed = {one.device: one.missed for one in snapshot(opened).devices}
     assert missed == {"kept": True, "revoked": False, "stranger": True, "_192.0.2.7": False}
-    silent = {one.device for one in opened.facts().devices if one.is_silent(clock.at)}
+    silent = {one.device for one in snapshot(opened).devices if one.is_silent(clock.at)}
     assert silent == {"kept", "stranger"}
     clock.advance(days=2)
-    silent = {one.device for one in opened.facts().devices if one.is_silent(clock.at)}
+    silent = {one.device for one in snapshot(opened).devices if one.is_silent(clock.at)}
     assert silent == {"kept"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Item, Sent, State
 from headgate.spool.spool import Spool
@@ -139,7 +140,7 @@ def test_no_failing_disk_call_is_acknowledged_and_none_costs_an_acknowledged_ima
         assert reopened.files.in_new(receipt.name).read_bytes() == data
     assert list(reopened.files.tmp.iterdir()) == []
     assert verify.disagreements(reopened, deep=True, sleep=lambda _: None) == []
-    assert reopened.facts().unaccounted == 0
+    assert snapshot(reopened).unaccounted == 0
     reopened.close()
 
 

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.disk import durable
 from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.errors import DiskError
@@ -102,8 +103,8 @@ def test_each_image_is_linked_before_the_flush_that_it_is_acknowledged_by(tmp_pa
             for thread in threads:
                 thread.join(60)
         assert len(acked) == 40
-        assert spool.facts().received.images == 40
-        assert spool.facts().unaccounted == 0
+        assert snapshot(spool).received.images == 40
+        assert snapshot(spool).unaccounted == 0
         assert {item.id for item in spool.catalog.after(0, 100)} == set(acked)
 
 
@@ -113,5 +114,5 @@ def test_a_flush_that_fails_acknowledges_none_of_its_batch(tmp_path: Path) -> No
         with mock.patch.object(durable, "commit", side_effect=trouble):
             with pytest.raises(DiskError):
                 put(spool, b"1")
-        assert spool.facts().received.images == 0
+        assert snapshot(spool).received.images == 0
         assert put(spool, b"2").receipt.id

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot, triggers
 from headgate.monitor.metrics import measures
+from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.settings import SettingsError
-from headgate.spool.site.triggers import TriggerFacts, triggers
 from headgate.spool.spool import Spool
 from tests.support.spooling import Clock, open_spool, settings_for
 
@@ -30,15 +31,13 @@ def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
 
 
 def told(spool: Spool) -> dict[str, TriggerFacts]:
-    return {one.kind: one for one in triggers(spool, spool.settings, spool.now())}
+    return {one.kind: one for one in triggers(spool)}
 
 
 def test_with_cron_alone_there_is_one_and_it_never_fired(tmp_path: Path) -> None:
     with_cron = open_spool(tmp_path)
     try:
-        assert triggers(with_cron, with_cron.settings, with_cron.now()) == (
-            TriggerFacts("cron", configured=True, every_seconds=300),
-        )
+        assert triggers(with_cron) == (TriggerFacts("cron", configured=True, every_seconds=300),)
     finally:
         with_cron.close()
 
@@ -91,7 +90,7 @@ def test_silence_is_counted_from_when_it_was_expected_to_fire(spool: Spool, cloc
 
 def test_each_that_fired_is_a_series_and_no_other(spool: Spool, clock: Clock) -> None:
     spool.site.triggers.fired("http", clock.at, "token-of-the-scheduler")
-    found = {one.name: one for one in measures(spool.facts(), "1", "3")}
+    found = {one.name: one for one in measures(snapshot(spool), "1", "3")}
     series = found["headgate_trigger_last_fired_timestamp_seconds"].samples
     assert [(labels, round(value)) for labels, value in series] == [
         (("http",), round(clock.at.timestamp()))

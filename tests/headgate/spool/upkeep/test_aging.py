@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.budget import ledger
 from headgate.spool.image.image import Receipt, Sent
 from headgate.spool.receipts.receipts import Receipts
@@ -70,8 +71,8 @@ def test_a_local_copy_goes_after_a_day_and_its_receipt_after_thirty(
     clock.advance(days=1)
     assert age(spool, mover) == ["2026-11-23"]
     assert spool.receipt(image.id) is None
-    assert spool.facts().uploaded_pruned.images == 1
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).uploaded_pruned.images == 1
+    assert snapshot(spool).unaccounted == 0
 
 
 def test_after_a_jump_of_the_clock_nothing_goes_for_its_age(
@@ -104,14 +105,14 @@ def test_an_image_that_is_finished_after_its_day_was_dropped_is_counted_once(
     for image in images[:2]:
         upload(spool, mover, image)
     for expected in (2, 3, 4):
-        assert spool.facts().unaccounted == 0
+        assert snapshot(spool).unaccounted == 0
         clock.advance(days=32)
         age(spool, mover)
-        facts = spool.facts()
+        facts = snapshot(spool)
         assert (facts.uploaded_pruned.images, facts.unaccounted) == (expected, 0)
         if expected < 4:
             upload(spool, mover, images[expected])
-            facts = spool.facts()
+            facts = snapshot(spool)
             assert (facts.uploaded_local.images, facts.unaccounted) == (1, 0)
             late = spool.receipt(images[expected].id)
             assert late is not None and late.safe_to_erase
@@ -131,10 +132,10 @@ def test_a_kill_while_a_day_is_dropped_counts_nothing_twice(
         with Disk(nth=call, crash=when)() as disk:
             with contextlib.suppress(Crash):
                 mover.drop_old_receipts(spool.now())
-        facts = spool.facts()
+        facts = snapshot(spool)
         assert (facts.uploaded_pruned.images, facts.unaccounted) == (3, 0), disk.calls
     age(spool, mover)
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.uploaded_pruned.images, facts.unaccounted) == (3, 0)
     assert spool.receipts.days() == []
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Sent, State
 from headgate.spool.upkeep import verify
@@ -128,7 +129,7 @@ def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
         assert receipt is not None, f"nobody knows of {image}"
         assert len(places.get(image, [])) == int(receipt.local), image
     assert verify.disagreements(spool, deep=True, sleep=lambda _: None) == []
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).unaccounted == 0
     spool.close()
 
 

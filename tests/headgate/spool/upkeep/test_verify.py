@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
 from headgate.spool.disk import xattrs
 from headgate.spool.errors import SpoolUnsuitable
@@ -72,7 +73,7 @@ def mend(spool: Spool) -> list[Disagreement]:
 
 def test_a_healthy_spool_agrees_in_every_state(spool: Spool, site: Site) -> None:
     assert found_in(spool) == []
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert facts.received.images == 4
     assert (facts.waiting.images, facts.set_aside.images) == (1, 1)
     assert (facts.uploaded_local.images, facts.uploaded_pruned.images) == (1, 1)
@@ -160,7 +161,7 @@ def test_each_disagreement_is_said_and_mended(
         now = spool.receipt(receipt.id)
         assert now is not None
         assert len(places.get(receipt.id, [])) == int(now.local)
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).unaccounted == 0
 
 
 def test_an_unproved_file_in_done_is_asked_for_before_it_is_sent(spool: Spool, site: Site) -> None:
@@ -195,7 +196,7 @@ def test_a_lost_image_keeps_its_line_until_a_person_discards_it(
     for _ in range(3):  # however often it is mended
         (left,) = mend(spool)
         assert (left.kind, left.what) == (DisagreementKind.LOST, image.id)
-        facts = spool.facts()
+        facts = snapshot(spool)
         assert (facts.received.images, facts.lost, facts.unaccounted) == (
             4, Count(1, image.size), 0,
         )  # fmt: skip
@@ -204,7 +205,7 @@ def test_a_lost_image_keeps_its_line_until_a_person_discards_it(
         assert (receipt.state, receipt.local, receipt.safe_to_erase) == (State.LOST, False, False)
     spool.site.gone.discarded(image.id, spool.now(), "ann", "it was a test")
     assert found_in(spool) == []
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.received.images, facts.discarded.images, facts.unaccounted) == (4, 1, 0)
     receipt = spool.receipt(image.id)
     assert receipt is not None and receipt.state is State.DISCARDED
@@ -217,7 +218,7 @@ def test_what_a_repair_cannot_account_for_gets_a_line_and_is_never_forgotten(
     _edit(spool, "UPDATE totals SET images = images + 2, bytes = bytes + 20 WHERE state = -1")
     (left,) = mend(spool)
     assert left.kind is DisagreementKind.LOST and left.what.startswith("unaccounted-")
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.received.images, facts.lost, facts.unaccounted) == (6, Count(2, 20), 0)
     assert [trouble.what for trouble in found_in(spool)] == [left.what]
     spool.site.gone.discarded(left.what, spool.now(), "ann", "an old copy of the catalog")
@@ -232,7 +233,7 @@ def test_a_lost_image_that_is_put_back_counts_once(spool: Spool, site: Site) -> 
     kept.rename(path)
     mend(spool)
     assert found_in(spool) == []
-    facts = spool.facts()
+    facts = snapshot(spool)
     assert (facts.received.images, facts.waiting.images, facts.lost.images) == (4, 1, 0)
     assert facts.unaccounted == 0
 
@@ -297,7 +298,7 @@ def test_the_catalog_is_rebuilt_from_the_files_alone(
             was.state, was.sha256, was.size, was.key, was.reason,
         )  # fmt: skip
     assert (site.pruned.id in after) == (lost == "catalog")
-    assert spool.facts().unaccounted == 0
+    assert snapshot(spool).unaccounted == 0
     spool.close()
 
 
@@ -316,7 +317,7 @@ def test_a_copy_that_lost_its_attributes_is_sent_all_the_same(tmp_path: Path, cl
         item = moved.catalog.get(receipt.id)
         assert item is not None
         assert (item.state, item.unknown, item.sha256) == (State.WAITING, True, receipt.sha256)
-    assert moved.facts().unaccounted == 0
+    assert snapshot(moved).unaccounted == 0
     moved.close()
 
 
@@ -375,7 +376,7 @@ def test_a_catalog_that_lost_a_page_is_told_and_mended(
         assert found_in(spool) == []
         for receipt in made:
             assert spool.receipt(receipt.id) is not None
-        assert spool.facts().received.images == 2
+        assert snapshot(spool).received.images == 2
 
 
 def test_an_index_with_as_many_rows_that_are_others_is_told(tmp_path: Path, clock: Clock) -> None:
@@ -415,7 +416,7 @@ def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
     assert "made anew" in note
     with closing(open_spool(tmp_path, clock)) as spool:
         assert mend(spool) == []
-        assert found_in(spool) == [] and spool.facts().received.images == 2
+        assert found_in(spool) == [] and snapshot(spool).received.images == 2
 
 
 def open_path(root: Path) -> Path:

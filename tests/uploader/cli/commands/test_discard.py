@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from headgate.monitor.collect import snapshot
 from headgate.spool.image.image import Metadata, Receipt, Sent, State
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import Spool
@@ -75,7 +76,7 @@ def test_what_is_set_aside_is_discarded_and_its_line_stays(books: Books) -> None
     assert "a test picture" in books.call("list", "--state", "discarded")
     assert "discarded  1 images" in books.call("status")
     books.call("verify")
-    facts = books.spool.facts()
+    facts = snapshot(books.spool)
     assert (facts.received.images, facts.discarded.images, facts.unaccounted) == (1, 1, 0)
 
 
@@ -184,7 +185,7 @@ def test_every_command_and_rm_by_hand_in_any_order_never_lose_a_line(
     books.receive()
     for _ in range(40):
         step()
-        facts = books.spool.facts()
+        facts = snapshot(books.spool)
         assert facts.received.images == len(books.told) >= received, history
         assert facts.unaccounted == 0, history
         received = facts.received.images
@@ -218,7 +219,7 @@ def test_a_crash_in_the_middle_of_a_discard_is_finished_by_the_next_run(
                 assert line.stage is Stage.ASKED
             Mover(books.spool, lock).reconcile(books.spool.now())
         assert images_below(books.spool.path) == {}
-        assert books.spool.facts().unaccounted == 0
+        assert snapshot(books.spool).unaccounted == 0
         books.call("verify")
         if not disk.fired:
             return
@@ -236,7 +237,7 @@ def test_a_row_that_a_power_cut_brings_back_does_not_bring_the_image_back(books:
         Mover(books.spool, lock).reconcile(books.spool.now())
     receipt = books.spool.receipt(image.id)
     assert receipt is not None and receipt.state is State.DISCARDED
-    assert books.spool.facts().unaccounted == 0
+    assert snapshot(books.spool).unaccounted == 0
     books.call("verify")
 
 
@@ -269,7 +270,7 @@ def test_a_file_that_comes_back_from_a_backup_counts_again_after_a_restart(
     receipt = books.spool.receipt(image.id)
     assert receipt is not None
     assert receipt.state is (State.SET_ASIDE if top == "aside" else State.WAITING)
-    facts = books.spool.facts()
+    facts = snapshot(books.spool)
     gone = (facts.lost.images, facts.discarded.images)
     assert (facts.received.images, *gone, facts.unaccounted) == (1, 0, 0, 0)
     books.call("verify")
@@ -287,6 +288,6 @@ def test_a_lost_image_whose_upload_is_found_counts_as_uploaded(books: Books) -> 
         books.spool.receipts.add([(image.name, item, sent, books.spool.now())])
         books.spool.receipts.mark_pruned(image.name.day, [image.id])
         mover.reconcile(books.spool.now())
-    facts = books.spool.facts()
+    facts = snapshot(books.spool)
     assert (facts.lost.images, facts.uploaded_pruned.images, facts.unaccounted) == (0, 1, 0)
     books.call("verify")
