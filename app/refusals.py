@@ -1,6 +1,6 @@
-"""Every refusal, one row each: code, HTTP status, title, what to do, when to come back.
+"""Every refusal, one row each: code, HTTP status, title, what to do, when to come back. Pure.
 
-Pure. ``app.responses`` makes an RFC 9457 problem document of it, whose ``type`` is the relative URI
+``app.responses`` makes an RFC 9457 problem document of it, whose ``type`` is the relative URI
 ``/problems/<code>``; ``Retry-After`` is set where waiting helps.
 """
 

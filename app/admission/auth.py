@@ -1,4 +1,4 @@
-"""Who sends: the device whose token came along, or somebody who needs none. Pure but for ``known``.
+"""Who sends: the device whose token came along, or somebody who needs none. Pure.
 
 ``Authorization: Bearer`` (RFC 6750), or ``Basic`` (RFC 7617) with the device's name and its token
 as the password, for cameras that know nothing else.

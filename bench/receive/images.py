@@ -1,4 +1,4 @@
-"""Images and requests for the load: built once, a stamp makes each one's bytes its own. Pure."""
+"""Images and requests for the load: built once, a stamp makes each one's bytes its own."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What will be, from what was: when the backlog is gone, when the disk is full, when waiting helps.
+"""Forecasts: when the backlog is gone, when the disk is full, when waiting helps. Pure.
 
-Pure, and the one place for it: the page, ``headgate status``, metrics, ``make drain`` and the
+The one place for them: the page, ``headgate status``, metrics, ``make drain`` and the
 receiver's Retry-After all ask here. The backlog is moved on minute by minute: by what comes in at
 that hour of the day, less what may go out then. Images are moved like bytes: each takes an inode.
 """

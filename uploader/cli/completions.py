@@ -1,6 +1,7 @@
-"""What a shell may complete beside commands and flags: settings, devices, alerts, images.
+"""Completion in shells: the scripts, and what to offer for settings, devices, alerts and images.
 
-Called while somebody types: nothing is printed, and whatever goes wrong there is nothing to offer.
+Offers are made while a person types: nothing is printed, and where something fails, nothing is
+offered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
 from headgate.settings.load import load, split_flags
 from headgate.settings.settings import SETTINGS
@@ -18,6 +19,7 @@ from headgate.spool.spool import Spool
 
 Offer = list[CompletionItem[str]]
 _MOST = 1000
+SHELLS = ("bash", "zsh", "fish")
 
 
 def settings(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
@@ -71,3 +73,15 @@ def _of_spool(
         with opened(read) as spool:
             return [CompletionItem(name) for name in names(spool) if name.startswith(incomplete)]
     return []
+
+
+def script_for(shell: str) -> str:
+    """The script for one of SHELLS."""
+    made = get_completion_class(shell)
+    assert made is not None
+    script = made(click.Command("headgate"), {}, "headgate", "_HEADGATE_COMPLETE").source()
+    if shell == "bash":  # --set uplink.share= wants its value next, and no blank
+        script = script.replace(
+            "    return 0\n", "    [[ $COMPREPLY == *= ]] && compopt -o nospace\n    return 0\n"
+        )
+    return script

@@ -1,4 +1,4 @@
-"""The dashboard and the alarms, as CloudWatch takes them. Pure: the same site gives the same."""
+"""The dashboard and the alarms, as CloudWatch takes them. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Picking: fair between devices in bytes, urgent first, fresh and old within one device. Pure but
-for its source.
+"""Picking: fair between devices in bytes, urgent first, fresh and old within one device. Pure.
 
 Devices are served by the least bytes so far (start-time fair queueing with equal weights, Goyal et
 al. 1996): one noisy camera starves nobody. A device that comes, or comes back, starts at the

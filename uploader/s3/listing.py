@@ -1,4 +1,4 @@
-"""Reading one answer of ListObjectsV2. Pure."""
+"""Reading one answer of ListObjectsV2."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from headgate.settings import load
 from headgate.settings.load import read_file
 from headgate.settings.settings import Settings, SettingsError, combine
 from headgate.spool.disk.layout import FOLDERS
-from uploader.cli.commands import completion
+from uploader.cli import completions
 from uploader.cli.install import accounts, systemd
 from uploader.cli.install import steps as step
 from uploader.cli.install.layout import (
@@ -202,7 +202,7 @@ class Installation:
             owner, mode = (shared, 0o640) if secret else (root_owned, 0o644)
             steps.append(step.conffile(target, data, owner, mode, before.get(f"/{one.target}")))
         for shell, path in COMPLETIONS.items():
-            script = completion.script_for(shell).encode()
+            script = completions.script_for(shell).encode()
             steps.append(step.file(self.at(f"/{path}"), script, root_owned, 0o644))
         for name in COMMANDS:
             steps.append(
