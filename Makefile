@@ -10,7 +10,7 @@ TESTS ?= tests
 PYTEST = $(BIN)/python -m pytest -n 6 --dist worksteal
 
 .PHONY: help
-help: ## List what can be done here
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Both look, and do nothing where all is there: .venv/ is what a lock says. PYTHON=... names another Python.
@@ -47,15 +47,15 @@ check: ready ## Lint, format, types and tests
 	@$(PYTEST) -m 'not slow' $(TESTS)
 
 .PHONY: drain
-drain: ready-to-run ## Upload until nothing waits, within the budget
+drain: ready-to-run ## Upload until nothing is waiting, within the budget
 	@$(BIN)/python -m dev.drain
 
 .PHONY: status
-status: ready-to-run ## Say what waits, what was uploaded, and what needs a person
+status: ready-to-run ## Show what is waiting, what was uploaded, and what needs attention
 	@$(BIN)/headgate status
 
 .PHONY: serve
-serve: ready-to-run ## Start the receiver alone
+serve: ready-to-run ## Start only the receiver
 	@$(BIN)/headgate-receiver
 
 .PHONY: cron-install
@@ -63,31 +63,31 @@ cron-install: ready-to-run ## Let cron start a drain every interval (your own cr
 	@$(BIN)/headgate cron install
 
 .PHONY: cron-remove
-cron-remove: ready-to-run ## Take that line out of your crontab again
+cron-remove: ready-to-run ## Remove that line from your crontab
 	@$(BIN)/headgate cron remove
 
 DOCS ?=
 
 .PHONY: docs
-docs: ready ## Make anew what is made by a program in the docs (DOCS="settings" for some of it)
+docs: ready ## Regenerate the generated parts of the docs (DOCS="settings" for some of them)
 	@$(BIN)/python -m dev.docs $(DOCS)
 
-# Needs no .venv/: it makes an environment of its own below PREFIX. FLAGS="--dry-run" says what it would make.
+# Needs no .venv/: it creates an environment below PREFIX. FLAGS="--dry-run" shows what it would do.
 PREFIX ?= /opt/headgate
 EXTRAS ?=
 
 .PHONY: install
-install: ## Install it as a service of this machine, or upgrade it (as root; PREFIX=/opt/headgate EXTRAS="queue apprise")
+install: ## Install it as a service on this machine, or upgrade it (as root; PREFIX=/opt/headgate EXTRAS="queue apprise")
 	@$(PYTHON) -m dev.install --prefix $(PREFIX) $(addprefix --extra ,$(EXTRAS)) $(FLAGS)
 
 .PHONY: uninstall
-uninstall: ## Take it out of this machine again; the spool stays
+uninstall: ## Uninstall it from this machine; the spool stays
 	@$(PREFIX)/bin/headgate uninstall $(FLAGS)
 
 BENCH ?= receive slow parsers send limit pick scrape
 
 .PHONY: bench
-bench: ready bench-ready ## Measure beside the peers, for some minutes each (BENCH="receive pick" for some)
+bench: ready bench-ready ## Measure against other tools, some minutes each (BENCH="receive pick" for some)
 	@for name in $(BENCH); do $(BIN)/python -m bench.$$name || exit 1; done
 
 # The peers have an environment of their own, so that none of their dependencies is ours.

@@ -202,18 +202,18 @@ def _raise_open_files(wanted: int) -> None:
     "flags",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
-    help="One setting for this start only; may be given more than once.",
+    help="Override one setting for this start; may be repeated.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors, and no image.")
-@click.option("-v", "--verbose", is_flag=True, help="Log every upload's answer as well.")
+@click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Also log the answer to every upload.")
 @click.version_option(package_name="headgate")
 def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: bool) -> None:
-    """Receive a site's images and make each one safe on disk before it is answered.
+    """Receive a site's images and store each one safely on disk before answering.
 
-    Told to stop (SIGTERM, Ctrl-C), it finishes the uploads that are arriving.
+    On SIGTERM or Ctrl-C it finishes the uploads in progress.
     """
     if quiet and verbose:
-        raise click.UsageError("give --quiet or --verbose, not both")
+        raise click.UsageError("use --quiet or --verbose, not both")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     try:
         settings = load(config, split_flags(flags))

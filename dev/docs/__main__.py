@@ -1,6 +1,6 @@
-"""``make docs``: make anew what is made in the docs. Names of makers do only those.
+"""``make docs``: regenerate the generated parts of the docs; names of makers limit it to those.
 
-``picture``, the picture of the page, is made when it is named.
+``picture``, the picture of the page, is made only when it is named.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
     """Make the blocks of these makers and the manual pages, or all; says what changed."""
     if unknown := set(words) - {*MAKERS, "manual", "picture"}:
         known = ", ".join([*MAKERS, "manual", "picture"])
-        print(f"headgate: nobody makes {', '.join(sorted(unknown))}; there are {known}")
+        print(f"headgate: unknown: {', '.join(sorted(unknown))}; use {known}")
         return 2
 
     def make(block: Block) -> str:
@@ -71,7 +71,7 @@ def main(words: list[str]) -> int:
         if not path.exists() or path.read_text(encoding="utf-8") != after:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(after, encoding="utf-8")
-            print(f"made anew: {path.relative_to(ROOT)}")
+            print(f"updated: {path.relative_to(ROOT)}")
     if "picture" in words:  # another one each time, so only when it is wanted
         print(picture.make())
     return 0

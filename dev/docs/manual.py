@@ -23,23 +23,23 @@ _TH = re.compile(r'^\.TH "[^"]*" "1" "([^"]*)"', re.MULTILINE)
 
 _FILES = (
     ("headgate.toml", "The settings, in the working folder or named by --config."),
-    ("/etc/headgate/headgate.toml", "The settings, where there are none in the working folder."),
-    ("spool.path", "The folder of this setting holds every image, and all that is known of it."),
+    ("/etc/headgate/headgate.toml", "The settings, if there are none in the working folder."),
+    ("spool.path", "The folder set by this setting holds every image and its metadata."),
 )
 _ENVIRONMENT = (
     ("HEADGATE_CONFIG", "The settings file."),
     (
         "HEADGATE_<SECTION>_<KEY>",
-        "One setting, as HEADGATE_UPLINK_SHARE; it wins over the file. "
+        "One setting, such as HEADGATE_UPLINK_SHARE; it overrides the file. "
         f"For a secret ({', '.join(s.name for s in SETTINGS if s.secret)}) a variable "
-        "with _FILE at its end names a file that holds it.",
+        "whose name ends in _FILE names a file that contains it.",
     ),
 )
 _COLOUR = (
-    ("NO_COLOR, TERM=dumb", "No colour, also on a terminal."),
+    ("NO_COLOR, TERM=dumb", "Do not use colour, even on a terminal."),
     (
         "AWS_..., HTTPS_PROXY, HTTP_PROXY, NO_PROXY",
-        "As boto3 reads them: credentials, region, and the way to the bucket.",
+        "Used as in boto3: credentials, region, and proxies to the bucket.",
     ),
 )
 
@@ -76,7 +76,7 @@ def _page(name: str, command: click.Command) -> Iterator[str]:
     others = [other for other in NAMES if other != name]
     yield ", ".join(f"\\fB{_text(other)}\\fR(1)" for other in others) + ", \\fBcrontab\\fR(5)"
     yield ".PP"
-    yield _text("docs/SETTINGS.md, docs/OPERATING.md and docs/PROTOCOL.md, which come with it.")
+    yield _text("docs/SETTINGS.md, docs/OPERATING.md and docs/PROTOCOL.md in the source.")
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[str]:

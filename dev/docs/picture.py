@@ -61,7 +61,7 @@ def make() -> str:
             demo.stop()
         with Image.open(folder / "a.png") as taken:
             _cropped(taken.convert("RGB")).quantize(COLOURS).save(FILE, optimize=True)
-    return f"made anew: docs/page.png ({FILE.stat().st_size // 1024} KiB)"
+    return f"updated: docs/page.png ({FILE.stat().st_size // 1024} KiB)"
 
 
 def _post(demo: Demo, cameras: list[Camera]) -> None:

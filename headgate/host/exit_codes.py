@@ -22,13 +22,13 @@ class Exit(IntEnum):
 
 MEANING: Mapping[Exit, str] = {
     Exit.OK: "done, or nothing to do",
-    Exit.ERROR: "something failed; the sentence says what to do",
+    Exit.ERROR: "an error; the message says what to do",
     Exit.USAGE: "wrong flags or settings",
     Exit.SET_ASIDE: "some images were set aside in this run",
     Exit.UPLINK_DOWN: "the uplink is down",
-    Exit.NOTHING_CONFIRMED: "images were tried, and none was confirmed",
-    Exit.STILL_WAITING: "--strict: the time is spent and images still wait",
-    Exit.BUDGET_SPENT: "--strict: budget, allowance or timetable let no more out",
+    Exit.NOTHING_CONFIRMED: "images were tried and none was confirmed",
+    Exit.STILL_WAITING: "--strict: time is up and images are still waiting",
+    Exit.BUDGET_SPENT: "--strict: the budget, allowance or timetable is used up",
     Exit.LOCKED: "another run holds the lock",
 }
 """What each means, for help and docs."""

@@ -28,8 +28,8 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
         if os.geteuid() == 0 and (other := _not_roots(here)):
             raise SettingsError(
                 [
-                    f"root takes no settings from {here}, because another user may change {other}; "
-                    f"name the file that is meant, as --config {SITE}, or --config {here}"
+                    f"root does not read {here}, because another user can change {other}; "
+                    f"name the file explicitly: --config {SITE}, or --config {here}"
                 ]
             )
         return here

@@ -51,8 +51,8 @@ def folder(value: Any) -> Path:
 
 
 _FORMS: Mapping[Callable[[str], object], str] = {
-    units.parse_size: "a size, as `500MB` or `20MiB`",
-    units.parse_rate: "a rate, as `40MB/s`, `12000MB/min` or `100Mbit/s`",
+    units.parse_size: "a size, such as `500MB` or `20MiB`",
+    units.parse_rate: "a rate, such as `40MB/s`, `12000MB/min` or `100Mbit/s`",
     units.parse_percent: "a share, 0% to 100%",
     units.parse_room: "a size, or a share of the disk",
 }
@@ -88,8 +88,8 @@ def url(pattern: str, what: str) -> Reader[str]:
         text = matches(value)
         if (shown := without_login(text)) != text:
             raise UnitError(
-                f"{shown!r} holds a user or a password, which is not sent to any server; leave "
-                "out what stands before the @"
+                f"{shown!r} contains a user or a password, which is never sent to a server; "
+                "remove the part before the @"
             )
         return text
 
@@ -128,7 +128,7 @@ def several(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple):
-        raise UnitError(f'{value!r} must be a list, as in ["a", "b"]')
+        raise UnitError(f'{value!r} must be a list, such as ["a", "b"]')
     return tuple(plain(part) for part in value)
 
 
@@ -169,7 +169,7 @@ def positive(parse: Callable[[str], _T], low: int, shown: str) -> Reader[_T]:
     return Reader(read, f"{takes}, at least {shown}")
 
 
-@taking("a duration, as `90s`, `5min`, `36h` or `2d`; at most 3650d")
+@taking("a duration, such as `90s`, `5min`, `36h` or `2d`; at most 3650d")
 def span(text: str) -> int:
     seconds = units.parse_duration(text)
     if seconds > 3650 * 86400:
@@ -185,7 +185,7 @@ def interval(text: str) -> int:
     return seconds
 
 
-@taking("a rate, as `12000MB/min` or `100Mbit/s`, from 1kB/s to 1TB/s")
+@taking("a rate, such as `12000MB/min` or `100Mbit/s`, from 1kB/s to 1TB/s")
 def link(text: str) -> int:
     rate = units.parse_rate(text)
     if rate < 1000:

@@ -152,7 +152,7 @@ def combine(
     if secrets is not None:
         for name, value in _flatten(secrets.document, faults, str(secrets.file)).items():
             if not _BY_NAME[name].secret:
-                faults.append(f"{name} is no secret: write it into {where}, not {secrets.file}")
+                faults.append(f"{name} is not a secret: set it in {where}, not in {secrets.file}")
             raw[name] = (value, str(secrets.file))
     raw.update(_from_environment(environment, read_file, faults))
     for name, value in flags.items():
@@ -199,20 +199,24 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             faults.append(f"uplink.timetable: {entry.text!r} is less than 1kB/s; 0% sends nothing")
     daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
     if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
-        faults.append("uplink.daily: less than twice receiver.max_image, so one could never leave")
+        faults.append(
+            "uplink.daily: less than twice receiver.max_image, so a large image could never be sent"
+        )
     if values.get("alerts.mail_to") and values.get("alerts.smtp_url") == "":
-        faults.append("alerts.mail_to: nothing carries the mail; set alerts.smtp_url")
+        faults.append("alerts.mail_to: there is no mail server; set alerts.smtp_url")
     interval, floor = values.get("uplink.interval"), values.get("queue.floor")
     queue = values.get("uplink.trigger") == "queue"
     if queue and values.get("queue.broker", "-") == "":
-        faults.append("queue.broker: uplink.trigger is queue, so say where its messages come from")
+        faults.append("queue.broker: uplink.trigger is queue, which needs a broker; set its URL")
     if queue and isinstance(interval, int) and isinstance(floor, int) and floor < interval:
-        faults.append("queue.floor: shorter than uplink.interval; it is to be the sparser one")
+        faults.append("queue.floor: shorter than uplink.interval; it must be the longer one")
     if values.get("jobs.oidc_audience") and not values.get("jobs.oidc_email"):
-        faults.append("jobs.oidc_email: anybody can get a token for an audience; say whose counts")
+        faults.append(
+            "jobs.oidc_email: anyone can get a token for an audience; set the account to accept"
+        )
     keep, dedupe = values.get("spool.keep_receipts"), values.get("spool.dedupe")
     if isinstance(keep, int) and isinstance(dedupe, int) and dedupe > keep:
-        faults.append("spool.dedupe: longer than keep_receipts, which is what it looks in")
+        faults.append("spool.dedupe: longer than spool.keep_receipts, where repeats are looked up")
     kms = str(values.get("s3.encryption", "aws:kms")).startswith("aws:kms")
     faults += [
         f"s3.{key}: only with s3.encryption aws:kms"

@@ -75,7 +75,7 @@ class SiteSettings:
         "site",
         reads.matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a name of letters, digits, . _ and -"),
         "",
-        "The site's name: in every key.",
+        "The site's name; part of every object key.",
         example="north",
     )
 
@@ -88,44 +88,44 @@ class SpoolSettings:
         "var/spool",
         reads.folder,
         "",
-        "The folder that holds every image until it is proved to be in the bucket.",
+        "The folder that stores every image until it is confirmed in the bucket.",
         example="/var/lib/headgate/spool",
     )
     keep_done: int = setting(
         "1d",
         reads.of(reads.span),
         "seconds",
-        "How long an uploaded image's local copy stays in done/.",
+        "How long to keep the local copy of an uploaded image in done/.",
     )
     keep_done_max: int | Percent = setting(
         "10%",
         reads.of(units.parse_room),
         "bytes, or a share of the disk",
-        "The most that done/ may take; the oldest go first.",
+        "Maximum size of done/; the oldest copies are deleted first.",
     )
     keep_free: int | Percent = setting(
         "5%",
         reads.of(units.parse_room),
         "bytes, or a share of the disk",
-        "Free space that uploads never use; below it they are refused with 507.",
+        "Free space that uploads never use; below it, uploads are refused with 507.",
     )
     keep_receipts: int = setting(
         "30d",
         reads.of(reads.positive(reads.span, 2 * 86400, "2d")),
         "seconds",
-        "How long receipts of uploaded images can be asked for; whole days.",
+        "How long to keep receipts of uploaded images, in whole days.",
     )
     dedupe: int = setting(
         "2d",
         reads.of(reads.span),
         "seconds",
-        "How long after its arrival the same image from the same device counts as already held.",
+        "How long a repeat of an image from the same device gets the first receipt.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverSettings:
-    """[receiver]: what the receiver takes, and from whom."""
+    """[receiver]: which images the receiver accepts, and from which devices."""
 
     bind: str = setting(
         "127.0.0.1:8080",
@@ -144,20 +144,21 @@ class ReceiverSettings:
         "image",
         reads.matching(r"[^\s\"\\]{1,64}", "a form field's name"),
         "",
-        "The name of the multipart field that holds the image.",
+        "Name of the multipart form field that contains the image.",
     )
     upload_status: int = setting(
         201,
         reads.number(200, 201),
         "HTTP status",
-        "What a new image is answered with: 201, or 200 for devices that know no other success.",
+        "Status of the answer to a new image: 201, or 200 for devices that accept no other.",
     )
     auth: str = setting(
         "auto",
         reads.choice("auto", "token", "open"),
         "",
-        "Who may send: token (each device's own), auto (none from this machine itself, while it "
-        "listens to no other, no device has one and no proxy leaves a header) or open (see allow).",
+        "Who may send: token (each device has its own), open (see allow), or auto: no token needed "
+        "from this machine while bind is loopback, no device has a token and no proxy header "
+        "comes.",
     )
     allow: tuple[str, ...] = setting(
         [],
@@ -169,33 +170,33 @@ class ReceiverSettings:
     device_rate: int = setting(
         10,
         reads.number(0, 10_000),
-        "requests a second; 0 for no bound",
-        "How often one device may send; more is refused with 429.",
+        "requests a second; 0 for no limit",
+        "Maximum request rate of one device; above it, requests get 429.",
     )
     device_parallel: int = setting(
         4,
         reads.number(0, 10_000),
-        "requests; 0 for no bound",
-        "How many uploads of one device may arrive at once; more are refused with 429.",
+        "requests; 0 for no limit",
+        "Maximum concurrent uploads of one device; above it, requests get 429.",
     )
     intake: int = setting(
         "",
         reads.of(units.parse_rate, empty=0),
-        "bytes a second; empty for no bound",
-        "What all devices together may send; more is refused with 503.",
+        "bytes a second; empty for no limit",
+        "Maximum incoming rate of all devices together; above it, uploads get 503.",
         example="20MB/s",
     )
     max_pixels: int = setting(
         50_000_000,
         reads.number(1, 10**12),
         "pixels",
-        "The largest image by the width and height it declares; a larger one is refused with 422.",
+        "Maximum declared width x height of an image; a larger one is refused with 422.",
     )
     threads: int = setting(
         640,
         reads.number(4, 4096),
         "threads",
-        "Requests served at once; a slow client holds one of them.",
+        "Maximum concurrent requests; each slow client occupies one thread.",
     )
 
 
@@ -207,7 +208,7 @@ class UplinkSettings:
         "12000MB/min",
         reads.of(reads.link),
         "bytes a second",
-        "What the uplink carries in all.",
+        "Total bandwidth of the uplink.",
     )
     share: Percent = setting(
         "20%",
@@ -225,8 +226,8 @@ class UplinkSettings:
     daily: int = setting(
         "",
         reads.of(reads.positive(units.parse_size, 1, "1B"), empty=0),
-        "bytes; empty for no bound",
-        "The most bytes that leave on one local day of the wall clock.",
+        "bytes; empty for no limit",
+        "Maximum bytes to send on one local calendar day.",
         example="500GB",
     )
     interval: int = setting(
@@ -239,32 +240,32 @@ class UplinkSettings:
         "cron",
         reads.choice("cron", "queue"),
         "",
-        "What starts the runs: cron, or messages of a job queue that headgate worker takes.",
+        "What starts the runs: cron, or messages of a job queue that headgate worker receives.",
     )
     order: str = setting(
         "mixed",
         reads.choice("mixed", "oldest", "newest"),
         "",
-        "Within a device: mixed sends seven newest, then three oldest.",
+        "Order within a device: mixed sends seven newest, then three oldest.",
     )
     parallel: int | Literal["auto"] = setting(
         "auto",
         reads.auto_or_number,
         "connections",
-        "Connections at once: auto follows rate, latency and size.",
+        "Concurrent connections to S3; auto adapts to rate, latency and image size.",
     )
     batch_images: int = setting(
         0,
         reads.number(0, 10**9),
-        "images; 0 for no bound",
-        "The most images that one run sends.",
+        "images; 0 for no limit",
+        "Maximum images that one run sends.",
         example=10000,
     )
     batch_bytes: int = setting(
         "",
         reads.of(units.parse_size, empty=0),
-        "bytes; empty for no bound",
-        "The most bytes of images that one run sends.",
+        "bytes; empty for no limit",
+        "Maximum bytes of images that one run sends.",
         example="2GB",
     )
 
@@ -277,104 +278,105 @@ class S3Settings:
         "",
         reads.matching(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?", "a bucket's name"),
         "",
-        "Where the images go.",
+        "The S3 bucket for the images.",
         example="north-pictures",
     )
     prefix: str = setting(
         "",
         reads.prefix,
         "",
-        "What every key begins with; end it with a slash for a folder.",
+        "Prefix of every key; end it with a slash for a folder.",
         example="cameras/",
     )
     layout: str = setting(
         "device",
         reads.choice("device", "date", "hive"),
         "",
-        "Keys: device (site/device/2026/11/23/name), date (site/2026/11/23/16/device/name), hive.",
+        "Key layout: device (site/device/2026/11/23/name), date "
+        "(site/2026/11/23/16/device/name), hive.",
     )
     endpoint_url: str = setting(
         "",
         reads.url(reads.URL, "a URL like https://s3.example.net"),
         "",
-        "An S3-compatible server; empty for AWS.",
+        "URL of an S3-compatible server; empty for AWS.",
         example="https://s3.example.net",
     )
     region: str = setting(
         "",
         reads.matching(r"([a-z0-9-]{1,32})?", "a region like eu-central-1"),
         "",
-        "The bucket's region; empty: as boto3 finds it.",
+        "Region of the bucket; if empty, boto3's own search applies.",
         example="eu-central-1",
     )
     profile: str = setting(
         "",
         reads.TEXT,
         "",
-        "A profile of the AWS configuration; empty: as boto3 finds its credentials.",
+        "AWS configuration profile; if empty, boto3's own search for credentials applies.",
         example="headgate",
     )
     addressing: str = setting(
         "auto",
         reads.choice("auto", "path", "virtual"),
         "",
-        "Where the bucket stands in a URL: path, virtual (in the host's name), or as boto3 has it.",
+        "Where the bucket is in the URL: path, virtual (in the host name), or auto: boto3 decides.",
     )
     ca_bundle: str = setting(
         "",
         reads.TEXT,
         "",
-        "A file of certificates to trust for the server; empty: as boto3 has it.",
+        "CA certificates to trust for the server; if empty, boto3's default.",
         example="/etc/ssl/certs/site-ca.pem",
     )
     check_copies: str = setting(
         "on",
         reads.choice("on", "off"),
         "",
-        "Whether the bucket must still hold an image before its local copy goes; "
-        "off where something takes images out of the bucket on purpose.",
+        "Check that an image is still in the bucket before deleting its local copy; "
+        "off if objects are removed from the bucket on purpose.",
         example="off",
     )
     storage_class: str = setting(
         "",
         reads.matching(r"[A-Z_]{0,32}", "a storage class like STANDARD_IA"),
         "",
-        "The storage class of each object; empty: the bucket's own.",
+        "Storage class of each object; if empty, the bucket's default.",
         example="STANDARD_IA",
     )
     encryption: str = setting(
         "",
         reads.choice("", "AES256", "aws:kms", "aws:kms:dsse"),
         "",
-        "Encryption by the server: AES256, aws:kms or aws:kms:dsse; empty: the bucket's own.",
+        "Server-side encryption: AES256, aws:kms or aws:kms:dsse; if empty, the bucket's default.",
         example="aws:kms",
     )
     kms_key: str = setting(
         "",
         reads.matching(r"[!-~]{0,2048}", "a KMS key's id or ARN"),
         "",
-        "The KMS key; empty: the bucket's own, or the account's.",
+        "KMS key; if empty, the bucket's or the account's default key.",
         example="alias/pictures",
     )
     bucket_key: bool = setting(
         False,
         reads.true_or_false,
         "",
-        "Whether KMS is asked through an S3 Bucket Key, at fewer requests.",
+        "Use an S3 Bucket Key, which needs fewer KMS requests.",
         example=True,
     )
     tags: tuple[str, ...] = setting(
         [],
         reads.tags,
         "",
-        'Tags of each object, as "team=traffic"; needs s3:PutObjectTagging.',
+        'Tags of each object, such as "team=traffic"; needs s3:PutObjectTagging.',
         example=["team=traffic"],
     )
     requester_pays: bool = setting(
         False,
         reads.true_or_false,
         "",
-        "Whether to agree to pay for requests, as a bucket with requester pays wants.",
+        "Agree to pay for requests, for a Requester Pays bucket.",
     )
 
 
@@ -388,7 +390,7 @@ class QueueSettings:
             reads.BROKER_URL, "redis://host:6379/0, rediss://..., or the URL of an SQS queue"
         ),
         "",
-        "Where the messages come from: a Redis server, or an SQS queue by its URL.",
+        "URL of the Redis server or of the SQS queue that delivers the messages.",
         secret=True,
         example="redis://127.0.0.1:6379/0",
     )
@@ -396,32 +398,32 @@ class QueueSettings:
         "",
         reads.matching(r"[A-Za-z0-9_-]{0,75}", "a queue's name: letters, digits, - and _"),
         "",
-        "The queue's name on a Redis server; empty: headgate- and the site's name.",
+        "Queue name on a Redis server; if empty, headgate- and the site's name.",
         example="headgate-north",
     )
     floor: int = setting(
         "1h",
         reads.of(reads.interval),
         "seconds",
-        'How often cron starts a run all the same when uplink.trigger is "queue".',
+        'How often cron starts a fallback run when uplink.trigger is "queue".',
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
-    """[jobs]: who may ask for a run over HTTP."""
+    """[jobs]: who may start a run over HTTP."""
 
     rate: int = setting(
         6,
         reads.number(1, 1000),
         "jobs a minute",
-        "How many drains POST /jobs/drain takes; more are refused with 429.",
+        "Maximum rate of POST /jobs/drain; above it, requests get 429.",
     )
     oidc_audience: str = setting(
         "",
         reads.matching(r"[!-~]{0,512}", "an audience like https://north.example.net/jobs/drain"),
         "",
-        "The audience of identity tokens that may ask for drains; empty: none may.",
+        "Audience of identity tokens that may start drains; if empty, none may.",
         example="https://north.example.net/jobs/drain",
     )
     oidc_email: str = setting(
@@ -430,32 +432,33 @@ class JobSettings:
             rf"({reads.ADDRESS})?", 'an address like "name@project.iam.gserviceaccount.com"'
         ),
         "",
-        "Whose identity token: the service account's address.",
+        "Email address of the service account in the identity token.",
         example="headgate@project.iam.gserviceaccount.com",
     )
     oidc_issuer: str = setting(
         "https://accounts.google.com",
         reads.url(r"https?://[!-~]{1,500}", "a URL like https://accounts.google.com"),
         "",
-        "Who has to have issued the identity token.",
+        "Required issuer of the identity token.",
     )
     oidc_keys: str = setting(
         "https://www.googleapis.com/oauth2/v3/certs",
         reads.url(reads.KEYS, "a URL, or a file's path"),
         "",
-        "The issuer's public keys, a JWK set: a URL that headgate watch fetches, or a file.",
+        "The issuer's public keys (JWK set): a URL that headgate watch fetches, or a file.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricSettings:
-    """[metrics]: metrics beside the page's /metrics."""
+    """[metrics]: metrics in addition to /metrics."""
 
     textfile: str = setting(
         "",
         reads.matching(r"(.*\.prom)?", "a file that ends in .prom"),
         "",
-        "Where each run leaves the metrics for node_exporter's textfile collector; empty: nowhere.",
+        "File that each run writes metrics to, for node_exporter's textfile collector; empty "
+        "for none.",
         example="/var/lib/node_exporter/headgate.prom",
     )
 
@@ -466,9 +469,9 @@ class AlertSettings:
 
     slack_webhook: str = setting(
         "",
-        reads.secret(reads.URL, "an URL like https://hooks.slack.com/services/..."),
+        reads.secret(reads.URL, "a URL like https://hooks.slack.com/services/..."),
         "",
-        "An incoming webhook of Slack's that alerts are posted to; empty for none.",
+        "Slack incoming webhook for alerts; empty for none.",
         secret=True,
         example="https://hooks.slack.com/services/...",
     )
@@ -476,23 +479,24 @@ class AlertSettings:
         [],
         reads.addresses,
         "",
-        "Who gets alerts by mail; empty for nobody.",
+        "Mail addresses for alerts; empty for none.",
         example=["ops@example.net"],
     )
     mail_from: str = setting(
         "",
         reads.matching(rf"({reads.ADDRESS})?", 'an address like "headgate@example.net"'),
         "",
-        "Who the mail is from; empty: headgate at this machine's name.",
+        "Sender address of the mail; if empty, headgate at this machine's name.",
         example="headgate@example.net",
     )
     smtp_url: str = setting(
         "",
         reads.secret(
-            reads.SMTP_URL, "an URL like smtp://user:password@mail.example.net:587, or smtps://"
+            reads.SMTP_URL, "a URL like smtp://user:password@mail.example.net:587, or smtps://"
         ),
         "",
-        "The mail server; smtp:// turns to TLS where it is offered, smtps:// begins with it.",
+        "Mail server; smtp:// uses STARTTLS if the server offers it, smtps:// uses TLS from the "
+        "start.",
         secret=True,
         example="smtp://user:password@mail.example.net:587",
     )
@@ -500,16 +504,16 @@ class AlertSettings:
         [],
         reads.services,
         "",
-        "Other services that get alerts, as addresses of Apprise (EXTRAS=apprise); with spaces "
-        "between them in a variable.",
+        "Apprise URLs of other services for alerts (needs EXTRAS=apprise); in a variable, separate "
+        "them with spaces.",
         secret=True,
         example=["tgram://bottoken/chat"],
     )
     heartbeat_url: str = setting(
         "",
-        reads.secret(reads.URL, "an URL like https://hc-ping.com/..."),
+        reads.secret(reads.URL, "a URL like https://hc-ping.com/..."),
         "",
-        "Pinged at /start when a run starts and at /<exit code> when it ends, 6 while nothing is "
+        "URL to ping: /start when a run starts and /<exit code> when it ends, 6 while nothing is "
         "confirmed; empty for none.",
         secret=True,
         example="https://hc-ping.com/...",
@@ -517,15 +521,15 @@ class AlertSettings:
     device_silent: int | Literal["auto"] = setting(
         "auto",
         reads.of(reads.silent),
-        "seconds; auto: learnt from each device",
-        "After how long a device that sends nothing is told of; or auto, or never.",
+        "seconds; auto: learned from each device",
+        "Alert when a device has sent nothing for this long; or auto, or never.",
         example="6h",
     )
     cloudwatch: str = setting(
         "off",
         reads.choice("off", "on"),
         "",
-        "Whether each run puts its numbers into Amazon CloudWatch, in s3.region.",
+        "Publish each run's numbers to Amazon CloudWatch, in s3.region.",
         example="on",
     )
 
@@ -538,7 +542,7 @@ class LogSettings:
         "",
         reads.TEXT,
         "",
-        "Where runs started by cron write their log, a JSON object a line; empty for stderr.",
+        "Log file of runs started by cron, one JSON object a line; empty for stderr.",
         example="/var/log/headgate/drain.log",
     )
 

@@ -115,7 +115,7 @@ def parse(texts: Sequence[str]) -> tuple[TimetableEntry, ...]:
         if start < end:
             day, at = divmod(start, _DAY)
             raise UnitError(
-                f"{text!r} and {other!r} overlap: which share holds on {DAYS[day]} at "
+                f"{text!r} and {other!r} overlap: which share applies on {DAYS[day]} at "
                 f"{at // 60:02}:{at % 60:02}?"
             )
     return entries

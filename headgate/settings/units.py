@@ -119,7 +119,7 @@ def parse_percent(text: str) -> Percent:
     if hundredths.denominator != 1:
         raise UnitError(f"{text!r} is finer than a hundredth of a percent")
     if hundredths > 10_000:
-        raise UnitError(f"{text!r} is more than all of it; at most 100%")
+        raise UnitError(f"{text!r} is too much; at most 100%")
     return Percent(int(hundredths))
 
 

@@ -36,7 +36,7 @@ def alerts(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> Off
     from headgate.monitor.rules import RULES
 
     found = [CompletionItem(rule.code, help=rule.title) for rule in RULES]
-    found.append(CompletionItem("all", help="every alert"))
+    found.append(CompletionItem("all", help="all alerts"))
     return [item for item in found if str(item.value).startswith(incomplete)]
 
 

@@ -1,7 +1,7 @@
 """The ``headgate`` command: global flags, and where each command is found.
 
 Commands are imported when they are called, so that ``headgate drain`` with nothing to do does not
-pay for the ones it does not run.
+pay for the imports of other commands.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 class Styled(str):
-    """Text that is escaped already, in the colours of ours that stand around it."""
+    """Text that is already escaped and has our colour codes around it."""
 
 
 def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> Styled:
@@ -66,31 +66,31 @@ def styled(text: str, *, fg: str | None = None, bold: bool | None = None) -> Sty
 
 
 def print_text(*parts: str, err: bool = False, nl: bool = True) -> None:
-    """Print text, and the only way to: devices and servers chose some of it, and what would act
-    on the terminal is escaped. Colours are made with ``styled``."""
+    """Print text with control characters escaped. All output goes through here, because devices
+    and servers chose some of it. Colours are made with ``styled``."""
     whole = (part if isinstance(part, Styled) else terminal.escaped(part) for part in parts)
     click.echo("".join(whole), err=err, nl=nl)
 
 
 @dataclass
 class Context:
-    """What every command gets: the settings, read on first use, and how much to say."""
+    """What every command gets: the settings, read on first use, and the verbosity."""
 
     config: str | None = None
     flags: tuple[str, ...] = ()  # section.key=value, each
     verbosity: Verbosity = Verbosity.NORMAL
 
     def speak(self, verbosity: Verbosity) -> None:
-        """Say as much from now on, and log to stderr."""
+        """Use this verbosity from now on, and log to stderr."""
         self.verbosity = verbosity
         logs.configure(level=self.level(logging.WARNING))
 
     def level(self, usual: int) -> int:
-        """The least level to log, for a command that usually logs from ``usual`` on."""
+        """The lowest level to log, for a command that usually logs from ``usual`` on."""
         return self.verbosity.level(usual)
 
     def say(self, text: str, *, err: bool = False) -> None:
-        """What was done, for people; what was asked for is printed with print_text."""
+        """Print what was done, unless -q is given; results that were asked for use print_text."""
         if self.verbosity is not Verbosity.QUIET:
             print_text(text, err=err)
 
@@ -106,8 +106,8 @@ class Context:
             raise SystemExit(Exit.USAGE) from error
 
     def become_owner(self) -> None:
-        """Give up root's rights for those of the spool's owner, for what comes before it is
-        opened; what keeps it from that ends the command."""
+        """Switch from root to the spool's owner, before the spool is opened; an error ends the
+        command."""
         try:
             become_owner(self.settings.spool.path)
         except SpoolUnsuitable as error:
@@ -115,8 +115,7 @@ class Context:
 
     @contextmanager
     def spool(self, *, probe: bool = False) -> Iterator[Spool]:
-        """The spool that is there, open, as its owner; what is wrong with it ends the command in
-        a sentence."""
+        """Open the existing spool as its owner; an error ends the command with a message."""
         try:
             with opened(self.settings, probe=probe) as spool:
                 yield spool
@@ -170,10 +169,12 @@ class _Lazy(click.Group):
     multiple=True,
     metavar="SECTION.KEY=VALUE",
     shell_complete=completions.settings,
-    help="One setting for this call only; may be given more than once.",
+    help="Override one setting for this call; may be repeated.",
 )
 @verbosity.options
-@click.option("--traceback", is_flag=True, help="Show where in the code an unexpected error arose.")
+@click.option(
+    "--traceback", is_flag=True, help="Print the Python traceback of an unexpected error."
+)
 @click.version_option(package_name="headgate")
 @click.pass_context
 def headgate(
@@ -184,9 +185,9 @@ def headgate(
     verbose: bool,
     traceback: bool,
 ) -> None:
-    """Get a site's images safely into S3, through a gate that never opens too wide.
+    """Receive a site's images and upload them to S3 within a bandwidth limit.
 
-    -q and -v may stand after the command as well.
+    -q and -v may also follow the command.
     """
     if not terminal.may_colour(os.environ):
         ctx.color = False
@@ -196,8 +197,8 @@ def headgate(
 
 def main() -> None:
     """Entry point of the console script."""
-    gc.disable()  # modules and S3's service model are no garbage; a long run turns it on again
-    os.umask(0o007)  # two users share the spool through its group; nobody else reads it
+    gc.disable()  # modules and S3's service model are not garbage; a long run enables it again
+    os.umask(0o007)  # two users share the spool through its group; others cannot read it
     try:
         headgate.main(prog_name="headgate")
     except BrokenPipeError:
@@ -207,4 +208,4 @@ def main() -> None:
         if "--traceback" in sys.argv:
             raise
         what = without_login(f"{type(error).__name__}: {error}")
-        fail(f"unexpected: {what} (headgate --traceback ... shows where; please report it)")
+        fail(f"unexpected: {what} (headgate --traceback ... shows the traceback; please report it)")

@@ -31,18 +31,18 @@ def chosen(before: Verbosity, quiet: bool, verbose: bool) -> Verbosity:
     wanted |= {Verbosity.QUIET} if quiet else set()
     wanted |= {Verbosity.VERBOSE} if verbose else set()
     if len(wanted) > 1:
-        raise click.UsageError("give --quiet or --verbose, not both")
+        raise click.UsageError("use --quiet or --verbose, not both")
     return wanted.pop() if wanted else Verbosity.NORMAL
 
 
 def options(function: Any) -> Any:
     """The two flags of the group."""
-    function = click.option(
-        "-v", "--verbose", is_flag=True, help="Log on stderr what is done, in detail."
-    )(function)
-    return click.option(
-        "-q", "--quiet", is_flag=True, help="Say only what was asked for, and errors."
-    )(function)
+    function = click.option("-v", "--verbose", is_flag=True, help="Log details to stderr.")(
+        function
+    )
+    return click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")(
+        function
+    )
 
 
 def also_after(command: click.Command) -> click.Command:

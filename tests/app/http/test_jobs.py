@@ -273,5 +273,5 @@ def test_where_no_audience_is_set_no_identity_is_taken(receiver: Receiver, issue
 
 
 def test_an_audience_without_an_account_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="anybody can get a token for an audience"):
+    with pytest.raises(SettingsError, match="anyone can get a token for an audience"):
         settings_for(tmp_path, jobs__oidc_audience=AUDIENCE)

@@ -188,9 +188,9 @@ WRONG: list[tuple[str, Any, str]] = [
     ("s3.layout", "flat", "device, date, hive"),
     ("s3.endpoint_url", "s3.example.net", "URL"),
     ("s3.endpoint_url", "https://", "URL"),
-    ("s3.endpoint_url", "https://me:pass@s3.example.net", "leave out what stands before the @"),
-    ("jobs.oidc_keys", "https://me:pass@example.net/keys", "leave out what stands before the @"),
-    ("jobs.oidc_issuer", "https://me:pass@example.net", "leave out what stands before the @"),
+    ("s3.endpoint_url", "https://me:pass@s3.example.net", "remove the part before the @"),
+    ("jobs.oidc_keys", "https://me:pass@example.net/keys", "remove the part before the @"),
+    ("jobs.oidc_issuer", "https://me:pass@example.net", "remove the part before the @"),
     ("s3.region", "EU", "region"),
     ("log.file", "a\nb", "line break"),
 ]

@@ -69,7 +69,7 @@ def test_an_entry_holds_on_its_days_from_its_first_minute_to_before_its_last(
         ("Mon 08:00 10%", "has no end"),
         ("Mon 08:00-08:00 10%", "begins where it ends"),
         ("Mon 24:00-02:00 10%", "write 00:00 of the next day"),
-        ("Mon 08:00-18:00 120%", "more than all of it"),
+        ("Mon 08:00-18:00 120%", "at most 100%"),
         ("Mon 08:00-18:00 0.001%", "finer than"),
     ],
 )

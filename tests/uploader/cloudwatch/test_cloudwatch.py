@@ -284,5 +284,5 @@ def test_applying_twice_is_applying_once(spool: Spool, account: Any) -> None:
 
 
 def test_a_topic_that_is_none_is_refused(spool: Spool) -> None:
-    assert "is not a topic" in call(spool, "--apply", "--sns", "ops", code=2).stderr
+    assert "is not an SNS topic" in call(spool, "--apply", "--sns", "ops", code=2).stderr
     assert "not both" in call(spool, "--apply", "--dry-run", code=2).stderr

@@ -1,4 +1,4 @@
-"""``headgate alert``: what stands, a test of the channels, and silences with an end."""
+"""``headgate alert``: list active alerts, test the channels, and silence alerts for a while."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _LONGEST = 30 * 86400
 
 @click.group(epilog=ending("headgate alert list", "headgate alert test"))
 def command() -> None:
-    """Show what is wrong, try the channels, silence an alert."""
+    """List alerts, test the channels, silence an alert."""
 
 
 @command.command("list", epilog=ending("headgate alert list", "headgate alert list --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
-    """Show what is wrong, what is silenced, and the channels."""
+    """List active alerts, silences and channels."""
     with context.spool() as spool:
         alerts, now = spool.site.alerts, spool.now()
         standing = [alert for alert in alerts.all() if alert.bad or alert.told]
@@ -58,34 +58,32 @@ def show(context: Context, as_json: bool) -> None:
         print_text("nothing is wrong")
     for silence in silences:
         print_text(
-            f"silent     {silence.what} until {silence.until:%Y-%m-%d %H:%M} UTC: {silence.reason}"
+            f"silenced   {silence.what} until {silence.until:%Y-%m-%d %H:%M} UTC: {silence.reason}"
         )
     for state in states:
-        why = "well" if state.failing_since is None else f"failing: {state.why}"
+        why = "ok" if state.failing_since is None else f"failing: {state.why}"
         print_text(f"channel    {state.name}: {why}")
     if not states:
-        print_text("channel    none is set: write slack_webhook, mail_to or apprise under [alerts]")
+        print_text("channel    none is set: set slack_webhook, mail_to or apprise under [alerts]")
     if waiting:
-        print_text(f"outbox     {waiting} on their way")
+        print_text(f"outbox     {waiting} waiting to be sent")
 
 
 @command.command(
     epilog=ending(
         "headgate alert test",
         "headgate alert test --dry-run",
-        meaning={Exit.ERROR: "a channel did not take it, or something failed"},
+        meaning={Exit.ERROR: "a channel refused the message, or another error"},
     )
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def test(context: Context, dry_run: bool, as_json: bool) -> None:
-    """Send a message through each channel now, past whatever waits. Exit code 1 if one fails."""
+    """Send a test message through each channel now. Exit code 1 if one fails."""
     ways = outbox.channels(context.settings)
     if not ways:
-        fail(
-            "no channel is set; write slack_webhook, mail_to or apprise under [alerts]", Exit.USAGE
-        )
+        fail("no channel is set; set slack_webhook, mail_to or apprise under [alerts]", Exit.USAGE)
     said: dict[str, str] = {}
     with context.spool() as spool:
         message = test_message(context.settings.site.name, spool.now())
@@ -106,7 +104,7 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
                         spool.site.alerts.save_channel(ChannelState(way.name, last_at=spool.now()))
                         said[way.name] = ""
         except (Closed, LockHeld, DiskError) as error:
-            fail(f"nothing may leave now: {error}")
+            fail(f"nothing can be sent now: {error}")
     if as_json:
         print_json({"message": message.title, "trouble": said})
     else:
@@ -114,7 +112,7 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
             if trouble:
                 print_text(f"{name:<10} {trouble}")
             else:
-                context.say(f"{name:<10} it was taken")
+                context.say(f"{name:<10} delivered")
     if any(said.values()) and not dry_run:
         raise SystemExit(Exit.ERROR)
 
@@ -127,25 +125,25 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
     )
 )
 @click.argument("what", shell_complete=completions.alerts)
-@click.option("--for", "duration", metavar="2h", help="How long; then it ends by itself.")
-@click.option("--reason", metavar="TEXT", default="", help="Why; it is shown while it lasts.")
-@click.option("--off", is_flag=True, help="End it now.")
+@click.option("--for", "duration", metavar="2h", help="How long to silence it.")
+@click.option("--reason", metavar="TEXT", default="", help="Reason, shown while the silence lasts.")
+@click.option("--off", is_flag=True, help="End the silence now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def silence(
     context: Context, what: str, duration: str | None, reason: str, off: bool, as_json: bool
 ) -> None:
-    """Say nothing of WHAT for a while: a code, CODE:DEVICE, or all.
+    """Silence WHAT for a while: a code, CODE:DEVICE, or all.
 
-    What is still wrong at its end is told then.
+    Alerts that are still active at the end are sent then.
     """
     code = what.partition(":")[0]
     if what != EVERYTHING and code not in BY_CODE:
-        fail(f"there is no alert {code}; there are {', '.join(BY_CODE)}, and all", Exit.USAGE)
+        fail(f"there is no alert {code}; use one of {', '.join(BY_CODE)}, or all", Exit.USAGE)
     with context.spool() as spool:
         if off:
             if not spool.site.alerts.end_silence(what):
-                fail(f"{what} was not silent")
+                fail(f"{what} was not silenced")
             until = spool.now()
         else:
             until = spool.now() + timedelta(seconds=_seconds(duration))
@@ -153,15 +151,15 @@ def silence(
     if as_json:
         print_json({"what": what, "until": until, "reason": reason})
     elif off:
-        context.say(f"{what} is told of again")
+        context.say(f"{what} is no longer silenced")
     else:
         lasts = human_duration(_seconds(duration))
-        context.say(f"nothing is said of {what} until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
+        context.say(f"{what} is silenced until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
 
 
 def _seconds(duration: str | None) -> int:
     if duration is None:
-        fail("a silence needs an end: --for 2h", Exit.USAGE)
+        fail("a silence needs a duration: --for 2h", Exit.USAGE)
     try:
         seconds = parse_duration(duration)
     except UnitError as error:

@@ -11,15 +11,15 @@ from uploader.cli.main import print_text
 
 @click.command(
     epilog=ending(
-        'eval "$(headgate completion bash)"  # for this shell; put it into ~/.bashrc to keep it',
-        'eval "$(headgate completion zsh)"  # ... into ~/.zshrc, after compinit',
+        'eval "$(headgate completion bash)"  # for this shell; add it to ~/.bashrc to keep it',
+        'eval "$(headgate completion zsh)"  # ... in ~/.zshrc, after compinit',
         "headgate completion fish > ~/.config/fish/completions/headgate.fish",
     )
 )
 @click.argument("shell", type=click.Choice(completions.SHELLS))
 def command(shell: str) -> None:
-    """Print what lets a shell complete commands and names.
+    """Print a shell completion script.
 
-    Those are commands, flags, settings, devices, alerts, and images that are set aside.
+    It completes commands, flags, settings, devices, alerts, and images that are set aside.
     """
     print_text(completions.script_for(shell))

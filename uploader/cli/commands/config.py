@@ -1,4 +1,4 @@
-"""``headgate config``: show the settings in force, and check that they can work."""
+"""``headgate config``: show the settings in force, and check that they work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from uploader.wire.pacer import Closed
 
 @click.group(epilog=ending("headgate config show", "headgate config check"))
 def command() -> None:
-    """Show the settings in force, or check that they can work."""
+    """Show the settings in force, or check that they work."""
 
 
 def _plain(value: Any) -> Any:
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with parsed values.")
 @click.pass_obj
 def show(context: Context, as_json: bool) -> None:
-    """Every setting: as written, and where it comes from."""
+    """Print every setting: its value, and where it comes from."""
     settings = context.settings
     if as_json:
         print_json(
@@ -80,17 +80,17 @@ def show(context: Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def check(context: Context, as_json: bool) -> None:
-    """Check the spool, cron's tab and the bucket.
+    """Check the spool, the crontab and the bucket.
 
-    What can the bucket's server confirm, and which right is missing? Sends a small object beside
-    the images, under the cap.
+    Sends a small test object to the bucket, within the cap, to find out what its server can
+    confirm and which permission is missing.
     """
     settings = context.settings
     said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
     capability: Capability | None = None
     try:
         with opened(settings, probe=True) as spool:
-            said["notes"].append(f"the spool {settings.spool.path} takes durable writes")
+            said["notes"].append(f"the spool {settings.spool.path} accepts durable writes")
             said["warnings"] += spool.warnings()
             capability = _bucket(spool, said)
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
@@ -115,7 +115,7 @@ def check(context: Context, as_json: bool) -> None:
 def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
     settings: Settings = spool.settings
     if not settings.s3.bucket:
-        said["faults"].append("no bucket is set; write bucket under [s3]")
+        said["faults"].append("no bucket is set; set bucket under [s3]")
         return None
     try:
         with other_traffic_pacer(spool, "headgate config check", 15) as pacer:
@@ -125,8 +125,8 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
         said["faults"].append(error.message)
         return None
     except Closed as closed:
-        said["warnings"].append(f"the bucket was not asked: {closed}")
+        said["warnings"].append(f"the bucket was not tested: {closed}")
         return None
     said["notes" if found.usable else "faults"] += found.sentences
-    said["faults"] += [f"the right {right} is missing" for right in found.missing_rights]
+    said["faults"] += [f"the permission {right} is missing" for right in found.missing_rights]
     return found

@@ -20,35 +20,37 @@ from uploader.cli.main import Context, fail, print_json, print_text
 
 COMMENT = (
     "# One run of Headgate's uploader every interval (uplink.interval); "
-    "`headgate cron install` puts both lines into a tab."
+    "`headgate cron install` adds both lines to a crontab."
 )
 FLOOR_COMMENT = (
-    "# The floor (queue.floor): messages of the queue start the runs, and this goes on without "
-    "them; `headgate cron install` puts both lines into a tab."
+    "# Fallback runs (queue.floor): messages of the queue start the runs, and this line starts one "
+    "without them; `headgate cron install` puts both lines into a tab."
 )
-WATCH_COMMENT = "# And a look at everything each minute, which tells what is wrong."
+WATCH_COMMENT = "# And a check every minute, which sends alerts."
 
 
 @click.group(epilog=ending("headgate cron install", "headgate cron remove"))
 def command() -> None:
-    """Let cron start the runs: show, put in or take out its lines.
+    """Let cron start the runs: show, install or remove its lines.
 
-    One starts a run every interval (uplink.interval), the other looks each minute whether anything
-    is wrong.
+    One line starts a run every interval (uplink.interval); the other checks for alerts every
+    minute.
     """
 
 
 def _where(function: Any) -> Any:
     """The options that choose a tab."""
     function = click.option(
-        "--user", metavar="NAME", help="Whose tab (root only), or who runs the line of --file."
+        "--user",
+        metavar="NAME",
+        help="Whose crontab (root only), or the user in the line of --file.",
     )(function)
     return click.option(
         "--file",
         "path",
         metavar="PATH",
         type=click.Path(path_type=Path),
-        help="A file with a user column, as in /etc/cron.d, instead of a user's own tab.",
+        help="A file with a user column, as in /etc/cron.d, instead of a user's crontab.",
     )(function)
 
 
@@ -67,7 +69,7 @@ def _default(
 
 def _lines(context: Context, path: Path | None, user: str | None) -> tuple[CronEntry, CronEntry]:
     if path is not None and user is None:
-        raise CronError("a file of /etc/cron.d names a user in each line: add --user NAME")
+        raise CronError("a file in /etc/cron.d needs a user in each line: add --user NAME")
     return cron.lines_for(context.settings, user=user if path is not None else None)
 
 
@@ -77,9 +79,11 @@ def _lines(context: Context, path: Path | None, user: str | None) -> tuple[CronE
         "headgate cron show --user headgate  # as a file in /etc/cron.d has it",
     )
 )
-@click.option("--command", "headgate", metavar="PATH", help="Another path of the command.")
-@click.option("--settings", "config", metavar="PATH", help="Another settings file's path.")
-@click.option("--user", metavar="NAME", help="With a user column, as in /etc/cron.d.")
+@click.option(
+    "--command", "headgate", metavar="PATH", help="Use this path of the headgate command."
+)
+@click.option("--settings", "config", metavar="PATH", help="Use this settings file.")
+@click.option("--user", metavar="NAME", help="Add a user column, as in /etc/cron.d.")
 @click.option("--json", "as_document", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(
@@ -109,19 +113,19 @@ def show(
         "headgate cron install",
         "headgate cron install --dry-run",
         "headgate cron install --file /etc/cron.d/headgate --user headgate",
-        meaning={Exit.ERROR: "the line could not work in cron, and nothing was changed"},
+        meaning={Exit.ERROR: "the line would not work in cron; nothing was changed"},
     )
 )
 @_where
-@click.option("--dry-run", is_flag=True, help="Check everything, install nothing.")
+@click.option("--dry-run", is_flag=True, help="Check everything, and install nothing.")
 @click.option("--json", "as_document", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def install(
     context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Try the run's line as cron would, then put both in.
+    """Test the run's line, then install both.
 
-    It is tried in cron's own bare environment, and nothing is installed that could not work there.
+    The test uses cron's own bare environment, and a line that would not work is not installed.
     Every other line of the tab stays as it is, to the byte.
     """
     try:
@@ -156,15 +160,15 @@ def install(
         )
         return
     if after == before:
-        context.say(f"{tab.name} has these lines already:\n{made}\n{watched}")
+        context.say(f"{tab.name} already has these lines:\n{made}\n{watched}")
         return
     for old in replaced:
         context.say(f"replaces:\n{old}")
-    context.say(f"{'would go into' if dry_run else 'now in'} {tab.name}:\n{made}\n{watched}")
+    context.say(f"{'would be added to' if dry_run else 'added to'} {tab.name}:\n{made}\n{watched}")
     if line.setting == "queue.floor":
         context.say(
             f"the queue starts the runs (uplink.trigger); this one, every "
-            f"{format_duration(line.interval_seconds)}, goes on when nothing comes from it"
+            f"{format_duration(line.interval_seconds)}, runs even if the queue sends nothing"
         )
     if not cron.is_running():
         context.say("note: no cron is running on this machine (service cron start)", err=True)
@@ -174,13 +178,13 @@ def install(
     epilog=ending("headgate cron remove", "headgate cron remove --file /etc/cron.d/headgate")
 )
 @_where
-@click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 @click.option("--json", "as_document", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def remove(
     context: Context, path: Path | None, user: str | None, dry_run: bool, as_document: bool
 ) -> None:
-    """Take the lines out of a tab.
+    """Remove the lines from a crontab.
 
     Every other line stays as it is, to the byte.
     """
@@ -198,7 +202,7 @@ def remove(
     elif not removed:
         context.say(f"{tab.name} has no line of Headgate")
     else:
-        context.say(f"{'would go' if dry_run else 'gone'} from {tab.name}:")
+        context.say(f"{'would be removed' if dry_run else 'removed'} from {tab.name}:")
         context.say("\n".join(removed))
 
 

@@ -1,4 +1,4 @@
-"""``headgate dashboard``: put a dashboard and alarms where numbers are kept."""
+"""``headgate dashboard``: create a dashboard and alarms in a monitoring service."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _LOCK_SECONDS = 15.0
 
 @click.group(epilog=ending("headgate dashboard cloudwatch"))
 def command() -> None:
-    """Make dashboards and alarms of what runs report."""
+    """Create a dashboard and alarms for this site."""
 
 
 @command.command(
     epilog=ending(
-        "headgate dashboard cloudwatch  # what would be put there",
+        "headgate dashboard cloudwatch  # print what would be created",
         "headgate dashboard cloudwatch --apply --sns arn:aws:sns:eu-central-1:123456789012:ops",
     )
 )
-@click.option("--apply", "is_meant", is_flag=True, help="Put them into the account.")
+@click.option("--apply", "is_meant", is_flag=True, help="Create or update them in the AWS account.")
 @click.option("--dry-run", is_flag=True, help="Print them, and change nothing (the default).")
-@click.option("--sns", multiple=True, metavar="ARN", help="A topic to alarm; more than one goes.")
+@click.option("--sns", multiple=True, metavar="ARN", help="SNS topic to notify; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def cloudwatch(
     context: Context, is_meant: bool, dry_run: bool, sns: tuple[str, ...], as_json: bool
 ) -> None:
-    """One dashboard and six alarms for this site. Applying them again changes nothing."""
+    """Create one dashboard and six alarms for this site. Applying them again is safe."""
     settings = context.settings
     if is_meant and dry_run:
-        fail("give --apply or --dry-run, not both", Exit.USAGE)
+        fail("use --apply or --dry-run, not both", Exit.USAGE)
     if wrong := [arn for arn in sns if not re.fullmatch(_ARN, arn, re.ASCII)]:
-        fail(f"{wrong[0]!r} is not a topic like arn:aws:sns:eu-central-1:123456789012:ops",
+        fail(f"{wrong[0]!r} is not an SNS topic like arn:aws:sns:eu-central-1:123456789012:ops",
              Exit.USAGE)  # fmt: skip
     with context.spool() as spool:
         plan = _plan(settings, spool, sns)
@@ -85,7 +85,7 @@ def _region(settings: Settings) -> str:
         profile_name=settings.s3.profile or None, region_name=settings.s3.region or None
     )
     if not session.region_name:
-        fail("no region is known; set s3.region", Exit.USAGE)
+        fail("no region is set; set s3.region", Exit.USAGE)
     return str(session.region_name)
 
 

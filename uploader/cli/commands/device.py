@@ -1,4 +1,4 @@
-"""``headgate device``: who may send, by a token of its own."""
+"""``headgate device``: enrol devices, and manage their tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 @click.group(epilog=ending("headgate device add cam-07", "headgate device list"))
 def command() -> None:
-    """Enrol devices, and give each a token of its own."""
+    """Enrol devices, and manage their tokens."""
 
 
 @command.command(
@@ -42,9 +42,13 @@ def command() -> None:
     )
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--urgent", is_flag=True, help="These may mark images as urgent.")
-@click.option("--drain", is_flag=True, help="These may ask for drains, by POST /jobs/drain.")
-@click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
+@click.option("--urgent", is_flag=True, help="Allow these devices to mark images as urgent.")
+@click.option(
+    "--drain", is_flag=True, help="Allow these devices to start drains with POST /jobs/drain."
+)
+@click.option(
+    "--out", metavar="FILE", help="Write the tokens to a new file that only you can read."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def add(
@@ -57,8 +61,8 @@ def add(
 ) -> None:
     """Enrol devices, and print a token for each.
 
-    All are enrolled, or none. A token can be read now and never again: the spool holds its SHA-256
-    alone. A device that was revoked and is added again gets a new one.
+    Either all are enrolled or none. A token is shown only once: the spool stores just its SHA-256.
+    A device that was revoked and is added again gets a new token.
     """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
@@ -68,7 +72,7 @@ def add(
 
 @command.command(
     epilog=ending(
-        "headgate device rotate cam-07  # the old token is good for one more day",
+        "headgate device rotate cam-07  # the old token is valid for one more day",
         "headgate device rotate cam-07 --overlap 0s  # the old one was stolen",
     )
 )
@@ -76,17 +80,23 @@ def add(
     "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completions.devices
 )
 @click.option(
-    "--overlap", metavar="1d", default="1d", show_default=True, help="How long the old one is good."
+    "--overlap",
+    metavar="1d",
+    default="1d",
+    show_default=True,
+    help="How long the old token stays valid.",
 )
-@click.option("--out", metavar="FILE", help="Write the tokens into a new file that only you read.")
+@click.option(
+    "--out", metavar="FILE", help="Write the tokens to a new file that only you can read."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def rotate(
     context: Context, names: tuple[str, ...], overlap: str, out: str | None, as_json: bool
 ) -> None:
-    """Give devices new tokens; the old ones stay good for a while.
+    """Give devices new tokens; the old ones stay valid for a while.
 
-    All of them get one, or none.
+    Either all devices get a new token or none.
     """
     try:
         span = timedelta(seconds=parse_duration(overlap))
@@ -105,7 +115,7 @@ def rotate(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
-    """End all tokens of devices at once.
+    """Revoke all tokens of devices at once.
 
     Their next request is refused; their images stay.
     """
@@ -130,8 +140,8 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 def list_(context: Context, as_json: bool) -> None:
     """List devices, enrolled or not.
 
-    When each was last seen, how much it sent, how far its clock is off, how many of its sequence
-    numbers are missing, and how many of its images could not be taken.
+    Shows when each was last seen, how much it sent, its clock offset, how many of its sequence
+    numbers are missing, and how many of its images were unusable.
     """
     with context.spool() as spool:
         rows = _rows(spool)

@@ -1,4 +1,4 @@
-"""``headgate discard``: give up images that are set aside or lost; the books keep their lines."""
+"""``headgate discard``: give up images that are set aside or lost; their records stay."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _REASON_MAX = 500
 @click.command(
     epilog=ending(
         'headgate discard 20261123T160405.123456Z_cam-07_0123456789abcdef --reason "a test"',
-        meaning={Exit.ERROR: "an image that was named could not be discarded"},
+        meaning={Exit.ERROR: "a named image could not be discarded"},
     )
 )
 @click.argument("images", nargs=-1, required=True, metavar="ID...",
                 shell_complete=completions.images_aside)  # fmt: skip
-@click.option("--reason", required=True, help="Why: kept with who did it, and when.")
+@click.option("--reason", required=True, help="Reason, recorded with the user and the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, images: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Give up images that are set aside or lost.
 
-    Their files go, and their lines in the books stay: headgate list --state discarded shows who
-    did it, when and why. What waits to be sent cannot be discarded. While a run is at work, it
-    carries this out.
+    Their files are deleted and their records stay: headgate list --state discarded shows who did
+    it, when and why. Images that wait to be sent cannot be discarded. If a run is active, it does
+    the work.
     """
     reason = " ".join(reason.split())[:_REASON_MAX]
     if not reason:
-        fail('say why: --reason "a test picture"', Exit.USAGE)
+        fail('give a reason: --reason "a test picture"', Exit.USAGE)
     who = _who()
     become_owner(context.settings.spool.path)
     with context.spool() as spool:
@@ -78,12 +78,12 @@ def _ask(spool: Spool, image: str, who: str, reason: str) -> str:
     if item is None:
         receipt = spool.receipt(image)
         if receipt is not None and receipt.safe_to_erase:
-            return "it is uploaded; its copy here goes by itself"
-        return "there is no such image here"
+            return "it is uploaded; its local copy is deleted automatically"
+        return "there is no such image"
     if item.state is not State.SET_ASIDE and spool.files.places(item.name):
-        return "it waits to be sent; only what is set aside or lost can be discarded"
+        return "it is waiting to be sent; only images that are set aside or lost can be discarded"
     if item.state is not State.SET_ASIDE:
-        return "its file is gone; headgate verify --repair notes it as lost, then discard it"
+        return "its file is missing; headgate verify --repair records it as lost, then discard it"
     spool.site.gone.ask(item, spool.now(), who, reason)
     return ""
 
@@ -95,5 +95,5 @@ def _carry_out(spool: Spool, image: str) -> str:
     except LockHeld:
         line = spool.site.gone.get(image)
         if line is not None and line.stage is Stage.ASKED:
-            return "a run is at work and discards it"
+            return "the active run will discard it"
     return "discarded"

@@ -1,4 +1,4 @@
-"""``headgate doctor``: what on this machine could lose images, and what mends it."""
+"""``headgate doctor``: check this machine for anything that could lose images."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.LOSES: "r
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
-    """Say what here would lose images.
+    """Find what would lose images on this machine.
 
-    Users, disk, clock, schedule, receiver and bucket: each line says what is wrong, and the one
-    below it what mends it. The bucket is asked with a small object, under the cap. Images may be
-    lost now, at a power cut, or once the disk is full. As root it sees most.
+    Checks users, disk, clock, schedule, receiver and bucket: each line says what is wrong, and the
+    line below it how to fix it. Sends a small test object to the bucket, within the cap. Images may
+    be lost now, at a power cut, or once the disk is full. Run it as root to check everything.
     """
     findings = _look(context)
     if as_json:
@@ -97,4 +97,4 @@ def _sum(findings: list[Finding]) -> str:
     bad = sum(1 for finding in findings if finding.level is Severity.LOSES)
     doubtful = sum(1 for finding in findings if finding.level is Severity.WARNING)
     said = f"{bad} would lose images" if bad else "nothing here would lose images"
-    return f"\n{said}" + (f"; {doubtful} to look at" if doubtful else "")
+    return f"\n{said}" + (f"; {doubtful} to check" if doubtful else "")

@@ -59,24 +59,35 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
         "headgate drain",
         "headgate drain --until-empty",
         "headgate drain --max-time 10min --max-bytes 5GB",
-        "headgate drain --dry-run  # what waits, and whether a run could work",
+        "headgate drain --dry-run  # what is waiting, and whether a run could work",
         exits=tuple(MEANING),
-        meaning={Exit.OK: "nothing waits, or time or budget is spent with images still waiting"},
+        meaning={
+            Exit.OK: "nothing is waiting, or time or budget ran out with images still waiting"
+        },
     )
 )
-@click.option("--until-empty", is_flag=True, help="Go on until nothing waits, within the budget.")
-@click.option("--max-time", callback=_duration, metavar="5min", help="Stop picking after so long.")
-@click.option("--max-bytes", callback=_size, metavar="500MB", help="Pick no more than so much.")
-@click.option("--device", metavar="NAME", default="", help="Send only this device's images.")
 @click.option(
-    "--cron", is_flag=True, help="Log to [log] file; print only when the outcome changes."
+    "--until-empty", is_flag=True, help="Continue until nothing is waiting, within the budget."
 )
+@click.option(
+    "--max-time", callback=_duration, metavar="5min", help="Stop starting uploads after this long."
+)
+@click.option(
+    "--max-bytes",
+    callback=_size,
+    metavar="500MB",
+    help="Stop starting uploads after this many bytes.",
+)
+@click.option("--device", metavar="NAME", default="", help="Send only this device's images.")
+@click.option("--cron", is_flag=True, help="Log to log.file; print only when the outcome changes.")
 @click.option("--trigger", type=click.Choice(_TRIGGERS), default="hand", hidden=True)
 @click.option("--sender", default="", hidden=True)
 @click.option("--with-parent", type=int, default=0, hidden=True)
 @click.option("--job", default="", hidden=True)
-@click.option("--strict", is_flag=True, help="Exit 8 or 10 when images still wait at the end.")
-@click.option("--dry-run", is_flag=True, help="Say what a run would find, and send nothing.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 8 or 10 if images are still waiting at the end."
+)
+@click.option("--dry-run", is_flag=True, help="Print what a run would find, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
 def command(
@@ -94,14 +105,14 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Upload what waits, under the cap, and move it to done/.
+    """Upload waiting images within the cap, and move them to done/.
 
-    A run ends when nothing waits, or shortly before the next one is due. Ctrl-C once finishes what
-    is being sent.
+    A run ends when nothing is waiting, or shortly before the next one is due. Press Ctrl-C once to
+    finish the uploads in progress and stop.
     """
     settings = context.settings
     if not settings.s3.bucket:
-        fail("no bucket is set; write bucket under [s3], or set HEADGATE_S3_BUCKET", Exit.USAGE)
+        fail("no bucket is set; set bucket under [s3], or HEADGATE_S3_BUCKET", Exit.USAGE)
     context.become_owner()
     if with_parent:
         end_with_parent(with_parent)  # the kernel forgets it where the user changes
@@ -190,7 +201,7 @@ def log_to(path: Path | None) -> Iterator[TextIO]:
 def _summary(report: Run, waiting: int) -> str:
     parts = [report.outcome, f"{report.images} uploaded ({human_size(report.bytes)})"]
     if waiting:
-        parts.append(f"{waiting} still wait")
+        parts.append(f"{waiting} still waiting")
     if report.set_aside:
         parts.append(f"{report.set_aside} set aside: headgate list --state set_aside")
     if report.message:

@@ -1,4 +1,4 @@
-"""``headgate install``: make this environment the service that runs on this machine."""
+"""``headgate install``: install this environment as a service on this machine."""
 
 from __future__ import annotations
 
@@ -45,15 +45,18 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     )
 )
 @click.option(
-    "--prefix", metavar="DIR", type=FOLDER, help="Where this environment lies (it knows)."
+    "--prefix",
+    metavar="DIR",
+    type=FOLDER,
+    help="Where this environment is installed (detected by default).",
 )
 @click.option("--user", default=USER, show_default=True, metavar="NAME",
-              help="Who sends, and the group; the receiver is NAME-receiver.")  # fmt: skip
+              help="The uploader's user and group; the receiver is NAME-receiver.")  # fmt: skip
 @click.option("--schedule", type=click.Choice(["cron", "timer", "none"]),
-              help="What starts the runs, never both (as it is, else cron).")  # fmt: skip
+              help="What starts the runs (default: as it is now, else cron).")  # fmt: skip
 @click.option("--root", metavar="DIR", type=FOLDER, default=Path("/"),
-              help="Fill the tree in DIR instead of this machine; nothing is started.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would be made, make nothing.")
+              help="Install into DIR instead of this machine; nothing is started.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print what would be changed, and change nothing.")
 @click.pass_obj
 def command(
     context: Context,
@@ -63,11 +66,11 @@ def command(
     root: Path,
     dry_run: bool,
 ) -> None:
-    """Make this a service of this machine.
+    """Install this as a service on this machine.
 
-    Users, folders, settings, units, logrotate, commands. Call it again as often as you like, and
-    after upgrading: what is there stays. A version that does not take an image in a trial is not
-    installed.
+    Creates users, folders, settings, units, logrotate rules and commands. You can run it again at
+    any time, and should after upgrading: existing settings stay. A version that fails to accept a
+    test image is not installed.
     """
     os.umask(0o022)  # folders on the way to these files are everybody's to pass through
     try:
@@ -102,7 +105,7 @@ def _install(
 ) -> None:
     if os.geteuid() != 0 and not dry_run:
         raise InstallError(
-            "this makes users and writes to /etc: call it with sudo, or with --dry-run"
+            "this creates users and writes to /etc: run it with sudo, or with --dry-run"
         )
     _refuse_a_checkout(root, dry_run)
     config = str(Path(context.config or CONFIG).absolute())
@@ -135,8 +138,8 @@ def _refuse_a_checkout(root: Path, dry_run: bool) -> None:
     """A service must not depend on a developer's folder."""
     if root == Path("/") and not dry_run and releases.is_checkout():
         raise InstallError(
-            "this is a checkout: make install makes an environment of its own, and "
-            "/opt/headgate/bin/headgate uninstall removes that"
+            "this is a checkout: make install creates a separate environment, and "
+            "/opt/headgate/bin/headgate uninstall removes it"
         )
 
 
@@ -248,33 +251,40 @@ def _what_next(installation: Installation) -> str:
     plan = installation.plan
     return (
         "\nNow:\n"
-        f"  1. name the bucket, and how much of the line images may take, in {plan.config}\n"
+        f"  1. name the bucket, and how much of the link images may use, in {plan.config}\n"
         f"  2. put the credentials into {HOME}/.aws/credentials\n"
-        "  3. headgate doctor              # says what is still wrong, and what mends it\n"
-        "  4. headgate cron install        # runs begin\n"
-        "  5. headgate device add cam-01   # prints the token that the camera sends with"
+        "  3. headgate doctor              # shows what is still wrong, and how to fix it\n"
+        "  4. headgate cron install        # starts the runs\n"
+        "  5. headgate device add cam-01   # prints the camera's token"
     )
 
 
 @click.command(epilog=ending("headgate uninstall --dry-run", "headgate uninstall"))
 @click.option(
-    "--prefix", metavar="DIR", type=FOLDER, help="Where this environment lies (it knows)."
+    "--prefix",
+    metavar="DIR",
+    type=FOLDER,
+    help="Where this environment is installed (detected by default).",
 )
 @click.option(
-    "--user", default=USER, show_default=True, metavar="NAME", help="As it was installed."
+    "--user",
+    default=USER,
+    show_default=True,
+    metavar="NAME",
+    help="The user given at installation.",
 )
 @click.option("--root", metavar="DIR", type=FOLDER, default=Path("/"),
-              help="The tree in DIR instead of this machine.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would go, remove nothing.")
+              help="Uninstall from DIR instead of this machine.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
 @click.pass_obj
 def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_run: bool) -> None:
-    """Take everything out but the spool.
+    """Remove everything except the spool.
 
-    Users, units, cron's lines, settings, credentials, logs, and the program itself.
+    Removes users, units, cron entries, settings, credentials, logs, and the program itself.
     """
     try:
         if os.geteuid() != 0 and not dry_run:
-            raise InstallError("this removes users and files of /etc: call it with sudo")
+            raise InstallError("this removes users and files in /etc: run it with sudo")
         root = root.absolute()
         _refuse_a_checkout(root, dry_run)
         config = str(Path(context.config or CONFIG).absolute())
@@ -298,7 +308,7 @@ def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_
         fail(str(error))
     if not release.versioned:
         print_text(f"{release.environment} was not made by make install, and stays")
-    print_text(f"the spool stays, with all that is in it: {installation.at(plan.spool)}")
+    print_text(f"the spool and its images stay: {installation.at(plan.spool)}")
 
 
 def _tell_what_waits(settings: Settings, root: Path) -> None:
@@ -306,6 +316,6 @@ def _tell_what_waits(settings: Settings, root: Path) -> None:
     waiting = sum(1 for path in new.rglob("*") if path.is_file()) if new.is_dir() else 0
     if waiting:
         print_text(
-            f"note: {waiting} images still wait and stay in the spool; "
+            f"note: {waiting} images are still waiting and stay in the spool; "
             "headgate drain --until-empty sends them first"
         )

@@ -1,4 +1,4 @@
-"""``headgate limit``: another share for a while; it ends by itself."""
+"""``headgate limit``: a different share of the link for a while."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from uploader.cli.verbosity import Verbosity
     )
 )
 @click.argument("share", required=False)
-@click.option("--for", "duration", metavar="30min", help="How long; then the settings hold again.")
-@click.option("--reason", metavar="TEXT", help="Why; it is shown while it lasts.")
+@click.option("--for", "duration", metavar="30min", help="How long; then the settings apply again.")
+@click.option("--reason", metavar="TEXT", help="Reason, shown while the limit lasts.")
 @click.option("--off", is_flag=True, help="End the limit now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -38,13 +38,13 @@ def command(
     off: bool,
     as_json: bool,
 ) -> None:
-    """Give images another SHARE of the link for a while. Without one, say what is in force.
+    """Give images a different SHARE of the link for a while. Without SHARE, show the current limit.
 
-    A running drain follows at once.
+    An active run follows at once.
     """
     logs.configure(level=context.level(logging.WARNING))
     if off and share:
-        fail("give a share or --off, not both", Exit.USAGE)
+        fail("use a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:
         if off:
             spool.site.put(LIMIT, None)
@@ -63,7 +63,7 @@ def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Perc
     except UnitError as error:
         fail(str(error), Exit.USAGE)
     if not percent.hundredths:
-        fail("0% would send nothing; stop the uploader's cron line instead", Exit.USAGE)
+        fail("0% would send nothing; to pause uploads, use headgate cron remove", Exit.USAGE)
     if not 0 < seconds <= 7 * 86400:
         fail(
             "--for is at most 7d; for longer, change uplink.share",

@@ -19,21 +19,25 @@ from uploader.cli.main import Context, print_json, print_text
         "headgate list --state uploaded --json",
     )
 )
-@click.option("--state", type=click.Choice([state.value for state in State]), help="Only these.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    help="List only images in this state.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
     default=20,
     show_default=True,
-    help="How many at most.",
+    help="Maximum number of images.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, state: str | None, limit: int, as_json: bool) -> None:
-    """List images, the newest first.
+    """List images, newest first.
 
-    Those set aside, lost or discarded come with their reason, those uploaded with their key.
-    Without --state, lost and discarded ones are left out.
+    Shows the reason for images that are set aside, lost or discarded, and the key of uploaded ones.
+    Lost and discarded images are listed only with --state.
     """
     with context.spool() as spool:
         found = spool.images(None if state is None else State(state), limit)

@@ -1,4 +1,4 @@
-"""``headgate retry``: put images that were set aside back where the next run sends them."""
+"""``headgate retry``: put images that were set aside back in the queue."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _REASONS = 10
     epilog=ending(
         "headgate retry --all",
         "headgate retry 20261123T160405.123456Z_cam-07_0123456789abcdef",
-        meaning={Exit.ERROR: "an image that was named is not here, or something failed"},
+        meaning={Exit.ERROR: "a named image does not exist, or another error"},
     )
 )
 @click.argument("images", nargs=-1, metavar="[ID]...", shell_complete=completions.images_aside)
-@click.option("--all", "everything", is_flag=True, help="Every image that is set aside.")
+@click.option("--all", "everything", is_flag=True, help="Retry every image that is set aside.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, images: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Send again what was set aside, or waits to be tried.
+    """Send again images that were set aside or refused.
 
-    While a run is at work, it carries this out within a second or two.
+    If a run is active, it does this within a second or two.
     """
     if bool(images) == everything:
         fail("name the images (headgate list --state set_aside), or use --all", Exit.USAGE)
@@ -85,21 +85,21 @@ def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:
             mover = Mover(spool, lock)
             for image in images:
                 put_back = mover.retry(image)
-                said[image] = "the next run sends it" if put_back else _unknown(spool, image)
+                said[image] = "the next run will send it" if put_back else _unknown(spool, image)
     except LockHeld:
         for image in images:
             if spool.catalog.get(image) is None:
                 said[image] = _unknown(spool, image)
                 continue
             spool.site.add_request(RETRY, image, spool.now())
-            said[image] = "a run is at work and puts it back"
+            said[image] = "the active run will put it back"
     return said
 
 
 def _unknown(spool: Spool, image: str) -> str:
     receipt = spool.receipt(image)
     if receipt is not None and receipt.safe_to_erase:
-        return "it is uploaded already"
+        return "it is already uploaded"
     if receipt is not None and receipt.state in (State.LOST, State.DISCARDED):
         return f"there is no file of it any more: {receipt.reason}"
-    return "there is no such image here"
+    return "there is no such image"

@@ -13,23 +13,23 @@ from uploader.cli.main import Context, fail
 
 @click.group(epilog=ending("headgate spool adopt"))
 def command() -> None:
-    """Say which spool belongs at spool.path."""
+    """Choose which spool belongs at spool.path."""
 
 
 @command.command(
     epilog=ending(
         "headgate spool adopt",
         exits=(Exit.OK, Exit.ERROR, Exit.USAGE),
-        meaning={Exit.OK: "the spool that is there is the one from now on"},
+        meaning={Exit.OK: "the spool at spool.path is accepted from now on"},
     )
 )
 @click.pass_obj
 def adopt(context: Context) -> None:
-    """Accept the spool that is there.
+    """Accept the spool that is at spool.path now.
 
-    It is the right one from now on; where none is, the receiver makes a new one. Only for a spool
-    that is gone for good, or replaced on purpose: what the one before holds is neither received
-    nor sent any more. Where its disk is just not mounted, mount it instead.
+    If there is none, the receiver creates a new one. Use this only if the previous spool is gone
+    for good or was replaced on purpose: its images will no longer be sent. If its disk is just not
+    mounted, mount it instead.
     """
     settings = context.settings
     before = known.remembered(settings)
@@ -38,7 +38,8 @@ def adopt(context: Context) -> None:
         known.forget(settings)
         if not (settings.spool.path / "state").exists():
             context.say(
-                f"there is no spool at {settings.spool.path}; the receiver makes a new one when it "
+                f"there is no spool at {settings.spool.path}; the receiver creates a new one "
+                "when it "
                 "starts"
             )
             return
@@ -47,4 +48,4 @@ def adopt(context: Context) -> None:
     with context.spool():  # which remembers it
         identity = known.identity_of(settings.spool.path)
     was = f", in place of {before[0].name}" if before and before[0].identity != identity else ""
-    context.say(f"{settings.spool.path} is the spool {identity[:8]} from now on{was}")
+    context.say(f"{settings.spool.path} is accepted as the spool {identity[:8]}{was}")

@@ -1,4 +1,4 @@
-"""``headgate status``: where everything stands, in ten lines."""
+"""``headgate status``: an overview in ten lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from uploader.cli.main import Context, print_json, print_text, styled
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, as_json: bool) -> None:
-    """Say where everything stands. Exit code 1 if images are lost or unaccounted for."""
+    """Print an overview. Exit code 1 if images are lost or unaccounted for."""
     with context.spool() as spool:
         facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
@@ -97,7 +97,7 @@ def _lines(facts: Snapshot) -> list[str]:
         lines.append(f"disk       {disk}")
     if facts.runs:
         run = facts.runs[0]
-        ended = "still at work" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
+        ended = "still running" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
         lines.append(
             styled(
                 f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"

@@ -1,4 +1,4 @@
-"""``headgate uninstall``: take everything out but the spool."""
+"""``headgate uninstall``: remove everything except the spool."""
 
 from uploader.cli.commands.install import uninstall
 

@@ -26,10 +26,10 @@ _LOCK_WAIT_SECONDS = 15.0
     epilog=ending(
         "headgate verify",
         "headgate verify --deep  # reads and hashes every image: may take hours",
-        "headgate verify --repair  # the receiver may go on meanwhile",
+        "headgate verify --repair  # the receiver may keep running",
         meaning={
             Exit.OK: "files, catalog, receipts and totals agree",
-            Exit.ERROR: "a disagreement is left, or something failed",
+            Exit.ERROR: "a disagreement is left, or another error",
         },
     )
 )
@@ -38,9 +38,9 @@ _LOCK_WAIT_SECONDS = 15.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> None:
-    """Look at everything and say every disagreement. Exit code 1 if any is left.
+    """Compare files, catalog, receipts and totals. Exit code 1 if any disagreement is left.
 
-    --repair rebuilds the catalog from the files alone, in place; the receiver may go on meanwhile.
+    --repair rebuilds the catalog from the files, in place; the receiver may keep running.
     """
     context.become_owner()
     logs.configure(level=context.level(logging.WARNING))
@@ -63,7 +63,7 @@ def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> Non
         for note in notes:
             context.say(note)
         for trouble in mended:
-            context.say(f"mended: {trouble}")
+            context.say(f"repaired: {trouble}")
         for trouble in left:
             print_text(str(trouble))
         context.say(_verdict(found, left, do_repair))
@@ -79,8 +79,8 @@ def _verdict(found: list[Disagreement], left: list[Disagreement], repair: bool) 
     if not found:
         return "files, catalog, receipts and totals agree"
     if repair:
-        return f"{len(found) - len(left)} mended, {len(left)} left for a person"
-    return f"{len(found)} disagreements; headgate verify --repair mends what the files can tell"
+        return f"{len(found) - len(left)} repaired, {len(left)} left"
+    return f"{len(found)} disagreements; headgate verify --repair repairs what it can"
 
 
 def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:

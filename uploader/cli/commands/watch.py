@@ -1,4 +1,4 @@
-"""``headgate watch``: look without a run, and let out what waits to be said."""
+"""``headgate watch``: check for alerts without a run, and send waiting messages."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from uploader.queue import oidc_keys
 @click.command(
     epilog=ending(
         "headgate watch",
-        "headgate watch --dry-run  # look, and send nothing",
+        "headgate watch --dry-run  # check, and send nothing",
         exits=(Exit.OK, Exit.ERROR, Exit.USAGE, Exit.SET_ASIDE, Exit.UPLINK_DOWN),
         meaning={
-            Exit.OK: "nothing is wrong; with --cron: it could look",
-            Exit.ERROR: "something is wrong, or something failed",
+            Exit.OK: "nothing is wrong; with --cron: the check worked",
+            Exit.ERROR: "something is wrong, or another error",
             Exit.SET_ASIDE: "images are set aside, and nothing else is wrong",
         },
     )
 )
-@click.option("--cron", is_flag=True, help="Print nothing: what is wrong is told by the channels.")
-@click.option("--dry-run", is_flag=True, help="Look and remember, but send nothing.")
+@click.option("--cron", is_flag=True, help="Print nothing: alerts go to the channels.")
+@click.option("--dry-run", is_flag=True, help="Check and record alerts, but send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
-    """Look at everything without a run, and tell what is wrong.
+    """Check for alerts without a run, and send them.
 
-    It notices a silent receiver, silent runs and silent cameras, and sends what waits to be said.
-    With --cron it also runs drains that were asked for (POST /jobs/drain) and nobody else takes.
-    Exit code 5 if the uplink is down, 1 if something else is wrong, 3 if images were set aside and
-    nothing else; with --cron 0, as long as it could look.
+    Detects a silent receiver, missing runs and silent cameras, and sends waiting messages. With
+    --cron it also starts requested drains (POST /jobs/drain) that no worker has taken. Exit code 5
+    if the uplink is down, 1 if something else is wrong, 3 if the only alert is that images were set
+    aside; with --cron 0 if the check worked.
     """
     context.become_owner()
     log_file = Path(context.settings.log.file) if cron and context.settings.log.file else None
@@ -85,7 +85,7 @@ def _exit(wrong: list[Alert]) -> Exit:
 
 def line(alert: Alert) -> str:
     """One alert for people: since when, what, and what to type."""
-    told = "" if alert.told else " (not told yet)"
+    told = "" if alert.told else " (not sent yet)"
     return (
         f"{alert.began_at:%Y-%m-%d %H:%M} UTC  {alert.code}{told}: {alert.sentence} [{alert.fix}]"
     )

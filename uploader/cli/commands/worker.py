@@ -1,4 +1,4 @@
-"""``headgate worker``: take messages of the job queue, and run a drain for each."""
+"""``headgate worker``: receive messages of the job queue, and run a drain for each."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _EXTRA = "the job queue needs Celery: make install EXTRAS=queue, or pip install 
 
 @click.command(
     epilog=ending(
-        "headgate worker --beat  # its own clock: nothing else has to send messages",
-        "headgate worker  # a schedule elsewhere sends them",
-        meaning={Exit.OK: "it was told to stop"},
+        "headgate worker --beat  # with its own clock: nothing else has to send messages",
+        "headgate worker  # another scheduler sends the messages",
+        meaning={Exit.OK: "it was stopped"},
     )
 )
-@click.option("--beat", is_flag=True, help="Be the clock as well: a message each uplink.interval.")
+@click.option("--beat", is_flag=True, help="Also send a message every uplink.interval.")
 @click.pass_obj
 def command(context: Context, beat: bool) -> None:
-    """Take messages of the job queue, and run a drain for each.
+    """Receive messages of the job queue, and run a drain for each.
 
-    It stays in the foreground, for systemd, until told to stop. Ctrl-C or SIGTERM once finishes
-    what is being sent.
+    It runs in the foreground, for systemd, until it is stopped. One Ctrl-C or SIGTERM finishes the
+    uploads in progress first.
     """
     settings = context.settings
     if settings.uplink.trigger != "queue":
         fail('uplink.trigger is "cron"; set it to "queue", and queue.broker', Exit.USAGE)
     with context.spool():
-        pass  # it is there, and its schema is up to date
+        pass  # it exists, and its schema is up to date
     try:
         from uploader.queue import worker
     except ImportError as error:

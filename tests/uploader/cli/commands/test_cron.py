@@ -87,7 +87,7 @@ def test_in_and_out_of_a_file_leaves_it_as_it_was(
     where = ("--file", str(file), "--user", "root")
 
     would = call("cron", "install", *where, "--dry-run")
-    assert f"would go into {file}" in would.stdout
+    assert f"would be added to {file}" in would.stdout
     assert file.read_bytes() == FOREIGN
 
     call("cron", "install", *where)
@@ -97,7 +97,7 @@ def test_in_and_out_of_a_file_leaves_it_as_it_was(
     assert rehearsed[-1].environment["MAILTO"] == "ops@example.net"
 
     again = call("cron", "install", *where)
-    assert "has these lines already" in again.stdout
+    assert "already has these lines" in again.stdout
     assert file.read_bytes() == inside
 
     config.write_text('[uplink]\ninterval = "1h"\n')
@@ -140,12 +140,12 @@ def test_with_a_queue_cron_has_the_floor(config: Path, rehearsed: list[Trial]) -
         '[queue]\nfloor = "2h"\nbroker = "redis://127.0.0.1/0"\n'
     )
     shown = call("cron", "show").stdout
-    assert "# The floor (queue.floor): messages of the queue start the runs" in shown
+    assert "# Fallback runs (queue.floor): messages of the queue start the runs" in shown
     assert "\n0 */2 * * * " in shown
     tab = config.parent / "tab"
     said = call("cron", "install", "--file", str(tab), "--user", "root").stdout
     assert "0 */2 * * * root " in tab.read_text()
-    assert "the queue starts the runs (uplink.trigger); this one, every 2h, goes on" in said
+    assert "the queue starts the runs (uplink.trigger); this one, every 2h, runs" in said
     config.write_text('[uplink]\ninterval = "5min"\n')
     said = call("cron", "install", "--file", str(tab), "--user", "root").stdout
     assert "*/5 * * * * root " in tab.read_text()

@@ -91,9 +91,9 @@ def test_what_waits_or_is_unknown_or_discarded_is_left(books: Books) -> None:
     waits, gone = books.receive(), books.aside()
     books.call("discard", gone.id, *WHY)
     said = books.json("discard", waits.id, gone.id, "nothing", *WHY, code=1)
-    assert said[waits.id].startswith("it waits to be sent")
+    assert said[waits.id].startswith("it is waiting to be sent")
     assert "a test picture" in said[gone.id]
-    assert said["nothing"] == "there is no such image here"
+    assert said["nothing"] == "there is no such image"
     assert images_below(books.spool.path) == {waits.id: ["new"]}
 
 
@@ -101,7 +101,7 @@ def test_beside_a_run_it_is_carried_out_by_the_run(books: Books) -> None:
     image, other = books.aside(), books.aside()
     with books.spool.hold_drain_lock("a run", 0) as lock:
         said = books.json("discard", image.id, other.id, *WHY)
-        assert set(said.values()) == {"a run is at work and discards it"}
+        assert set(said.values()) == {"the active run will discard it"}
         assert set(images_below(books.spool.path)) == {image.id, other.id}
         mover = Mover(books.spool, lock)
         assert mover.retry(other.id)  # somebody put it back meanwhile: it stays

@@ -192,11 +192,11 @@ def test_uninstalled_only_the_spool_is_left(tree: Path, monkeypatch: pytest.Monk
     tab.write_text(f"MAILTO=ops@example.net\n{crontab_line.make(line)}\n")
 
     said = call("uninstall", "--root", tree, "--dry-run").output
-    assert "1 images still wait" in said
+    assert "1 images are still waiting" in said
     assert image.exists() and (tree / "opt/headgate/bin").exists()
 
     told = call("uninstall", "--root", tree).output
-    assert f"the spool stays, with all that is in it: {tree}/var/lib/headgate/spool" in told
+    assert f"the spool and its images stay: {tree}/var/lib/headgate/spool" in told
     left = set(everything(tree)) - before
     files = {name for name in left if not (tree / name).is_dir()}
     backups = {"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"}  # of useradd and others
@@ -360,8 +360,8 @@ def test_as_they_are_the_files_of_deploy_are_for_the_usual_names() -> None:
 
 def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "call it with sudo" in call("install", code=1).stderr
-    assert "call it with sudo" in call("uninstall", code=1).stderr
+    assert "run it with sudo" in call("install", code=1).stderr
+    assert "run it with sudo" in call("uninstall", code=1).stderr
 
 
 def test_a_checkout_is_not_made_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
