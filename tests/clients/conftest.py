@@ -4,30 +4,17 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from headgate.spool.spool import Spool
-from tests.app.live import PHOTOS, Receiver, running
-from tests.clients.cameras import Camera, CCamera, PythonCamera, compiled
-from tests.spooling import settings_for
 from tests.support.bad_network import BadNetwork
+from tests.support.cameras import Camera, CCamera, Field, Gateway, PythonCamera, compiled
+from tests.support.receiver import PHOTOS, running
+from tests.support.spooling import settings_for
 
 _numbers = itertools.count(1)
-
-
-@dataclass
-class Gateway:
-    """A receiver that takes nobody without a token."""
-
-    receiver: Receiver
-    devices: Iterator[tuple[str, str]]
-
-    def images(self, device: str) -> list[Path]:
-        """What it holds of a device."""
-        return [path for path in self.receiver.images() if f"_{device}_" in path.name]
 
 
 @pytest.fixture(scope="session")
@@ -51,21 +38,6 @@ def c_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if compiler is None:
         pytest.skip("no C compiler is installed (.ci/run installs one)")
     return compiled(compiler, tmp_path_factory.mktemp("c"))
-
-
-@dataclass
-class Field:
-    """A camera, a bad network, and the gateway behind it."""
-
-    gateway: Gateway
-    network: BadNetwork
-    camera: Camera
-    device: str
-    token: str
-
-    def arrived(self) -> list[bytes]:
-        """The pictures that the gateway holds of this camera."""
-        return sorted(path.read_bytes() for path in self.gateway.images(self.device))
 
 
 @pytest.fixture(params=["python", "c"])

@@ -15,8 +15,6 @@ import pytest
 
 from headgate.settings.settings import combine
 from headgate.spool.spool import Spool
-from tests.clients.conftest import Field, Gateway
-from tests.s3_server import strict_place
 from tests.support.bad_network import (
     BAD_GATEWAY,
     GOOD,
@@ -25,6 +23,8 @@ from tests.support.bad_network import (
     Kind,
     problem,
 )
+from tests.support.cameras import Field, Gateway
+from tests.support.s3_server import strict_place
 from tests.support.site import FreePacer
 from tests.support.wait import kill, wait_for_event
 from uploader.run import start

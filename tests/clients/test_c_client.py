@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.cameras import ROOT, STRICT, C, CCamera
-from tests.clients.conftest import Gateway
 from tests.support.bad_network import BadNetwork, Fault, Kind
+from tests.support.cameras import ROOT, STRICT, C, CCamera, Gateway
 
 Photo = Callable[[], bytes]
 WARNINGS = ("-fsyntax-only", "-Wall", "-Wextra", "-Werror")

@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.cameras import PYTHON, ROOT, PythonCamera, python_client
-from tests.clients.conftest import Gateway
 from tests.support.bad_network import GOOD, BadNetwork, Fault
+from tests.support.cameras import PYTHON, ROOT, Gateway, PythonCamera, python_client
 from tests.support.wait import join
 
 Photo = Callable[[], bytes]

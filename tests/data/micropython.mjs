@@ -1,9 +1,9 @@
-// node micropython.mjs CODE PICTURE: run CODE in MicroPython (its WebAssembly port, under Node), with
-// PICTURE as picture.jpg. That port has no sockets, so `socket` is made here: what is sent is collected,
+// node micropython.mjs CODE: run CODE in MicroPython (its WebAssembly port, under Node), with the files of
+// pictures/. That port has no sockets, so `socket` is made here: what is sent is collected,
 // goes out over a real connection when an answer is first read, and the answer is read from there.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { loadMicroPython } from "@micropython/micropython-webassembly-pyscript/micropython.mjs";
 
 const CONNECT = `
@@ -63,7 +63,8 @@ mp.registerJsModule("wire", {
     return done.status === 0 ? done.stdout.toString().trim() : null;
   },
 });
-mp.FS.writeFile("picture.jpg", readFileSync(process.argv[3]));
+mp.FS.mkdir("pictures");
+for (const name of readdirSync("pictures")) mp.FS.writeFile(`pictures/${name}`, readFileSync(`pictures/${name}`));
 mp.runPython(SOCKET);
 mp.runPython("import sys\nassert sys.implementation.name == 'micropython'");
 mp.runPython(readFileSync(process.argv[2], "utf8"));

@@ -1,12 +1,12 @@
 """The examples of docs/PROTOCOL.md, each taken out of the page and run against a real receiver.
 
-Before the receiver stands one that refuses the first attempt, so each of them has to come back.
+Before the receiver stands one that refuses: the first attempt, so each of them has to come back, or
+the first picture, so each of them has to leave it and send the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -44,10 +44,11 @@ def example(title: str, language: str) -> str:
 
 
 class Doorkeeper:
-    """Refuses the first request, and lets all others through to the receiver."""
+    """Refuses the first requests, and lets all others through to the receiver. An empty answer is
+    none: the connection ends."""
 
-    def __init__(self, port: int, first: bytes) -> None:
-        self._to, self._first = port, first
+    def __init__(self, port: int, answer: bytes, refusals: int = 1) -> None:
+        self._to, self.answer, self.refusals = port, answer, refusals
         self.requests = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
@@ -63,11 +64,11 @@ class Doorkeeper:
         self.requests += 1
         with client, contextlib.suppress(OSError):
             client.settimeout(60)
-            if self.requests == 1:
+            if self.requests <= self.refusals:
                 received = b""
                 while b"\r\n\r\n" not in received:
                     received += client.recv(65536)
-                client.sendall(self._first)
+                client.sendall(self.answer)
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(65536):
                     pass
@@ -121,45 +122,49 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(receiver, iter(zip(names, tokens, strict=True)))
 
 
-Run = Callable[..., str]
+class Run:
+    """Runs an example as its device, through a doorkeeper."""
+
+    def __init__(self, guarded: Guarded, folder: Path, keeper: Doorkeeper) -> None:
+        self.receiver, self.keeper, self.folder = guarded.receiver, keeper, folder
+        self.device, self.token = next(guarded.devices)
+        (folder / "pictures").mkdir()
+        shutil.copy(PHOTO, folder / "pictures" / f"{SEQUENCE}.jpg")
+
+    def __call__(self, command: list[str], code: str, file: str) -> str:
+        for ours, theirs in (
+            ("http://gateway:8080", f"http://127.0.0.1:{self.keeper.port}"),
+            ('"gateway", 8080', f'"127.0.0.1", {self.keeper.port}'),
+            ('"TOKEN"', f'"{self.token}"'),
+            ("Bearer TOKEN", f"Bearer {self.token}"),
+        ):
+            code = code.replace(ours, theirs)
+        (self.folder / file).write_text(code, encoding="utf-8")
+        done = subprocess.run(
+            [*command, str(self.folder / file)],
+            cwd=self.folder, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "TOKEN": self.token, "NO_PROXY": "*", "PYTHONPATH": ""},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def assert_arrived(self, output: str) -> None:
+        """Check all that the example should have done with the picture."""
+        found = re.findall(r"\d{8}T\d{6}\.\d{6}Z_cam-\d+_[0-9a-f]{16}", output)
+        assert len(set(found)) == 1, output
+        assert stored(self.receiver, found[0]).read_bytes() == PHOTO.read_bytes()
+        assert metadata(self.receiver, found[0]).sequence == SEQUENCE
+        receipt = self.receiver.request(
+            "GET", f"/images/{found[0]}", Authorization=f"Bearer {self.token}"
+        )
+        assert (receipt.json["state"], receipt.json["device"]) == ("waiting", self.device)
 
 
 @pytest.fixture
 def run(guarded: Guarded, tmp_path: Path) -> Iterator[Run]:
-    """Run an example as its device, through the doorkeeper; check all that it should have done."""
-    receiver = guarded.receiver
-    device, token = next(guarded.devices)
-    keeper = Doorkeeper(receiver.port, refused_once(retry_after=1))
-    shutil.copy(PHOTO, tmp_path / "picture.jpg")
-
-    def go(command: list[str], code: str, file: str) -> str:
-        for ours, theirs in (
-            ("http://gateway:8080", f"http://127.0.0.1:{keeper.port}"),
-            ('"gateway", 8080', f'"127.0.0.1", {keeper.port}'),
-            ('"TOKEN"', f'"{token}"'),
-            ("Bearer TOKEN", f"Bearer {token}"),
-        ):
-            code = code.replace(ours, theirs)
-        (tmp_path / file).write_text(code, encoding="utf-8")
-        done = subprocess.run(
-            [*command, str(tmp_path / file), str(tmp_path / "picture.jpg")],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "TOKEN": token, "NO_PROXY": "*", "PYTHONPATH": ""},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert keeper.requests >= 2  # it came back
-        found = re.search(r"\d{8}T\d{6}\.\d{6}Z_cam-\d+_[0-9a-f]{16}", done.stdout)
-        assert found, done.stdout
-        assert stored(receiver, found[0]).read_bytes() == PHOTO.read_bytes()
-        assert metadata(receiver, found[0]).sequence == SEQUENCE
-        receipt = receiver.request("GET", f"/images/{found[0]}", Authorization=f"Bearer {token}")
-        assert (receipt.json["state"], receipt.json["device"]) == ("waiting", device)
-        return done.stdout
-
-    try:
-        yield go
-    finally:
-        keeper.close()
+    keeper = Doorkeeper(guarded.receiver.port, refused_once(retry_after=1))
+    yield Run(guarded, tmp_path, keeper)
+    keeper.close()
 
 
 def tool(name: str) -> str:
@@ -169,33 +174,73 @@ def tool(name: str) -> str:
     return found
 
 
-def test_curl(run: Run) -> None:
+def curl() -> tuple[list[str], str, str]:
     tool("curl")
-    said = run([tool("bash")], example("curl", "sh"), "send.sh").splitlines()
-    assert [json.loads(line).get("duplicate") for line in said] == [None, False]
+    return [tool("bash")], example("curl", "sh"), "send.sh"
 
 
-def test_python_with_requests(run: Run) -> None:
+def with_requests() -> tuple[list[str], str, str]:
     pytest.importorskip("requests")
-    said = run([sys.executable], example("Python with requests", "python"), "send.py")
-    assert said.split()[1:] == ["False"]  # nothing has been uploaded yet
+    return [sys.executable], example("Python with requests", "python"), "send.py"
 
 
-def test_python_alone(run: Run) -> None:
-    run([sys.executable, "-I"], example("Python alone", "python"), "send.py")
+def python_alone() -> tuple[list[str], str, str]:
+    return [sys.executable, "-I"], example("Python alone", "python"), "send.py"
 
 
-def test_node(run: Run) -> None:
-    node = tool("node")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+def node() -> tuple[list[str], str, str]:
+    found = tool("node")
+    version = subprocess.run(
+        [found, "--version"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     if int(version.lstrip("v").split(".")[0]) < 20:
         pytest.skip("node is older than 20: no openAsBlob")
-    run([node], example("Node", "js"), "send.mjs")
+    return [found], example("Node", "js"), "send.mjs"
 
 
-def test_micropython_in_python(run: Run) -> None:
+def micropython_in_python() -> tuple[list[str], str, str]:
     """Its sockets are a part of CPython's, so the example runs here as well."""
-    run([sys.executable, "-I"], example("MicroPython", "python"), "send.py")
+    return [sys.executable, "-I"], example("MicroPython", "python"), "send.py"
+
+
+Language = Callable[[], tuple[list[str], str, str]]
+
+LANGUAGES = [curl, with_requests, python_alone, node, micropython_in_python]
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: str(one.__name__))
+def test_each_example_comes_back_and_sends_the_picture(run: Run, language: Language) -> None:
+    said = run(*language())
+    assert run.keeper.requests >= 2
+    run.assert_arrived(said)
+    if language is with_requests:
+        assert said.split()[1:] == ["False"]  # nothing has been uploaded yet
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: str(one.__name__))
+def test_each_example_stops_after_three_tries_keeps_the_picture_and_sends_the_next(
+    run: Run, language: Language
+) -> None:
+    run.keeper.refusals = 3
+    first = run.folder / "pictures" / f"{SEQUENCE - 1}.jpg"
+    first.write_bytes(PHOTO.read_bytes() + b"another")
+    said = run(*language())
+    assert run.keeper.requests >= 4
+    run.assert_arrived(said)
+    assert first.exists()
+    missing = run.receiver.request(
+        "GET", f"/devices/{run.device}/gaps", Authorization=f"Bearer {run.token}"
+    )
+    assert missing.json["first"] == SEQUENCE  # of the first picture nothing arrived
+
+
+@pytest.mark.parametrize("language", [with_requests, python_alone, node, micropython_in_python],
+                         ids=lambda one: str(one.__name__))  # fmt: skip
+def test_without_any_answer_it_is_three_tries_as_well(run: Run, language: Language) -> None:
+    run.keeper.refusals, run.keeper.answer = 3, b""
+    (run.folder / "pictures" / f"{SEQUENCE - 1}.jpg").write_bytes(PHOTO.read_bytes() + b"another")
+    run.assert_arrived(run(*language()))
+    assert run.keeper.requests >= 4
 
 
 @pytest.mark.skipif(
@@ -204,14 +249,16 @@ def test_micropython_in_python(run: Run) -> None:
 )
 def test_micropython(run: Run, tmp_path: Path) -> None:
     """In MicroPython itself, whose sockets are stood in for by tests/data/micropython.mjs."""
-    node, npm = tool("node"), tool("npm")
+    found, npm = tool("node"), tool("npm")
     quiet = ("--no-audit", "--no-fund", "--silent", "--prefix", str(tmp_path))
     subprocess.run([npm, "install", *quiet, MICROPYTHON], check=True, timeout=120)
     shutil.copy(ROOT / "tests" / "data" / "micropython.mjs", tmp_path)
-    run([node, str(tmp_path / "micropython.mjs")], example("MicroPython", "python"), "send.py")
+    code = example("MicroPython", "python")
+    run.assert_arrived(run([found, str(tmp_path / "micropython.mjs")], code, "send.py"))
 
 
 def test_c_for_the_esp32_is_c_that_fits_what_it_calls(tmp_path: Path) -> None:
+    """The client that it calls is run by tests/clients."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("cc is not installed (.ci/run installs it)")
@@ -219,7 +266,8 @@ def test_c_for_the_esp32_is_c_that_fits_what_it_calls(tmp_path: Path) -> None:
     source.write_text(example("ESP32 in C", "c"), encoding="utf-8")
     done = subprocess.run(
         [compiler, "-std=gnu17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
-         "-I", str(ROOT / "tests" / "data" / "esp_idf"), str(source)],
+         "-I", str(ROOT / "tests" / "data" / "esp_idf"), "-I", str(ROOT / "clients" / "c"),
+         str(source)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -228,15 +276,17 @@ def test_c_for_the_esp32_is_c_that_fits_what_it_calls(tmp_path: Path) -> None:
 def test_every_python_example_gives_up_on_a_refusal_for_good(
     guarded: Guarded, tmp_path: Path
 ) -> None:
-    """Sent with a token that nobody has: it must end, and say why."""
-    (tmp_path / "picture.jpg").write_bytes(PHOTO.read_bytes())
+    """Sent with a token that nobody has: it must end, say why, and keep the picture."""
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(PHOTO, tmp_path / "pictures" / "1.jpg")
     for title in ("Python with requests", "Python alone", "MicroPython"):
         code = example(title, "python").replace("http://gateway:8080", guarded.receiver.url)
         code = code.replace('"gateway", 8080', f'"127.0.0.1", {guarded.receiver.port}')
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-        assert done.returncode == 1 and "This token is not valid" in done.stderr, title
+        assert done.returncode == 0 and "This token is not valid" in done.stdout, title
+        assert (tmp_path / "pictures" / "1.jpg").exists()
 
 
 def test_the_examples_are_all_there() -> None:

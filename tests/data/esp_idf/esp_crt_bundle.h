@@ -1,3 +1,3 @@
 #pragma once
-#include "esp_http_client.h"
+typedef int esp_err_t;
 esp_err_t esp_crt_bundle_attach(void *conf);

@@ -6,10 +6,15 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
+
+from tests.support.bad_network import BadNetwork
+from tests.support.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "clients" / "headgate_client.py"
@@ -160,3 +165,30 @@ def compiled(compiler: str, folder: Path) -> Path:
         check=True, timeout=120,
     )  # fmt: skip
     return program
+
+
+@dataclass
+class Gateway:
+    """A receiver that takes nobody without a token."""
+
+    receiver: Receiver
+    devices: Iterator[tuple[str, str]]
+
+    def images(self, device: str) -> list[Path]:
+        """What it holds of a device."""
+        return [path for path in self.receiver.images() if f"_{device}_" in path.name]
+
+
+@dataclass
+class Field:
+    """A camera, a bad network, and the gateway behind it."""
+
+    gateway: Gateway
+    network: BadNetwork
+    camera: Camera
+    device: str
+    token: str
+
+    def arrived(self) -> list[bytes]:
+        """The pictures that the gateway holds of this camera."""
+        return sorted(path.read_bytes() for path in self.gateway.images(self.device))
