@@ -71,18 +71,13 @@ bench
 
 RANK = {room: line for line, rooms in enumerate(ORDER.split("\n")) for room in rooms.split()}
 
-UNTIL_MOVED = {
-    # 2026-11-30: facts() and forecast() leave Spool for monitor/collect.py, with the query half of
-    # site/triggers.py; whoever moves them removes these lines.
-    ("headgate/spool/spool.py", "headgate/monitor"),
-    ("headgate/spool/site/triggers.py", "headgate/spool/spool"),
-}
-"""Imports against the order that are about to go: the importing file, and the room it reaches."""
+UNTIL_MOVED: set[tuple[str, str]] = set()
+"""Imports against the order that are about to go, each with a date and who removes it: the importing
+file, and the room it reaches."""
 
 LINES_MAX = 450
 LONG = {
     "headgate/settings/table.py": "one table: every setting with its default and its explanation",
-    "headgate/spool/spool.py": "2026-11-30: facts() and forecast() are about to leave it",
     "uploader/run/drain.py": "2026-11-30: one run's context is about to be taken out of it",
     "uploader/wire/connection.py": "one noun: a socket on which each byte waits for its leave",
 }
