@@ -18,8 +18,9 @@ from app.upload.digests import ContentDigest
 from app.upload.form import FormContents, ImageTarget
 from app.upload.request import Framing, UploadRequest
 from app.upload.stalled import Stalls
+from headgate.host.clock import CLOCK_OFF_SECONDS
 from headgate.host.logs import get as get_log
-from headgate.spool.catalog.device_stats import CLOCK_OFF_SECONDS, ClockReading
+from headgate.spool.catalog.device_stats import ClockReading
 from headgate.spool.disk.durable import Incoming
 from headgate.spool.errors import DiskError, IdentityConflict
 from headgate.spool.image import names

@@ -1,9 +1,14 @@
-"""Whether the wall clock can be trusted to judge age. Pure."""
+"""How wrong a clock may be, and whether the wall clock can be trusted to judge age. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLOCK_OFF_SECONDS = 60
+"""From here on a clock is called off, a device's or this machine's: more than NTP ever leaves, and
+enough to confuse people who compare times."""
+S3_REFUSES_SECONDS = 900
+"""S3 refuses a request whose time is further off (RequestTimeTooSkewed)."""
 _DAY = 86400.0
 
 

@@ -35,7 +35,7 @@ def snapshot(spool: Spool, latest: int = 20, runs: int = 10) -> Snapshot:
         oldest_waiting_at=None if oldest is None else oldest.name.received_at,
         latest=tuple(spool.images(None, latest)),
         runs=spool.site.runs(runs),
-        budget=spool.budget(),
+        budget=spool.uplink.budget(),
         free_bytes=free,
         disk_bytes=size,
         free_inodes=inodes,

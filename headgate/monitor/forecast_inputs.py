@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from headgate.monitor.forecast import Doubt, Outlook
+from headgate.monitor.rules import RUN_LATE
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import NONE, Count
@@ -15,11 +16,8 @@ from headgate.spool.spool import Spool
 
 _INTERVALS = 3
 """How many of the last intervals say what comes in and goes out now."""
-_OVERDUE_INTERVALS = 2
 _RUNS = 50
 """So many are looked through for one that came by itself."""
-_START = timedelta(minutes=1)
-"""What cron and a run's own start may take."""
 
 
 def outlook(
@@ -83,7 +81,7 @@ def _comes(spool: Spool, runs: Sequence[Run], now: datetime) -> bool:
     """Whether another run will come by itself. One by hand makes no schedule."""
     by_itself = [run for run in runs if run.trigger != "hand"]
     heard = max((run.ended_at or run.started_at for run in by_itself), default=None)
-    due = _OVERDUE_INTERVALS * _interval(spool) + _START
+    due = timedelta(seconds=RUN_LATE.seconds(spool.settings.uplink.interval))
     if heard is not None and now - heard <= due:
         return True
     return bool(runs) and runs[0].ended_at is None and _goes_out(spool, now)

@@ -1,18 +1,101 @@
-"""The table of alerts: what judges each, how patiently, and what mends it. Pure.
+"""What is called wrong: how grave it is, from which value on, in which words, what fixes it. Pure.
 
-When something is said of one, and how often, is ``states``'.
+The alerts, the status page and ``headgate doctor`` go by this one table; a test compares the rules
+for Prometheus and the alarms of CloudWatch with it. ``headgate.monitor.checks`` applies it, and
+``uploader.alerts.lifecycle`` decides when a message leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
-from headgate.monitor import checks
-from headgate.monitor.checks import Signs
+from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
 
 _MINUTE = 60
+_HOUR = 3600
+
+
+class Level(StrEnum):
+    """How grave something is, from calm to red."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARN = "warn"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A threshold with hysteresis: ``wrong`` is what it takes to call something wrong, ``still``
+    the easier value at which it stays so."""
+
+    wrong: float
+    still: float
+
+    def at(self, before: bool = False) -> float:
+        """``before``: it was wrong at the last look."""
+        return self.still if before else self.wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Limit):
+    """A threshold in intervals between runs; never less than ``least`` seconds, and ``grace``
+    seconds more."""
+
+    least: float = 0
+    grace: float = 0
+
+    def seconds(self, interval: float, before: bool = False) -> float:
+        """The same in seconds."""
+        ease = self.at(before) / self.wrong
+        return ease * max(self.wrong * interval, self.least) + self.grace
+
+
+RUN_LATE = Late(2, 2, grace=_MINUTE)
+"""A run may find another one at work and end at once; two in a row do not. The minute is for cron
+and a run's own start."""
+UNCONFIRMED = Late(2, 2)
+"""For so long whole runs have tried and confirmed nothing."""
+WAITS_LONG = Late(3, 2, least=15 * _MINUTE)
+"""Since an image could have left."""
+TRIED_LONG = Late(12, 8, least=_HOUR)
+"""Since an image came that was tried in vain: each attempt sets back since when it could leave."""
+FULL_SECONDS = Limit(24 * _HOUR, 36 * _HOUR)
+"""Until the disk has no byte or no inode left: a person who looks once a day is in time."""
+FREE_INODES = Limit(10_000, 12_000)
+"""Whatever the pace: a busy site fills so many in less than an hour."""
+NEARLY_FULL = Limit(0.5, 0.5)
+"""Of what is kept free (spool.keep_free), above the point at which uploads are refused."""
+FULL = Limit(0, 0.1)
+"""The same, once uploads have been refused."""
+CAP_USED = Limit(0.5, 0.7)
+"""Share of the cap."""
+UNUSABLE, UNUSABLE_SHARE = Limit(5, 1), Limit(0.2, 0.1)
+"""Images of a device in the last hour, and their share."""
+REFUSED, REFUSED_SHARE = Limit(10, 3), Limit(0.1, 0.05)
+"""Uploads that met one refusal lately, and their share."""
+CLOCK_OFF = Limit(CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS / 2)
+"""A clock, a device's or this machine's, beside another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """One row of the table. ``sentence`` is filled in by the check; ``limits`` is what that
+    compares with. ``wait_seconds``: how long it must last before a message leaves;
+    ``calm_seconds``: how long it must be over before that is said. ``causes``: alerts of which it
+    is a mere consequence, so that nothing is said of it while they last."""
+
+    code: str
+    level: Level
+    title: str
+    sentence: str
+    fix: str  # what to type
+    limits: tuple[Limit, ...] = ()
+    wait_seconds: int = 0
+    calm_seconds: int = 2 * _MINUTE
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,85 +107,99 @@ class AlertCondition:
     subject: str = ""
 
 
-Judge = Callable[[Signs, AbstractSet[str]], Iterable[tuple[str, str]]]
-"""(subject, sentence) of what is wrong, given the subjects that were wrong before."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlertRule:
-    """One row of the table. ``wait_seconds``: how long it must last before it is told;
-    ``calm_seconds``: how long it must be good before that is told. ``causes``: alerts of which it
-    is a mere consequence, so that nothing is said of it while they last."""
-
-    code: str
-    title: str
-    judge: Judge
-    fix: str  # what to type
-    wait_seconds: int = 0
-    calm_seconds: int = 2 * _MINUTE
-    causes: tuple[str, ...] = ()
-
-
-def find(signs: Signs, before: AbstractSet[tuple[str, str]]) -> list[AlertCondition]:
-    """All that is wrong now; ``before``: (code, subject) of what was wrong at the last look."""
-    return [
-        AlertCondition(rule.code, sentence, subject)
-        for rule in RULES
-        for subject, sentence in rule.judge(
-            signs, frozenset(subject for code, subject in before if code == rule.code)
-        )
-    ]
-
-
+S3_CLOCK_OFF = (
+    "This machine's clock and S3's differ by {off}; "
+    f"from {S3_REFUSES_SECONDS // _MINUTE} min on S3 refuses everything."
+)
+_CLOSED = ("receiver-silent", "disk-refuses", "disk-full")
 _STOPPED = ("uplink-down", "runs-fail", "nothing-confirmed", "no-run", "queue-silent")
+_BAD, _WARN = Level.BAD, Level.WARN
 
 RULES: tuple[AlertRule, ...] = (
-    AlertRule(
-        "receiver-silent",
-        "The receiver does not answer",
-        lambda signs, _before: checks.one(signs.receiver),
-        "systemctl restart headgate-receiver",
-        wait_seconds=_MINUTE,
-    ),
-    AlertRule("disk-refuses", "The disk refuses to write", checks.disk_refuses, "dmesg | tail"),
-    AlertRule("disk-full", "The disk is full", checks.disk_full, "df -h"),
-    AlertRule("uploads-refused", "Uploads are refused", checks.refusals,
-              "journalctl -u headgate-receiver | grep request.refused",
-              causes=("receiver-silent", "disk-refuses", "disk-full")),
-    AlertRule("unaccounted", "Images are unaccounted for", checks.unaccounted, "headgate verify",
-              wait_seconds=3 * _MINUTE),
-    AlertRule("uplink-down", "The uplink is down", checks.uplink_down, "headgate config check"),
-    AlertRule("runs-fail", "Runs fail", checks.runs_fail, "headgate config check"),
-    AlertRule("nothing-confirmed", "Nothing is confirmed", checks.nothing_confirmed,
-              "headgate config check", causes=("uplink-down", "runs-fail")),
-    AlertRule("no-run", "No run has started", checks.no_run, "headgate cron install"),
-    AlertRule("queue-silent", "The queue is silent", checks.queue_silent,
-              "systemctl status headgate-worker", causes=("uplink-down", "no-run")),
-    AlertRule("set-aside", "Images were set aside", checks.set_aside,
-              "headgate list --state set_aside"),
-    AlertRule("disk-soon", "The disk will be full", checks.disk_soon, "headgate status",
-              wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE, causes=("disk-full",)),
-    AlertRule("inodes-soon", "Inodes run out", checks.inodes, "df -i",
-              wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE),
-    AlertRule("backlog-old", "Images wait too long", checks.backlog_old, "headgate status",
-              wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE, causes=_STOPPED),
-    AlertRule("backlog-grows", "The backlog grows", checks.backlog_grows, "headgate limit",
-              calm_seconds=10 * _MINUTE, causes=_STOPPED),
-    AlertRule("cap-unused", "The cap is not used", checks.cap_unused, "headgate config check",
-              wait_seconds=15 * _MINUTE, calm_seconds=15 * _MINUTE, causes=_STOPPED),
-    AlertRule("device-silent", "A device is silent", checks.silent, "headgate device list",
-              calm_seconds=0,
-              causes=("receiver-silent", "disk-refuses", "disk-full", "uplink-down")),
-    AlertRule("device-gaps", "Images never came", checks.gaps, "headgate device list",
-              wait_seconds=10 * _MINUTE, causes=("receiver-silent", "disk-refuses", "disk-full")),
-    AlertRule("device-unusable", "A device sends unusable images", checks.unusable,
-              "headgate device list", calm_seconds=10 * _MINUTE),
-    AlertRule("device-clock", "A device's clock is off", checks.clocks, "headgate device list",
-              wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE),
-    AlertRule("s3-clock", "This machine's clock is off", checks.s3_clock, "timedatectl"),
-    AlertRule("open-network", "Anybody may send", checks.open, "headgate device add"),
-    AlertRule("channel-fails", "Alerts do not get out", checks.channels, "headgate alert test",
-              causes=("uplink-down",)),
+    AlertRule("receiver-silent", _BAD, "The receiver does not answer", "{why}",
+        "systemctl restart headgate-receiver", wait_seconds=_MINUTE),
+    AlertRule("disk-refuses", _BAD, "The disk refuses to write",
+        "{why} Nothing is accepted until test writes pass; what was acknowledged is safe.",
+        "dmesg | tail"),
+    AlertRule("disk-full", _BAD, "The disk is full", "{why}", "df -h", (FULL,)),
+    AlertRule("uploads-refused", _WARN, "Uploads are refused",
+        "{requests} uploads were refused in the last {minutes} min, {share:.0%} of all, as "
+        "{code}: GET /problems/{code} says what that means, and the receiver's log who sent "
+        "them.",
+        "journalctl -u headgate-receiver | grep request.refused", (REFUSED, REFUSED_SHARE),
+        causes=_CLOSED),
+    AlertRule("unaccounted", _BAD, "Images are unaccounted for", "{what}", "headgate verify",
+        wait_seconds=3 * _MINUTE),
+    AlertRule("uplink-down", _WARN, "The uplink is down",
+        "The uplink is down{why}. {waiting}, safe on disk, and sent when it is back.",
+        "headgate config check"),
+    AlertRule("runs-fail", _BAD, "Runs fail", "The last run, {ago} ago, failed{why}",
+        "headgate config check"),
+    AlertRule("nothing-confirmed", _BAD, "Nothing is confirmed",
+        "Nothing has been confirmed in the bucket for {since}, though it was tried. {waiting}, "
+        "safe on disk.{why}",
+        "headgate config check", (UNCONFIRMED,), causes=("uplink-down", "runs-fail")),
+    AlertRule("no-run", _BAD, "No run has started",
+        "No run for {quiet}, and one is due every {every}: nothing is sent.",
+        "headgate cron install", (RUN_LATE,)),
+    AlertRule("queue-silent", _WARN, "The queue is silent",
+        "No message came through the queue for {quiet}, and one is due every {every}: look at the "
+        "worker, the broker and what sends the messages.{floor}",
+        "systemctl status headgate-worker", (RUN_LATE,), causes=("uplink-down", "no-run")),
+    AlertRule("set-aside", _WARN, "Images were set aside",
+        "Set aside, and not sent until a person looks: {images}.",
+        "headgate list --state set_aside"),
+    AlertRule("disk-soon", _WARN, "The disk will be full",
+        "At this pace the disk is full in {left}, and then uploads are refused.",
+        "headgate status", (FULL_SECONDS,),
+        wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE, causes=("disk-full",)),
+    AlertRule("inodes-soon", _WARN, "Inodes run out",
+        "The disk has {inodes} inodes left, {pace}; without one uploads are refused.",
+        "df -i", (FREE_INODES, FULL_SECONDS),
+        wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE),
+    AlertRule("backlog-old", _WARN, "Images wait too long", "{what}", "headgate status",
+        (WAITS_LONG, TRIED_LONG), wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE,
+        causes=_STOPPED),
+    AlertRule("backlog-grows", _WARN, "The backlog grows",
+        "For an hour more has come in than went out: {more} more wait than an hour ago, {bytes} "
+        "in all.",
+        "headgate limit", calm_seconds=10 * _MINUTE, causes=_STOPPED),
+    AlertRule("cap-unused", _WARN, "The cap is not used",
+        "{bytes} wait, but only {share:.0%} of the cap of {rate}/s was used in the last {minutes} "
+        "min: the network carries no more, or something slows the runs.",
+        "headgate config check", (CAP_USED,), wait_seconds=15 * _MINUTE,
+        calm_seconds=15 * _MINUTE, causes=_STOPPED),
+    AlertRule("device-silent", _WARN, "A device is silent",
+        "{device} has sent nothing for {quiet}.", "headgate device list",
+        calm_seconds=0, causes=(*_CLOSED, "uplink-down")),
+    AlertRule("device-gaps", _WARN, "Images never came",
+        "{images} never came from {device}, by its sequence numbers.",
+        "headgate device list", wait_seconds=10 * _MINUTE, causes=_CLOSED),
+    AlertRule("device-unusable", _WARN, "A device sends unusable images",
+        "{unusable} of the last {all} images of {device} could not be taken: cut off, changed on "
+        "the way, or no images. Nothing of them is stored.",
+        "headgate device list", (UNUSABLE, UNUSABLE_SHARE), calm_seconds=10 * _MINUTE),
+    AlertRule("device-clock", _WARN, "A device's clock is off",
+        "The clock of {device} is {off} {way}: its times of capture are wrong. No order depends "
+        "on them.",
+        "headgate device list", (CLOCK_OFF,),
+        wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE),
+    AlertRule("s3-clock", _WARN, "This machine's clock is off",
+        "{what}", "timedatectl", (CLOCK_OFF,)),
+    AlertRule("open-network", _WARN, "Anybody may send",
+        "Anybody who reaches this machine may send images: receiver.auth is open, and "
+        "receiver.allow names no network.",
+        "headgate device add"),
+    AlertRule("channel-fails", _WARN, "Alerts do not get out",
+        "Alerts do not get out by {name}: {why}", "headgate alert test",
+        causes=("uplink-down",)),
 )  # fmt: skip
-"""Gravest first. Titles, waits and causes are also in docs/DESIGN.md, and a test compares them."""
+"""Alerts, the gravest first. Titles, waits and causes are also in docs/DESIGN.md, and a test
+compares them."""
+DISK_LOW = AlertRule(
+    "disk-low", _WARN, "The disk is nearly full",
+    "The disk is nearly full: {free} are free, and below {needed} uploads are refused.",
+    "headgate status", (NEARLY_FULL,),
+)  # fmt: skip
+"""No alert, since ``disk-soon`` comes in time: shown by the page, doctor and CloudWatch."""
 BY_CODE: Mapping[str, AlertRule] = {rule.code: rule for rule in RULES}

@@ -15,7 +15,7 @@ from headgate.host import logs, mounts
 from headgate.settings import units
 from headgate.settings.settings import Settings
 from headgate.spool import identity, recovery, sqlite
-from headgate.spool.budget.uplink import BudgetUse, Cap, Uplink, create_ledgers
+from headgate.spool.budget.uplink import Uplink, create_ledgers
 from headgate.spool.catalog import refused
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.catalog.device_stats import ClockReading
@@ -377,14 +377,6 @@ class Spool:
         """Free bytes, all bytes and free inodes of the spool's file system."""
         disk = reserve.free(self.path)
         return disk.bytes, disk.size, disk.inodes
-
-    def cap(self) -> Cap:
-        """The rate in force now; cheap enough to ask before every grant."""
-        return self.uplink.cap()
-
-    def budget(self) -> BudgetUse:
-        """The cap in force now, and what the last interval and this day used of it."""
-        return self.uplink.budget()
 
     def inventory(self) -> Inventory:
         """How many images are in each state; its cost does not grow with the backlog."""

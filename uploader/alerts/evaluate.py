@@ -9,9 +9,8 @@ from datetime import timedelta
 from headgate.host import logs
 from headgate.host.addresses import address_of
 from headgate.monitor import devices, receiver
-from headgate.monitor.checks import Signs
+from headgate.monitor.checks import Signs, find
 from headgate.monitor.collect import snapshot
-from headgate.monitor.rules import find
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.alert import Alert, Message, Silence
 from headgate.spool.site.site import S3_CLOCK
@@ -61,7 +60,6 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
         facts=facts,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
         receiver=said.silent,
-        disk_trouble=said.disk_trouble,
         at_work=at_work,
         open_to_all=to_all and not address_of(bind).is_loopback,
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),

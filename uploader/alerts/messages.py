@@ -64,7 +64,7 @@ def _message(
         lines = [alert.sentence for alert in alerts[:_NAMED]]
         if more := len(alerts) - _NAMED:
             lines += [f"And {more} more."] if more > 0 else []
-        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or mend: {rule.fix}")
+        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or fix: {rule.fix}")
         text = "\n".join(lines)
     return Message(kind.value, thread, title, text, scene.now, rule.code)
 

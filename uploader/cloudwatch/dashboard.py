@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.monitor.rules import (
+    BY_CODE,
+    DISK_LOW,
+    NEARLY_FULL,
+    RUN_LATE,
+    TRIED_LONG,
+    UNCONFIRMED,
+    WAITS_LONG,
+)
 from uploader.cloudwatch.metrics import NAMESPACE
 
 
@@ -63,10 +72,13 @@ def dashboard(plan: DashboardPlan) -> str:
     return json.dumps({"widgets": widgets}, sort_keys=True)
 
 
+def _says(code: str) -> str:
+    return f"{BY_CODE[code].title}: {BY_CODE[code].fix}"
+
+
 def alarms(plan: DashboardPlan) -> list[dict[str, Any]]:
     """The arguments of each ``PutMetricAlarm``."""
     seconds = plan.interval_seconds
-    late = max(900, 3 * seconds)
 
     def alarm(
         word: str, metric: str, stat: str, operator: str, threshold: float, what: str,
@@ -92,20 +104,19 @@ def alarms(plan: DashboardPlan) -> list[dict[str, Any]]:
 
     above, below = "GreaterThanThreshold", "LessThanThreshold"
     return [
-        alarm("heartbeat", "Heartbeat", "Sum", below, 1,
-              "No run for two intervals: headgate cron install", periods=2, missing="breaching"),
-        alarm("oldest", "OldestDue", "Maximum", above, late,
-              "Images wait too long: headgate status", periods=3),
-        alarm("failing", "OldestFailing", "Maximum", above, max(3600, 12 * seconds),
-              "An image is tried in vain: headgate status", periods=2),
-        alarm("unconfirmed", "Unconfirmed", "Maximum", above, 2 * seconds,
-              "Nothing is confirmed: headgate config check"),
-        alarm("disk", "DiskFreePercent", "Minimum", below, round(1.5 * plan.keep_free_percent, 2),
-              "The disk is nearly full: headgate limit", periods=2),
-        alarm("set-aside", "SetAsideImages", "Maximum", above, 0,
-              "Images were set aside: headgate list --state set_aside"),
-        alarm("unaccounted", "UnaccountedImages", "Maximum", above, 0,
-              "Images are unaccounted for: headgate verify", periods=2),
-        alarm("errors", "RunErrors", "Sum", above, 0,
-              "Runs fail: headgate config check", periods=3),
+        alarm("heartbeat", "Heartbeat", "Sum", below, 1, _says("no-run"),
+              periods=round(RUN_LATE.wrong), missing="breaching"),
+        alarm("oldest", "OldestDue", "Maximum", above, WAITS_LONG.seconds(seconds),
+              _says("backlog-old"), periods=3),
+        alarm("failing", "OldestFailing", "Maximum", above, TRIED_LONG.seconds(seconds),
+              _says("backlog-old"), periods=2),
+        alarm("unconfirmed", "Unconfirmed", "Maximum", above, UNCONFIRMED.seconds(seconds),
+              _says("nothing-confirmed")),
+        alarm("disk", "DiskFreePercent", "Minimum", below,
+              round((1 + NEARLY_FULL.wrong) * plan.keep_free_percent, 2),
+              f"{DISK_LOW.title}: {DISK_LOW.fix}", periods=2),
+        alarm("set-aside", "SetAsideImages", "Maximum", above, 0, _says("set-aside")),
+        alarm("unaccounted", "UnaccountedImages", "Maximum", above, 0, _says("unaccounted"),
+              periods=2),
+        alarm("errors", "RunErrors", "Sum", above, 0, _says("runs-fail"), periods=3),
     ]  # fmt: skip

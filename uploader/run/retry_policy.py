@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
 from uploader.s3.errors import THROTTLES, skew_words
@@ -16,7 +17,6 @@ DOWN_IN_A_ROW = 3
 BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
-CLOCK_OFF_SECONDS = 60.0
 OF_THE_FILE = frozenset(
     {"changed", "file-changed", "unreadable", "file-unreadable", "not-a-file", "file-gone"}
 )
@@ -71,7 +71,7 @@ def clock_warning(offset_seconds: float | None) -> str:
         return ""
     return (
         f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true), "
-        "from 15 minutes on S3 refuses everything."
+        f"from {S3_REFUSES_SECONDS // 60} minutes on S3 refuses everything."
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from headgate.host.clock import CLOCK_OFF_SECONDS
 from headgate.spool import sqlite
 from headgate.spool.image.image import Metadata
 from headgate.spool.image.names import Name
@@ -49,10 +50,6 @@ TABLES = """
 
 
 LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
-
-
-CLOCK_OFF_SECONDS = 60
-"""From here on a device's clock is remarked upon."""
 
 
 @dataclass(frozen=True, slots=True)

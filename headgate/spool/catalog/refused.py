@@ -30,10 +30,6 @@ TABLES = """
 Counts = Mapping[tuple[int, str], int]
 """Requests, by minute and code."""
 
-_MANY = (10, 0.1)
-_STILL_MANY = (3, 0.05)
-"""Requests, and their share of all uploads; the second once the alert is raised."""
-
 
 @dataclass(frozen=True, slots=True)
 class RefusedLately:
@@ -43,20 +39,6 @@ class RefusedLately:
     requests: int
     minutes: int
     share: float  # from 0 to 1
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        return (
-            f"{self.requests} uploads were refused in the last {self.minutes} min, "
-            f"{self.share:.0%} of all, as {self.code}: GET /problems/{self.code} says what that "
-            "means, and the receiver's log who sent them."
-        )
-
-    def is_many(self, before: bool = False) -> bool:
-        """Whether somebody should look; ``before``: they were already many at the last look."""
-        least, share = _STILL_MANY if before else _MANY
-        return self.requests >= least and self.share >= share
 
 
 class Pending:

@@ -98,9 +98,9 @@ class Proof:
             return 0.0
         return max(0.0, (now - self.failing_since).total_seconds())
 
-    def is_stuck(self, now: datetime, interval_seconds: float) -> bool:
-        """Whether that is no mere hiccup: whole runs confirmed nothing, for two intervals."""
-        return self.fruitless_runs > 0 and self.failing_seconds(now) >= 2 * interval_seconds
+    def is_stuck(self, now: datetime, seconds: float) -> bool:
+        """Whether whole runs have confirmed nothing for so long."""
+        return self.fruitless_runs > 0 and self.failing_seconds(now) >= seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,7 +304,7 @@ def test_no_room_says_when_runs_will_have_made_some(spool: Spool) -> None:
     )
     why = refused(lambda: gate.check_open(1000))
     assert why is not None
-    seconds = int(why.facts["missing"]) / spool.cap().for_images
+    seconds = int(why.facts["missing"]) / spool.uplink.cap().for_images
     assert 10 < seconds < 3600
     assert why.retry_after == math.ceil(seconds)
     assert gate.reservations.size == 0

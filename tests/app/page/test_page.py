@@ -109,8 +109,9 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(runs=(run("nothing to do", 0),), proof=Proof(None, AGO_4, 1, "It says 503.")),
             PLACE,
             Level.WARN,
-            "Nothing has been confirmed in the bucket for 4 min, though it was tried: 12 images "
-            "(3.0 MB) wait, safe on disk. headgate config check says what is wrong. It says 503.",
+            "Nothing has been confirmed in the bucket for 4 min, though it was tried. 12 images "
+            "(3.0 MB) wait, safe on disk. The last run: It says 503. To look or fix: headgate "
+            "config check",
         ),
         (
             facts(runs=(run("nothing to do", 0),), proof=Proof(OLD, OLD, 3, "It says 503.")),
@@ -122,7 +123,7 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(runs=(run("nothing to do", 0), run(attempts=900, message="560 of 900 failed"))),
             PLACE,
             Level.WARN,
-            "Most attempts of the last run that had something to send fail: 560 of 900 failed",
+            "Most attempts of the last run that had something to send failed: 560 of 900 failed",
         ),
         (
             facts(received=NONE, waiting=NONE, runs=()),
@@ -130,7 +131,7 @@ AGO_4 = NOW - timedelta(minutes=4)
             Level.NOTE,
             "Nothing has been received",
         ),
-        (facts(runs=(run("uplink down", 0),)), PLACE, Level.WARN, "The uplink is down: 12 images"),
+        (facts(runs=(run("uplink down", 0),)), PLACE, Level.WARN, "The uplink is down. 12 images"),
         (
             facts(runs=(run("failed", 0, message="no bucket"),)),
             PLACE,
@@ -141,11 +142,16 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(set_aside=Count(1, 1)),
             PLACE,
             Level.WARN,
-            "1 image was set aside and needs a person",
+            "not sent until a person looks: 1 image (1 B).",
         ),
-        (facts(set_aside=Count(3, 1)), PLACE, Level.WARN, "3 images were set aside and need"),
+        (
+            facts(set_aside=Count(3, 1)),
+            PLACE,
+            Level.WARN,
+            "3 images (1 B). To look or fix: headgate list --state set_aside",
+        ),
         (facts(unaccounted=2), PLACE, Level.BAD, "headgate verify"),
-        (facts(lost=Count(1, 1)), PLACE, Level.BAD, "1 image is lost: headgate verify"),
+        (facts(lost=Count(1, 1)), PLACE, Level.BAD, "1 image is lost: it was received"),
         (facts(unaccounted=-2), PLACE, Level.BAD, "2 images cannot be accounted for"),
         (facts(**room(10**10 - 1)), PLACE, Level.BAD, "The disk is full"),
         (facts(**room(10**10 + 10**7)), PLACE, Level.BAD, "The disk is full"),  # not 20 MB
@@ -163,14 +169,14 @@ AGO_4 = NOW - timedelta(minutes=4)
             Level.WARN,
             "91 uploads were refused in the last 15 min, 50% of all, as unauthorized",
         ),
-        (facts(), replace(PLACE, open_to_all=True), Level.WARN, "Anybody who reaches this port"),
+        (facts(), replace(PLACE, open_to_all=True), Level.WARN, "Anybody who reaches this machine"),
         (
             facts(oldest_waiting_at=OLD, runs=(run(minutes=100),)),
             PLACE,
-            Level.WARN,
-            "No run has come for 1 h 40 min",
+            Level.BAD,
+            "No run for 1 h 40 min, and one is due every 5 min",
         ),
-        (facts(oldest_waiting_at=OLD, runs=()), PLACE, Level.WARN, "No run has come for 2 h"),
+        (facts(oldest_waiting_at=OLD, runs=()), PLACE, Level.BAD, "No run for 2 h"),
     ],
 )
 def test_the_verdict_is_one_sentence(
@@ -195,7 +201,7 @@ def test_the_gravest_finding_comes_first_and_none_is_dropped() -> None:
     said = verdict(found, replace(PLACE, open_to_all=True))
     assert said.level is Level.BAD
     assert "disk is full" in said.sentence
-    for word in ("aside", "uplink", "port"):
+    for word in ("aside", "uplink", "machine"):
         assert any(word in remark for remark in said.remarks), word
     assert len(said.remarks) == 3
 

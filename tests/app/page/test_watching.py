@@ -18,7 +18,6 @@ from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.summary import Level, verdict
-from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.image.image import Count, State
@@ -70,18 +69,24 @@ def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -
 def test_the_verdict_names_the_silent() -> None:
     silent = [replace(SEEN, device=f"cam-{n}", last_at=NOW - timedelta(hours=2)) for n in range(7)]
     said = verdict(facts(devices=(SEEN, silent[0])), PLACE)
-    assert (said.level, said.remarks) == (Level.OK, ("1 device is silent: cam-0.",))
+    assert (said.level, said.sentence) == (
+        Level.WARN, "cam-0 has sent nothing for 2 h. To look or fix: headgate device list"
+    )  # fmt: skip
     said = verdict(facts(devices=tuple(silent)), PLACE)
-    assert said.remarks == ("7 devices are silent: cam-0, cam-1, cam-2, cam-3, cam-4 and 2 more.",)
+    others = "cam-0 has sent nothing for 2 h. The same of cam-1, cam-2, cam-3, cam-4 and 2 more."
+    assert said.sentence == f"{others} To look or fix: headgate device list"
+    assert said.remarks == ()
 
 
-def test_the_verdict_remarks_on_clocks_the_worst_first() -> None:
-    worst = Arrivals("cam-1", NOW, NOW, 1, 1, clock_offset_seconds=7200.0)
-    other = Arrivals("cam-2", NOW, NOW, 1, 1, clock_offset_seconds=-90.0)
-    (remark,) = verdict(facts(clocks_off=(worst, other)), PLACE).remarks
-    assert remark.startswith("The clock of cam-1 seems 2 h ahead, and others are off, too (cam-2):")
-    (remark,) = verdict(facts(clocks_off=(other,)), PLACE).remarks
-    assert remark.startswith("The clock of cam-2 seems 1 min 30 s behind:")
+def test_the_verdict_names_a_clock_that_is_off() -> None:
+    off = replace(SEEN, device="cam-1", clock_offset_seconds=-90.0)
+    said = verdict(facts(devices=(off,)), PLACE)
+    assert said.sentence.startswith("The clock of cam-1 is 1 min 30 s behind:")
+    told = Alert("device-clock", "cam-1", "It is off.", NOW)
+    nearer = replace(off, clock_offset_seconds=45.0)  # as an alert has it: not right again yet
+    assert verdict(facts(devices=(nearer,)), PLACE).level is Level.OK
+    said = verdict(facts(devices=(nearer,), alerts=(told,)), PLACE)
+    assert said.sentence.startswith("The clock of cam-1 is 45 s ahead:") and not said.remarks
 
 
 def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
@@ -89,10 +94,10 @@ def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
     said = verdict(facts(alerts=(alert,)), PLACE)
     assert (said.level, said.sentence) == (Level.WARN, alert.sentence)
     worse = verdict(facts(alerts=(alert,), unaccounted=1), PLACE)
-    assert worse.level is Level.BAD and alert.sentence not in worse.remarks
+    assert worse.level is Level.BAD and worse.remarks == (alert.sentence,)
     at = NOW + timedelta(hours=5)
     full = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
-    assert full.level is Level.WARN and "full in about 5 h" in full.sentence
+    assert full.level is Level.WARN and "the disk is full in 5 h" in full.sentence
     at = NOW + timedelta(hours=25)
     later = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
     assert later.level is Level.OK

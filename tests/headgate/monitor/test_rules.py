@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from headgate.monitor import silence
-from headgate.monitor.checks import Signs
+from headgate.monitor.checks import Signs, find
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
-from headgate.monitor.rules import BY_CODE, RULES, find
+from headgate.monitor.rules import BY_CODE, RULES
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.budget.uplink import BudgetUse
 from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.catalog.unusable import Unusable
-from headgate.spool.disk.room import Admission, FreeSpace, admission
+from headgate.spool.disk.room import NO_RECEIVER, Admission, FreeSpace, Receiving, admission
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run
@@ -49,9 +49,9 @@ def facts(**more: Any) -> Snapshot:
     return Snapshot(**fields)
 
 
-def room(free: int) -> Admission:
+def room(free: int, receiving: Receiving = NO_RECEIVER) -> Admission:
     """Of a disk with so much free, of which 100 MB stay so, for images of 20 MB at most."""
-    return admission(20 * MB, FreeSpace(free, 100 * MB, 10**6))
+    return admission(20 * MB, FreeSpace(free, 100 * MB, 10**6), receiving)
 
 
 def refused(code: str, requests: int, share: float) -> RefusedLately:
@@ -125,16 +125,16 @@ WRONG: list[tuple[str, Signs]] = [
     ("disk-full", signs(admission=room(99 * MB))),
     ("disk-full", signs(admission=room(110 * MB))),  # above the floor, and no 20 MB are
     ("uploads-refused", signs(refused=(refused("unauthorized", 10, 0.1),))),
-    ("disk-soon", signs(forecast=Forecast(full=Estimate(ago(hours=-11), AT, None)))),
-    ("inodes-soon", signs(free_inodes=900)),
-    ("inodes-soon", signs(forecast=Forecast(inodes=Estimate(ago(hours=-11), AT, None)))),
-    ("disk-refuses", signs(more={"disk_trouble": "EIO."})),
+    ("disk-soon", signs(forecast=Forecast(full=Estimate(ago(hours=-23), AT, None)))),
+    ("inodes-soon", signs(free_inodes=9_999)),
+    ("inodes-soon", signs(forecast=Forecast(inodes=Estimate(ago(hours=-23), AT, None)))),
+    ("disk-refuses", signs(admission=room(1000 * MB, Receiving(trouble="EIO")))),
     ("set-aside", signs(set_aside=Count(2, MB))),
     ("unaccounted", signs(unaccounted=-1)),
     ("unaccounted", signs(lost=Count(1, 250_000))),
     ("receiver-silent", signs(more={"receiver": "It does not run."})),
     ("open-network", signs(more={"open_to_all": True})),
-    ("s3-clock", signs(more={"s3_clock_offset_seconds": -121.0})),
+    ("s3-clock", signs(more={"s3_clock_offset_seconds": -61.0})),
     ("s3-clock", signs(clock_behind="This machine's clock is 3 d behind.")),
     ("channel-fails", signs(more={"channels": {"slack": "404"}})),
     ("device-silent", signs(devices=cam(ago(minutes=16), quiet_seconds=900.0))),
@@ -207,17 +207,17 @@ BETWEEN: list[tuple[str, str, Signs]] = [
     ("nothing-confirmed", "", signs(proof=STUCK, budget=PAUSED)),
     ("backlog-old", "", signs(oldest_waiting_at=ago(minutes=45), oldest_attempts=1)),
     ("disk-soon", "",
-     signs(forecast=Forecast(full=Estimate(ago(hours=-20), AT, None)))),
-    ("inodes-soon", "", signs(free_inodes=1500)),
+     signs(forecast=Forecast(full=Estimate(ago(hours=-30), AT, None)))),
+    ("inodes-soon", "", signs(free_inodes=11_000)),
     ("inodes-soon", "",
-     signs(forecast=Forecast(inodes=Estimate(ago(hours=-20), AT, None)))),
+     signs(forecast=Forecast(inodes=Estimate(ago(hours=-30), AT, None)))),
     ("backlog-old", "", signs(oldest_due_at=ago(minutes=12), flows=flow(100, 90))),
     ("cap-unused", "", signs(waiting=BIG, flows=flow(90, 100, MB * 35))),
     ("backlog-grows", "",
      signs(waiting=BIG, flows=flow(90, 100, MB * 60)[:50] + flow(100, 90, MB * 60)[50:])),
     ("device-clock", "cam-7", signs(devices=cam(clock_offset_seconds=45.0))),
     ("device-unusable", "cam-7", signs(devices=cam(unusable=Unusable(1, AT, 1, 9)))),
-    ("s3-clock", "", signs(more={"s3_clock_offset_seconds": 90.0})),
+    ("s3-clock", "", signs(more={"s3_clock_offset_seconds": 45.0})),
 ]  # fmt: skip
 
 
@@ -225,6 +225,22 @@ BETWEEN: list[tuple[str, str, Signs]] = [
 def test_between_the_two_limits_it_stays_what_it_was(code: str, subject: str, seen: Signs) -> None:
     assert codes(seen) == []
     assert codes(seen, (code, subject)) == [code]
+
+
+@pytest.mark.parametrize(
+    ("requests", "share", "before", "many"),
+    [
+        (10, 0.1, False, True),
+        (9, 1.0, False, False),  # a handful is no matter
+        (1000, 0.09, False, False),  # a scanner beside thousands of cameras' uploads
+        (3, 0.05, True, True),
+        (2, 1.0, True, False),
+    ],
+)
+def test_how_many_refusals_are_many(requests: int, share: float, before: bool, many: bool) -> None:
+    seen = signs(refused=(refused("unauthorized", requests, share),))
+    was = [("uploads-refused", "unauthorized")] if before else []
+    assert codes(seen, *was) == ["uploads-refused"] * many
 
 
 # -- how long a device may be quiet

@@ -10,20 +10,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.monitor.rules import AlertCondition, AlertRule
+from headgate.monitor.rules import AlertCondition, AlertRule, Level
 from headgate.spool.site.alert import Alert, Silence
 from uploader.alerts.lifecycle import Counts, Event, MessageKind, step
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
-NEVER = lambda _signs, _before: ()  # noqa: E731
+WARN = Level.WARN
 RULES = {
     rule.code: rule
     for rule in (
-        AlertRule("now", "Now", NEVER, "x", calm_seconds=0),
-        AlertRule("patient", "Patient", NEVER, "x", wait_seconds=600, calm_seconds=300),
-        AlertRule("cause", "Cause", NEVER, "x", calm_seconds=0),
+        AlertRule("now", WARN, "Now", "It is.", "x", calm_seconds=0),
+        AlertRule("patient", WARN, "Patient", "It is.", "x", wait_seconds=600, calm_seconds=300),
+        AlertRule("cause", WARN, "Cause", "It is.", "x", calm_seconds=0),
         AlertRule(
-            "effect", "Effect", NEVER, "x", wait_seconds=600, calm_seconds=0, causes=("cause",)
+            "effect",
+            Level.WARN,
+            "Effect",
+            "It is.",
+            "x",
+            wait_seconds=600,
+            calm_seconds=0,
+            causes=("cause",),
         ),
     )
 }

@@ -196,7 +196,7 @@ def test_each_run_says_its_numbers_and_they_are_the_catalogs(spool: Spool, accou
     }.items():  # fmt: skip
         ((_, said),) = read(account, site, name, since)
         assert said == value, name
-    use = spool.budget()
+    use = spool.uplink.budget()
     assert use.used > 1000 and (spool.files.state / Part.OTHER).exists()  # it passed the pacer
 
 

@@ -671,7 +671,7 @@ def test_a_log_that_cannot_even_be_made_there_stops_no_image(
 def test_a_limit_holds_while_a_run_is_at_work_and_ends_by_itself(gateway: Gateway) -> None:
     said = gateway.json("limit", "50%", "--for", "1h", "--reason", "catch up")
     assert (said["rate"], said["reason"]) == (100_000_000, "catch up")
-    assert gateway.spool.budget().rate == 100_000_000
+    assert gateway.spool.uplink.budget().rate == 100_000_000
     assert gateway.json("limit", "--off")["rate"] == 40_000_000
     gateway.json("limit", "50%", "--for", "1s", "--reason", "short")
     wait_until(lambda: gateway.json("limit")["rate"] == 40_000_000, "the limit has ended")

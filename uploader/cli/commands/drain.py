@@ -232,7 +232,7 @@ def _is_news(spool: Spool, report: Run) -> bool:
 def _rehearse(context: Context, as_json: bool) -> None:
     settings = context.settings
     with context.spool(probe=True) as spool:
-        totals, cap = spool.catalog.totals(), spool.cap()
+        totals, cap = spool.catalog.totals(), spool.uplink.cap()
         spool.probe()
     facts = {
         "waiting_images": totals.waiting.images,

@@ -79,7 +79,8 @@ def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
 
 
 def _show(spool: Spool, as_json: bool) -> None:
-    uplink, cap, use = spool.uplink, spool.cap(), spool.budget()
+    uplink = spool.uplink
+    cap, use = uplink.cap(), uplink.budget()
     change = uplink.next_change()
     then = uplink.rate_at(change) if change else None
     if as_json:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.monitor import receiver, wording
+from headgate.monitor import checks, receiver, wording
 from headgate.monitor.collect import snapshot
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.settings.units import human_duration, human_size
@@ -90,7 +90,7 @@ def _lines(facts: Snapshot) -> list[str]:
     if facts.clock_behind:
         lines.append(styled(f"CLOCK      {facts.clock_behind}", fg="red", bold=True))
     for one in facts.refused:
-        lines.append(f"refused    {one.sentence}")
+        lines.append(f"refused    {checks.refused(one)}")
     if backlog := wording.backlog(facts):
         lines.append(f"backlog    {backlog}")
     if disk := wording.disk(facts):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headgate.host.clock import S3_REFUSES_SECONDS
+from headgate.monitor.rules import CLOCK_OFF, S3_CLOCK_OFF
+from headgate.settings.units import human_duration
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
-
-S3_REFUSES_SECONDS = 900
-"""S3 refuses a request whose time is further off (RequestTimeTooSkewed)."""
-REMARKABLE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +27,9 @@ def judge(clock: Clock) -> Iterator[Finding]:
     off = clock.s3_offset_seconds
     mend = "timedatectl set-ntp true" if clock.keeper else "apt-get install systemd-timesyncd"
     if off is not None and abs(off) >= S3_REFUSES_SECONDS:
-        yield loses("clock", f"it is {abs(off):.0f} s from S3's, and S3 refuses everything", mend)
-    elif off is not None and abs(off) >= REMARKABLE_SECONDS:
-        yield warning(
-            "clock", f"it is {abs(off):.0f} s from S3's; from 900 s on S3 refuses all", mend
-        )
+        yield loses("clock", S3_CLOCK_OFF.format(off=human_duration(abs(off))), mend)
+    elif off is not None and abs(off) >= CLOCK_OFF.wrong:
+        yield warning("clock", S3_CLOCK_OFF.format(off=human_duration(abs(off))), mend)
     if clock.synchronised is False:
         who = f"{clock.keeper} runs, and has not set it" if clock.keeper else "nothing keeps it"
         yield warning("clock", f"it is not synchronised: {who}", mend)

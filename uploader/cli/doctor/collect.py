@@ -16,6 +16,7 @@ from headgate.host import confinement, mounts, processes, set_clock, systemd, us
 from headgate.host.addresses import Address, NoAnswer, address_of, request
 from headgate.monitor import wording
 from headgate.monitor.collect import triggers
+from headgate.monitor.rules import UNCONFIRMED
 from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
@@ -192,7 +193,7 @@ def in_vain_seconds(spool: Spool) -> float:
     """How long whole runs have tried and confirmed nothing of what waits."""
     now, proof, totals = spool.now(), spool.site.proof(), spool.catalog.totals()
     waits = totals.waiting.images + totals.sending.images
-    stuck = proof.is_stuck(now, spool.settings.uplink.interval)
+    stuck = proof.is_stuck(now, UNCONFIRMED.seconds(spool.settings.uplink.interval))
     return proof.failing_seconds(now) if waits and stuck else 0.0
 
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from headgate.monitor.rules import BY_CODE, DISK_LOW, FREE_INODES, NEARLY_FULL
 from headgate.settings.units import human_size
 from headgate.spool.disk.room import Admission
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")  # a space is \040
-INODES_LOW = 10_000
 _MOVE = 'mkfs.ext4 a local disk, mount it, and name it: [spool] path = "..."'
 
 
@@ -100,20 +100,15 @@ def _room(disk: DiskFacts) -> Iterator[Finding]:
             seen.sentence,
             "headgate drain --until-empty, or free space on it: du -xsh /* | sort -h",
         )
-    elif seen.free_bytes < seen.needed_bytes + seen.keep_free_bytes:
-        yield warning(
-            "room",
-            f"{free} are free, and below {human_size(seen.needed_bytes)} uploads are refused",
-            "headgate status says for how long",
-        )
+    elif seen.free_bytes < seen.needed_bytes + NEARLY_FULL.wrong * seen.keep_free_bytes:
+        low = DISK_LOW.sentence.format(free=free, needed=human_size(seen.needed_bytes))
+        yield warning("room", low, f"{DISK_LOW.fix} says for how long")
     else:
         yield ok("room", f"{free} are free")
     if seen.missing_inodes:
         why = "too few inodes are left: uploads are refused"
         yield loses("inodes", why, "df -i; then delete files")
-    elif seen.free_inodes < INODES_LOW:
-        yield warning(
-            "inodes",
-            f"{seen.free_inodes} inodes are left, and each image needs one",
-            "mkfs.ext4 -i 16384 when the disk is made again",
-        )
+    elif seen.free_inodes < FREE_INODES.wrong:
+        pace = "and each image takes one"
+        few = BY_CODE["inodes-soon"].sentence.format(inodes=seen.free_inodes, pace=pace)
+        yield warning("inodes", few, "mkfs.ext4 -i 16384 when the disk is made again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headgate.monitor.rules import RUN_LATE
 from headgate.settings.units import format_duration, human_duration
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 
@@ -70,7 +71,7 @@ def _queue(seen: Queue, floor: str) -> Finding:
             f"{floor}",
             "make install EXTRAS=queue",
         )
-    if quiet is None or quiet <= 2 * seen.every_seconds + 60:
+    if quiet is None or quiet <= RUN_LATE.seconds(seen.every_seconds):
         ago = "" if quiet is None else f", the last {human_duration(max(0.0, quiet))} ago"
         by = f" ({seen.last_by})" if seen.last_by else ""
         return ok("queue", f"a message is due every {every}{ago}{by}")
@@ -92,7 +93,7 @@ def _last(seen: Schedule) -> Iterator[Finding]:
             )
         return
     ago = human_duration(age)
-    if age > 2 * seen.interval_seconds + 60:
+    if age > RUN_LATE.seconds(seen.interval_seconds):
         yield loses(
             "runs",
             f"the last one began {ago} ago, and one is due every {every}: {_FULL}",

@@ -52,23 +52,26 @@ def set_limit(spool: Spool, share: str, until: datetime) -> None:
 def test_a_limit_goes_before_the_timetable_and_that_before_the_share(
     spool: Spool, wall: Wall
 ) -> None:
-    assert (spool.cap().rate, spool.cap().why) == (200_000, "20% of the link")
+    assert (spool.uplink.cap().rate, spool.uplink.cap().why) == (200_000, "20% of the link")
     assert spool.uplink.next_change() == wall.at + timedelta(minutes=1)
     wall.at += timedelta(minutes=1)
-    assert (spool.cap().rate, spool.cap().why) == (100_000, "timetable: Mon-Fri 08:00-18:00 10%")
+    assert (spool.uplink.cap().rate, spool.uplink.cap().why) == (
+        100_000,
+        "timetable: Mon-Fri 08:00-18:00 10%",
+    )
     until = wall.at + timedelta(hours=1)
     set_limit(spool, "60%", until)
-    cap = spool.cap()
+    cap = spool.uplink.cap()
     assert (cap.rate, cap.full_rate, cap.why) == (600_000, 100_000, "headgate limit: backup")
     assert spool.uplink.next_change() == until
     assert spool.uplink.rate_at(until) == 100_000
     wall.at = until
-    assert (spool.cap().rate, spool.cap().until) == (100_000, None)
+    assert (spool.uplink.cap().rate, spool.uplink.cap().until) == (100_000, None)
 
 
 def test_the_limit_is_never_above_the_link(spool: Spool, wall: Wall) -> None:
     set_limit(spool, "100%", wall.at + timedelta(hours=1))
-    assert spool.cap().rate == spool.settings.uplink.link
+    assert spool.uplink.cap().rate == spool.settings.uplink.link
 
 
 RATES = st.integers(0, 10**12)
@@ -94,7 +97,7 @@ def test_each_part_has_its_own_lock_and_ring(spool: Spool) -> None:
             with closing(uplink.open_ledger(Part.OTHER)) as rest:
                 first, second = drain.charge(100, 1000), rest.charge(50, 1000)
     assert first is not None and second is not None
-    use = spool.budget()
+    use = spool.uplink.budget()
     assert (use.used, use.day_used, use.day_allowance) == (150, 150, 100_000_000)
     assert {(spool.files.state / part).stat().st_size for part in Part} != {0}
 
@@ -118,7 +121,7 @@ def test_why_nothing_may_leave_says_when_it_may_again(spool: Spool, wall: Wall) 
         assert str(shut) == (
             "daily allowance spent; it begins again on Sun 29 Nov at 00:00 local time"
         )
-    assert spool.budget().day_spent
+    assert spool.uplink.budget().day_spent
 
 
 @pytest.mark.parametrize("part", Part)

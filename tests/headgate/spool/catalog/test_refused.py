@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.monitor.collect import snapshot
-from headgate.spool.catalog.refused import WINDOW, Counts, Pending, RefusedLately
+from headgate.spool.catalog.refused import WINDOW, Counts, Pending
 from headgate.spool.spool import Spool
 from tests.support.spooling import Clock, open_spool
 
@@ -64,17 +64,3 @@ def test_what_is_no_news_any_more_is_not_written() -> None:
     pending.write(written.append, clock() + WINDOW + timedelta(minutes=1))
     assert written == []
     assert not pending.counts()
-
-
-@pytest.mark.parametrize(
-    ("requests", "share", "before", "many"),
-    [
-        (10, 0.1, False, True),
-        (9, 1.0, False, False),  # a handful is no matter
-        (1000, 0.09, False, False),  # a scanner beside thousands of cameras' uploads
-        (3, 0.05, True, True),
-        (2, 1.0, True, False),
-    ],
-)
-def test_how_many_are_many(requests: int, share: float, before: bool, many: bool) -> None:
-    assert RefusedLately("unauthorized", requests, 15, share).is_many(before) is many

@@ -69,12 +69,12 @@ def test_it_ends_as_well_when_no_image_is_left(site: Site) -> None:
 def test_a_run_that_confirmed_and_then_failed_is_a_success_and_the_beginning(site: Site) -> None:
     assert site.save_run(replace(good(1), attempts=3, failing_since=at(2))).success
     assert site.proof() == Proof(at(1), at(2), 0, "")
-    assert not site.proof().is_stuck(at(99), 300)  # no whole run was in vain
+    assert not site.proof().is_stuck(at(99), 600)  # no whole run was in vain
     assert not site.save_run(vain(2)).success
     proof = site.proof()
     assert (proof.failing_since, proof.fruitless_runs) == (at(2), 1)
-    assert not proof.is_stuck(at(4) - timedelta(seconds=1), 300)
-    assert proof.is_stuck(at(4), 300)
+    assert not proof.is_stuck(at(4) - timedelta(seconds=1), 600)
+    assert proof.is_stuck(at(4), 600)
 
 
 @pytest.mark.parametrize("code", [1, 5, None])

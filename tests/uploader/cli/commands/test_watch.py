@@ -146,7 +146,7 @@ def test_a_crontab_without_its_line_is_noticed_and_told_once(site: Spool, ear: E
     call("watch", code=1)
     (said,) = ear.said
     assert said.startswith("*north: No run has started*\nNo run for 12 min")
-    assert said.endswith("To look or mend: headgate cron install")
+    assert said.endswith("To look or fix: headgate cron install")
     (alert,) = json.loads(call("alert", "list", "--json").stdout)["alerts"]
     assert (alert["code"], alert["told"], alert["bad"]) == ("no-run", True, True)
 
@@ -193,10 +193,13 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
             "/ping/0a1b/start?rid=7", "/ping/0a1b/5?rid=7",
         ]  # fmt: skip
         (said,) = ear.said
-        assert said.startswith("*north: The uplink is down*\n") and "safe: 1 image (5 B)." in said
+        assert (
+            said.startswith("*north: The uplink is down*\n")
+            and "1 image (5 B) waits, safe on disk" in said
+        )
         ear.status = 500  # neither the monitor's nor Slack's trouble is the run's
         assert run(site, RunRequest(trigger="cron")).outcome == "uplink down"
-        use = site.budget()
+        use = site.uplink.budget()
         assert use.used > 0 and (site.files.state / Part.OTHER).exists()
     call("watch", code=5)
 
