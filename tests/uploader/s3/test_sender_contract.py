@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.spool.image.image import Metadata, Sent
+from headgate.spool.image.image import Metadata, Presence, Sent
 from headgate.spool.image.names import make
 from tests.support.s3_server import (
     CountingPacer,
@@ -25,9 +25,11 @@ from tests.support.s3_server import (
     upload_of,
 )
 from uploader.s3.client import S3Sender
+from uploader.s3.contract import Stored
 from uploader.s3.keys import described, object_key, object_metadata
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.http import normal_etag
 
 AWKWARD = (
     "north/cam-07/2026/11/23/20261123T160412.000001Z_cam-07_0123456789abcdef.jpg",
@@ -141,6 +143,57 @@ def test_the_same_image_again_is_confirmed_and_not_stored_again(
     again = sender.send(upload)
     assert again.etag == first.etag
     assert place.client.head_object(Bucket=place.bucket, Key=upload.key)["LastModified"] == before
+
+
+def stored(sent: Sent, data: bytes) -> Stored:
+    return Stored(sent.key, len(data), hashlib.sha256(data).hexdigest(), sent.etag)
+
+
+def test_a_look_tells_whether_the_bucket_holds_what_it_confirmed(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    data = image.read_bytes()
+    upload = upload_of(image, fresh_key())
+    known = stored(sender.send(upload), data)
+    assert sender.see(known) is Presence.THERE
+    place.client.put_object(Bucket=place.bucket, Key=upload.key, Body=b"short")
+    assert sender.see(known) is Presence.GONE
+    place.client.delete_object(Bucket=place.bucket, Key=upload.key)
+    assert sender.see(known) is Presence.GONE
+
+
+def test_a_look_never_takes_another_object_of_the_same_length_for_the_image(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    data = image.read_bytes()
+    upload = upload_of(image, fresh_key())
+    known = stored(sender.send(upload), data)
+    place.client.put_object(Bucket=place.bucket, Key=upload.key, Body=bytes(len(data)))
+    assert sender.see(known) is not Presence.THERE
+
+
+@pytest.mark.parametrize("key", AWKWARD)
+def test_a_listing_shows_an_object_as_it_was_confirmed(
+    place: Place, sender: S3Sender, image: Path, key: str
+) -> None:
+    sent = sender.send(upload_of(image, key))
+    folder = f"{key.rpartition('/')[0]}/"
+    shown = sender.listed(folder, key[:-1]).objects
+    assert shown[key] == (image.stat().st_size, normal_etag(sent.etag))
+
+
+def test_a_listing_goes_on_after_a_key_and_keeps_to_its_folder(
+    place: Place, sender: S3Sender, image: Path
+) -> None:
+    folder = f"listed-{os.urandom(6).hex()}"
+    keys = [f"{folder}/{number} é&.jpg" for number in range(4)]
+    for key in (*keys, f"{folder}-other/x.jpg"):
+        sender.send(upload_of(image, key))
+    first = sender.listed(f"{folder}/", keys[0][:-1])
+    assert (sorted(first.objects), first.more) == (keys, False)
+    assert sorted(sender.listed(f"{folder}/", keys[1]).objects) == keys[2:]
+    assert not sender.listed(f"{folder}/", keys[3]).objects
+    assert not sender.listed("nothing-here/", "nothing").objects
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])

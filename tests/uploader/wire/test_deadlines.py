@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from headgate.spool.site.alert import Message
-from tests.support.s3_server import CountingPacer, certificates
+from tests.support.s3_server import CountingPacer, certificates, settings_for
 from tests.uploader.wire.test_wire import GET, OK, QUICK, exchange, put, read_request, server
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.mail import Mail, _Session
+from uploader.cloudwatch.client import CloudWatchTrouble, client
 from uploader.wire.connection import Cutoff, Wire, connect
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Exchange, Target, Timeouts
@@ -313,6 +314,38 @@ def test_a_reply_of_mail_has_a_deadline_however_it_drips(monkeypatch: pytest.Mon
     monkeypatch.setattr("uploader.alerts.mail._STALL_SECONDS", 0.3)
     with server(drips) as port, pytest.raises(OSError, match="in time"):
         _Session("127.0.0.1", port, CountingPacer(), None)
+
+
+@pytest.mark.parametrize("kind", ["100 Continue", "one header", "chunks", "silence"])
+def test_a_cloudwatch_that_never_ends_its_answer_is_given_up(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    monkeypatch.setattr("uploader.cloudwatch.client._PATIENCE", QUICK)
+    start, again = ENDLESS.get(kind, (b"", b""))
+    meter = CountingPacer()
+    settings = settings_for("https://s3.example.net", "bucket")
+    found: list[BaseException | None] = []
+
+    def publish() -> None:
+        try:
+            with client(settings, meter) as cloudwatch:
+                cloudwatch.put_metric_data(
+                    Namespace="Headgate", MetricData=[{"MetricName": "Images", "Value": 1.0}]
+                )
+            found.append(None)
+        except BaseException as error:
+            found.append(error)
+
+    with server(for_ever(start, again, 0.005)) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", f"http://127.0.0.1:{port}")
+        thread = threading.Thread(target=publish, daemon=True)
+        thread.start()
+        thread.join(WITHIN)
+    assert found, "the answer of CloudWatch is read for ever"
+    assert isinstance(found[0], CloudWatchTrouble) and not found[0].permanent
+    assert meter.written > 0
 
 
 def test_a_cutoff_ends_each_wait_of_a_wire() -> None:
