@@ -427,7 +427,7 @@ class Drain:
         if error.code in retry_policy.BROKEN:
             self._parallel.broke(self._monotonic(), self._pacer.sent)
         if error.refusal:
-            self._reached = True
+            self._reached = self._reached or error.code not in retry_policy.OF_THE_FILE
             self._hold(item, error, began, now)
             return
         match error.kind:

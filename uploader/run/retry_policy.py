@@ -18,7 +18,7 @@ BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 OF_THE_FILE = frozenset(
-    {"changed", "file-changed", "unreadable", "file-unreadable", "not-a-file", "file-gone"}
+    {"changed", "file-changed", "file-unreadable", "not-a-file", "file-gone", "no-room"}
 )
 """Codes of trouble with an image's own file, which tell nothing of the bucket."""
 NOT_HELD = (

@@ -18,6 +18,7 @@ from uploader.s3.contract import Sender, Stored, Upload
 from uploader.s3.keys import object_key, object_metadata
 from uploader.wire.connection import BrokenOff
 from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.file_body import unreadable
 from uploader.wire.pacer import Closed
 
 _LOOK_SECONDS = 0.1
@@ -153,23 +154,30 @@ class Workers:
 
     def _attempt(self, item: Item) -> Result:
         try:
-            upload = self.upload(item)
-            sent = self._sender.find(upload) if item.unknown else None
-            return Result(item, sent or self._sender.send(upload))
+            try:
+                return self._send(item)
+            except SendError as error:
+                return Result(item, error=self._judged(item, error))
         except FileMissing:
             return Result(item, missing=True)
         except (Closed, BrokenOff):
             return Result(item, closed=True)
-        except SendError as error:
-            if error.code == "file-gone":
-                return Result(item, missing=True)
-            return Result(item, error=self._judged(item, error))
         except DiskError as error:
             return Result(item, trouble=error)
         except OSError as error:
-            return Result(item, error=_unreadable(error))
+            return Result(item, error=unreadable(self._place(item), error))
         except Exception as error:  # a bug must not leave an image in limbo: the run says so
             return Result(item, trouble=error)
+
+    def _send(self, item: Item) -> Result:
+        try:
+            upload = self.upload(item)
+            sent = self._sender.find(upload) if item.unknown else None
+            return Result(item, sent or self._sender.send(upload))
+        except SendError as error:
+            if error.code == "file-gone":
+                return Result(item, missing=True)
+            raise
 
     def _look(self, item: Item, sent: Sent) -> Result:
         """Asked more than once: a store may be slow to show what it took, or be in trouble."""
@@ -195,7 +203,10 @@ class Workers:
     def upload(self, item: Item) -> Upload:
         """What S3 is to be given. Missing, OSError, or SendError if the bytes are not the image."""
         path = self._place(item)
-        meta = read_metadata(path, item.name)
+        try:
+            meta = read_metadata(path, item.name)
+        except DiskError as error:  # in reading; what else the disk refuses is not this file's
+            raise unreadable(path, OSError(error.errno, str(error))) from error
         if meta.sha256 != item.sha256 or not meta.sha256.startswith(item.name.digest):
             raise _changed(meta.sha256)
         key = object_key(self._keys.site, self._keys.prefix, self._keys.layout, item.name)
@@ -223,13 +234,4 @@ def _changed(sha256: str) -> SendError:
         "changed",
         "Its bytes are not those that were received (SHA-256 is now "
         f"{sha256[:16]}...): the disk, or somebody, changed them. Compare with the camera's copy.",
-    )
-
-
-def _unreadable(error: OSError) -> SendError:
-    return SendError(
-        ErrorKind.PERMANENT,
-        "unreadable",
-        f"It cannot be read ({error.strerror or error}); mend its permissions or the disk, then "
-        "headgate retry.",
     )

@@ -13,6 +13,8 @@ from types import TracebackType
 from uploader.wire.errors import ErrorKind, SendError
 
 _READ = 1024 * 1024
+OUT_OF_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What a process or the machine has run out of; no file is to blame."""
 
 
 class FileBody:
@@ -29,7 +31,7 @@ class FileBody:
         try:
             self._fd = os.open(path, flags)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             fault = SendError(
@@ -66,7 +68,7 @@ class FileBody:
             try:
                 got = os.preadv(self._fd, [room[filled:end]], offset)
             except OSError as error:
-                raise _unreadable(self.path, error) from error
+                raise unreadable(self.path, error) from error
             if not got:
                 raise _changed(self.path, f"only {offset} of {self.size} bytes long now")
             offset += got
@@ -92,17 +94,33 @@ def _changed(path: Path, how: str) -> SendError:
     )
 
 
-def _unreadable(path: Path, error: OSError) -> SendError:
+def no_room(error: OSError) -> SendError:
+    """The process has too many files open, or the machine no memory: no image is to blame."""
+    return SendError(
+        ErrorKind.FATAL,
+        "no-room",
+        f"This machine is out of room ({error.strerror}); see its memory, and how many files a "
+        "process may open (ulimit -n).",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> SendError:
+    """What an error of open(2) or read(2) means for the run.
+
+    Most of them (permissions, a disk that fails, a network file system that is gone) may be this
+    machine's and meet every other file too. So like a refusal of S3 they prove nothing against the
+    image by themselves (``uploader.run.breaker``).
+    """
     if error.errno == errno.ENOENT:
         return SendError(ErrorKind.PERMANENT, "file-gone", f"{path.name} is no longer there.")
-    if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR):
+    if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL):
         return SendError(ErrorKind.PERMANENT, "not-a-file", f"{path.name} is not a regular file.")
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        return SendError(
-            ErrorKind.FATAL, "no-room", f"This machine is out of room: {error.strerror}."
-        )
+    if error.errno in OUT_OF_ROOM:
+        return no_room(error)
     return SendError(
         ErrorKind.PERMANENT,
         "file-unreadable",
-        f"{path.name} cannot be read ({error.strerror}); correct that, then `headgate retry`.",
+        f"{path.name} cannot be read ({error.strerror}): correct the permissions of the spool, or "
+        "look after its disk; `headgate doctor` checks both.",
+        refusal=True,
     )

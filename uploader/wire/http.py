@@ -28,7 +28,7 @@ from uploader.wire.connection import (
     connect,
 )
 from uploader.wire.errors import ErrorKind, SendError
-from uploader.wire.file_body import FileBody
+from uploader.wire.file_body import OUT_OF_ROOM, FileBody, no_room
 from uploader.wire.meter import Meter
 from uploader.wire.proxy import Proxy, tunnel
 
@@ -352,6 +352,8 @@ def _reset(connection: _Connection) -> None:
 
 def unreached(error: OSError, host: str, port: int) -> SendError:
     """No connection could be made, so nothing was asked."""
+    if error.errno in OUT_OF_ROOM:
+        return no_room(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return SendError(
             ErrorKind.FATAL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -14,7 +15,8 @@ from headgate.spool.budget import ledger
 from headgate.spool.disk import durable, xattrs
 from headgate.spool.disk.layout import read_sent, write_reason, write_sent
 from headgate.spool.disk.locks import Lock
-from headgate.spool.errors import FileMissing
+from headgate.spool.errors import DiskError, FileMissing
+from headgate.spool.identity import identity_of
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Presence, Receipt, Sent, State
 from headgate.spool.image.names import Name
@@ -53,6 +55,7 @@ class Mover:
         self._receipts = spool.receipts
         self._gone = spool.site.gone
         self.lock = lock
+        self._identity = identity_of(spool.files.root)
 
     # -- one image
 
@@ -160,7 +163,11 @@ class Mover:
 
     def lose(self, item: Item, now: datetime) -> None:
         """Its file is nowhere: it keeps a line in the books, which verify names until a person
-        discards it."""
+        discards it. DiskError where the whole spool went away: then no file is there.
+        """
+        if identity_of(self._files.root) != self._identity:
+            gone = OSError(errno.ENODEV, "another spool, or none, is at this path now")
+            raise DiskError(gone, f"looking for {item.name.file}")
         reason = f"it was {item.state.replace('_', ' ')}, and its file is nowhere"
         self._gone.lose(item, now, reason)
         self._catalog.drop([item.id])
