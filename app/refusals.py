@@ -23,11 +23,18 @@ class Refusal:
     sentence: str
     retry_seconds: int | None = None
     of_image: bool = False  # the image itself is to blame, so it counts against its device
+    paced: bool = False  # the device exceeds a limit of its own: it keeps the image and comes back
 
     @property
     def retry(self) -> bool:
         """Whether the same request may succeed later as it is."""
         return self.retry_seconds is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether many of these raise the alert ``uploads-refused``: images may be lost on the
+        device, and no other alert reports it."""
+        return not (self.of_image or self.paced)
 
 
 _ROWS = (
@@ -254,6 +261,7 @@ _ROWS = (
         "This device sends too often",
         "A device may send {limit} requests a second (receiver.device_rate). Keep the image.",
         1,
+        paced=True,
     ),
     Refusal(
         "too_many_at_once",
@@ -261,6 +269,7 @@ _ROWS = (
         "This device sends too much at once",
         "A device may send {limit} images at once (receiver.device_parallel). Keep the image.",
         1,
+        paced=True,
     ),
     Refusal(
         "too_many_jobs",

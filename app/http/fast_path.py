@@ -61,9 +61,8 @@ class Front:
             answer = self._receive(request.upload(environ, raw_allowed))
             self._metrics.acknowledged(time.monotonic() - began)
         except Exception as error:
-            if not (isinstance(error, Refused) and error.refusal.of_image):  # told of by device
-                code = error.refusal.code if isinstance(error, Refused) else "internal"
-                self._note_refused(code)
+            if not isinstance(error, Refused) or error.refusal.counts:
+                self._note_refused(error.refusal.code if isinstance(error, Refused) else "internal")
             path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
             answer = self._troubles.answer(error, path, peer)
         mark(answer.headers)

@@ -327,3 +327,24 @@ def test_no_room_above_the_floor(own: Path, photo: Photo) -> None:
         assert other.get("/healthz").status == 200
         assert other.get("/limits").json["accepting"] is False
         assert "disk is full" in other.get("/status.json").json["verdict"]["sentence"]
+
+
+def test_refusals_in_numbers_are_reported_except_where_a_device_is_merely_paced(
+    own: Path, photo: Photo
+) -> None:
+    with running(own, receiver__device_rate="1") as other:
+        codes = [other.post_raw(photo(), X_Device="cam-fast").status for _ in range(14)]
+        assert codes.count(429) >= 10
+        assert "too_many_requests" not in other.get("/status.json").body.decode()
+        for _ in range(14):
+            check(other.post_form(part("file", photo(), "a.jpg")), 400, "wrong_field")
+        assert "refused in the last" in other.get("/status.json").body.decode()
+
+
+def test_only_limits_of_a_devices_own_and_images_at_fault_raise_no_alert() -> None:
+    silent = {code for code, row in REFUSALS.items() if not row.counts}
+    assert silent == {
+        "too_many_requests", "too_many_at_once",
+        "empty_image", "too_large", "unsupported_image", "truncated_image", "digest_mismatch",
+        "too_many_pixels",
+    }  # fmt: skip
