@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from headgate.host.exit_codes import Exit
 from headgate.spool.site.jobs import Job, new_id
 from tests.support.counting_proxy import most_in
 from tests.support.queueing import (
@@ -141,7 +142,7 @@ def test_a_wish_that_is_no_use_ends_and_is_not_repeated(gateway: Gateway, redis:
     assert redis.waiting(QUEUE) == 0
 
 
-def test_the_workers_child_killed_in_the_middle_is_made_good_at_once(
+def test_a_worker_whose_child_was_killed_ends_and_the_next_one_makes_it_good(
     gateway: Gateway, redis: Redis
 ) -> None:
     images = gateway.fill(40, 50_000)
@@ -155,12 +156,32 @@ def test_the_workers_child_killed_in_the_middle_is_made_good_at_once(
             pid = wait_until(lambda: drain_pid(gateway), "a drain is at work")
             os.kill(pid, signal.SIGKILL)
             os.kill(child, signal.SIGKILL)
+            wait_for_exit(worker.process, "the worker ends")
+            assert worker.process.returncode == Exit.ERROR
+            assert worker.events("worker.child_killed")
+        with working(gateway):  # as systemd does
             found = done(gateway, sent, 90)
     assert found.starts == 2
     assert (found.outcome, found.exit_code) == ("done", 0)
     gateway.assert_arrived(images)
     assert most_in(proxy.arrivals, 1.0) <= 300_000 + slack(2)
     assert [run.outcome for run in gateway.spool.site.runs(5)] == ["done", "killed"]
+
+
+def test_a_worker_whose_idle_child_was_killed_ends_and_messages_wait(
+    gateway: Gateway, redis: Redis
+) -> None:
+    images = gateway.fill(2)
+    with working(gateway) as worker:
+        (child,) = worker.children()
+        os.kill(child, signal.SIGKILL)
+        wait_for_exit(worker.process, "the worker ends")
+        assert worker.process.returncode == Exit.ERROR
+    sent = message()
+    redis.put(QUEUE, sent)
+    with working(gateway):
+        assert done(gateway, sent).outcome == "done"
+    gateway.assert_arrived(images)
 
 
 def test_a_worker_killed_in_the_middle_is_made_good_by_the_next_one(

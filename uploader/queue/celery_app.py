@@ -16,9 +16,11 @@ from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
+from celery.worker import state
 from kombu.entity import Exchange, Queue
 
 from headgate.host import logs
+from headgate.host.exit_codes import Exit
 from headgate.spool.site.jobs import Job, new_id
 from headgate.spool.site.site import Site
 from uploader.queue import execute
@@ -27,6 +29,12 @@ from uploader.queue.message import ASKED_AT, SENDER, sender_of, sent_at, usable_
 
 LOOK_SECONDS = 2.0
 """How soon a job that was asked for over HTTP is noticed."""
+
+
+CHILD_KILLED = (
+    "its child was killed, and Celery would keep a processor busy from now on; the worker ends, so "
+    "that the service manager starts it again"
+)
 
 
 class _Pid:
@@ -101,7 +109,40 @@ def make_app(to: Broker, work: execute.Work, *, beat: bool = False) -> Celery:
     signals.before_task_publish.connect(stamp, weak=False)
     signals.worker_shutting_down.connect(finish, weak=False)
     app.steps["consumer"].add(_looks_for_jobs(to, work.site))
+    app.steps["consumer"].add(EndsWithItsChild)
     return app
+
+
+class EndsWithItsChild(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A step of the worker that ends it once its pool has replaced a child.
+
+    After a child was killed, the event loop may go on with the descriptor of its pipe, which is
+    always ready, and take a whole processor for good (celery issues 2142 and 3712). A worker that
+    the service manager starts again has no such descriptor. Nothing is lost: a message counts as
+    done only when its run has ended, and its job is on disk.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._entry: Any = None
+        self._children: frozenset[int] = frozenset()
+
+    def start(self, consumer: Any) -> None:
+        def look() -> None:
+            children = frozenset(consumer.pool.info["processes"])
+            self._children = self._children or children
+            if self._children - children and state.should_terminate is None:
+                logs.get().error("worker.child_killed", why=CHILD_KILLED)
+                state.should_terminate = Exit.ERROR.value
+
+        self._entry = consumer.timer.call_repeatedly(LOOK_SECONDS, look)
+
+    def stop(self, consumer: Any) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+            self._entry = None
 
 
 def _message(request: Any) -> Job:

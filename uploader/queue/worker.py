@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from celery.worker import state
 
 from headgate.host import logs
 from headgate.settings.settings import Settings
@@ -38,7 +39,8 @@ def start(to: Broker, work: Work, settings: Settings, *, beat: bool) -> int:
     """Take messages until told to stop; the exit code.
 
     SIGTERM or Ctrl-C once: the drain finishes what it is sending. The pool has one child, which
-    keeps Celery's time limits and may be killed without the message being lost.
+    keeps Celery's time limits. If it is killed, the worker ends with exit code 1 and the message is
+    delivered again.
     """
     if settings.s3.profile:
         os.environ["AWS_PROFILE"] = settings.s3.profile  # kombu asks boto3 for no other
@@ -61,7 +63,7 @@ def start(to: Broker, work: Work, settings: Settings, *, beat: bool) -> int:
     )
     worker.start()
     logs.get().info("worker.stopped")
-    return int(worker.exitcode or 0)
+    return int(worker.exitcode or state.should_terminate or 0)
 
 
 def _log(**_: Any) -> None:
