@@ -1,7 +1,7 @@
-"""Every refusal, one row each: code, HTTP status, title, what to do, when to come back. Pure.
+"""Every refusal, one row each: code, HTTP status, title, what to do, when to retry. Pure.
 
 ``app.responses`` makes an RFC 9457 problem document of it, whose ``type`` is the relative URI
-``/problems/<code>``; ``Retry-After`` is set where waiting helps.
+``/problems/<code>``; ``Retry-After`` is set if waiting helps.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: no use in waiting.
+    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: waiting does not help.
 
-    Where it is known better, the fact ``retry_after`` of the case counts instead.
+    The fact ``retry_after`` of a case overrides ``retry_seconds``.
     """
 
     code: str
@@ -22,7 +22,7 @@ class Refusal:
     title: str
     sentence: str
     retry_seconds: int | None = None
-    of_image: bool = False  # the image itself is to blame, so it counts against its device
+    of_image: bool = False  # the image itself is the cause, so it counts against its device
     paced: bool = False  # the device exceeds a limit of its own: it keeps the image and comes back
 
     @property
@@ -41,199 +41,199 @@ _ROWS = (
     Refusal(
         "bad_request",
         400,
-        "The request cannot be understood",
+        "Bad request",
         "The request is not valid HTTP for this address: {reason}.",
     ),
     Refusal(
         "bad_length",
         400,
-        "The length is not usable",
-        "Send one Content-Length of decimal digits, or Transfer-Encoding: chunked, and never both.",
+        "Invalid length",
+        "Send one Content-Length of decimal digits, or Transfer-Encoding: chunked, but not both.",
     ),
     Refusal(
         "short_body",
         400,
-        "The body ended too early",
-        "{received} bytes came of {expected}; nothing was stored. Send the image again.",
+        "Incomplete body",
+        "{received} of {expected} bytes arrived; nothing was stored. Send the image again.",
         0,
     ),
     Refusal(
         "bad_multipart",
         400,
-        "The form cannot be read",
-        "The multipart/form-data body is damaged or cut off: {reason}. Nothing was stored.",
+        "Invalid form",
+        "The multipart/form-data body is damaged or incomplete: {reason}. Nothing was stored.",
     ),
     Refusal(
         "form_too_large",
         400,
-        "The form is too large",
+        "Form too large",
         "A form may have {parts} parts, 8 header lines a part and {field_bytes} bytes of fields.",
     ),
     Refusal(
         "wrong_field",
         400,
-        "The file is under another name",
-        "The file came in the field {came}; this receiver expects it in the field {field}.",
+        "Wrong form field",
+        "The file is in the field {came}; this receiver expects it in the field {field}.",
     ),
     Refusal(
         "no_image",
         400,
-        "There is no image in the form",
-        "The field {field} with the image is missing; what came: {came}.",
+        "No image in the form",
+        "The field {field} with the image is missing; the form has: {came}.",
     ),
     Refusal(
         "two_files",
         400,
-        "There is more than one file in the form",
+        "More than one file",
         "Send one image a request; nothing of this one was stored.",
     ),
     Refusal(
         "empty_image",
         400,
-        "The image is empty",
+        "Empty image",
         "The image has no bytes; nothing was stored.",
         of_image=True,
     ),
     Refusal(
         "bad_field",
         400,
-        "A field is not usable",
+        "Invalid field",
         "{reason} Nothing was stored; correct it and send again.",
     ),
     Refusal(
         "metadata_too_large",
         400,
-        "There is too much metadata",
+        "Metadata too large",
         "{reason}; send a shorter file name or fewer tags.",
     ),
     Refusal(
         "bad_job",
         400,
-        "The job cannot be understood",
-        "The body cannot be used: {reason}. Send none at all, or JSON with max_time, max_bytes or "
+        "Invalid job",
+        "The body is not valid: {reason}. Send no body, or JSON with max_time, max_bytes or "
         "device; nothing was started.",
     ),
     Refusal(
         "unauthorized",
         401,
-        "Who is sending?",
+        "Authentication required",
         "{reason} Send Authorization: Bearer with the device's token.",
     ),
     Refusal(
         "forbidden",
         403,
-        "This sender may not send",
+        "Not allowed to send",
         "{reason}",
     ),
     Refusal(
         "wrong_device",
         403,
-        "The token is another device's",
-        "The token belongs to {device}, and the request names {named}; send the device's own "
-        "token, or leave its name out.",
+        "Token of another device",
+        "The token belongs to {device}, but the request names {named}; use the device's own "
+        "token, or omit the name.",
     ),
     Refusal(
         "not_urgent",
         403,
-        "This sender may not mark images as urgent",
-        "The right belongs to a token (headgate device add --urgent); send the image without "
-        "priority.",
+        "Not allowed to mark images as urgent",
+        "This needs a token with that permission (headgate device add --urgent); send the image "
+        "without priority.",
     ),
     Refusal(
         "may_not_drain",
         403,
-        "This sender may not ask for drains",
+        "Not allowed to start drains",
         "{reason}",
     ),
     Refusal(
         "not_found",
         404,
-        "There is nothing here",
-        "Images are sent to POST /uploadImage or POST /images; GET /limits says how.",
+        "Not found",
+        "Send images to POST /uploadImage or POST /images; GET /limits describes them.",
     ),
     Refusal(
         "no_receipt",
         404,
-        "No such image is known",
+        "Image not found",
         "No image with this id or SHA-256 was received, or its receipt has expired.",
     ),
     Refusal(
         "no_thumbnail",
         404,
-        "There is no small picture of it",
-        "No small picture of this image can be shown: {reason}",
+        "No thumbnail",
+        "There is no thumbnail of this image: {reason}",
     ),
     Refusal(
         "no_job",
         404,
-        "No such job is known",
-        "No job has this id, or it was done so long ago that it is forgotten.",
+        "Job not found",
+        "No job has this id, or its record has expired.",
     ),
     Refusal(
         "no_sequence",
         404,
-        "No sequence numbers are known",
+        "No sequence numbers",
         "This device has sent no image with a sequence number.",
     ),
     Refusal(
         "method_not_allowed",
         405,
-        "The method does not fit",
-        "This address takes {allowed}.",
+        "Method not allowed",
+        "This address accepts {allowed}.",
     ),
     Refusal(
         "too_slow",
         408,
-        "The body came too slowly",
-        "A body has {seconds} s, and after the first {grace} s at least {rate} bytes a second; "
-        "nothing was stored.",
+        "Upload too slow",
+        "A body must arrive within {seconds} s and, after the first {grace} s, at {rate} bytes a "
+        "second or more; nothing was stored.",
         10,
     ),
     Refusal(
         "key_conflict",
         409,
-        "The key names another image",
-        "This Idempotency-Key already names the image {held}, which has other bytes; "
-        "send new bytes under a new key.",
+        "Idempotency key already used",
+        "This Idempotency-Key belongs to the image {held}, which has different bytes; "
+        "send new bytes with a new key.",
     ),
     Refusal(
         "length_required",
         411,
-        "The length is missing",
-        "Send a Content-Length header with a raw image (curl: --data-binary @file); a stream of "
-        "unknown length: send it as multipart/form-data, which may come chunked.",
+        "Length required",
+        "Send a Content-Length header with a raw image (curl: --data-binary @file). Send a stream "
+        "of unknown length as multipart/form-data, which may be chunked.",
     ),
     Refusal(
         "too_large",
         413,
-        "The image is too large",
-        "An image may have {limit} bytes here (receiver.max_image); this one has more.",
+        "Image too large",
+        "An image may have at most {limit} bytes (receiver.max_image); this one has more.",
         of_image=True,
     ),
     Refusal(
         "content_encoding",
         415,
-        "The body is compressed",
-        "Send the image as it is, without Content-Encoding: images are compressed already.",
+        "Compressed body",
+        "Send the image as it is, without Content-Encoding: images are already compressed.",
     ),
     Refusal(
         "unsupported_body",
         415,
-        "This kind of body is not taken",
+        "Unsupported body type",
         "Send multipart/form-data{raw}; this body is {came}.",
     ),
     Refusal(
         "unsupported_image",
         415,
-        "This is not an image that is taken",
-        "The content is none of {types}, whatever its name says; nothing was stored.",
+        "Unsupported image type",
+        "The content is not one of {types}, whatever the file name says; nothing was stored.",
         of_image=True,
     ),
     Refusal(
         "truncated_image",
         422,
-        "The image is cut off",
-        "The bytes begin like {type} but their end is missing; nothing was stored. "
+        "Truncated image",
+        "The bytes begin like {type} but the end is missing; nothing was stored. "
         "Send the whole file.",
         0,
         of_image=True,
@@ -241,24 +241,24 @@ _ROWS = (
     Refusal(
         "digest_mismatch",
         422,
-        "The bytes are not those that were promised",
-        "Their {algorithm} is {found}, and {promised} was promised: they changed on the way. "
-        "Nothing was stored; send the image again.",
+        "Checksum mismatch",
+        "The received bytes have the {algorithm} {found}, but the request declares {promised}: "
+        "they changed in transit. Nothing was stored; send the image again.",
         0,
         of_image=True,
     ),
     Refusal(
         "too_many_pixels",
         422,
-        "The image declares too many pixels",
-        "It declares {pixels} pixels, and {limit} are taken here (receiver.max_pixels); nothing "
-        "was stored.",
+        "Too many pixels",
+        "The image declares {pixels} pixels; the maximum is {limit} (receiver.max_pixels). "
+        "Nothing was stored.",
         of_image=True,
     ),
     Refusal(
         "too_many_requests",
         429,
-        "This device sends too often",
+        "Too many requests",
         "A device may send {limit} requests a second (receiver.device_rate). Keep the image.",
         1,
         paced=True,
@@ -266,7 +266,7 @@ _ROWS = (
     Refusal(
         "too_many_at_once",
         429,
-        "This device sends too much at once",
+        "Too many concurrent uploads",
         "A device may send {limit} images at once (receiver.device_parallel). Keep the image.",
         1,
         paced=True,
@@ -274,57 +274,57 @@ _ROWS = (
     Refusal(
         "too_many_jobs",
         429,
-        "Too many drains are asked for",
-        "{limit} a minute are taken here (jobs.rate).",
+        "Too many jobs",
+        "The limit is {limit} a minute (jobs.rate).",
         10,
     ),
     Refusal(
         "jobs_busy",
         503,
-        "Other jobs are being read",
-        "At most {limit} are read at once, and those that came before are slow. Ask again.",
+        "Busy with other jobs",
+        "At most {limit} are read at once, and the ones before this are slow. Try again.",
         1,
     ),
     Refusal(
         "too_many_headers",
         431,
-        "There are too many or too long headers",
+        "Headers too large",
         "A request may have {limit} header lines of {bytes} bytes each.",
     ),
     Refusal(
         "internal",
         500,
-        "The receiver made a mistake",
+        "Internal error",
         "Nothing was acknowledged; send the image again. The receiver's log has the cause.",
         10,
     ),
     Refusal(
         "intake_spent",
         503,
-        "All devices together send too much",
-        "What the site may take in (receiver.intake) is spent for now. Keep the image.",
+        "Site over its intake limit",
+        "All devices together send more than receiver.intake allows. Keep the image.",
         1,
     ),
     Refusal(
         "stopping",
         503,
-        "The receiver is stopping",
-        "It was told to stop, and only finishes what is arriving. Keep the image.",
+        "Receiver is stopping",
+        "It only finishes the uploads in progress. Keep the image.",
         10,
     ),
     Refusal(
         "disk_trouble",
         503,
-        "The disk refuses to write",
-        "Nothing was stored. The receiver tests its disk and accepts again by itself; "
+        "Disk error",
+        "Nothing was stored. The receiver tests its disk and accepts images again by itself; "
         "keep the image.",
         10,
     ),
     Refusal(
         "disk_full",
         507,
-        "The disk has no room",
-        "Nothing was stored: what is being received needs the free space. "
+        "Disk full",
+        "Nothing was stored, because there is not enough free space. "
         "Keep the image and send it later.",
         30,
     ),
@@ -334,7 +334,7 @@ REFUSALS: Mapping[str, Refusal] = {row.code: row for row in _ROWS}
 
 
 class Refused(Exception):
-    """A request is refused; ``facts`` fill the sentence and go into the answer as members."""
+    """A refused request; ``facts`` fill the sentence and become members of the answer."""
 
     def __init__(self, code: str, **facts: str | int) -> None:
         self.refusal = REFUSALS[code]
@@ -347,6 +347,6 @@ class Refused(Exception):
 
     @property
     def retry_after(self) -> int | None:
-        """Seconds after which to come back; None: no use in waiting."""
+        """Seconds to wait before retrying; None: waiting does not help."""
         known = self.facts.get("retry_after")
         return int(known) if known is not None else self.refusal.retry_seconds

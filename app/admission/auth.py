@@ -17,7 +17,7 @@ from app.refusals import Refused
 from headgate.spool.site.devices import Credential
 
 _OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
-_HOW = "headgate device add makes one; receiver.auth says who needs none."
+_HOW = "headgate device add creates one; receiver.auth says who needs none."
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def presented(authorization: str) -> PresentedCredentials | None:
             found = ""
         if found:
             return PresentedCredentials(token, name)
-    raise Refused("unauthorized", reason="The Authorization header cannot be used.")
+    raise Refused("unauthorized", reason="The Authorization header is invalid.")
 
 
 def is_direct_loopback(caller: Caller) -> bool:
@@ -82,7 +82,7 @@ def refuse_foreign_page(caller: Caller) -> None:
         else (caller.origin is not None and caller.origin.partition("://")[2] != caller.host)
     )
     if foreign:
-        raise Refused("forbidden", reason="The request comes from the page of another site.")
+        raise Refused("forbidden", reason="The request comes from another site's page.")
 
 
 def may_command(caller: Caller, sender: Principal) -> None:
@@ -120,18 +120,16 @@ def identify(
     if shown is not None:
         credential = known(shown.token)
         if credential is None:
-            raise Refused("unauthorized", reason="This token is not valid, or no longer.")
+            raise Refused("unauthorized", reason="This token is invalid or was revoked.")
         if shown.name and shown.name != credential.device:
             raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
         return Principal(credential.device, credential.urgent, credential.may_drain)
     peer = _address(caller.peer)
     if auth == "open":
         if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
-            raise Refused(
-                "forbidden", reason=f"{peer} is in none of the networks of receiver.allow."
-            )
+            raise Refused("forbidden", reason=f"{peer} is not in any network of receiver.allow.")
     elif auth == "token":
-        raise Refused("unauthorized", reason=f"Every device needs a token here: {_HOW}")
+        raise Refused("unauthorized", reason=f"Every device needs a token: {_HOW}")
     elif caller.forwarded:
         raise Refused(
             "unauthorized", reason=f"The request came through a proxy, so it needs a token: {_HOW}"
@@ -147,13 +145,13 @@ def identify(
         # DNS rebinding: a page whose name was made to lead here asks under that name.
         raise Refused(
             "forbidden",
-            reason="Without a token this machine is asked as localhost or 127.0.0.1, and by no "
-            "other name.",
+            reason="Without a token, use the host name localhost or 127.0.0.1 to reach this "
+            "machine.",
         )
     elif enrolled():
         raise Refused(
             "unauthorized",
-            reason=f"Devices have tokens here, so every request needs one: {_HOW}",
+            reason=f"Devices have tokens, so every request needs one: {_HOW}",
         )
     return Principal()
 
@@ -162,7 +160,7 @@ def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
-        raise Refused("forbidden", reason="The sender's address cannot be told.") from None
+        raise Refused("forbidden", reason="The sender's address is unknown.") from None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
     return address

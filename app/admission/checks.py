@@ -16,7 +16,7 @@ from headgate.spool.disk.room import Admission
 MAX_HEADERS = 32
 MAX_HEADER = 8192
 FORM_OVERHEAD = 128 * 1024
-"""Bytes that a form may need beside its image: fields, boundaries, part headers."""
+"""Bytes that a form may need in addition to its image: fields, boundaries, part headers."""
 
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -72,7 +72,7 @@ def body_type(media_type: str, boundary: str, encoding: str | None, raw_allowed:
         raise Refused("content_encoding")
     if media_type == "multipart/form-data":
         if not re.fullmatch(r"[ -~]{0,199}[!-~]", boundary):
-            raise Refused("bad_multipart", reason="its Content-Type names no usable boundary")
+            raise Refused("bad_multipart", reason="its Content-Type has no valid boundary")
         return True
     if raw_allowed and (
         media_type.startswith("image/") or media_type == "application/octet-stream"

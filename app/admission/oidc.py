@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEEWAY_SECONDS = 60
 """How far the two clocks may differ."""
 LIFE_MOST_SECONDS = 3600
-"""How long an identity token may be good for: Google's are, for an hour."""
+"""Longest lifetime of an identity token; Google's are valid for an hour."""
 
 
 def looks_like_one(token: str) -> bool:
@@ -38,11 +38,11 @@ def check(spool: Spool, token: str) -> str:
     """Whose valid identity token this is; Refused if it is not, saying why."""
     settings = spool.settings
     if not settings.jobs.oidc_audience:
-        raise _refused("identity tokens are not taken here: jobs.oidc_audience is not set")
+        raise _refused("identity tokens are not accepted: jobs.oidc_audience is not set")
     try:
         import jwt
     except ImportError:
-        raise _refused("to check it needs the extra: pip install 'headgate[queue]'") from None
+        raise _refused("checking it needs the extra: pip install 'headgate[queue]'") from None
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(
@@ -60,12 +60,11 @@ def check(spool: Spool, token: str) -> str:
     age = time.time() - int(claims["iat"])
     if lasts > LIFE_MOST_SECONDS or age > LIFE_MOST_SECONDS + LEEWAY_SECONDS:
         raise _refused(
-            "the identity token is good for longer than an hour; ask the issuer for a new one "
-            "each time"
+            "the identity token is valid for longer than an hour; request a new one each time"
         )
     email = str(claims.get("email", ""))
     if email != settings.jobs.oidc_email or claims.get("email_verified") is not True:
-        raise Refused("may_not_drain", reason="The identity token is another account's.")
+        raise Refused("may_not_drain", reason="The identity token belongs to another account.")
     return email
 
 
@@ -77,11 +76,11 @@ def _key(spool: Spool, wanted: str) -> Any:
         if document.get("kid", "") == wanted and document.get("kty") == "RSA":
             return jwt.PyJWK(dict(document), algorithm="RS256")
     if _is_file(spool):
-        raise _refused("its key is none of those in jobs.oidc_keys")
+        raise _refused("its key is not in jobs.oidc_keys")
     if spool.site.get(OIDC_KEYS) is None:
-        raise _refused("the issuer's keys are not here yet; headgate watch fetches them")
+        raise _refused("the issuer's keys have not been fetched yet; headgate watch fetches them")
     spool.site.add_request(WANT_KEYS, "", spool.now())
-    raise _refused("its key is none of the issuer's; headgate watch looks for new ones")
+    raise _refused("its key is not one of the issuer's; headgate watch fetches new ones")
 
 
 def _is_file(spool: Spool) -> bool:
@@ -97,7 +96,7 @@ def _documents(spool: Spool) -> Sequence[Mapping[str, Any]]:
             known = spool.site.get(OIDC_KEYS) or {"keys": []}
         return [dict(one) for one in known["keys"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise _refused("what jobs.oidc_keys names holds no JWK set that can be read") from None
+        raise _refused("jobs.oidc_keys does not contain a readable JWK set") from None
 
 
 def _refused(reason: str) -> Refused:

@@ -20,8 +20,12 @@ def asked(device: Schema) -> Schema:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "max_time": {**_TEXT, "description": "At most so long: 2min", "maxLength": 100},
-            "max_bytes": {**_TEXT, "description": "At most so many: 500MB", "maxLength": 100},
+            "max_time": {
+                **_TEXT,
+                "description": "Maximum duration, such as 2min",
+                "maxLength": 100,
+            },
+            "max_bytes": {**_TEXT, "description": "Maximum bytes, such as 500MB", "maxLength": 100},
             "device": device,
         },
     }
@@ -44,7 +48,7 @@ def job() -> Schema:
         "exit_code": _MAYBE_WHOLE,
         "succeeded": {
             "type": ["boolean", "null"],
-            "description": "null while it is not done, or where another run was at work already",
+            "description": "null until it is done, or if another run was already active",
         },
         **dict.fromkeys(("images", "bytes", "wire_bytes", "set_aside", "deferred"), _WHOLE),
         "message": _TEXT,

@@ -83,7 +83,7 @@ def _who(gate: Gate, spool: Spool) -> str:
     if sender.device and not sender.may_drain:
         raise Refused(
             "may_not_drain",
-            reason="The right belongs to a token (headgate device add NAME --drain).",
+            reason="This needs a token with that permission (headgate device add NAME --drain).",
         )
     return sender.device or "this machine"
 
@@ -112,9 +112,9 @@ def _body(stalls: Stalls, readers: threading.BoundedSemaphore) -> Mapping[str, A
     try:
         document = json.loads(said)
     except (ValueError, RecursionError):
-        raise _bad("it is no JSON") from None
+        raise _bad("it is not JSON") from None
     if not isinstance(document, dict):
-        raise _bad("it is no JSON object")
+        raise _bad("it is not a JSON object")
     return document
 
 

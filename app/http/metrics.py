@@ -62,23 +62,23 @@ class Metrics:
         """What only the receiver knows."""
         yield gauge(
             "headgate_reserved_bytes",
-            "Disk promised to uploads that arrive now.",
+            "Disk space reserved for uploads in progress.",
             self._gate.reservations.size,
         )
         yield gauge(
             "headgate_disk_keep_free_bytes",
-            "Below so many free bytes uploads are refused.",
+            "Uploads are refused below this many free bytes.",
             self._spool.disk().keep_free_bytes,
         )
         yield gauge(
             "headgate_disk_trusted",
-            "0 after the disk failed, until probes have passed: nothing is accepted then.",
+            "0 after a disk error until test writes have succeeded; nothing is accepted meanwhile.",
             self._gate.latch.trouble() is None,
         )
         written, received = written_bytes(), received_bytes - self._received_before
         yield gauge(
             "headgate_disk_written_bytes_per_image_byte",
-            "What the receiver made the disk write for each byte of an image since it started.",
+            "Bytes that the receiver wrote to disk per byte of image since it started.",
             None
             if written is None or received <= 0
             else (written - self._written_before) / received,

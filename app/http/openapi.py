@@ -38,11 +38,11 @@ _MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 
 _SAID: Mapping[str, Schema] = {
     "device": {**_TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
-    "captured_at": {**_TEXT, "maxLength": 40, "description": "ISO 8601, or as EXIF writes it."},
+    "captured_at": {**_TEXT, "maxLength": 40, "description": "ISO 8601, or the EXIF format."},
     "sequence": {**_WHOLE, "maximum": fields.SEQUENCE_MAX},
     "tags": {**_TEXT, "description": "site=north, lens=wide"},
     "priority": {**_TEXT, "enum": ["normal", "urgent"]},
-    "sha256": {**_TEXT, "pattern": "^[0-9A-Fa-f]{64}$", "description": "Of the image."},
+    "sha256": {**_TEXT, "pattern": "^[0-9A-Fa-f]{64}$", "description": "Digest of the image."},
     "key": {**_TEXT, "maxLength": fields.KEY_MAX},
 }
 
@@ -55,7 +55,7 @@ def description(receiver: ReceiverSettings) -> Schema:
         "info": {
             "title": "Headgate receiver",
             "version": "1",
-            "description": "Takes in images and answers once they are safe on disk.",
+            "description": "Receives images and answers once they are safe on disk.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}, {"basic": []}],
@@ -81,7 +81,9 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
     raw = {kind: {"schema": {**_TEXT, "format": "binary", "maxLength": max_image}}
            for kind in (*sorted(MEDIA_TYPES.values()), "application/octet-stream")}  # fmt: skip
     multipart = {"multipart/form-data": {"schema": form}}
-    handshake = _operation("The handshake", {"200": _json("Limits")}, ("unauthorized",))
+    handshake = _operation(
+        "The server's limits and capabilities", {"200": _json("Limits")}, ("unauthorized",)
+    )
     page = {"200": {"description": "The page.", "content": {"text/html": {"schema": _TEXT}}}}
     facts = {"200": _json({"type": "object"})}
     metrics = {"200": {"description": "Metrics.", "content": {"text/plain": {"schema": _TEXT}}}}
@@ -103,7 +105,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
         "/images/{ref}/thumbnail": {
             "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
             "get": _operation(
-                "A small picture of an image",
+                "A thumbnail of an image",
                 {"200": {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
                 (*_WHO, "no_receipt", "no_thumbnail"),
             ),
@@ -112,7 +114,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "parameters": [_in_path("ref", "The id of an image that is set aside.")],
             "post": _operation(
                 "Ask the next run to put an image back and send it",
-                {"303": {"description": "It is asked for; the page is at Location."}},
+                {"303": {"description": "Requested; the page is at Location."}},
                 (*_WHO, "no_receipt"),
             ),
         },
@@ -127,8 +129,12 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
         "/jobs/drain": {
             "post": {
                 **_operation(
-                    "Ask for a drain",
-                    {"202": _json("Job", "It is on disk; Location tells how it goes.")},
+                    "Start a drain",
+                    {
+                        "202": _json(
+                            "Job", "The job is stored on disk; Location shows its progress."
+                        )
+                    },
                     (*_WHO, *_JOB),
                 ),
                 "requestBody": {
@@ -140,19 +146,21 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
         "/jobs/{job}": {
             "parameters": [_in_path("job", "A job's id.")],
             "get": _operation(
-                "What came of a job", {"200": _json("Job")}, (*_WHO, "may_not_drain", "no_job")
+                "The state and result of a job",
+                {"200": _json("Job")},
+                (*_WHO, "may_not_drain", "no_job"),
             ),
         },
         "/limits": {"get": handshake},
-        "/healthz": {"get": _operation("It is alive", facts)},
-        "/readyz": {"get": _operation("It would take an image now", facts, _CLOSED)},
+        "/healthz": {"get": _operation("The receiver is alive", facts)},
+        "/readyz": {"get": _operation("The receiver would accept an image now", facts, _CLOSED)},
         "/problems/{code}": {
             "parameters": [_in_path("code", "The code of a refusal.")],
             "get": _operation("What a refusal means", facts, ("not_found",)),
         },
         "/": {"get": _operation("The status page", page, _WHO)},
-        "/metrics": {"get": _operation("For Prometheus", metrics, _WHO)},
-        "/status.json": {"get": _operation("The same facts", facts, _WHO)},
+        "/metrics": {"get": _operation("Metrics for Prometheus", metrics, _WHO)},
+        "/status.json": {"get": _operation("The facts of the status page as JSON", facts, _WHO)},
         "/openapi.json": {"get": _operation("This document", facts)},
     }
 
@@ -175,10 +183,10 @@ def _operation(summary: str, responses: Schema, refused: Iterable[str] = ()) -> 
 
 def _upload(content: Schema, status: str, refused: Iterable[str]) -> Schema:
     operation = _operation(
-        "Take an image",
+        "Upload an image",
         {
-            status: _json("Accepted", "It is durable: a power cut can no longer take it."),
-            "200": _json("Accepted", "It was held already."),
+            status: _json("Accepted", "Stored durably: it survives a power cut."),
+            "200": _json("Accepted", "It was already stored."),
         },
         refused,
     )

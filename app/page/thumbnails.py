@@ -38,7 +38,7 @@ class Thumbnails:
     def of(self, receipt: Receipt) -> bytes:
         """A JPEG of at most 320 pixels a side; Refused where there is none."""
         if not self._making.acquire(timeout=_SECONDS):
-            raise Refused("no_thumbnail", reason="Others are being made; ask again.")
+            raise Refused("no_thumbnail", reason="Other thumbnails are being made; try again.")
         try:
             small = self._kept.get(receipt.id)
             if small is None:
@@ -50,7 +50,7 @@ class Thumbnails:
         finally:
             self._making.release()
         if not small:
-            raise Refused("no_thumbnail", reason="The image cannot be decoded here.")
+            raise Refused("no_thumbnail", reason="the image cannot be decoded.")
         return small
 
     def _make(self, receipt: Receipt) -> bytes:
@@ -71,7 +71,7 @@ class Thumbnails:
             if not self._told:
                 self._told = True
                 get_log().warning("thumbnails.off", why=why)
-            raise Refused("no_thumbnail", reason=f"Small pictures are off here: {why}.")
+            raise Refused("no_thumbnail", reason=f"thumbnails are off: {why}.")
         return made if code == 0 else b""
 
     def _open(self, receipt: Receipt) -> int:
@@ -84,7 +84,7 @@ class Thumbnails:
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 return fd
             os.close(fd)
-        raise Refused("no_thumbnail", reason="No copy of the image is here any more.")
+        raise Refused("no_thumbnail", reason="the local copy of the image was deleted.")
 
 
 def _outcome(child: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:

@@ -51,8 +51,8 @@ Examples:
 
 \b
 Exit codes:
-  0   told to stop, and stopped
-  1   it cannot start, or its disk cannot be used; the sentence says what to do
+  0   stopped by a signal
+  1   it cannot start, or its disk is unusable; the message says what to do
   2   wrong flags or settings
 """
 

@@ -30,7 +30,7 @@
       Idiomorph.morph(document.querySelector("header"), page.querySelector("header"));
       document.title = page.title;
     } else {
-      stale.textContent = "This is how it was at " + seen() + ". The receiver cannot be reached (" + why + "); it is asked again.";
+      stale.textContent = "This page shows the state at " + seen() + ". The receiver cannot be reached (" + why + "); retrying.";
       if (!stale.isConnected) document.querySelector("main").before(stale);
     }
     busy = false;
@@ -38,6 +38,6 @@
   }
 
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : renew()));
-  document.getElementById("renews").textContent = "This page renews itself every " + every / 1000 + " s";
+  document.getElementById("renews").textContent = "This page updates every " + every / 1000 + " s";
   later();
 })();

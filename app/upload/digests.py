@@ -57,5 +57,5 @@ class ContentDigest:
 def _unusable() -> Refused:
     return Refused(
         "bad_field",
-        reason="Content-Digest must be like sha-256=:<base64 of the digest>: (RFC 9530).",
+        reason="Content-Digest must look like sha-256=:<base64 of the digest>: (RFC 9530).",
     )

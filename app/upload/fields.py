@@ -56,7 +56,7 @@ def read(form: Mapping[str, str], headers: Mapping[str, str]) -> DeclaredFields:
         header = (in_header or "").strip()
         if text and header and text != header:
             raise _bad(
-                f"The form field {name} and the header {HEADERS[name]} say different things."
+                f"The form field {name} and the header {HEADERS[name]} contradict each other."
             )
         values[name] = text or header
     return DeclaredFields(
@@ -111,11 +111,11 @@ def _tags(text: str) -> dict[str, str]:
         name, found, value = (piece.strip() for piece in part.partition("="))
         if not found or not _TAG.fullmatch(name) or not value.isprintable() or name in tags:
             raise _bad(
-                "tags must be like site=north, lens=wide: names of letters and digits, once."
+                "tags must look like site=north, lens=wide: names of letters and digits, each once."
             )
         tags[name] = value
     if len(tags) > TAGS_MAX:
-        raise _bad(f"There may be {TAGS_MAX} tags.")
+        raise _bad(f"At most {TAGS_MAX} tags are allowed.")
     return tags
 
 

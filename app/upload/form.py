@@ -180,7 +180,7 @@ class _Form:
         except UnicodeDecodeError:
             text = self._text.decode("cp1252", "replace")
         if self._taken.form.setdefault(self._name, text) != text:
-            raise Refused("bad_field", reason=f"The field {self._name[:64]} came twice.")
+            raise Refused("bad_field", reason=f"The field {self._name[:64]} occurs twice.")
 
     def finish(self) -> None:
         if self._image is None:

@@ -242,7 +242,7 @@ def isolated(gateway: Gateway, camera: Camera) -> None:
     said = debian.run(f"curl {told} {where}")
     if said != "200 image/jpeg":  # a container's own filter may leave Landlock out
         body = debian.run(f"curl -sS {shlex.join(camera.bearer())} {where}")
-        assert "Small pictures are off here: this kernel has no Landlock" in body, body
+        assert "thumbnails are off: this kernel has no Landlock" in body, body
 
 
 def bounded(debian: Booted, unit: str) -> None:

@@ -214,7 +214,7 @@ def invalid(issuer: Issuer) -> dict[str, tuple[str, int, str]]:
         "of an address not verified": (issuer.token(email_verified=False), 403, "another account"),
         "signed by another's key of the same name": (other.token(), 401, "ignature"),
         "with a signature of something else": (f"{forged[:-6]}AAAAAA", 401, "not valid"),
-        "signed by a key that nobody knows": (Issuer("key-2").token(), 401, "none of those"),
+        "signed by an unknown key": (Issuer("key-2").token(), 401, "not in jobs.oidc_keys"),
         "not signed at all": (unsigned, 401, ""),
         "signed with the public key as a secret": (hs256(issuer.token(), public), 401, ""),
         "not one at all": (f"{head}.x.y", 401, ""),
@@ -257,10 +257,10 @@ def test_keys_from_the_issuer_are_those_that_watch_fetched(tmp_path: Path, issue
     settings = {"jobs__oidc_audience": AUDIENCE, "jobs__oidc_email": ACCOUNT}
     with running(tmp_path, **settings) as receiver:
         token = bearer(issuer.token())
-        assert "not here yet" in check(drain(receiver, **token), 401).json["detail"]
+        assert "not been fetched yet" in check(drain(receiver, **token), 401).json["detail"]
         with site(receiver) as opened:
             opened.put(OIDC_KEYS, {"at": "", "keys": [Issuer("key-0").document()]})
-        assert "looks for new ones" in check(drain(receiver, **token), 401).json["detail"]
+        assert "fetches new ones" in check(drain(receiver, **token), 401).json["detail"]
         with site(receiver) as opened:
             assert [one.word for one in opened.requests()] == [WANT_KEYS]
             opened.put(OIDC_KEYS, {"at": "", "keys": [issuer.document()]})

@@ -285,7 +285,7 @@ def test_every_python_example_gives_up_on_a_refusal_for_good(
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
-        assert done.returncode == 0 and "This token is not valid" in done.stdout, title
+        assert done.returncode == 0 and "This token is invalid" in done.stdout, title
         assert (tmp_path / "pictures" / "1.jpg").exists()
 
 

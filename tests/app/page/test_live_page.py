@@ -1,4 +1,4 @@
-"""The page in a browser that runs scripts: it renews itself in place, and says when it cannot."""
+"""The page in a browser that runs scripts: it updates in place, and says when it cannot."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_the_page_follows_what_happens_without_being_loaded_anew(tmp_path: Path)
         page.open(receiver.url)
         assert page.evaluate(RECEIVED) == "1"
         page.evaluate("window.mark = 7; document.querySelector('footer a').focus(); 1")
-        assert "renews itself every 5 s" in page.text
+        assert "updates every 5 s" in page.text
 
         receiver.post_raw(image + b"\0", X_Device="cam-2")
         page.until(f"{LOOK} || {RECEIVED} === '2'")
         assert "cam-2" in page.text
         assert page.evaluate("window.mark") == 7
-        assert page.evaluate("document.activeElement.textContent") == "stop that"
+        assert page.evaluate("document.activeElement.textContent") == "pause"
         port = receiver.port
         receiver.stop()
         page.until(f"{LOOK} || document.getElementById('stale') !== null")
@@ -40,14 +40,14 @@ def test_the_page_follows_what_happens_without_being_loaded_anew(tmp_path: Path)
         page.until(f"{LOOK} || {RECEIVED} === '3'")
         assert page.evaluate("document.getElementById('stale')") is None
         assert page.evaluate("window.mark") == 7
-        assert page.evaluate("document.activeElement.textContent") == "stop that"
+        assert page.evaluate("document.activeElement.textContent") == "pause"
 
 
 def test_a_page_that_was_told_to_stand_still_runs_no_script(tmp_path: Path) -> None:
     with running(tmp_path, spool__keep_free="0B") as receiver, browsing(tmp_path / "b") as page:
         page.open(receiver.url + "?still")
         assert page.evaluate("document.scripts.length") == 0
-        assert "This page stands still" in page.text
+        assert "Updates are paused" in page.text
 
 
 def test_without_scripts_the_page_is_whole_and_asks_to_be_loaded_again(tmp_path: Path) -> None:
@@ -56,4 +56,4 @@ def test_without_scripts_the_page_is_whole_and_asks_to_be_loaded_again(tmp_path:
         page.call("Page.navigate", url=receiver.url)
         page.until("document.readyState === 'complete'")
         assert page.evaluate("document.querySelector('meta[http-equiv=refresh]').content") == "15"
-        assert "renews itself every 15 s" in page.text
+        assert "updates every 15 s" in page.text

@@ -303,7 +303,7 @@ def test_a_limit_in_force_is_shown(told: tuple[Told, FlaskClient]) -> None:
     held = BudgetUse(10**6, 3 * 10**8, 300, 0, 4 * 10**7, "backup runs", NOW + timedelta(hours=1))
     spool.said = facts(budget=held)
     text = Page(client.get("/").text).text
-    assert "1.0 MB/s, held down from 40.0 MB/s until 2026-11-23 17:04:05 UTC: backup runs" in text
+    assert "1.0 MB/s, limited from 40.0 MB/s until 2026-11-23 17:04:05 UTC: backup runs" in text
 
 
 def test_the_page_holds_no_code_and_its_scripts_are_its_own(told: tuple[Told, FlaskClient]) -> None:

@@ -316,7 +316,7 @@ def test_where_it_cannot_be_confined_nothing_is_decoded_and_doctor_says_so(
     for _ in range(2):
         answer = client.get(f"/images/{image.id}/thumbnail")
         assert (answer.status_code, answer.json["code"]) == (404, "no_thumbnail")  # type: ignore[index]
-        assert "Small pictures are off here: this kernel has no Landlock" in answer.json["detail"]  # type: ignore[index]
+        assert "thumbnails are off: this kernel has no Landlock" in answer.json["detail"]  # type: ignore[index]
     monkeypatch.setattr(thumbnails, "_PROGRAM", DECODE)
     if not confinement.why_not():
         assert client.get(f"/images/{image.id}/thumbnail").status_code == 200  # not remembered

@@ -57,7 +57,7 @@ def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -
     spool, client = told
     spool.said = facts(devices=devices)
     page = Page(client.get("/").text)
-    assert "cam-z 1 h ago from cam-z, as a small picture silent usually every 1 min" in page.text
+    assert "cam-z 1 h ago from cam-z, as a thumbnail silent usually every 1 min" in page.text
     assert "cam-y never" in page.text
     assert "cam-w 2 of the last 10 unusable" in page.text
     assert "cam-x not enrolled" in page.text
@@ -135,7 +135,7 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
         "uplink down It is down. since just now",
         "In: 5.0 GB, at most 500 MB/min Out: 4.0 GB, at most 400 MB/min Cap: 2.4 GB/min",
         "AccessDenied: <b>no</b> Retry",
-        "asked for; the next run puts it back",
+        "requested; the next run puts it back",
         "And 28 more",
     ):
         assert words in page.text, words
