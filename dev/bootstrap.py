@@ -235,10 +235,11 @@ def build(lock: Path, scratch: Path) -> None:
 def main(words: list[str]) -> int:
     what = words[0] if words else "all"
     lock = LOCKS[what]
-    enough = [wanted(LOCKS[name]) for name in LOCKS if what == "run" or name == what]
     started = time.monotonic()
     folder = os.open(ROOT, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)  # of two makes at once the second waits, and finds it done
+    # Only now: what is wanted names the Python behind .venv/bin/python, which the first one makes.
+    enough = [wanted(LOCKS[name]) for name in LOCKS if what == "run" or name == what]
     if made() in enough:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)

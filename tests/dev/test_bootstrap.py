@@ -3,6 +3,7 @@
 Each test has a project of its own, whose lock names packages that lie beside it; none is fetched.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -111,6 +112,12 @@ class Project:
         return ran.returncode == 0
 
 
+def waits_for_a_lock(pid: int) -> bool:
+    """Whether the kernel lists the process among those that wait for a file lock (proc_locks(5))."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any(line.split()[1] == "->" and str(pid) in line.split() for line in lines)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
@@ -122,7 +129,12 @@ def test_the_lock_is_installed_once_and_followed(project: Project, tmp_path: Pat
         "PIP_USER": "1",
         "PYTHONPATH": "/absent",
     }
+    folder = os.open(project.folder, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
     with project.start(**elsewhere) as first, project.start(**elsewhere) as second:
+        for child in (first, second):
+            wait_until(lambda: waits_for_a_lock(child.pid), "it waits", process=child)  # noqa: B023
+        os.close(folder)
         said = wait_for_exit(first, seconds=240)[1] + wait_for_exit(second, seconds=240)[1]
     assert (first.returncode, second.returncode) == (0, 0)
     assert said.count("ready") == 1, "of two at once the second finds it done"
