@@ -113,7 +113,7 @@ class Project:
 
 
 def waits_for_a_lock(pid: int) -> bool:
-    """Whether the kernel lists the process among those that wait for a file lock (proc_locks(5))."""
+    """Whether the kernel says that the process waits for a file lock (proc_locks(5))."""
     lines = Path("/proc/locks").read_text().splitlines()
     return any(line.split()[1] == "->" and str(pid) in line.split() for line in lines)
 
