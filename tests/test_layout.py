@@ -388,6 +388,16 @@ TESTS = sorted(
 )
 
 
+def test_tests_import_helpers_from_support_alone() -> None:
+    """What two test files use is in tests/support/, so that no test file is needed by another."""
+    assert [
+        f"{place(path)} imports {name}"
+        for path in TESTS
+        for name in imports_of(path)
+        if name.startswith("tests.") and not name.startswith("tests.support")
+    ] == []
+
+
 def endless_waits(tree: ast.Module) -> Iterator[str]:
     """Loops that sleep until something is so, and waits for another thread or program for ever."""
     awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}

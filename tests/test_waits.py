@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import wait
-
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
 
 
 def program(text: str) -> subprocess.Popen[str]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.receiver import PHOTOS, Receiver, running
+from tests.support.paths import PHOTOS
+from tests.support.receiver import Receiver, running
 
 _numbers = itertools.count(1)
 

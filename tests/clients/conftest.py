@@ -11,7 +11,8 @@ import pytest
 from headgate.spool.spool import Spool
 from tests.support.bad_network import BadNetwork
 from tests.support.cameras import Camera, CCamera, Field, Gateway, PythonCamera, compiled
-from tests.support.receiver import PHOTOS, running
+from tests.support.paths import PHOTOS
+from tests.support.receiver import running
 from tests.support.spooling import settings_for
 
 _numbers = itertools.count(1)

@@ -19,18 +19,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import trustme
 
 from app.http.request import is_forwarded
 from headgate.settings.settings import Secrets, combine
 from headgate.settings.table import SETTINGS
+from tests.support.paths import ROOT
 from tests.support.receiver import Receiver
 from tests.support.wait import wait_until
-from tests.test_docs import CONTEXT, headgate
 from uploader.cli.install.layout import InstallPlan, render
+from uploader.cli.main import headgate
 
-ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 TIMERS = sorted((DEPLOY / "systemd").glob("*.timer"))
@@ -76,9 +77,10 @@ def test_what_the_units_start_is_a_command_with_these_flags() -> None:
         assert words[:2] == ["--config", "/etc/headgate/headgate.toml"]
         if program == "headgate":
             name = next(word for word in words if word in ("drain", "watch", "worker"))
-            command = headgate.get_command(CONTEXT, name)
+            context = click.Context(headgate, info_name="headgate")
+            command = headgate.get_command(context, name)
             assert command is not None
-            command.make_context(name, words[words.index(name) + 1 :], parent=CONTEXT)
+            command.make_context(name, words[words.index(name) + 1 :], parent=context)
 
 
 def test_no_timer_starts_beside_cron() -> None:

@@ -4,13 +4,12 @@ import configparser
 import hashlib
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from dev import install
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 EXTRA_LOCKS = [f"requirements-{extra}.lock" for extra in ("local", *install.EXTRAS)]
 
 

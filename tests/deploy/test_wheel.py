@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev import install
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 
 def built(folder: Path) -> Path:

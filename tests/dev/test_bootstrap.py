@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow  # minutes of pip, though nothing is fetched
 

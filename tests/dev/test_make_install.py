@@ -11,8 +11,7 @@ import pytest
 
 from dev import install
 from dev.bootstrap import Failed
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
 
 
 def test_a_version_is_named_by_all_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 from PIL import Image
 
 from tests.support.booted import GATEWAY, Booted, Network
+from tests.support.paths import ROOT
 from tests.support.wait import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
 BUCKET = "pictures"
 S3_PORT = 9000

@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Protocol
 
 from tests.support.bad_network import BadNetwork
+from tests.support.paths import ROOT
 from tests.support.receiver import Receiver
 
-ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "clients" / "headgate_client.py"
 C = ROOT / "clients" / "c"
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wshadow", "-Wconversion")

@@ -20,9 +20,9 @@ from typing import Any
 import boto3
 import requests
 
+from tests.support.paths import ROOT
 from tests.support.wait import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = (
     b"# the tab of somebody else   \n"
     b"MAILTO=''\n"

@@ -19,8 +19,8 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
+from tests.support.gateway import Gateway
 from tests.support.wait import wait_until
-from tests.uploader.run.test_drain import Gateway
 
 WANTED = os.environ.get("HEADGATE_TEST_QUEUE") == "1"
 needs_queue = pytest.mark.skipif(

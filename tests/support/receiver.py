@@ -13,13 +13,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headgate.spool.image.image import Metadata
+from headgate.spool.site.site import Site
+from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
 
-ROOT = Path(__file__).parents[2]
-PHOTOS = ROOT / "docs" / "photos"
 BOUNDARY = b"----geckoformboundary6f0d1a"
 START = "from app.server.server import main; main()"
 
@@ -236,3 +238,45 @@ def running(folder: Path, **settings: str) -> Iterator[Receiver]:
         yield receiver
     finally:
         receiver.stop()
+
+
+def serving_process(receiver: Receiver) -> int:
+    assert receiver.process is not None
+    pid = receiver.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
+def stored(receiver: Receiver, image_id: str) -> Path:
+    (path,) = (receiver.spool / "new").rglob(f"{image_id}.*")
+    return path
+
+
+def metadata(receiver: Receiver, image_id: str) -> Metadata:
+    return Metadata.decode(os.getxattr(stored(receiver, image_id), "user.headgate"))
+
+
+@contextlib.contextmanager
+def site(receiver: Receiver) -> Iterator[Site]:
+    opened = Site(receiver.spool / "state" / "site.sqlite3")
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def enrol(receiver: Receiver, name: str, *, urgent: bool = False) -> str:
+    """As ``headgate device add`` does, in another program."""
+    with site(receiver) as opened:
+        return opened.devices.add([name], datetime.now(UTC), urgent=urgent)[0].secret
+
+
+def check(answer: Answer | None, status: int, code: str = "") -> Answer:
+    assert answer is not None
+    assert answer.status == status, answer.body
+    if code:
+        assert answer.code == code
+    return answer
+
+
+HEADGATE = "from uploader.cli.main import main; main()"

@@ -14,6 +14,8 @@ from unittest import mock
 
 from headgate.settings.settings import Settings, combine
 from headgate.spool.disk import durable
+from headgate.spool.disk.durable import Incoming
+from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Metadata
 from headgate.spool.spool import Accepted, Spool
 
@@ -120,3 +122,34 @@ def images_below(root: Path) -> dict[str, list[str]]:
         for path in sorted((root / top).rglob("*.jpg")):
             found.setdefault(path.stem, []).append(top)
     return found
+
+
+class Failing(Spool):
+    """A real spool on a disk that fails at one step while it is told to."""
+
+    step = ""
+    code = errno.EIO
+
+    def fail(self, step: str) -> None:
+        if self.step == step:
+            raise DiskError(OSError(self.code, os.strerror(self.code)), step)
+
+    def incoming(self) -> Incoming:
+        self.fail("open")
+        incoming = super().incoming()
+        if self.step == "write":
+
+            def write(_chunk: object) -> None:
+                self.fail("write")
+
+            incoming.write = write  # type: ignore[method-assign]
+        return incoming
+
+    def accept(self, *told: Any) -> Accepted:
+        self.fail("accept")
+        return super().accept(*told)
+
+    def probe(self) -> None:
+        if self.step:
+            self.fail(self.step)
+        super().probe()

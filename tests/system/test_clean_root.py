@@ -28,8 +28,8 @@ from dev import install
 from tests.support import booted
 from tests.support.booted import CAMERA, GATEWAY, Booted, Network
 from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ["app", "headgate", "uploader", "deploy", "setup.cfg", "requirements.lock"]
 SOMEBODY = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.net"]
 NOT_HERE = """

@@ -17,7 +17,6 @@ import pytest
 import requests
 
 from tests.support.cron_user import (
-    ROOT,
     FileTab,
     Somebody,
     UserTab,
@@ -26,6 +25,7 @@ from tests.support.cron_user import (
     free_port,
     running,
 )
+from tests.support.paths import ROOT
 from tests.support.wait import wait_until
 
 PHOTOGRAPHS = ROOT / "docs" / "photos"

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.admission.test_room import disk, image
-from tests.app.upload.test_cuts import serving_process
-from tests.support.receiver import Answer, Receiver, running
+from tests.support.receiver import Answer, Receiver, running, serving_process
+from tests.support.small_disk import disk, image
 from tests.support.wait import wait_for_exit, wait_until
 
 pytestmark = [

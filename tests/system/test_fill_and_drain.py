@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.admission.test_room import disk, image, leave_free
-from tests.support.receiver import ROOT, Receiver, as_user, environment
+from tests.support.paths import ROOT
+from tests.support.receiver import HEADGATE, Receiver, as_user, environment
 from tests.support.s3_server import strict_place
-from tests.system.test_full_disk import HEADGATE
+from tests.support.small_disk import disk, image, leave_free
 
 pytestmark = [
     pytest.mark.root,

@@ -17,14 +17,13 @@ from pathlib import Path
 import pytest
 
 from headgate.spool.disk.room import SPARE_BYTES
-from tests.app.admission.test_room import disk, image, leave_free
-from tests.support.receiver import ROOT, Receiver, environment, running
+from tests.support.paths import ROOT
+from tests.support.receiver import HEADGATE, Receiver, environment, running
 from tests.support.s3_server import strict_place
+from tests.support.small_disk import disk, image, leave_free
 from tests.support.wait import join
 
 pytestmark = pytest.mark.root
-
-HEADGATE = "from uploader.cli.main import main; main()"
 
 
 def headgate(

@@ -22,9 +22,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.paths import ROOT
 from tests.support.wait import wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def until(ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
-from tests.support.receiver import PHOTOS, Receiver, running
-from tests.support.s3_server import Place, strict_place
+from tests.support.gateway import Gateway
+from tests.support.paths import PHOTOS
+from tests.support.receiver import Receiver, running
+from tests.support.s3_server import Place
 from tests.support.witness import assert_agree, samples
-from tests.uploader.run.test_drain import Gateway
 
 IMAGES = 24
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 def scraped(receiver: Receiver) -> dict[str, float]:

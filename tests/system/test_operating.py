@@ -17,7 +17,8 @@ from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import disagreements
-from tests.support.receiver import ROOT, Receiver
+from tests.support.paths import ROOT
+from tests.support.receiver import Receiver
 from tests.support.spooling import open_spool, put, settings_for
 from uploader.cli.main import headgate
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
+from tests.support.paths import PHOTOS, ROOT
 from tests.support.prometheus import needs_prometheus, needs_promtool, scraping
-from tests.support.receiver import PHOTOS, ROOT, running
+from tests.support.receiver import running
 from tests.support.spooling import settings_for
 
 DEPLOY = ROOT / "deploy" / "prometheus"

@@ -17,6 +17,7 @@ import pytest
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.jobs import Job, new_id
 from tests.support.counting_proxy import most_in
+from tests.support.gateway import Gateway, counted, slack
 from tests.support.queueing import (
     Redis,
     Worker,
@@ -25,10 +26,8 @@ from tests.support.queueing import (
     needs_redis,
     working,
 )
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import Place
 from tests.support.wait import wait_for_exit, wait_until
-from tests.uploader.run.test_drain import Gateway
-from tests.uploader.wire.test_cap import counted, slack
 from uploader.queue.celery_config import MOST_DELIVERIES
 from uploader.queue.message import envelope
 
@@ -39,12 +38,6 @@ SLOW = {"link": "300kB/s", "share": "100%"}
 VISIBILITY_SECONDS = 120  # an interval of a minute, and the slack
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[Redis]:
     started = Redis(tmp_path / "redis").start()
@@ -53,8 +46,8 @@ def redis(tmp_path: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, server: Place, redis: Redis) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
+def gateway(tmp_path: Path, place: Place, redis: Redis) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, place)
     configure(made, redis)
     yield made
     made.spool.close()

@@ -15,12 +15,11 @@ import pytest
 
 from headgate.spool.site.jobs import Job, new_id
 from tests.support.counting_proxy import most_in
+from tests.support.gateway import Gateway, counted, slack
 from tests.support.queueing import Sqs, drain_pid, needs_queue, working
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import Place
 from tests.support.template import scheduled_message
 from tests.support.wait import wait_until
-from tests.uploader.run.test_drain import Gateway
-from tests.uploader.wire.test_cap import counted, slack
 from uploader.queue.celery_config import MOST_DELIVERIES
 from uploader.queue.message import envelope
 
@@ -29,12 +28,6 @@ pytestmark = needs_queue
 QUEUE = "headgate-north"
 SLOW = {"link": "300kB/s", "share": "100%"}
 VISIBILITY_SECONDS = 10  # shorter than in earnest, so that nobody waits for minutes here
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
 
 
 @pytest.fixture
@@ -46,8 +39,8 @@ def sqs() -> Iterator[Sqs]:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path, server: Place, sqs: Sqs) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
+def gateway(tmp_path: Path, place: Place, sqs: Sqs) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, place)
     configure(made, sqs)
     yield made
     made.spool.close()

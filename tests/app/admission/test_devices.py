@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -13,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from headgate.spool.site.site import Site
-from tests.app.upload.test_upload import metadata
 from tests.support.receiver import (
     FORM_TYPE,
     Answer,
     Receiver,
+    check,
+    enrol,
     form,
     head,
+    metadata,
     part,
     read_answer,
     running,
+    site,
 )
 from tests.support.wait import join, wait_until
 
@@ -36,29 +37,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     settings = {"receiver__auth": "token", "receiver__device_rate": "0"}
     with running(tmp_path_factory.mktemp("guarded"), **settings) as found:
         yield found
-
-
-@contextlib.contextmanager
-def site(receiver: Receiver) -> Iterator[Site]:
-    opened = Site(receiver.spool / "state" / "site.sqlite3")
-    try:
-        yield opened
-    finally:
-        opened.close()
-
-
-def enrol(receiver: Receiver, name: str, *, urgent: bool = False) -> str:
-    """As ``headgate device add`` does, in another program."""
-    with site(receiver) as opened:
-        return opened.devices.add([name], datetime.now(UTC), urgent=urgent)[0].secret
-
-
-def check(answer: Answer | None, status: int, code: str = "") -> Answer:
-    assert answer is not None
-    assert answer.status == status, answer.body
-    if code:
-        assert answer.code == code
-    return answer
 
 
 # -- tokens

@@ -7,15 +7,11 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app import create_app
 from headgate.settings.load import load
-from headgate.spool.disk.durable import Incoming
-from headgate.spool.errors import DiskError
-from headgate.spool.spool import Accepted, Spool
 from tests.support.receiver import (
     FORM_TYPE,
     Answer,
@@ -26,40 +22,10 @@ from tests.support.receiver import (
     read_answer,
     running,
 )
+from tests.support.spooling import Failing
 from tests.support.wait import wait_until
 
 Photo = Callable[[], bytes]
-
-
-class Failing(Spool):
-    """A real spool on a disk that fails at one step while it is told to."""
-
-    step = ""
-    code = errno.EIO
-
-    def fail(self, step: str) -> None:
-        if self.step == step:
-            raise DiskError(OSError(self.code, os.strerror(self.code)), step)
-
-    def incoming(self) -> Incoming:
-        self.fail("open")
-        incoming = super().incoming()
-        if self.step == "write":
-
-            def write(_chunk: object) -> None:
-                self.fail("write")
-
-            incoming.write = write  # type: ignore[method-assign]
-        return incoming
-
-    def accept(self, *told: Any) -> Accepted:
-        self.fail("accept")
-        return super().accept(*told)
-
-    def probe(self) -> None:
-        if self.step:
-            self.fail(self.step)
-        super().probe()
 
 
 @pytest.fixture

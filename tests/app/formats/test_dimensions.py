@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.formats.sniff import FormatDetector
-from tests.app.formats.test_formats import box
-from tests.support.receiver import PHOTOS, Receiver, head, part, running
+from tests.support.images import box
+from tests.support.paths import PHOTOS
+from tests.support.receiver import Receiver, head, part, running
 from tests.support.wait import wait_until
 
 WIDTH, HEIGHT = 97, 63

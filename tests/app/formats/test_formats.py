@@ -16,7 +16,8 @@ from PIL import Image
 from app.formats import dimensions
 from app.formats.completeness import STEPS_MAX, walk
 from app.formats.sniff import TAIL, FormatDetector, media_type
-from tests.support.receiver import PHOTOS
+from tests.support.images import box
+from tests.support.paths import PHOTOS
 
 
 def pillow(kind: str, **options: object) -> bytes:
@@ -24,10 +25,6 @@ def pillow(kind: str, **options: object) -> bytes:
     with Image.open(PHOTOS / "rocket.jpg") as photo:
         photo.resize((96, 64)).save(out, kind, **options)
     return out.getvalue()
-
-
-def box(name: bytes, content: bytes = b"", size: int | None = None) -> bytes:
-    return struct.pack(">I", len(content) + 8 if size is None else size) + name + content
 
 
 def heif(brand: bytes, *others: bytes) -> bytes:

@@ -18,8 +18,7 @@ from headgate.settings.settings import SettingsError
 from headgate.spool.site.asked import BadJob, asked_for
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
 from headgate.spool.site.runs import Run
-from tests.app.admission.test_devices import check, site
-from tests.support.receiver import Receiver, running
+from tests.support.receiver import Receiver, check, running, site
 from tests.support.spooling import settings_for
 
 AUDIENCE = "https://north.example.net/jobs/drain"

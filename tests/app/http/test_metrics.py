@@ -15,8 +15,7 @@ from app import create_app
 from app.refusals import REFUSALS
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
-from tests.app.admission.test_disk import Failing
-from tests.support.spooling import open_spool
+from tests.support.spooling import Failing, open_spool
 
 Photo = Callable[[], bytes]
 RAW = {"Content-Type": "image/jpeg"}

@@ -24,8 +24,8 @@ import pytest
 from app.refusals import Refused
 from app.responses import refusal
 from headgate.spool.spool import Spool
-from tests.app.upload.test_upload import metadata, stored
-from tests.support.receiver import PHOTOS, ROOT, Receiver, head, read_answer, running
+from tests.support.paths import PHOTOS, ROOT
+from tests.support.receiver import Receiver, head, metadata, read_answer, running, stored
 from tests.support.spooling import settings_for
 from tests.support.wait import join
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from app.refusals import REFUSALS
+from tests.support.paths import PHOTOS
 from tests.support.receiver import (
     BOUNDARY,
     FORM_TYPE,
-    PHOTOS,
     Answer,
     Receiver,
     chunked,

@@ -15,7 +15,8 @@ from headgate.spool.site.alert import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.support.chromium import BROWSER, FLAGS
-from tests.support.receiver import PHOTOS, Receiver, running
+from tests.support.paths import PHOTOS
+from tests.support.receiver import Receiver, running
 from tests.support.spooling import settings_for
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")

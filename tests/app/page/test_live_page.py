@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import BROWSER, browsing
-from tests.support.receiver import PHOTOS, running
+from tests.support.paths import PHOTOS
+from tests.support.receiver import running
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 LOOK = "document.dispatchEvent(new Event('visibilitychange')) && false"

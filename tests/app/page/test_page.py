@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,71 +18,12 @@ from headgate.monitor.summary import Level, Place, verdict
 from headgate.settings.load import load
 from headgate.spool.budget.uplink import BudgetUse
 from headgate.spool.catalog.refused import RefusedLately
-from headgate.spool.disk.room import NO_RECEIVER, FreeSpace, Receiving, admission
-from headgate.spool.image.image import Count, Receipt, State
-from headgate.spool.site.outcome import Outcome
-from headgate.spool.site.runs import Proof, Run
-from headgate.spool.spool import Spool
-from tests.support.receiver import ROOT, Receiver, running
-
-NOW = datetime(2026, 11, 23, 16, 4, 5, tzinfo=UTC)
-NONE = Count(0, 0)
-PLACE = Place()
-FLOOR = 10**10
-
-
-def room(free: int, receiving: Receiving = NO_RECEIVER) -> dict[str, Any]:
-    """The facts of a disk with so much free."""
-    answer = admission(20 * 10**6, FreeSpace(free, FLOOR, 10**6), receiving)
-    return {"free_bytes": free, "admission": answer}
-
-
-def facts(**changes: object) -> Snapshot:
-    calm = Snapshot(
-        at=NOW,
-        received=Count(352, 88_000_000),
-        waiting=Count(12, 3_000_000),
-        sending=NONE,
-        set_aside=NONE,
-        uploaded_local=Count(340, 85_000_000),
-        uploaded_pruned=NONE,
-        unaccounted=0,
-        oldest_waiting_at=NOW - timedelta(minutes=1),
-        latest=(),
-        runs=(run(),),
-        budget=BudgetUse(
-            40_000_000, 12_000_000_000, 300, 85_000_000, 40_000_000, why="20% of the link"
-        ),
-        free_bytes=10**11,
-        disk_bytes=2 * 10**11,
-        free_inodes=10**6,
-    )
-    return replace(calm, **changes)  # type: ignore[arg-type]
-
-
-def run(
-    outcome: str = "done",
-    images: int = 340,
-    minutes: float = 2,
-    message: str = "",
-    attempts: int = 0,
-) -> Run:
-    return Run(
-        id="r1",
-        started_at=NOW - timedelta(minutes=minutes, seconds=30),
-        ended_at=NOW - timedelta(minutes=minutes) if outcome else None,
-        trigger="cron",
-        outcome=Outcome(outcome),
-        exit_code=0 if outcome else None,
-        images=images,
-        bytes=images * 250_000,
-        wire_bytes=images * 251_000,
-        set_aside=0,
-        deferred=0,
-        message=message,
-        attempts=attempts or images,
-    )
-
+from headgate.spool.disk.room import Receiving
+from headgate.spool.image.image import Count, State
+from headgate.spool.site.runs import Proof
+from tests.support.page import NONE, NOW, PLACE, Page, Told, facts, receipt, room, run
+from tests.support.paths import ROOT
+from tests.support.receiver import Receiver, running
 
 OLD = NOW - timedelta(hours=2)
 AGO_4 = NOW - timedelta(minutes=4)
@@ -206,45 +145,6 @@ def test_the_gravest_finding_comes_first_and_none_is_dropped() -> None:
     assert len(said.remarks) == 3
 
 
-class Page(HTMLParser):
-    """Every tag closed, and the texts."""
-
-    VOID = ("meta", "link", "img", "rect")
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.texts).split())
-
-
-class Told(Spool):
-    """A real spool, of which the page shows what a test says."""
-
-    said: Snapshot
-
-
 @pytest.fixture
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Told, FlaskClient]]:
     monkeypatch.setattr(collect, "snapshot", lambda spool, *_: spool.said)
@@ -255,20 +155,6 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Told
         yield spool, create_app(spool).test_client()
     finally:
         spool.close()
-
-
-def receipt(state: State, **changes: object) -> Receipt:
-    image = Receipt(
-        id="20261123T160401.000000Z_cam-07_0123456789abcdef",
-        sha256="0" * 64,
-        size=250_000,
-        device="cam-07",
-        received_at=NOW - timedelta(seconds=4),
-        state=state,
-        local=True,
-        media_type="image/jpeg",
-    )
-    return replace(image, **changes)  # type: ignore[arg-type]
 
 
 def test_the_page_shows_images_runs_and_places(told: tuple[Told, FlaskClient]) -> None:

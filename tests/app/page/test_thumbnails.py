@@ -22,8 +22,8 @@ from headgate.host import confinement
 from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.app.page.test_watching import ELSEWHERE, basic
-from tests.support.receiver import PHOTOS
+from tests.support.page import ELSEWHERE, basic
+from tests.support.paths import PHOTOS
 from tests.support.spooling import open_spool, put
 
 Photo = Callable[[], bytes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -24,10 +23,9 @@ from headgate.spool.image.image import Count, State
 from headgate.spool.site.alert import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.app.page.test_page import NOW, PLACE, Page, Told, facts, receipt
+from tests.support.page import ELSEWHERE, NOW, PLACE, Page, Told, basic, facts, receipt
 from tests.support.spooling import open_spool, put, settings_for
 
-ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
 SEEN = DeviceFacts("cam-b", True, NOW - timedelta(minutes=1), "id-b", 90, 9000, usual_seconds=60,
                    quiet_seconds=600)  # fmt: skip
 
@@ -171,10 +169,6 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     opened = open_spool(tmp_path, spool__keep_free="0B")
     yield opened
     opened.close()
-
-
-def basic(name: str, token: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{token}".encode()).decode()}
 
 
 @pytest.mark.parametrize("address", ["/", "/status.json", "/metrics"])

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.upload.test_cuts import serving_process
+from tests.support.paths import ROOT
 from tests.support.receiver import (
     FORM_TYPE,
-    ROOT,
     START,
     Answer,
     Receiver,
@@ -27,6 +26,7 @@ from tests.support.receiver import (
     part,
     read_answer,
     running,
+    serving_process,
 )
 from tests.support.wait import join, wait_until
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from app.server.signals import PatientEvent, once
-from tests.support.receiver import ROOT, environment
+from tests.support.paths import ROOT
+from tests.support.receiver import environment
 
 # Each child waits in its main thread for what its SIGTERM handler does, as the server does.
 CHILDREN = """

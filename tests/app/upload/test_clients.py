@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.app.upload.test_upload import metadata, stored
 from tests.support.chromium import BROWSER, FLAGS
-from tests.support.receiver import PHOTOS, Receiver, running
+from tests.support.paths import PHOTOS
+from tests.support.receiver import Receiver, metadata, running, stored
 
 PHOTO = PHOTOS / "flower.jpg"
 NODE_PACKAGES = ("axios@0.27.2", "node-fetch@2.7.0", "form-data@4.0.0")

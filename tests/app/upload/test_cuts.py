@@ -9,16 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.receiver import FORM_TYPE, Answer, Receiver, chunked, form, head, part, running
+from tests.support.images import small_jpeg
+from tests.support.receiver import (
+    FORM_TYPE,
+    Answer,
+    Receiver,
+    chunked,
+    form,
+    head,
+    part,
+    running,
+    serving_process,
+)
 from tests.support.wait import wait_until
 
 Photo = Callable[[], bytes]
-
-
-def small_jpeg(repeats: int = 8) -> bytes:
-    """2 kB with the structure of a JPEG: a segment, a scan, the end."""
-    scan = bytes(range(255)) * repeats
-    return b"\xff\xd8\xff\xe0\x00\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xda\x00\x02" + scan + b"\xff\xd9"
 
 
 def _requests() -> dict[str, tuple[bytes, bytes]]:
@@ -134,10 +139,3 @@ def test_many_stalled_clients_do_not_hold_up_a_good_one(own: Path, photo: Photo)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 connection.close()
         receiver.await_empty_tmp()
-
-
-def serving_process(receiver: Receiver) -> int:
-    assert receiver.process is not None
-    pid = receiver.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else pid

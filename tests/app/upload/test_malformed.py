@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.upload.test_cuts import small_jpeg
+from tests.support.images import small_jpeg
 from tests.support.receiver import (
     BOUNDARY,
     FORM_TYPE,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.upload.test_upload import metadata, stored
-from tests.support.receiver import ROOT, Answer, Receiver, form, head, part, running
+from tests.support.paths import ROOT
+from tests.support.receiver import Answer, Receiver, form, head, metadata, part, running, stored
 
 DATA = ROOT / "tests" / "data" / "multer"
 PICTURE = (DATA / "picture.jpg").read_bytes()

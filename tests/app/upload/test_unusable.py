@@ -11,8 +11,7 @@ import pytest
 
 from app.refusals import REFUSALS
 from headgate.spool import sqlite
-from tests.app.admission.test_devices import check, enrol
-from tests.support.receiver import FORM_TYPE, Receiver, form, part, running
+from tests.support.receiver import FORM_TYPE, Receiver, check, enrol, form, part, running
 
 Photo = Callable[[], bytes]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,29 +10,21 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from headgate.spool.image.image import Metadata
+from tests.support.paths import PHOTOS
 from tests.support.receiver import (
     FORM_TYPE,
-    PHOTOS,
     Receiver,
     chunked,
     form,
     head,
+    metadata,
     part,
     running,
+    stored,
 )
 from uploader.cli.main import headgate
 
 Photo = Callable[[], bytes]
-
-
-def stored(receiver: Receiver, image_id: str) -> Path:
-    (path,) = (receiver.spool / "new").rglob(f"{image_id}.*")
-    return path
-
-
-def metadata(receiver: Receiver, image_id: str) -> Metadata:
-    return Metadata.decode(os.getxattr(stored(receiver, image_id), "user.headgate"))
 
 
 def test_a_form_with_a_photograph_gets_201_and_lies_in_new(

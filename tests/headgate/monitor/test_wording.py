@@ -10,7 +10,7 @@ from headgate.monitor.forecast import Doubt, Estimate, Forecast
 from headgate.monitor.wording import backlog, disk
 from headgate.spool.image.image import Count
 from headgate.spool.site.runs import Proof
-from tests.app.page.test_page import NONE, NOW, facts
+from tests.support.page import NONE, NOW, facts
 
 HOUR = timedelta(hours=1)
 

@@ -12,8 +12,8 @@ import pytest
 
 from headgate.settings import load
 from headgate.settings.settings import SettingsError
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SYSTEM = Path("/etc/headgate/headgate.toml")
 
 

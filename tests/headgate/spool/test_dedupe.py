@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,20 +12,8 @@ from headgate.spool.image.image import Metadata, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.spool import Accepted, Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, images_below, open_spool, put
+from tests.support.spooling import Clock, images_below, put
 from tests.support.wait import join
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock)
-    yield opened
-    opened.close()
 
 
 def upload_all(spool: Spool) -> None:

@@ -19,11 +19,6 @@ from tests.support.spooling import Clock, open_spool, put
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     opened = open_spool(tmp_path / "spool", clock)
     yield opened

@@ -16,10 +16,10 @@ import pytest
 from headgate.spool import sqlite
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.errors import SpoolUnsuitable
+from tests.support.paths import ROOT
 from tests.support.spooling import open_spool
 from tests.support.wait import kill
 
-ROOT = Path(__file__).parents[3]
 SCHEMA = """
     CREATE TABLE t (i INTEGER PRIMARY KEY, v BLOB);
     CREATE TABLE n (t REFERENCES t DEFERRABLE INITIALLY DEFERRED);

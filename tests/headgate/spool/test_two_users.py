@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.support.paths import ROOT
+
 GROUP, RECEIVER, UPLOADER, STRANGER = 61000, 61001, 61002, 61003
 
 SCRIPT = f"""

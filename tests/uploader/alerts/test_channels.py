@@ -280,11 +280,6 @@ class Way:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     made = open_spool(tmp_path, clock)
     yield made

@@ -19,10 +19,10 @@ from click.shell_completion import get_completion_class
 
 from headgate.monitor.rules import RULES
 from headgate.settings.settings import SETTINGS
+from tests.support.paths import ROOT
 from tests.support.spooling import open_spool
 from uploader.cli.main import headgate
 
-ROOT = Path(__file__).parents[3]
 SECONDS = 60
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.support.paths import ROOT
 from uploader.cli.main import COMMANDS, headgate
 
-ROOT = Path(__file__).parents[3]
 GROUP, RECEIVER, UPLOADER = 61010, 61011, 61012
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 

@@ -22,11 +22,10 @@ from app.server import server
 from headgate.host import terminal
 from headgate.host.exit_codes import Exit
 from headgate.spool.upkeep.mover import Mover
-from tests.support.s3_server import Place, strict_place
+from tests.support.paths import ROOT
+from tests.support.s3_server import Place
 from tests.support.spooling import open_spool, put
 from uploader.cli.main import COMMANDS, headgate, print_text, styled
-
-ROOT = Path(__file__).parents[3]
 
 
 def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -176,12 +175,6 @@ def test_the_flags_stand_before_the_command_or_after_it(config: Path) -> None:
 
 
 BUCKET = '[s3]\nbucket = "{}"\nendpoint_url = "{}"\nregion = "us-east-1"\n'
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 def test_verbose_tells_of_the_settings_and_of_each_answer_of_s3(config: Path, place: Place) -> None:

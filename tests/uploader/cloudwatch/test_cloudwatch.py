@@ -24,8 +24,9 @@ from headgate.spool.image.image import Count
 from headgate.spool.site.metric_points import Point
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
+from tests.support.page import facts
 from tests.support.s3_server import environment
-from tests.support.spooling import Clock, open_spool, put
+from tests.support.spooling import open_spool, put
 from uploader.cli.main import headgate
 from uploader.cloudwatch import dashboard, metrics, publish
 from uploader.cloudwatch.dashboard import DashboardPlan
@@ -163,11 +164,6 @@ def account(moto: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def spool(tmp_path: Path, account: Any) -> Iterator[Spool]:
     made = open_spool(tmp_path, alerts__cloudwatch="on", s3__region="eu-central-1",
                       site__name=f"site-{tmp_path.name[-20:]}")  # fmt: skip
@@ -240,8 +236,6 @@ def test_without_the_setting_nothing_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_numbers_of_an_empty_site_are_numbers() -> None:
-    from tests.headgate.monitor.test_rules import facts  # the facts of an ordinary day
-
     empty = facts(received=Count(0, 0), oldest_due_at=None, disk_bytes=0, free_bytes=0)
     said = metrics.numbers(empty, Run("run", AT))
     assert set(said) == {number.name for number in metrics.NUMBERS}

@@ -5,35 +5,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS, Job, new_id
 from headgate.spool.spool import Spool, utc_now
-from tests.support.s3_server import Place, strict_place
+from tests.support.gateway import Gateway
 from tests.support.spooling import put
 from tests.support.wait import join
-from tests.uploader.run.test_drain import Gateway
 from uploader.queue import oidc_keys, pending_jobs
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, server: Place) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
-    yield made
-    made.spool.close()
 
 
 def ask(spool: Spool, **of: Any) -> Job:

@@ -18,9 +18,9 @@ from headgate.host.exit_codes import Exit
 from headgate.settings.settings import SettingsError
 from headgate.spool.site.jobs import Job, new_id
 from headgate.spool.spool import utc_now
-from tests.support.s3_server import Place, strict_place
+from tests.support.gateway import Gateway
+from tests.support.s3_server import Place
 from tests.support.spooling import settings_for
-from tests.uploader.run.test_drain import Gateway
 from uploader.cli.main import headgate
 from uploader.queue import execute
 from uploader.queue.celery_config import MOST_DELIVERIES, Broker, broker, configuration, time_limits
@@ -29,15 +29,9 @@ from uploader.queue.message import ASKED_AT, SENDER, sender_of, sent_at, usable_
 AT = datetime(2026, 11, 23, 16, 5, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
 @pytest.fixture
-def gateway(tmp_path: Path, server: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
+def gateway(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, place)
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
     yield made

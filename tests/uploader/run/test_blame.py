@@ -10,7 +10,7 @@ import pytest
 
 from headgate.host.exit_codes import Exit
 from headgate.spool.upkeep.mover import Mover
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import Place
 from tests.support.site import Answer, FreePacer, Site
 from uploader.run import start
 from uploader.run.breaker import LIMIT
@@ -72,12 +72,6 @@ QUICK = {
 }  # fmt: skip
 """Of each kind one, for every day; all of them in make test-slow and CI."""
 assert set(ANSWERS) > QUICK
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 @pytest.fixture

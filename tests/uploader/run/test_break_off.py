@@ -20,11 +20,11 @@ import pytest
 
 from headgate.spool.image.image import State
 from headgate.spool.spool import Spool
+from tests.support.paths import ROOT
+from tests.support.scripted_server import read_request, server
 from tests.support.spooling import images_below, put
 from tests.support.wait import kill, wait_for_exit, wait_until
-from tests.uploader.wire.test_wire import read_request, server
 
-ROOT = Path(__file__).parents[3]
 WITHIN = 90.0
 """Seconds for what takes two or three: a bound for a machine that is very busy."""
 

@@ -7,12 +7,11 @@ import errno
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,148 +21,15 @@ import pytest
 from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Metadata, State
-from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
-from tests.support.counting_proxy import Counting, counting, most_in
-from tests.support.s3_server import Place, strict_place
+from tests.support.counting_proxy import most_in
+from tests.support.gateway import Gateway, counted, slack
 from tests.support.spooling import images_below, put
-from tests.support.wait import kill, spend, wait_for_exit, wait_until
+from tests.support.wait import wait_for_exit, wait_until
 from tests.support.witness import assert_true
 from uploader.cli.commands import drain as drain_command
 from uploader.s3.keys import described
-from uploader.wire.connection import SEND_BUFFER
-
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
-class Gateway:
-    """A spool, a bucket of its own on the stand-in, and the command in a process of its own."""
-
-    def __init__(self, root: Path, place: Place) -> None:
-        self.root, self.place = root, place
-        self.bucket = re.sub("[^a-z0-9-]", "-", f"b-{root.name}-{random.randrange(10**9)}".lower())
-        place.client.create_bucket(Bucket=self.bucket)
-        self.config = root / "headgate.toml"
-        self.write()
-        self.spool = Spool.open(self.settings())
-        assert place.strict is not None
-        self.script = place.strict.script
-
-    def write(self, *, endpoint: str = "", bucket: str = "", **sections: dict[str, Any]) -> None:
-        document: dict[str, dict[str, Any]] = {
-            "site": {"name": "north"},
-            "spool": {"path": "spool"},
-            "s3": {
-                "bucket": bucket or self.bucket,
-                "endpoint_url": endpoint or self.place.url,
-                "region": "us-east-1",
-            },
-        }
-        for section, values in sections.items():
-            document.setdefault(section, {}).update(values)
-        lines = []
-        for section, values in document.items():
-            lines.append(f"[{section}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        self.config.write_text("\n".join(lines) + "\n")
-
-    def settings(self) -> Any:
-        from headgate.settings.load import load
-
-        return load(str(self.config), environment={})
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "uploader", "--config", str(self.config), *words]
-
-    def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
-        return {**kept, "PYTHONPATH": str(ROOT)}
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*words), env=self.environment(), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words), env=self.environment(), text=True, capture_output=True,
-            timeout=120, check=False,
-        )  # fmt: skip
-
-    def json(self, *words: str, code: int = 0) -> Any:
-        ran = self.call(*words, "--json")
-        assert ran.returncode == code, ran.stderr + ran.stdout
-        return json.loads(ran.stdout)
-
-    def await_run(self, process: subprocess.Popen[str]) -> None:
-        """Wait until a run is noted as begun and not ended."""
-        wait_until(
-            lambda: any(run.outcome == "" for run in self.spool.site.runs(1)), "a run is at work",
-            process=process,
-        )  # fmt: skip
-
-    def await_uploads(self, images: int, process: subprocess.Popen[str] | None = None) -> None:
-        """Wait until so many images are uploaded."""
-        wait_until(
-            lambda: self.spool.receipts.totals()[0].images >= images,
-            f"{images} images are uploaded", process=process,
-        )  # fmt: skip
-
-    def kill_after(self, process: subprocess.Popen[str], images: int) -> None:
-        """Kill a run soon after it began and uploaded so many, unless it has ended by then."""
-        before, runs = self.uploaded(), len(self.spool.site.runs(100))
-        wait_until(
-            lambda: process.poll() is not None or (
-                self.uploaded() >= before + images and len(self.spool.site.runs(100)) > runs),
-            f"{images} more are uploaded",
-        )  # fmt: skip
-        spend(random.uniform(0, 0.3))
-        kill(process)
-
-    def uploaded(self) -> int:
-        return self.spool.receipts.totals()[0].images
-
-    def objects(self) -> dict[str, bytes]:
-        client, found = self.place.client, {}
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
-            for entry in page.get("Contents", []):
-                body = client.get_object(Bucket=self.bucket, Key=entry["Key"])["Body"]
-                found[entry["Key"]] = body.read()
-        return found
-
-    def fill(self, count: int, size: int = 2000) -> dict[str, bytes]:
-        """Images by their ids."""
-        images = {}
-        for number in range(count):
-            data = random.randbytes(size)
-            images[put(self.spool, data, device=f"cam-{number % 5}").receipt.id] = data
-        return images
-
-    def assert_arrived(self, images: dict[str, bytes]) -> None:
-        """Each exactly once, byte for byte, and in done/; nothing disagrees."""
-        stored = {key.rpartition("/")[2].removesuffix(".jpg"): data
-                  for key, data in self.objects().items()}  # fmt: skip
-        assert stored == images
-        assert images_below(self.spool.path) == {image: ["done"] for image in images}
-        assert verify.disagreements(self.spool, deep=True, sleep=lambda _: None) == []
-        assert all(self.spool.receipt(image).safe_to_erase for image in images)  # type: ignore[union-attr]
-        assert_true(self.spool, self.config, images)
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, server: Place) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
-    yield made
-    made.script.replace(())
-    made.spool.close()
 
 
 def test_what_waits_arrives_and_lies_in_done(gateway: Gateway) -> None:
@@ -189,42 +55,29 @@ def test_metadata_in_any_script_survives_to_s3_and_back(gateway: Gateway) -> Non
     assert names == {"Küche 1.jpg", "é" * 255, "日本 %41 \u202e.jpg"}
 
 
-def slack(proxy: Counting) -> int:
-    """What may wait in the kernel, sent and not arrived: SO_SNDBUF a connection, doubled by Linux.
-
-    On a calm machine nothing does, and the windows hold without it; the sender's own windows are
-    exact, and tests/uploader/wire/test_pacer.py holds them.
-    """
-    return proxy.connections * 2 * SEND_BUFFER
-
-
 def test_no_second_carries_more_than_the_rate(gateway: Gateway) -> None:
     rate = 5_000_000
     images = gateway.fill(200, 100_000)
-    server = gateway.place.strict
-    assert server is not None
-    with counting("127.0.0.1", server.server.port) as proxy:
+    with counted(gateway) as proxy:
         gateway.write(endpoint=proxy.url, uplink={"link": "25MB/s", "share": "20%"})
         report = gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
     assert proxy.total == report["wire_bytes"]
-    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy)
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
 
 
 @pytest.mark.slow
 def test_killed_runs_keep_the_rate_together(gateway: Gateway) -> None:
     rate = 2_000_000
     images = gateway.fill(60, 50_000)
-    server = gateway.place.strict
-    assert server is not None
-    with counting("127.0.0.1", server.server.port) as proxy:
+    with counted(gateway) as proxy:
         gateway.write(endpoint=proxy.url, uplink={"link": "2MB/s", "share": "100%"})
         for _ in range(4):
             run = gateway.start("drain")
             gateway.kill_after(run, random.randrange(1, 8))
         gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
-    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy)
+    assert most_in(proxy.arrivals, 1.0) <= rate + slack(proxy.connections)
 
 
 def test_a_killed_run_loses_nothing_and_sends_nothing_twice(gateway: Gateway) -> None:

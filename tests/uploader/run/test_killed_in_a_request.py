@@ -7,34 +7,16 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
-from tests.support.s3_server import Place, strict_place
-from tests.support.wait import join
-from tests.uploader.run.test_drain import Gateway
+from tests.support.gateway import Gateway
+from tests.support.s3_server import Place
+from tests.support.wait import join, kill, wait_for_event
 
 SECONDS = 60  # bounds a wait for what surely comes; nothing is asserted about how soon
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, server: Place) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
-    yield made
-    made.spool.close()
-
-
-def happened(event: threading.Event, what: str) -> None:
-    assert event.wait(SECONDS), f"not within {SECONDS} s: {what}"
 
 
 class Cutter:
@@ -63,9 +45,7 @@ class Cutter:
         self.let_go.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for thread in self._threads:
-            thread.join(SECONDS)
-            assert not thread.is_alive(), "a connection through the proxy never ended"
+        join(*self._threads)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -145,10 +125,9 @@ NAME = after(rb"\r\nContent-Le")  # without it the rest reads as a request for a
 HEAD = after(rb"\r\n\r\n")
 
 
-def kill(drain: subprocess.Popen[str], cutter: Cutter) -> None:
-    happened(cutter.held, "a PUT of the first drain")
-    drain.kill()
-    drain.communicate(timeout=SECONDS)
+def kill_while_held(drain: subprocess.Popen[str], cutter: Cutter) -> None:
+    wait_for_event(cutter.held, "a PUT of the first drain")
+    kill(drain)
 
 
 @pytest.mark.parametrize(
@@ -161,25 +140,25 @@ def kill(drain: subprocess.Popen[str], cutter: Cutter) -> None:
     ],
 )
 def test_a_drain_killed_within_a_request_leaves_no_object_of_it(
-    gateway: Gateway, server: Place, where: Callable[[bytes], int], when: str
+    gateway: Gateway, place: Place, where: Callable[[bytes], int], when: str
 ) -> None:
     images = gateway.fill(3)
-    with Cutter(server, where) as cutter:
+    with Cutter(place, where) as cutter:
 
         def cut_now(method: str = "", path: str = "") -> None:
             if method == "HEAD" and path.startswith(f"/{gateway.bucket}/"):
                 cutter.let_go.set()
-                happened(cutter.over, "the end of the first PUT, seen by the server")
+                wait_for_event(cutter.over, "the end of the first PUT, seen by the server")
 
         gateway.write(endpoint=cutter.url)
-        kill(gateway.start("drain"), cutter)
+        kill_while_held(gateway.start("drain"), cutter)
         if when == "before the next run":
             cutter.let_go.set()
-            happened(cutter.over, "the end of the first PUT, seen by the server")
-        with Gate(server, cut_now) if "HEAD" in when else contextlib.nullcontext():
+            wait_for_event(cutter.over, "the end of the first PUT, seen by the server")
+        with Gate(place, cut_now) if "HEAD" in when else contextlib.nullcontext():
             ran = gateway.call("drain")
         cutter.let_go.set()
-        happened(cutter.over, "the end of the first PUT, seen by the server")
+        wait_for_event(cutter.over, "the end of the first PUT, seen by the server")
         assert cutter.answer == b""
     assert ran.returncode == 0, ran.stderr
     gateway.assert_arrived(images)

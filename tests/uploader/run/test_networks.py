@@ -7,10 +7,8 @@ import json
 import pytest
 
 from headgate.host.exit_codes import Exit
+from tests.support.gateway import Gateway
 from tests.support.shaping_proxy import Link
-from tests.uploader.run.test_drain import Gateway, gateway, server
-
-__all__ = ["gateway", "server"]
 
 
 def uploads_of(gateway: Gateway) -> int:

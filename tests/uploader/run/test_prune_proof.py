@@ -12,7 +12,7 @@ from dev.s3_local.faults import Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence, Receipt
 from headgate.spool.upkeep.mover import Mover
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import Place
 from tests.support.site import FreePacer, Site
 from tests.support.spooling import images_below
 from uploader.run import start
@@ -21,12 +21,6 @@ from uploader.s3.client import S3Sender
 from uploader.s3.contract import Page
 from uploader.s3.listing import page_of
 from uploader.wire.errors import ErrorKind, SendError
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 @pytest.fixture

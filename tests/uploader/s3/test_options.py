@@ -11,18 +11,12 @@ from typing import Any
 import pytest
 
 from headgate.settings.settings import SettingsError
-from tests.support.s3_server import CountingPacer, Place, settings_for, strict_place, upload_of
+from tests.support.s3_server import CountingPacer, Place, settings_for, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
 from uploader.s3.probe import probe
 from uploader.s3.request_headers import options
 from uploader.wire.errors import ErrorKind, SendError
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,44 +25,12 @@ import pytest
 from headgate.host.exit_codes import Exit
 from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.uplink import Part
-from tests.support.counting_proxy import Counting, counting, most_in
+from tests.support.counting_proxy import most_in
+from tests.support.gateway import Gateway, charged, counted, slack
+from tests.support.paths import ROOT
 from tests.support.s3_server import Place, strict_place
 from tests.support.wait import kill, moments, spend, wait_until
-from tests.uploader.run.test_drain import ROOT, Gateway
 from uploader.wire.connection import SEND_BUFFER, connect
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with strict_place(tmp_path_factory.mktemp("s3")) as place:
-        yield place
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, server: Place) -> Iterator[Gateway]:
-    made = Gateway(tmp_path, server)
-    yield made
-    made.spool.close()
-
-
-@contextmanager
-def counted(gateway: Gateway) -> Iterator[Counting]:
-    """The proxy between this gateway and its server."""
-    strict = gateway.place.strict
-    assert strict is not None
-    with counting("127.0.0.1", strict.server.port) as proxy:
-        yield proxy
-
-
-def slack(connections: int) -> int:
-    """What may wait in the kernel, sent and not arrived: SO_SNDBUF for each, doubled by Linux."""
-    return connections * 2 * SEND_BUFFER
-
-
-def charged(gateway: Gateway) -> int:
-    """What both ledgers hold for the last interval."""
-    uses = (ledger.read_use(gateway.spool.files.state / part, 300) for part in Part)
-    return sum(use.interval for use in uses)
 
 
 @dataclass(frozen=True)
@@ -372,8 +339,8 @@ class Faked(Gateway):
 
 
 @pytest.fixture
-def faketime(tmp_path: Path, server: Place) -> Iterator[Faked]:
-    made = Faked(tmp_path, server)
+def faketime(tmp_path: Path, place: Place) -> Iterator[Faked]:
+    made = Faked(tmp_path, place)
     yield made
     made.spool.close()
 

@@ -15,7 +15,7 @@ import pytest
 
 from headgate.spool.site.alert import Message
 from tests.support.s3_server import CountingPacer, certificates, settings_for
-from tests.uploader.wire.test_wire import GET, OK, QUICK, exchange, put, read_request, server
+from tests.support.scripted_server import GET, OK, QUICK, exchange, put, read_request, server
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.mail import Mail, _Session
 from uploader.cloudwatch.client import CloudWatchTrouble, client

@@ -15,7 +15,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.daily import DAY_BYTES, Day
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.budget.slots import SECOND, DamagedSlots
-from tests.headgate.spool.budget.test_ledger import INTERVAL, MEMORY, Machine
+from tests.support.machine import INTERVAL, MEMORY, Machine
 from tests.support.spooling import Crash, Disk
 
 RATE = 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,39 +16,10 @@ from headgate.spool.budget.daily import DAY_BYTES
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.budget.slots import HEADER_BYTES, RECORD_BYTES, SECOND
 from headgate.spool.errors import DiskError
+from tests.support.machine import INTERVAL, MEMORY, Machine
 from tests.support.spooling import Crash, Disk
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where thousands of small flushed writes cost nothing; what is tested here is not the disk."""
-
 RATE = 1000
-INTERVAL = 60
-
-
-class Machine:
-    """Its clock; ``on`` is how long it was on in all, in nanoseconds: off does not count."""
-
-    def __init__(self, at: int = 50 * SECOND) -> None:
-        self.at, self.on, self.number = at, 0, 0
-        self.jumps: list[int] = []  # one before each reading of the clock, while they last
-
-    @property
-    def boot(self) -> bytes:
-        return self.number.to_bytes(16)
-
-    def passes(self, nanoseconds: int) -> None:
-        self.at += nanoseconds
-        self.on += nanoseconds
-
-    def reboot(self, at: int) -> None:
-        self.number += 1
-        self.at = at
-        self.on += at
-
-    def boottime(self) -> int:
-        if self.jumps:
-            self.passes(self.jumps.pop(0))
-        return self.at
 
 
 @dataclass

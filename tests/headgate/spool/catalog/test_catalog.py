@@ -23,9 +23,9 @@ from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
+from tests.support.paths import ROOT
 from tests.support.wait import join
 
-ROOT = Path(__file__).parents[4]
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 DEVICES = ("a", "b", "_10.0.0.9")

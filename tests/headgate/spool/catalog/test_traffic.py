@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, open_spool, put
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock)
-    yield opened
-    opened.close()
+from tests.support.spooling import Clock, put
 
 
 def upload_all(spool: Spool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,18 +20,6 @@ from headgate.spool.upkeep.verify import DisagreementKind
 from tests.support.spooling import Clock, Crash, Disk, images_below, open_spool, put
 
 ERRNOS = (errno.EIO, errno.ENOSPC, errno.EROFS)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock)
-    yield opened
-    opened.close()
 
 
 def names_of(disk: Disk) -> list[str]:

@@ -15,8 +15,8 @@ import pytest
 
 from headgate.spool.disk import locks
 from headgate.spool.errors import LockHeld
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -17,11 +17,6 @@ from tests.support.spooling import Clock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "site.sqlite3"
 

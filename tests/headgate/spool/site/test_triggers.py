@@ -17,11 +17,6 @@ from tests.support.spooling import Clock, open_spool, settings_for
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     opened = open_spool(
         tmp_path, clock, uplink__trigger="queue", queue__broker="redis://127.0.0.1/0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from headgate.spool.image.image import Receipt, Sent
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, Crash, Disk, open_spool, put
+from tests.support.spooling import Clock, Crash, Disk, put
 
 
 @pytest.fixture
@@ -26,13 +25,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         ledger, "boottime", lambda: round((made.at - started).total_seconds() * 1e9) + 10**12
     )
     return made
-
-
-@pytest.fixture
-def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,18 +21,6 @@ from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import Disagreement, DisagreementKind
 from tests.support.damage import lose
 from tests.support.spooling import Clock, images_below, open_spool, put
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
-    opened = open_spool(tmp_path, clock)
-    yield opened
-    opened.close()
 
 
 class Site:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.paths import ROOT
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron.entry import CronEntry
 from uploader.cli.cron.trial import Trial
 from uploader.cli.main import headgate
 
-ROOT = Path(__file__).resolve().parents[4]
 FOREIGN = b"MAILTO=ops@example.net\r\n\t# ours? no\n*/7 * * * * /bin/true  \n@reboot /x"
 
 

@@ -13,64 +13,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from headgate.settings.settings import combine
 from headgate.spool import schemas, sqlite
 from headgate.spool.disk import durable
 from headgate.spool.errors import DiskError
+from tests.support.installing import call, needs_root, plan_is_of, use
+from tests.support.paths import ROOT
 from tests.support.spooling import open_spool
-from uploader.cli.commands import install as install_command
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.install import accounts, layout, release, steps
 from uploader.cli.install.layout import InstallPlan, placed, render
 from uploader.cli.install.release import Release
-from uploader.cli.main import headgate
 
-ROOT = Path(__file__).parents[4]
 DEPLOY = ROOT / "deploy"
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="making users in a tree needs root")
-
-
-def call(*arguments: str | Path, code: int = 0) -> Result:
-    result = CliRunner().invoke(headgate, [str(word) for word in arguments], prog_name="headgate")
-    assert result.exit_code == code, result.output
-    return result
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without users of ours, and a version that lies in its prefix."""
-    root = tmp_path / "root"
-    for name in ("passwd", "group", "shadow", "gshadow"):
-        file = root / "etc" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("")
-    versions = root / "opt/headgate/versions"
-    for name in ("1", "2", "3"):
-        (versions / name / "bin").mkdir(parents=True)
-    use(monkeypatch, root, "1")
-    return root
-
-
-def use(monkeypatch: pytest.MonkeyPatch, root: Path, version: str) -> None:
-    """From now on it is this version that is installed."""
-
-    def this(_prefix: Path | None) -> Release:
-        return Release(root / "opt/headgate/versions" / version, root / "opt/headgate")
-
-    monkeypatch.setattr(release, "this", this)
-
-
-def plan_is_of(monkeypatch: pytest.MonkeyPatch, prefix: str = "/opt/headgate") -> None:
-    """The prefix as the machine will see it."""
-    real = install_command.plan_of
-
-    def plan(_prefix: Path, *more: object) -> InstallPlan:
-        return real(Path(prefix), *more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(install_command, "plan_of", plan)
 
 
 def mode(path: Path) -> int:

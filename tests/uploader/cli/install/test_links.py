@@ -12,12 +12,11 @@ import pytest
 from headgate.host import mounts
 from headgate.spool.disk.layout import FOLDERS
 from headgate.spool.errors import SpoolUnsuitable
+from tests.support.installing import call, needs_root, plan_is_of
 from tests.support.spooling import open_spool
-from tests.uploader.cli.install.test_install import call, needs_root, plan_is_of, tree
 from uploader.cli.install import accounts, steps
 from uploader.cli.install.steps import InstallError, Owner
 
-__all__ = ["tree"]
 pytestmark = [pytest.mark.root, needs_root]
 MALLORY = 61020
 
