@@ -41,6 +41,8 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
         fields["media_type"] = receipt.media_type
     if receipt.reason:
         fields["reason"] = receipt.reason
+    if receipt.warnings:
+        fields["warnings"] = list(receipt.warnings)
     if receipt.safe_to_erase:
         fields["bucket"] = receipt.bucket
         fields["key"] = receipt.key

@@ -19,6 +19,7 @@ from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservation, Reservations
 from app.refusals import Refused
 from headgate.host.addresses import address_of
+from headgate.host.hostnames import own_names
 from headgate.host.logs import get as get_log
 from headgate.monitor import collect
 from headgate.monitor.snapshot import Snapshot
@@ -47,6 +48,7 @@ class Gate:
         )
         self.intake = Intake(settings.receiver.intake, monotonic)
         self._on_network = not address_of(settings.receiver.bind).is_loopback
+        self._hosts = frozenset(settings.receiver.hosts) or own_names()
         self._spool = spool
         self._stopping = stopping
         self._chance = chance
@@ -59,9 +61,23 @@ class Gate:
             settings.receiver.auth,
             settings.receiver.allow,
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
+            names=self._hosts,
             on_network=self._on_network,
             enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
         )
+
+    def identify_viewer(self, caller: Caller) -> Principal:
+        """The same of somebody who wants to look: what is shown may be shown under this name."""
+        sender = self.identify(caller)
+        auth.refuse_foreign_host(caller, sender, self._hosts)
+        return sender
+
+    def identify_commander(self, caller: Caller) -> Principal:
+        """The same of somebody who wants to change something: only a token or this machine may, and
+        no page of another site."""
+        sender = self.identify(caller)
+        auth.may_command(caller, sender, self._hosts)
+        return sender
 
     def admission(self, wanted: int) -> Admission:
         """Whether an image of ``wanted`` bytes would be taken from somebody now."""

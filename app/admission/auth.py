@@ -10,13 +10,13 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from app.refusals import Refused
 from headgate.spool.site.devices import Credential
 
-_OWN_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?")
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?", re.ASCII)
 _HOW = "headgate device add creates one; receiver.auth says who needs none."
 
 
@@ -40,6 +40,12 @@ class Principal:
     device: str = ""
     urgent: bool = False
     may_drain: bool = False
+
+    @property
+    def sees_only(self) -> str:
+        """The device whose images alone are for this one; "" for all: somebody who needs no token,
+        or whose token has a right to the site (headgate device add NAME --drain)."""
+        return "" if self.may_drain else self.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,44 @@ def refuse_foreign_page(caller: Caller) -> None:
         raise Refused("forbidden", reason="The request comes from another site's page.")
 
 
-def may_command(caller: Caller, sender: Principal) -> None:
+def is_own_host(host: str, names: Collection[str]) -> bool:
+    """Whether a request for this Host header can only be meant for this machine: an IP address, a
+    loopback name, one of ``names`` (in lower case), or none at all.
+
+    By any other name a page may be of the same origin as this receiver, as far as the browser that
+    shows it can tell: whoever owns the name made it lead here (DNS rebinding). A page cannot make
+    an address lead elsewhere.
+    """
+    if not host:
+        return True  # HTTP/1.0: no browser
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        return False
+    name = found["name"].strip("[]").rstrip(".")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name == "localhost" or name in names
+    return True
+
+
+def refuse_foreign_host(caller: Caller, sender: Principal, names: Collection[str]) -> None:
+    """Refused if somebody without a token asks under a name that is not this machine's. For what
+    people look at: a camera may call the receiver what it likes.
+
+    Neither Origin nor Sec-Fetch-Site tells of it: the request is of the same origin, and for a
+    plain http:// name browsers leave Sec-Fetch-Site out (Fetch Metadata, "potentially
+    trustworthy").
+    """
+    if not sender.device and not is_own_host(caller.host, names):
+        raise Refused(
+            "forbidden",
+            reason="Without a token this is shown under an IP address or a name of this machine "
+            "only; if it has another name, add that to receiver.hosts.",
+        )
+
+
+def may_command(caller: Caller, sender: Principal, names: Collection[str] = ()) -> None:
     """Refused unless this may change something: a valid token, or this machine itself; and never
     a page of another site that a browser here happens to show.
 
@@ -96,7 +139,7 @@ def may_command(caller: Caller, sender: Principal) -> None:
     refuse_foreign_page(caller)
     if sender.device:
         return
-    if not is_direct_loopback(caller) or not _OWN_HOST.fullmatch(caller.host):
+    if not is_direct_loopback(caller) or not is_own_host(caller.host, names):
         raise Refused("forbidden", reason="This needs a token, or a request from this machine.")
 
 
@@ -106,13 +149,15 @@ def identify(
     allow: tuple[str, ...],
     known: Callable[[str], Credential | None],
     *,
+    names: Collection[str] = (),
     on_network: bool = False,
     enrolled: Callable[[], bool] = lambda: False,
 ) -> Principal:
     """Whose request this is; Refused if it is nobody's who may send.
 
     A token that came along counts under every ``auth``: one that is not valid is refused also where
-    none would have been needed. ``known`` gives the credential of a token. "auto" lets this machine
+    none would have been needed. ``known`` gives the credential of a token, ``names`` are those of
+    this machine. "auto" lets this machine
     itself send without one, as long as nothing hints at others: the receiver listens to the network
     (``on_network``), a device has a token (``enrolled``), or a proxy left its mark.
     """
@@ -141,12 +186,11 @@ def identify(
             "unauthorized",
             reason=f"The receiver listens to the network, so every request needs a token: {_HOW}",
         )
-    elif caller.host and not _OWN_HOST.fullmatch(caller.host):
-        # DNS rebinding: a page whose name was made to lead here asks under that name.
+    elif not is_own_host(caller.host, names):
         raise Refused(
             "forbidden",
             reason="Without a token, use the host name localhost or 127.0.0.1 to reach this "
-            "machine.",
+            "machine; if it has another name, add that to receiver.hosts.",
         )
     elif enrolled():
         raise Refused(

@@ -16,7 +16,7 @@ from flask import Flask, request
 from app import responses
 from app.admission import checks, oidc
 from app.admission.admission import Gate
-from app.admission.auth import may_command, presented
+from app.admission.auth import presented
 from app.answer import Answer
 from app.http.request import caller, framing
 from app.refusals import Refused
@@ -78,8 +78,7 @@ def _who(gate: Gate, spool: Spool) -> str:
     token = _identity()
     if token is not None:
         return oidc.check(spool, token)
-    sender = gate.identify(caller(request.environ))
-    may_command(caller(request.environ), sender)
+    sender = gate.identify_commander(caller(request.environ))
     if sender.device and not sender.may_drain:
         raise Refused(
             "may_not_drain",

@@ -234,6 +234,7 @@ def _receipt() -> Schema:
     later = {
         "media_type": _TEXT,
         "reason": _TEXT,
+        "warnings": {"type": "array", "items": _TEXT},
         "bucket": _TEXT,
         "key": _TEXT,
         "etag": _TEXT,

@@ -54,7 +54,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Answer:
         sender = gate.identify(caller(request.environ))
-        held = spool.receipt(ref, sender.device) if is_ref(ref) else None
+        held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
         if held is None:
             raise Refused("no_receipt")
         return responses.receipt(held)
@@ -62,7 +62,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
     @app.get("/devices/<device>/gaps")
     def gaps(device: str) -> Answer:
         sender = gate.identify(caller(request.environ))
-        if sender.device and device != sender.device:
+        if sender.sees_only and device != sender.sees_only:
             raise Refused("wrong_device", device=sender.device, named=device[:64])
         found = spool.catalog.gaps(device, GAPS_MAX)
         if found is None:

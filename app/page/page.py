@@ -12,7 +12,7 @@ from flask import Flask, Response, render_template, request
 
 from app import responses
 from app.admission.admission import Gate
-from app.admission.auth import may_command
+from app.admission.auth import Principal
 from app.answer import Answer
 from app.http.request import caller
 from app.http.routes import is_ref
@@ -72,6 +72,24 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def seen_by(facts: Snapshot, sender: Principal) -> Snapshot:
+    """What of it is for this one. A camera's token is worth what the camera is worth: with it one
+    sees that camera's images and what concerns it, and of the others no more than the sums."""
+    only = sender.sees_only
+    if not only:
+        return facts
+    aside = tuple(one for one in facts.aside if one.device == only)
+    return replace(
+        facts,
+        latest=tuple(one for one in facts.latest if one.device == only),
+        aside=aside,
+        asked=tuple(image for image in facts.asked if image in {one.id for one in aside}),
+        devices=tuple(one for one in facts.devices if one.device == only),
+        clocks_off=tuple(one for one in facts.clocks_off if one.device == only),
+        alerts=tuple(alert for alert in facts.alerts if alert.subject in ("", only)),
+    )
+
+
 def _percent(part: int, whole: int) -> float:
     return 0.0 if whole <= 0 else round(min(100.0, 100 * part / whole), 1)
 
@@ -122,26 +140,19 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
 
     @app.get("/status.json")
     def status_json() -> Answer:
-        sender = gate.identify(caller(request.environ))
-        facts, place = gate.facts(), _place(settings)
-        if sender.device:  # receipts are for their own device
-            facts = replace(
-                facts,
-                latest=tuple(one for one in facts.latest if one.device == sender.device),
-                aside=tuple(one for one in facts.aside if one.device == sender.device),
-            )
+        sender = gate.identify_viewer(caller(request.environ))
+        facts, place = seen_by(gate.facts(), sender), _place(settings)
         response = responses.document(status_fields(facts, verdict(facts, place), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @app.get("/")
     def status_page() -> Response:
-        sender = gate.identify(caller(request.environ))
-        facts, place = gate.facts(), _place(settings)
+        sender = gate.identify_viewer(caller(request.environ))
+        facts, place = seen_by(gate.facts(), sender), _place(settings)
         text = render_template(
             "status.html",
             facts=facts,
-            sees=lambda device: sender.device in ("", device),
             place=place,
             verdict=verdict(facts, place),
             settings=settings,
@@ -170,8 +181,8 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
 
     @app.get("/images/<ref>/thumbnail")
     def thumbnail(ref: str) -> Answer:
-        sender = gate.identify(caller(request.environ))
-        held = spool.receipt(ref, sender.device) if is_ref(ref) else None
+        sender = gate.identify_viewer(caller(request.environ))
+        held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
         if held is None:
             raise Refused("no_receipt")
         response = Answer(thumbnails.of(held), 200, "image/jpeg")
@@ -181,9 +192,10 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
 
     @app.post("/images/<ref>/retry", provide_automatic_options=False)
     def retry(ref: str) -> Response:
-        may_command(caller(request.environ), gate.identify(caller(request.environ)))
+        sender = gate.identify_commander(caller(request.environ))
         # Only the holder of the drain lock moves files: the next run, or the one under way, does.
-        if spool.catalog.get(ref) is None:
+        item = spool.catalog.get(ref)
+        if item is None or sender.sees_only not in ("", item.name.device):
             raise Refused("no_receipt")
         spool.site.add_request(RETRY, ref, spool.now())
         return Response(status=303, headers={"Location": "/#aside"})

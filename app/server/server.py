@@ -102,7 +102,8 @@ def serving_application(settings: Settings, parent: int, address: Address, level
         signals.stopping,
         lambda why: log.warning("clock.awaited", reason=why, seconds=set_clock.WAIT_SECONDS),
     )
-    if clock:  # an image under the wrong day is better than none
+    # An image under the wrong day is better than none, and says so.
+    if clock := spool.mark_arrivals() or clock:
         log.warning("clock.wrong", reason=clock)
     stalls = Stalls(address.port)
     threading.Thread(

@@ -2,12 +2,15 @@
 
 An image's name, and so its key in the bucket, has the day on which it arrived. So a receiver that
 starts soon after a boot waits for a clock that cannot be true, or that nobody has set yet, for a
-bounded time; then it goes on, because an image under the wrong day is better than none.
+bounded time; then it goes on, because an image under the wrong day is better than none. What
+arrives until the clock can be believed is marked: in its name, receipt and object's metadata.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +29,9 @@ _BEYOND = timedelta(days=366)
 _KEEPERS = tuple(
     Path(path) for path in ("/run/systemd/timesync", "/run/chrony", "/run/ntpd.pid", "/run/ntpsec")
 )
+_CLOCKS = Path("/sys/class/rtc")
+_ZONES_SECONDS = 15 * 3600.0
+"""A hardware clock may keep local time (rtc(4)), and no zone is further from UTC."""
 _STA_UNSYNC = 0x40  # of adjtimex(2)
 
 
@@ -91,6 +97,70 @@ def doubt(now: datetime, newest: datetime | None, uptime: float | None = None) -
         return ""
     kept = any(path.exists() for path in _KEEPERS)
     return behind(now, newest) or unset_at_boot(uptime, synchronised(), kept=kept)
+
+
+def has_own_clock(now: datetime, clocks: Path = _CLOCKS) -> bool:
+    """Whether a hardware clock of this machine set the kernel's at boot, and still agrees with it:
+    one without a battery begins at 1970."""
+    for clock in sorted(clocks.glob("rtc*")):
+        with contextlib.suppress(OSError, ValueError):
+            if int((clock / "hctosys").read_text()) == 1:
+                seconds = int((clock / "since_epoch").read_text())
+                return abs(now.timestamp() - seconds) < _ZONES_SECONDS
+    return False
+
+
+def not_set(
+    now: datetime,
+    newest: datetime | None,
+    is_synchronised: bool | None,
+    *,
+    kept: bool,
+    own_clock: bool,
+) -> str:
+    """Why an image that arrives now is marked, as a sentence; empty if its time can be believed.
+
+    However long after the boot: what nobody has set is as wrong after a restart as before it.
+    """
+    if now >= RELEASED and is_synchronised:
+        return ""
+    if why := behind(now, newest):
+        return why
+    if kept and is_synchronised is False and not own_clock:
+        return "This machine has no clock of its own, and nobody has set it since it booted."
+    return ""
+
+
+class ArrivalClock:
+    """Whether images that arrive can be named by this machine's clock; asked for each of them.
+
+    Once it can be believed it is not asked again: who steps a clock that was right means it.
+    """
+
+    def __init__(
+        self,
+        newest: datetime | None,
+        why: Callable[[datetime, datetime | None], str] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``newest``: the latest instant that the spool knew of when the receiver started."""
+        self._newest = newest
+        self._why = why or _not_set_here
+        self._monotonic = monotonic
+        self._asked_at = -math.inf
+        self._reason = "not asked yet"
+
+    def reason(self, now: datetime) -> str:
+        """Why it cannot be believed, as a sentence; empty if it can."""
+        if self._reason and self._monotonic() - self._asked_at >= 1:
+            self._asked_at = self._monotonic()
+            self._reason = self._why(now, self._newest)
+        return self._reason
+
+
+def _not_set_here(now: datetime, newest: datetime | None) -> str:
+    kept = any(path.exists() for path in _KEEPERS)
+    return not_set(now, newest, synchronised(), kept=kept, own_clock=has_own_clock(now))
 
 
 def wait(

@@ -149,6 +149,16 @@ def networks(value: Any) -> tuple[str, ...]:
     return parts
 
 
+@taking("a list of host names")
+def host_names(value: Any) -> tuple[str, ...]:
+    for part in (parts := several(value)):
+        if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", part):
+            raise UnitError(
+                f'{part!r} is not a host name like "gateway.site.example", without a port'
+            )
+    return tuple(part.lower() for part in parts)
+
+
 @taking("an address and a port")
 def bind(value: Any) -> str:
     text = plain(value)

@@ -167,6 +167,15 @@ class ReceiverSettings:
         'Networks that may send when auth is "open"; empty means any network.',
         example=["192.168.10.0/24"],
     )
+    hosts: tuple[str, ...] = setting(
+        [],
+        reads.host_names,
+        "",
+        "Names under which browsers reach the receiver; empty means this machine's own. IP "
+        "addresses and localhost always count. Under another name the page needs a token; uploads "
+        "come under any name.",
+        example=["gateway.north.example"],
+    )
     device_rate: int = setting(
         10,
         reads.number(0, 10_000),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headgate.host import logs, mounts
+from headgate.host import logs, mounts, set_clock
 from headgate.settings import units
 from headgate.settings.settings import Settings
 from headgate.spool import identity, recovery, sqlite
@@ -130,6 +130,7 @@ class Spool:
         self._commits = GroupCommit(self._commit, self.cpu_turns.waiting)
         self._folders = Folders(self.files.new)
         self._refused = refused.Pending()
+        self._clock: set_clock.ArrivalClock | None = None
         self._closing = threading.Event()
         self._checkpoints: threading.Thread | None = None
 
@@ -232,6 +233,12 @@ class Spool:
             except sqlite.Error:
                 continue  # the disk's trouble shows at the next accept, which can say so
 
+    def mark_arrivals(self) -> str:
+        """From now on mark images that arrive before this machine's clock can be believed; why it
+        cannot be at this moment, empty if it can. The receiver calls it when it has waited."""
+        self._clock = set_clock.ArrivalClock(self.newest_known_at())
+        return self._clock.reason(self.now())
+
     def incoming(self) -> Incoming:
         """A file in tmp/ to receive into; a context manager."""
         return Incoming(self.files.tmp)
@@ -283,7 +290,9 @@ class Spool:
         attribute: bytes,
         clock: ClockReading | None,
     ) -> Accepted:
-        name = names.make(self.now(), device, meta.sha256, EXTENSIONS[meta.media_type])
+        now = self.now()
+        unset = self._clock is not None and bool(self._clock.reason(now))
+        name = names.make(now, device, meta.sha256, EXTENSIONS[meta.media_type], clock_unset=unset)
         folder = name.folder
         self._enter(folder)
 

@@ -51,12 +51,13 @@ class Receiver:
         self.log = folder / "receiver.log"
         self.flags = {"receiver.bind": "127.0.0.1:0", "spool.path": str(self.spool), **settings}
         self.config = ""  # a settings file
+        self.program = START
         self.user: int | None = None  # who runs it, by number; the test's user by default
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
     def start(self) -> Receiver:
-        command = [*as_user(self.user), sys.executable, "-c", START]
+        command = [*as_user(self.user), sys.executable, "-c", self.program]
         if self.config:
             command += ["--config", self.config]
         for name, value in self.flags.items():

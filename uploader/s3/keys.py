@@ -24,6 +24,8 @@ METADATA_MAX = 2048
 """Bytes of all names and values together; S3 answers MetadataTooLarge above it."""
 PREFIX = "x-amz-meta-"
 URGENT = "urgent"
+UNSET = "unset"
+"""The clock's, of an image whose time of arrival cannot be believed."""
 DROP_ORDER = ("tags", "key", "file-name", "captured-at", "sequence")
 """What goes first when the whole is more than ``METADATA_MAX``; the others always fit."""
 
@@ -54,6 +56,7 @@ class Described:
     key: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     urgent: bool = False
+    clock_unset: bool = False
     omitted: tuple[str, ...] = ()
 
 
@@ -84,6 +87,7 @@ def object_metadata(name: Name, meta: Metadata) -> dict[str, str]:
         "sequence": "" if meta.sequence is None else str(meta.sequence),
         "key": meta.key,
         "priority": URGENT if meta.urgent else "",
+        "clock": UNSET if name.clock_unset else "",
     }
     headers = {f"{PREFIX}{word}": _encode(value) for word, value in values.items() if value}
     if meta.tags:
@@ -127,5 +131,6 @@ def described(headers: Mapping[str, str]) -> Described:
         key=text("key"),
         tags=tags,
         urgent=text("priority") == URGENT,
+        clock_unset=text("clock") == UNSET,
         omitted=tuple(filter(None, text("omitted").split(","))),
     )

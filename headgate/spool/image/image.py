@@ -15,6 +15,10 @@ from headgate.spool.image.names import Name
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 2**63  # what SQLite keeps in an integer
+CLOCK_UNSET = (
+    "The receiver's clock was not set when this image arrived: the time in its id and its key may "
+    "be wrong."
+)
 METADATA_MAX = 2048
 """Bytes of one image's metadata as stored: what every supported file system has room for."""
 
@@ -174,6 +178,11 @@ class Receipt:
     def name(self) -> Name:
         """The file's name, wherever it lies."""
         return names.parse(f"{self.id}.{names.EXTENSIONS[self.media_type]}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be known of an image that was taken all the same, as sentences."""
+        return (CLOCK_UNSET,) if self.name.clock_unset else ()
 
     @property
     def safe_to_erase(self) -> bool:

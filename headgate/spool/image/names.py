@@ -1,6 +1,7 @@
 """File names: made by us alone, sortable by time, and readable back. Pure.
 
-``{received:%Y%m%dT%H%M%S.%fZ}_{device}_{sha256[:16]}.{ext}``; ``parse(str(name)) == name``. The
+``{received:%Y%m%dT%H%M%S.%fZ}_{device}_{sha256[:16]}.{ext}``, with ``-unset`` after the time where
+this machine's clock could not be believed; ``parse(str(name)) == name``. The
 name carries what a lost catalog and lost attributes would take with them: when, who, and enough of
 the digest to notice a changed byte.
 """
@@ -15,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE_OR_ADDRESS = re.compile(r"_?[A-Za-z0-9.-][A-Za-z0-9._-]{0,63}")
 _NAME = re.compile(
-    r"(?P<time>\d{8}T\d{6}\.\d{6}Z)_(?P<device>_?[A-Za-z0-9.-][A-Za-z0-9._-]{0,63})"
+    r"(?P<time>\d{8}T\d{6}\.\d{6}Z)(?P<unset>-unset)?_(?P<device>_?[A-Za-z0-9.-][A-Za-z0-9._-]{0,63})"
     r"_(?P<digest>[0-9a-f]{16})(?:\.(?P<ext>[a-z0-9]{1,8}))?",
     re.ASCII,
 )
 _TIME = "%Y%m%dT%H%M%S.%fZ"
+_UNSET = "-unset"
 _FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}/\d{4}", re.ASCII)
 
 MEDIA_TYPES = {
@@ -49,6 +51,8 @@ class Name:
     device: str
     digest: str  # the first 16 hex digits of the SHA-256
     ext: str
+    clock_unset: bool = False
+    """The time is a clock's that could not be true, or that nobody had set since the boot."""
     id: str = field(init=False, repr=False, compare=False)
     """What devices and people call the image: the name without its extension."""
 
@@ -64,7 +68,8 @@ class Name:
         if self.ext not in MEDIA_TYPES:
             raise ValueError(f"{self.ext!r} is not the extension of an accepted image type")
         # Once: every path, row and log line of an image asks for it.
-        ident = f"{self.received_at.strftime(_TIME)}_{self.device}_{self.digest}"
+        mark = _UNSET if self.clock_unset else ""
+        ident = f"{self.received_at.strftime(_TIME)}{mark}_{self.device}_{self.digest}"
         object.__setattr__(self, "id", ident)
 
     @property
@@ -86,9 +91,11 @@ class Name:
         return replace(self, received_at=self.received_at + timedelta(microseconds=1))
 
 
-def make(received_at: datetime, device: str, sha256: str, ext: str) -> Name:
+def make(
+    received_at: datetime, device: str, sha256: str, ext: str, *, clock_unset: bool = False
+) -> Name:
     """The name of an image; ``device`` as ``DEVICE`` allows it, or ``address_device()``'s."""
-    return Name(received_at.astimezone(UTC), device, sha256[:16], ext)
+    return Name(received_at.astimezone(UTC), device, sha256[:16], ext, clock_unset)
 
 
 def parse(file: str) -> Name:
@@ -98,7 +105,8 @@ def parse(file: str) -> Name:
         raise NotOurName(f"{file!r} is not a name that Headgate made")
     try:
         at = _instant(match["time"])
-        return Name(at, match["device"], match["digest"], match["ext"])
+        unset = match["unset"] is not None
+        return Name(at, match["device"], match["digest"], match["ext"], unset)
     except ValueError as error:
         raise NotOurName(f"{file!r} is not a name that Headgate made: {error}") from error
 

@@ -16,13 +16,14 @@ from app.upload import clock_skew
 from app.upload.digests import ContentDigest
 from headgate.spool.site.devices import Credential
 
+NAMES = frozenset({"gateway.lan"})
 TOKENS = {"good": Credential("cam-7", False), "fast": Credential("cam-8", True)}
 
 
 def who(auth: str = "auto", peer: str = "127.0.0.1", allow: str = "", **headers: str) -> str:
     environ = {"REMOTE_ADDR": peer} | {f"HTTP_{name.upper()}": v for name, v in headers.items()}
     try:
-        sender = identify(caller(environ), auth, tuple(allow.split()), TOKENS.get)
+        sender = identify(caller(environ), auth, tuple(allow.split()), TOKENS.get, names=NAMES)
     except Refused as refused:
         return refused.refusal.code
     return f"{sender.device or 'anybody'}{' urgent' if sender.urgent else ''}"
@@ -87,8 +88,11 @@ def test_auto_means_token_as_soon_as_anything_hints_at_others(
 @pytest.mark.parametrize(
     ("host", "expected"),
     [("localhost:8080", "anybody"), ("127.0.0.1", "anybody"), ("[::1]:80", "anybody"),
+     ("192.168.1.5:8080", "anybody"), ("[fe80::1]", "anybody"), ("LOCALHOST.", "anybody"),
+     ("gateway.lan:8080", "anybody"), ("Gateway.LAN", "anybody"), ("lan", "forbidden"),
      ("evil.example:8080", "forbidden"), ("localhost.evil.example", "forbidden"),
-     ("", "anybody")],
+     ("127.0.0.1.evil.example", "forbidden"), ("evil.example@127.0.0.1", "forbidden"),
+     ("127.0.0.1:80:80", "forbidden"), ("0x7f.1", "forbidden"), ("", "anybody")],
 )  # fmt: skip
 def test_a_name_that_was_made_to_lead_here_is_not_this_machines(host: str, expected: str) -> None:
     assert who("auto", host=host) == expected

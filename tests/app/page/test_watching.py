@@ -253,7 +253,7 @@ def test_open_to_devices_is_not_open_to_commands(tmp_path: Path) -> None:
         client = create_app(spool).test_client()
         address = f"/images/{image}/retry"
         assert client.post(address, environ_overrides=ELSEWHERE).status_code == 403
-        (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
+        (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False, may_drain=True)
         allowed = basic("desk", token.secret)
         with_token = client.post(address, headers=allowed, environ_overrides=ELSEWHERE)
         assert with_token.status_code == 303

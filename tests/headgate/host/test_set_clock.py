@@ -13,7 +13,10 @@ from headgate.host.set_clock import (
     BOOTING_SECONDS,
     RELEASED,
     WAIT_SECONDS,
+    ArrivalClock,
     behind,
+    has_own_clock,
+    not_set,
     unset_at_boot,
     wait,
 )
@@ -118,3 +121,54 @@ def test_the_spool_knows_the_newest_image_and_run(tmp_path: Path) -> None:
 
 def test_the_kernel_is_asked() -> None:
     assert set_clock.synchronised() in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("now", "newest", "synchronised", "kept", "own", "words"),
+    [
+        (NOW, NOW, None, False, False, ""),  # nobody keeps it, and nothing speaks against it
+        (NOW, NOW, False, False, False, ""),
+        (NOW, NOW, False, True, True, ""),  # its own clock set it, and NTP is not reached
+        (NOW, NOW, False, True, False, "no clock of its own"),
+        (NOW, NOW, None, True, False, ""),  # a kernel that does not say
+        (NOW, NOW, True, True, False, ""),
+        (NOW, NOW + timedelta(days=1), False, False, True, "behind, or was ahead"),
+        (NOW, NOW + timedelta(days=1), True, True, True, ""),  # it was ahead before
+        (RELEASED - timedelta(days=1), None, True, True, True, "before this program was made"),
+    ],
+)
+def test_when_the_time_of_an_arrival_can_be_believed(
+    now: datetime, newest: datetime, synchronised: bool | None, kept: bool, own: bool, words: str
+) -> None:
+    why = not_set(now, newest, synchronised, kept=kept, own_clock=own)
+    assert (words in why) if words else why == ""
+
+
+def test_a_clock_of_its_own_counts_where_it_set_the_kernels_and_agrees(tmp_path: Path) -> None:
+    assert not has_own_clock(NOW, tmp_path / "none")
+    one, two = tmp_path / "rtc0", tmp_path / "rtc1"
+    for clock, hctosys in ((one, 0), (two, 1)):
+        clock.mkdir()
+        (clock / "hctosys").write_text(f"{hctosys}\n")
+        (clock / "since_epoch").write_text(f"{int(NOW.timestamp()) + 3600}\n")
+    assert has_own_clock(NOW, tmp_path)
+    assert not has_own_clock(NOW + timedelta(days=3), tmp_path)  # its battery is empty
+    (two / "hctosys").write_text("0\n")
+    assert not has_own_clock(NOW, tmp_path)
+
+
+def test_it_is_asked_once_a_second_until_it_can_be_believed() -> None:
+    seconds, answers, asked = 100.0, ["behind", "behind", "", "behind"], 0
+
+    def why(now: datetime, newest: datetime | None) -> str:
+        nonlocal asked
+        assert (now, newest) == (NOW, NOW + timedelta(days=1))
+        asked += 1
+        return answers[asked - 1]
+
+    clock = ArrivalClock(NOW + timedelta(days=1), why, lambda: seconds)
+    assert [clock.reason(NOW) for _ in range(5)] == ["behind"] * 5 and asked == 1
+    for later, said in ((101.0, "behind"), (102.0, ""), (103.0, ""), (900.0, "")):
+        seconds = later
+        assert clock.reason(NOW) == said
+    assert asked == 3

@@ -43,7 +43,11 @@ def command(context: Context, state: str | None, limit: int, as_json: bool) -> N
         found = spool.images(None if state is None else State(state), limit)
     if as_json:
         print_json(
-            [asdict(receipt) | {"safe_to_erase": receipt.safe_to_erase} for receipt in found]
+            [
+                asdict(receipt)
+                | {"safe_to_erase": receipt.safe_to_erase, "warnings": list(receipt.warnings)}
+                for receipt in found
+            ]
         )
         return
     for receipt in found:
@@ -51,5 +55,6 @@ def command(context: Context, state: str | None, limit: int, as_json: bool) -> N
 
 
 def _line(receipt: Receipt) -> str:
-    where = receipt.key or receipt.reason
+    said = ("clock not set",) if receipt.warnings else ()
+    where = "; ".join((*filter(None, [receipt.key or receipt.reason]), *said))
     return f"{receipt.id}  {receipt.state:<9}  {human_size(receipt.size):>8}  {where}".rstrip()

@@ -23,21 +23,25 @@ GIVEN_DEVICES = st.builds(
 )
 DEVICES = GIVEN_DEVICES | ADDRESSES
 DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
-NAMES = st.builds(names.make, TIMES, DEVICES, DIGESTS, st.sampled_from(sorted(names.MEDIA_TYPES)))
+NAMES = st.builds(
+    names.make, TIMES, DEVICES, DIGESTS, st.sampled_from(sorted(names.MEDIA_TYPES)),
+    clock_unset=st.booleans(),
+)  # fmt: skip
 
 GOOD = "20261123T160405.000007Z_cam-07_0123456789abcdef.jpg"
 
 
 @calm
-@given(TIMES, DEVICES, DIGESTS, st.sampled_from(sorted(names.MEDIA_TYPES)))
+@given(TIMES, DEVICES, DIGESTS, st.sampled_from(sorted(names.MEDIA_TYPES)), st.booleans())
 def test_a_name_says_when_who_and_what_and_reads_back(
-    at: datetime, device: str, sha256: str, ext: str
+    at: datetime, device: str, sha256: str, ext: str, unset: bool
 ) -> None:
-    name = names.make(at, device, sha256, ext)
+    name = names.make(at, device, sha256, ext, clock_unset=unset)
     time = (
         f"{at.year:04}{at.month:02}{at.day:02}T"
-        f"{at.hour:02}{at.minute:02}{at.second:02}.{at.microsecond:06}Z"
+        f"{at.hour:02}{at.minute:02}{at.second:02}.{at.microsecond:06}Z{'-unset' if unset else ''}"
     )
+    assert name.bumped().clock_unset is unset
     assert name.file == f"{time}_{device}_{sha256[:16]}.{ext}"
     assert name.id == name.file.removesuffix(f".{ext}")
     assert names.parse(name.file) == name
