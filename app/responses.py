@@ -1,17 +1,52 @@
-"""What goes back to the client, as JSON that ends in a newline: receipts and refusals."""
+"""Responses to clients: receipts, refusals and other JSON documents, each ended by a newline.
+
+An ``Answer`` is a WSGI application (PEP 3333): the fast path calls it, and a Flask view returns it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-from app.answer import Answer
 from app.refusals import REFUSALS, Refusal, Refused
 from headgate.spool.catalog.device_stats import Gaps
 from headgate.spool.image.image import Receipt
 
+_STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 PROBLEM = "application/problem+json"
+
+
+class Answer:
+    """One response: a status, headers and a body that is all there.
+
+    Headers are set by assignment, as Flask's response has them; each name once.
+
+    ``challenges`` go out in lines of their own: browsers read no second one in a line.
+    """
+
+    __slots__ = ("_body", "challenges", "headers", "status_code")
+
+    def __init__(self, body: bytes, status: int, content_type: str) -> None:
+        self.status_code = status
+        self._body = body
+        self.challenges: tuple[str, ...] = ()
+        self.headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        challenges = [("WWW-Authenticate", challenge) for challenge in self.challenges]
+        start_response(_STATUS[self.status_code], [*self.headers.items(), *challenges])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self._body]
+
+
+def mark(headers: Any) -> None:
+    """The headers of every answer, whoever made it."""
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Server"] = "headgate"
 
 
 def instant(at: datetime) -> str:

@@ -44,7 +44,6 @@ headgate/spool/spool
 headgate/spool/owner  headgate/spool/upkeep
 headgate/monitor
 app/formats  app/refusals
-app/answer
 app/responses
 app/admission
 app/upload

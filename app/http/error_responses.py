@@ -5,9 +5,9 @@ from __future__ import annotations
 from werkzeug.exceptions import HTTPException
 
 from app import responses
-from app.answer import Answer
 from app.http.metrics import Metrics
 from app.refusals import Refused
+from app.responses import Answer
 from headgate.host.logs import get as get_log
 
 PATH_MOST = 200

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from app.answer import Answer, mark
 from app.http import request
 from app.http.error_responses import Troubles
 from app.http.metrics import Metrics
 from app.refusals import Refused
+from app.responses import Answer, mark
 from app.upload.request import UploadRequest
 from headgate.host.logs import get as get_log
 from headgate.spool.disk.cpu_turns import CpuTurns

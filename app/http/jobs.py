@@ -17,13 +17,12 @@ from app import responses
 from app.admission import checks, oidc
 from app.admission.admission import Gate
 from app.admission.auth import presented
-from app.answer import Answer
 from app.http.request import caller, framing
 from app.refusals import Refused
+from app.responses import Answer
 from app.upload.body import RequestBody
 from app.upload.stalled import Stalls
-from headgate.spool.site.asked import BadJob, asked_for
-from headgate.spool.site.jobs import Job, TooManyJobs, new_id
+from headgate.spool.site.jobs import BadJob, Job, TooManyJobs, asked_for, new_id
 from headgate.spool.spool import Spool
 
 BODY_MAX = 4096

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.http import job_schemas
 from app.refusals import REFUSALS
 from app.responses import PROBLEM
 from app.upload import fields
@@ -35,6 +34,8 @@ _TEXT: Schema = {"type": "string"}
 _WHOLE: Schema = {"type": "integer", "minimum": 0}
 _INSTANT: Schema = {"type": "string", "format": "date-time"}
 _MAYBE_TEXT: Schema = {"type": ["string", "null"]}
+_MAYBE_WHOLE: Schema = {"type": ["integer", "null"]}
+_MAYBE_INSTANT: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 _SAID: Mapping[str, Schema] = {
     "device": {**_TEXT, "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
@@ -70,7 +71,7 @@ def description(receiver: ReceiverSettings) -> Schema:
                 "Accepted": _accepted(),
                 "Limits": {"type": "object", "required": ["accepting", "server_time"]},
                 "Gaps": _gaps(),
-                "Job": job_schemas.job(),
+                "Job": _job(),
                 "Problem": _problem(),
             },
         },
@@ -139,7 +140,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 ),
                 "requestBody": {
                     "required": False,
-                    "content": {"application/json": {"schema": job_schemas.asked(_SAID["device"])}},
+                    "content": {"application/json": {"schema": _job_request()}},
                 },
             },
         },
@@ -278,5 +279,43 @@ def _problem() -> Schema:
         "code": {**_TEXT, "enum": sorted(REFUSALS)},
         "retry": {"type": "boolean"},
         "detail": _TEXT,
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _job_request() -> Schema:
+    """The body of POST /jobs/drain."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "max_time": {**_TEXT, "description": "At most so long: 2min", "maxLength": 100},
+            "max_bytes": {**_TEXT, "description": "At most so many: 500MB", "maxLength": 100},
+            "device": _SAID["device"],
+        },
+    }
+
+
+def _job() -> Schema:
+    """A job, in any of its states."""
+    properties = {
+        "id": _TEXT,
+        "state": {**_TEXT, "enum": ["queued", "running", "done"]},
+        "asked_at": _INSTANT,
+        "asked_by": _TEXT,
+        "max_seconds": _MAYBE_WHOLE,
+        "max_bytes": _MAYBE_WHOLE,
+        "device": _MAYBE_TEXT,
+        "started_at": _MAYBE_INSTANT,
+        "ended_at": _MAYBE_INSTANT,
+        "run": _MAYBE_TEXT,
+        "outcome": _MAYBE_TEXT,
+        "exit_code": _MAYBE_WHOLE,
+        "succeeded": {
+            "type": ["boolean", "null"],
+            "description": "null while it is not done, or where another run was at work already",
+        },
+        **dict.fromkeys(("images", "bytes", "wire_bytes", "set_aside", "deferred"), _WHOLE),
+        "message": _TEXT,
     }
     return {"type": "object", "required": list(properties), "properties": properties}

@@ -12,13 +12,13 @@ from werkzeug.exceptions import HTTPException
 from app import responses
 from app.admission.admission import Gate
 from app.admission.auth import Principal
-from app.answer import Answer, mark
 from app.http import openapi
 from app.http.error_responses import Troubles
 from app.http.limits import cached, limits
 from app.http.metrics import CONTENT_TYPE, Metrics
 from app.http.request import caller
 from app.refusals import Refused
+from app.responses import Answer, mark
 from headgate.spool.spool import Spool
 
 GAPS_MAX = 1000

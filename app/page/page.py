@@ -13,12 +13,12 @@ from flask import Flask, Response, render_template, request
 from app import responses
 from app.admission.admission import Gate
 from app.admission.auth import Principal
-from app.answer import Answer
 from app.http.request import caller
 from app.http.routes import is_ref
 from app.page.chart import HEIGHT, WIDTH, curves
 from app.page.thumbnails import Thumbnails
 from app.refusals import Refused
+from app.responses import Answer
 from headgate.monitor import wording
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.snapshot import Snapshot

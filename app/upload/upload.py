@@ -10,8 +10,8 @@ from app.admission import checks
 from app.admission.admission import Gate
 from app.admission.auth import Principal, refuse_foreign_page
 from app.admission.reservations import Reservation
-from app.answer import Answer
 from app.refusals import Refused
+from app.responses import Answer
 from app.upload import clock_skew, fields, form
 from app.upload.body import RequestBody
 from app.upload.digests import ContentDigest

@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 from headgate.monitor import silence
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.device_stats import Arrivals, Unusable
 from headgate.spool.catalog.traffic import Flow
-from headgate.spool.catalog.unusable import Unusable
-from headgate.spool.site.alert import Alert
+from headgate.spool.site.alerts import Alert
 from headgate.spool.site.site import Site
 
 OTHERS_MAX = 1000

@@ -14,7 +14,7 @@ from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import UNASKED, Admission
 from headgate.spool.image.image import NONE, Count, Receipt
-from headgate.spool.site.alert import Alert
+from headgate.spool.site.alerts import Alert
 from headgate.spool.site.runs import Proof, Run, RunTotals
 
 

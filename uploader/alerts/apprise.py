@@ -12,7 +12,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from uploader.alerts.channel import DeliveryError
 from uploader.wire.meter import Meter
 

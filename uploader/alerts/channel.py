@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from uploader.wire.meter import Meter
 
 

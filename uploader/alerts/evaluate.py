@@ -12,7 +12,7 @@ from headgate.monitor import devices, receiver
 from headgate.monitor.checks import Signs, find
 from headgate.monitor.collect import snapshot
 from headgate.spool.errors import LockHeld
-from headgate.spool.site.alert import Alert, Message, Silence
+from headgate.spool.site.alerts import Alert, Message, Silence
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from uploader.alerts import outbox

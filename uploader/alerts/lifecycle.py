@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from headgate.monitor.rules import BY_CODE, AlertCondition, AlertRule
-from headgate.spool.site.alert import Alert, Silence
+from headgate.spool.site.alerts import Alert, Silence
 
 MOST_AN_HOUR = 3
 REMINDERS = (timedelta(hours=4), timedelta(hours=8), timedelta(hours=16), timedelta(days=1))

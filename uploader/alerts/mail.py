@@ -13,7 +13,7 @@ from email.utils import format_datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from uploader.alerts.channel import DeliveryError
 from uploader.wire.connection import Answered, Wire, connect
 from uploader.wire.meter import Meter

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from headgate.monitor.rules import BY_CODE, AlertRule
 from headgate.settings.units import human_duration
-from headgate.spool.site.alert import Alert, Message
+from headgate.spool.site.alerts import Alert, Message
 from uploader.alerts.lifecycle import Counts, Event, MessageKind
 
 _NAMED = 5

@@ -14,8 +14,7 @@ from datetime import datetime, timedelta
 
 from headgate.host import logs
 from headgate.settings.settings import Settings
-from headgate.spool.site.alert import ChannelState
-from headgate.spool.site.alerts import Alerts
+from headgate.spool.site.alerts import Alerts, ChannelState
 from uploader.alerts.channel import Channel, DeliveryError
 from uploader.wire.meter import Meter
 

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import slack_text
 from uploader.wire import one_shot

@@ -23,14 +23,15 @@ from typing import Any
 from headgate.host import logs
 from headgate.spool.disk import locks
 from headgate.spool.errors import LockHeld
-from headgate.spool.site.asked import BadJob, asked_for
 from headgate.spool.site.jobs import (
     ALREADY_DONE,
     ALREADY_RUNNING,
     GIVEN_UP,
     LATELY,
     REFUSED,
+    BadJob,
     Job,
+    asked_for,
     served_by,
 )
 from headgate.spool.site.outcome import Outcome

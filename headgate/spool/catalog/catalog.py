@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headgate.spool import sqlite
-from headgate.spool.catalog import device_stats, refused, traffic, unusable
+from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.catalog.backlog import Backlog
-from headgate.spool.catalog.device_stats import Arrivals, ClockReading, Gaps
+from headgate.spool.catalog.device_stats import Arrivals, ClockReading, Gaps, Unusable
 from headgate.spool.catalog.open_folders import Minutes
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.schema import (
@@ -33,7 +33,6 @@ from headgate.spool.catalog.schema import (
     read_totals,
 )
 from headgate.spool.catalog.traffic import Flow
-from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
 
@@ -135,12 +134,12 @@ class Catalog:
     def unusable(self, device: str, at: datetime, *, enrolled: bool) -> None:
         """An image of this device came and could not be taken for what it is."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            unusable.note(db, device, at, enrolled=enrolled)
+            device_stats.note_unusable(db, device, at, enrolled=enrolled)
 
     def unusable_of(self, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
         """Of those of the devices that ever sent one."""
         with self._on.read:
-            return unusable.read(self._on.reader, devices, now)
+            return device_stats.read_unusable(self._on.reader, devices, now)
 
     def note_refused(self, counts: refused.Counts) -> None:
         """Uploads were refused, by minute and code."""

@@ -1,4 +1,4 @@
-"""What each device has sent: when last, how much, by what clock, and which numbers are missing.
+"""Statistics of each device: when it last sent, how much, by what clock, which numbers are missing.
 
 Kept in the catalog and written in the transaction of the image's own row. It counts since the
 catalog was made; a catalog that is made anew from the files begins with what is waiting then.
@@ -6,6 +6,11 @@ catalog was made; a catalog that is made anew from the files begins with what is
 Sequence numbers are kept as ranges of those that came. A number below the first that is 0 or 1, a
 number that came before with other bytes, or a leap of more than ``LEAP`` begins a new series: the
 camera was reset. Gaps are only told within the series that runs.
+
+Images that could not be taken for what they are (cut off, changed on the way, no image) are counted
+too, since a camera that is breaking shows itself so. Their share is of an hour at most: the first
+unusable image after that begins a new one. Nothing is written for an image that is taken. Only
+devices that are enrolled or have sent an image are counted, so that invented names fill nothing.
 """
 
 from __future__ import annotations
@@ -48,6 +53,19 @@ TABLES = """
     ) STRICT, WITHOUT ROWID;
     """
 
+
+UNUSABLE_WINDOW = timedelta(hours=1)
+
+UNUSABLE_TABLES = """
+    CREATE TABLE unusable (
+        device TEXT PRIMARY KEY,
+        images INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        lately INTEGER NOT NULL,
+        good_before INTEGER NOT NULL
+    ) STRICT;
+    """
 
 LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
 
@@ -95,6 +113,22 @@ class Gaps:
     last: int
     missing: int
     gaps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Images of one device that could not be taken for what they are. ``lately``: of the hour that
+    the first of them began, beside as many ``good`` ones."""
+
+    images: int = 0
+    last_at: datetime | None = None
+    lately: int = 0
+    good: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of all that came lately, from 0 to 1."""
+        return self.lately / (self.lately + self.good) if self.lately else 0.0
 
 
 def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
@@ -266,6 +300,42 @@ def gaps(db: sqlite.Connection, device: str, limit: int) -> Gaps | None:
         missing=sum(last - first + 1 for first, last in found),
         gaps=tuple(found[:limit]),
     )
+
+
+def note_unusable(db: sqlite.Connection, device: str, at: datetime, *, enrolled: bool) -> None:
+    """One more of this device; inside a transaction."""
+    row = db.execute("SELECT images FROM arrivals WHERE device = ?", (device,)).fetchone()
+    if row is None and not enrolled:
+        return
+    good, now = (0 if row is None else row[0]), stamp(at)
+    fresh = f"abs(?2 - since) > {int(UNUSABLE_WINDOW.total_seconds() * 1_000_000)}"
+    db.execute(
+        "INSERT INTO unusable (device, images, last_at, since, lately, good_before) VALUES"
+        " (?1, 1, ?2, ?2, 1, ?3) ON CONFLICT (device) DO UPDATE SET images = images + 1,"
+        f" last_at = ?2, lately = iif({fresh}, 1, lately + 1),"
+        f" good_before = iif({fresh}, ?3, good_before), since = iif({fresh}, ?2, since)",
+        (device, now, good),
+    )
+
+
+def read_unusable(
+    db: sqlite.Connection, devices: Sequence[str], now: datetime
+) -> dict[str, Unusable]:
+    """Of those of the devices that ever sent one."""
+    rows = db.execute(
+        "SELECT u.device, u.images, u.last_at, u.since, u.lately,"
+        " max(0, ifnull(a.images, 0) - u.good_before) FROM unusable AS u"
+        " LEFT JOIN arrivals AS a ON a.device = u.device"
+        " WHERE u.device IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(devices)),),
+    )
+    found = {}
+    for device, images, last_at, since, lately, good in rows.fetchall():
+        over = abs(now - instant(since)) > UNUSABLE_WINDOW
+        found[device] = Unusable(
+            images, instant(last_at), 0 if over else lately, 0 if over else good
+        )
+    return found
 
 
 def _micros(span: timedelta) -> int:

@@ -2,7 +2,7 @@
 
 The receiver counts in memory and writes now and then, so that a flood of refusals costs no
 commits; what cannot be written (the disk may be full) is kept and told until it can. Refusals that
-blame the image itself are counted by device instead (``headgate.spool.catalog.unusable``).
+blame the image itself are counted by device instead (``headgate.spool.catalog.device_stats``).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from headgate.spool import sqlite
-from headgate.spool.catalog import device_stats, refused, traffic, unusable
+from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
@@ -85,7 +85,7 @@ MIGRATIONS: Sequence[str] = (
     # Which image of each device came last.
     device_stats.LAST_IMAGE,
     # How many images of each device could not be taken.
-    unusable.TABLES,
+    device_stats.UNUSABLE_TABLES,
     # How many uploads were refused lately, and why.
     refused.TABLES,
     # Images that S3 refused in a way that any image might be refused: see ``Catalog.hold``.

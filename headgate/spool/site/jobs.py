@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from headgate.settings import units
 from headgate.spool import sqlite
+from headgate.spool.image import names
 from headgate.spool.site.outcome import CUT_SHORT, WENT_THROUGH
 from headgate.spool.site.runs import Run
 from headgate.spool.sqlite import instant, stamp
@@ -35,6 +37,9 @@ OIDC_KEYS = "jobs.oidc_keys"
 """The memory of the keys that identity tokens are checked against: {"at": ..., "keys": [...]}."""
 WANT_KEYS = "oidc-keys"
 """The request to fetch those keys again: a token came that was signed by another one."""
+
+FIELDS = ("max_time", "max_bytes", "device")
+_MOST_SECONDS = 86400
 
 TABLES = """
     CREATE TABLE jobs (
@@ -79,6 +84,10 @@ class TooManyJobs(Exception):
         super().__init__(f"come back in {wait_seconds} s")
 
 
+class BadJob(Exception):
+    """It cannot be used; the sentence says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One drain that was asked for. ``bytes`` are the images', ``wire_bytes`` all that left."""
@@ -109,6 +118,37 @@ class Job:
     def bounded(self) -> bool:
         """Whether it asks for less than all that waits."""
         return bool(self.device or self.max_bytes or self.max_seconds is not None)
+
+
+def asked_for(document: Mapping[str, Any]) -> dict[str, Any]:
+    """As fields of ``Job``: ``max_time`` ("2min"), ``max_bytes`` ("500MB"), ``device``, each of
+    which may be left out. BadJob for anything else: a wish is not half fulfilled."""
+    if unknown := [name for name in document if name not in FIELDS]:
+        raise BadJob(f"{unknown[0][:40]!r} is none of {', '.join(FIELDS)}")
+    found: dict[str, Any] = {}
+    try:
+        if "max_time" in document:
+            found["max_seconds"] = units.parse_duration(_text(document, "max_time"))
+            if not 0 < found["max_seconds"] <= _MOST_SECONDS:
+                raise BadJob("max_time is not from 1s to 1d")
+        if "max_bytes" in document:
+            found["max_bytes"] = units.parse_size(_text(document, "max_bytes"))
+            if not 0 < found["max_bytes"] < 2**62:
+                raise BadJob("max_bytes is no size that can be sent")
+    except units.UnitError as error:
+        raise BadJob(str(error)[:200]) from None
+    if "device" in document:
+        found["device"] = _text(document, "device")
+        if not names.DEVICE.fullmatch(found["device"]):
+            raise BadJob("device is no name of a device")
+    return found
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document[name]
+    if not isinstance(value, str) or len(value) > 100:
+        raise BadJob(f'{name} is no text, as in {{"max_time": "2min"}}')
+    return value
 
 
 def new_id() -> str:

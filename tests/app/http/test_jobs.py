@@ -15,8 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from headgate.settings.settings import SettingsError
-from headgate.spool.site.asked import BadJob, asked_for
-from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
+from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS, BadJob, asked_for
 from headgate.spool.site.runs import Run
 from tests.support.receiver import Receiver, check, running, site
 from tests.support.spooling import settings_for

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from headgate.monitor.collect import snapshot
-from headgate.spool.site.alert import Alert
+from headgate.spool.site.alerts import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.support.chromium import BROWSER, FLAGS

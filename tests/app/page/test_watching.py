@@ -17,10 +17,10 @@ from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.summary import Level, verdict
+from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.catalog.traffic import Flow
-from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.image.image import Count, State
-from headgate.spool.site.alert import Alert
+from headgate.spool.site.alerts import Alert
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.support.page import ELSEWHERE, NOW, PLACE, Page, Told, basic, facts, receipt

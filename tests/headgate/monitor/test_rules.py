@@ -14,10 +14,9 @@ from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.rules import BY_CODE, RULES
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.budget.uplink import BudgetUse
-from headgate.spool.catalog.device_stats import Arrivals
+from headgate.spool.catalog.device_stats import Arrivals, Unusable
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
-from headgate.spool.catalog.unusable import Unusable
 from headgate.spool.disk.room import NO_RECEIVER, Admission, FreeSpace, Receiving, admission
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome

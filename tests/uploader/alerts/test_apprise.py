@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from headgate.settings.settings import SettingsError
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from tests.support.s3_server import CountingPacer
 from tests.support.spooling import open_spool, settings_for
 from tests.support.wait import join

@@ -25,7 +25,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from headgate.monitor.rules import AlertCondition
 from headgate.spool.budget.uplink import Part
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from headgate.spool.spool import Spool
 from tests.support.s3_server import CountingPacer
 from tests.support.spooling import Clock, Crash, open_spool

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.monitor.rules import AlertCondition, AlertRule, Level
-from headgate.spool.site.alert import Alert, Silence
+from headgate.spool.site.alerts import Alert, Silence
 from uploader.alerts.lifecycle import Counts, Event, MessageKind, step
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)

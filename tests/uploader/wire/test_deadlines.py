@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.spool.site.alert import Message
+from headgate.spool.site.alerts import Message
 from tests.support.s3_server import CountingPacer, certificates, settings_for
 from tests.support.scripted_server import GET, OK, QUICK, exchange, put, read_request, server
 from uploader.alerts.channel import DeliveryError

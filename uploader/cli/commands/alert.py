@@ -11,7 +11,7 @@ from headgate.host.exit_codes import Exit
 from headgate.monitor.rules import BY_CODE
 from headgate.settings.units import UnitError, human_duration, parse_duration
 from headgate.spool.errors import DiskError, LockHeld
-from headgate.spool.site.alert import EVERYTHING, ChannelState, Silence
+from headgate.spool.site.alerts import EVERYTHING, ChannelState, Silence
 from uploader.alerts import outbox
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import test_message

@@ -17,8 +17,7 @@ import click
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
-from headgate.spool.catalog.device_stats import Arrivals, Gaps
-from headgate.spool.catalog.unusable import Unusable
+from headgate.spool.catalog.device_stats import Arrivals, Gaps, Unusable
 from headgate.spool.site.devices import Device, DeviceTrouble, Token
 from headgate.spool.spool import Spool
 from uploader.cli import completions

@@ -9,7 +9,7 @@ import click
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.spool.site.alert import Alert
+from headgate.spool.site.alerts import Alert
 from uploader.alerts import outbox
 from uploader.alerts.evaluate import evaluate
 from uploader.alerts.notify import tell

@@ -12,7 +12,7 @@ import pytest
 from headgate.monitor import devices, silence
 from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
-from headgate.spool.catalog.unusable import Unusable
+from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.spool import Spool
 from tests.support.spooling import Clock, open_spool, put
 
