@@ -267,7 +267,7 @@ class Drain:
             self.break_off()
 
     def _tidy(self) -> None:
-        if not gc.isenabled():  # see uploader.cli.main
+        if not gc.isenabled():  # all is loaded now; see uploader.cli.main
             gc.freeze()
             gc.enable()
         now = self._spool.now()
