@@ -19,11 +19,12 @@ from headgate.host.processes import end_with_parent
 from headgate.settings import units
 from headgate.settings.load import load
 from headgate.settings.settings import Settings, SettingsError
+from headgate.spool.site.outcome import Outcome
+from headgate.spool.site.site import Site
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
 OBJECTS = Path("var/s3")
 DRAIN_SECONDS = 15
-NOTHING = "headgate drain: nothing to do"
 QUIET_CODES = (0, 75)  # done, or another run holds the lock
 RECEIVER_STOP_SECONDS = 80  # longer than an upload in flight may take
 STOP_SECONDS = 20
@@ -38,11 +39,12 @@ def listening_at(settings: Settings) -> Address:
 class Schedule:
     """A drain every so often, one at a time; what it says is shown when it is news."""
 
-    def __init__(self, environment: dict[str, str], every_seconds: int) -> None:
+    def __init__(self, environment: dict[str, str], every_seconds: int, site: Path) -> None:
         self._environment = environment
+        self._site = site
         self._every = every_seconds
         self._due = time.monotonic()
-        self._said = NOTHING
+        self._said = ""
         self.child: Child | None = None
 
     def tick(self) -> None:
@@ -63,10 +65,20 @@ class Schedule:
         if ended.code not in QUIET_CODES:
             lines.append(f"ended with exit code {ended.code}")
         said = "\n".join(lines)
-        if said != self._said and not said.startswith(NOTHING):
+        idle = ended.code in QUIET_CODES and last_outcome(self._site) is Outcome.NOTHING_TO_DO
+        if said != self._said and not idle:
             for line in lines:
                 ended.show(line.removeprefix("headgate drain: "))
         self._said = said
+
+
+def last_outcome(path: Path) -> Outcome | None:
+    """How the last run ended, by the site's own record; None before the first."""
+    site = Site(path)
+    try:
+        return next((run.outcome for run in site.runs(1)), None)
+    finally:
+        site.close()
 
 
 def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: int) -> str:
@@ -125,7 +137,7 @@ class Running:
         wait_for(self.receiver, near.host, near.port)
         every = min(DRAIN_SECONDS, self.settings.uplink.interval)
         print(greeting(self.settings, str(near), self.stand_in, every), flush=True)
-        self.schedule = Schedule(drains, every)
+        self.schedule = Schedule(drains, every, self.settings.spool.path / "state" / "site.sqlite3")
 
     def tick(self) -> None:
         """Look after everything; ChildDied when something that should run has ended."""

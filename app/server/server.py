@@ -95,8 +95,8 @@ def serving_application(settings: Settings, parent: int, address: Address, level
     except (SpoolUnsuitable, LockHeld, DiskError) as error:
         fail(str(error))
         raise
-    for warning in spool.warnings():
-        log.warning("spool.unsafe", reason=warning)
+    if risk := spool.risk():
+        log.warning("spool.unsafe", reason=str(risk))
     clock = set_clock.wait(
         lambda: set_clock.doubt(spool.now(), spool.newest_known_at()),
         signals.stopping,

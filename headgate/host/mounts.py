@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 _MEMORY = {"tmpfs", "ramfs"}
@@ -65,29 +66,48 @@ def _has_journal(source: str) -> bool:
         return True
 
 
-def warnings(path: Path) -> list[str]:
-    """Sentences on why an acknowledgement may not survive a power cut here; empty if it does."""
+class RiskKind(StrEnum):
+    """Why a file system may not keep what it acknowledged."""
+
+    UNKNOWN = "unknown"
+    MEMORY = "memory"
+    NETWORK = "network"
+    NO_JOURNAL = "no journal"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """Why an acknowledgement may not survive a power cut here, and what to do."""
+
+    kind: RiskKind
+    sentence: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (self.sentence, self.fix) if part)
+
+
+def risk(path: Path) -> Risk | None:
+    """What is unsafe about the file system of this folder; None if nothing is."""
     mount = mount_of(path)
     kind = mount.kind
     if not mount.point:
-        return ["the kind of file system cannot be told (no /proc): a power cut may lose images"]
+        why = "the kind of file system is unknown (no /proc): a power cut may lose images"
+        return Risk(RiskKind.UNKNOWN, why)
     if kind in _MEMORY:
-        return [f"{path} is on {kind}, in memory: a power cut or reboot loses every image in it"]
+        why = f"{path} is on {kind}, in memory: a power cut or reboot loses every image in it"
+        return Risk(RiskKind.MEMORY, why)
     if kind in _NETWORK or kind.startswith("nfs"):
-        return [
-            f"{path} is on {kind}, over the network: locks and flushes may not hold; "
-            "use a local disk"
-        ]
+        why = f"{path} is on {kind}, over the network: locks and flushes may not hold"
+        return Risk(RiskKind.NETWORK, why, "use a local disk")
     if kind == "ext4" and not _has_journal(mount.source):
-        return [
-            f"{path} is on ext4 without a journal: a power cut may lose images; "
-            "add one with tune2fs -j"
-        ]
+        why = f"{path} is on ext4 without a journal: a power cut may lose images"
+        return Risk(RiskKind.NO_JOURNAL, why, "add one with tune2fs -j")
     if kind not in _KNOWN:
-        return [
-            f"{path} is on {kind or 'an unknown file system'}, where power cuts were not tested"
-        ]
-    return []
+        why = f"{path} is on {kind or 'an unknown file system'}, where power cuts were not tested"
+        return Risk(RiskKind.UNTESTED, why)
+    return None
 
 
 _CHOOSE = "give the spool a folder of its own in spool.path"

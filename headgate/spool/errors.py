@@ -38,6 +38,10 @@ class DiskError(Exception):
         return self.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+class AttributesError(DiskError):
+    """The same of an extended attribute, which some file systems have no room for."""
+
+
 class IdentityConflict(Exception):
     """The same Idempotency-Key came with other bytes; ``held`` is what it named first."""
 

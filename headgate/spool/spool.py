@@ -28,7 +28,14 @@ from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.disk.layout import FOLDERS, Files
 from headgate.spool.disk.locks import Lock
 from headgate.spool.disk.room import Admission, FreeSpace, admission
-from headgate.spool.errors import DiskError, IdentityConflict, LockHeld, SpoolFull, SpoolUnsuitable
+from headgate.spool.errors import (
+    AttributesError,
+    DiskError,
+    IdentityConflict,
+    LockHeld,
+    SpoolFull,
+    SpoolUnsuitable,
+)
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
 from headgate.spool.image.names import EXTENSIONS, Name
@@ -361,9 +368,9 @@ class Spool:
         found.sort(key=lambda receipt: receipt.received_at, reverse=True)
         return found[:limit]
 
-    def warnings(self) -> list[str]:
-        """Why an acknowledgement may not survive a power cut in this place."""
-        return mounts.warnings(self.path)
+    def risk(self) -> mounts.Risk | None:
+        """Why an acknowledgement may not survive a power cut in this place; None if it does."""
+        return mounts.risk(self.path)
 
     def newest_known_at(self) -> datetime | None:
         """The latest instant that an image or a run left here; None in a fresh spool."""
@@ -440,7 +447,8 @@ def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> N
         if fresh:
             create_ledgers(state, settings.uplink.interval)
     except DiskError as error:
-        if error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC) and "attributes" in str(error):
+        no_room = error.errno in (errno.ENOTSUP, errno.E2BIG, errno.ENOSPC)
+        if no_room and isinstance(error, AttributesError):
             raise SpoolUnsuitable(
                 f"{root}: this file system has no room for 4 KB of extended attributes "
                 "(user.*), in which an image's metadata travels; use ext4 with 4 KB blocks, xfs "

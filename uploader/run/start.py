@@ -14,7 +14,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import LockHeld
-from headgate.spool.site.jobs import LATELY, served_by
+from headgate.spool.site.jobs import ALREADY_DONE, LATELY, served_by
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.site.runs import Run
 from headgate.spool.site.site import S3_CLOCK
@@ -134,7 +134,7 @@ def _check_unserved(spool: Spool, order: RunRequest) -> None:
     served = None if job is None else served_by(job, spool.site.runs(LATELY))
     if job is not None and served is not None:
         ended = spool.site.jobs.end(
-            job, spool.now(), "already done", f"by run {served.id}: {served.outcome}", served.id
+            job, spool.now(), ALREADY_DONE, f"by run {served.id}: {served.outcome}", served.id
         )
         raise AlreadyDone(ended.message)
 

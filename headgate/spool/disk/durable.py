@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from headgate.spool.disk.xattrs import ATTRIBUTE, ATTRIBUTE_MAX, SENT_ATTRIBUTE
-from headgate.spool.errors import DiskError, FileMissing
+from headgate.spool.errors import AttributesError, DiskError, FileMissing
 from headgate.spool.image.names import Name
 
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,17 +36,18 @@ _PROBE_SECONDS = 3600.0
 class _disk:
     """An OSError inside is DiskError, which says what was being done."""
 
-    __slots__ = ("_doing",)
+    __slots__ = ("_doing", "_error")
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, error: type[DiskError] = DiskError) -> None:
         self._doing = doing
+        self._error = error
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise DiskError(error, self._doing) from error
+            raise self._error(error, self._doing) from error
 
 
 class Incoming:
@@ -225,7 +226,7 @@ def publish(
     stands around a flush. DiskError means not acknowledged; a file that was linked by then stays
     for the uploader, as a surplus.
     """
-    with _disk("writing the image's attributes"):
+    with _disk("writing the image's attributes", AttributesError):
         os.setxattr(incoming.fd, ATTRIBUTE, attribute)  # 1. before the fsync: one commit for both
     with _disk("flushing the image to disk"), waiting:
         os.fsync(incoming.fd)  # 2. never repeated for this file
@@ -384,7 +385,7 @@ def probe(root: Path) -> None:
     data = secrets.token_bytes(4096)
     with Incoming(root / "tmp", _PROBE) as incoming:
         incoming.write(data)
-        with _disk("writing 2 KB of attributes"):
+        with _disk("writing 2 KB of attributes", AttributesError):
             os.setxattr(incoming.fd, ATTRIBUTE, b"x" * 2048)
             os.setxattr(incoming.fd, SENT_ATTRIBUTE, b"x" * ATTRIBUTE_MAX)
         linked = root / "state" / incoming.path.name

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.host import mounts
+from headgate.host.mounts import Risk, RiskKind
 
 MOUNTINFO = r"""
 21 1 259:1 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -72,41 +73,45 @@ def test_a_link_is_followed_to_where_the_bytes_are(tmp_path: Path) -> None:
     assert mounts.mount_of(link / "x", MOUNTINFO).kind == "tmpfs"
 
 
-def on(monkeypatch: pytest.MonkeyPatch, kind: str, source: str = "src") -> list[str]:
+def on(monkeypatch: pytest.MonkeyPatch, kind: str, source: str = "src") -> Risk | None:
     monkeypatch.setattr(mounts, "mount_of", lambda path: mounts.Mount("/", kind, source))
-    return mounts.warnings(Path("/srv/spool"))
+    return mounts.risk(Path("/srv/spool"))
+
+
+def told(found: Risk | None, kind: RiskKind) -> str:
+    assert found is not None and found.kind is kind
+    return str(found)
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
 def test_memory_is_announced(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    (sentence,) = on(monkeypatch, kind)
+    sentence = told(on(monkeypatch, kind), RiskKind.MEMORY)
     assert kind in sentence and "in memory" in sentence and "/srv/spool" in sentence
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "nfs3", "cifs", "smb3", "9p", "fuse.sshfs"])
 def test_a_network_is_announced(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    (sentence,) = on(monkeypatch, kind)
+    sentence = told(on(monkeypatch, kind), RiskKind.NETWORK)
     assert kind in sentence and "local disk" in sentence
 
 
 @pytest.mark.parametrize("kind", ["overlay", "vfat", "fuse.something", ""])
 def test_what_was_not_tested_is_announced(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    (sentence,) = on(monkeypatch, kind)
+    sentence = told(on(monkeypatch, kind), RiskKind.UNTESTED)
     assert "not tested" in sentence and (kind or "unknown") in sentence
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs", "ext4"])
 def test_a_good_place_is_not_remarked_upon(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert on(monkeypatch, kind) == []
+    assert on(monkeypatch, kind) is None
 
 
 @pytest.mark.skipif(
-    not os.access("/dev/shm", os.W_OK) or mounts.warnings(Path("/dev/shm")) == [],
+    not os.access("/dev/shm", os.W_OK) or mounts.risk(Path("/dev/shm")) is None,
     reason="/dev/shm is not in memory here",
 )
 def test_this_machines_memory_is_told_from_its_disk() -> None:
-    (sentence,) = mounts.warnings(Path("/dev/shm/spool"))
-    assert "in memory" in sentence
+    assert "in memory" in told(mounts.risk(Path("/dev/shm/spool")), RiskKind.MEMORY)
 
 
 def _mount(image: Path, at: Path, *features: str) -> None:
@@ -140,8 +145,8 @@ def mounted(tmp_path: Path) -> Iterator[dict[str, Path]]:
 def test_ext4_without_a_journal_is_announced_and_ext4_with_one_is_not(
     mounted: dict[str, Path],
 ) -> None:
-    assert mounts.warnings(mounted["plain"] / "spool") == []
-    (sentence,) = mounts.warnings(mounted["no journal"] / "spool")
+    assert mounts.risk(mounted["plain"] / "spool") is None
+    sentence = told(mounts.risk(mounted["no journal"] / "spool"), RiskKind.NO_JOURNAL)
     assert "without a journal" in sentence and "tune2fs -j" in sentence
 
 
@@ -153,7 +158,8 @@ def test_a_mount_whose_name_is_not_text_hides_no_other(
     os.mkdir(odd)
     subprocess.run(["mount", "-t", "tmpfs", "none", odd], check=True)
     try:
-        assert "in memory" in mounts.warnings(Path(os.fsdecode(odd)) / "spool")[0]
-        assert mounts.warnings(mounted["plain"]) == []
+        odd_spool = Path(os.fsdecode(odd)) / "spool"
+        assert "in memory" in told(mounts.risk(odd_spool), RiskKind.MEMORY)
+        assert mounts.risk(mounted["plain"]) is None
     finally:
         subprocess.run(["umount", odd], check=True)

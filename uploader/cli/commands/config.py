@@ -91,11 +91,11 @@ def check(context: Context, as_json: bool) -> None:
     try:
         with opened(settings, probe=True) as spool:
             said["notes"].append(f"the spool {settings.spool.path} accepts durable writes")
-            said["warnings"] += spool.warnings()
+            said["warnings"] += [str(risk)] if (risk := spool.risk()) else []
             capability = _bucket(spool, said)
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
         said["faults"].append(str(error))
-    said["warnings"] += cron.check(settings)
+    said["warnings"] += [str(fault) for fault in cron.check(settings)]
     clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
     said["warnings"] += [f"{one.sentence}; {one.mend}" for one in clear if one.mend]
     if as_json:

@@ -203,7 +203,9 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         if asked:
             print_text("note: cron's lines go in when the bucket is set: headgate cron install")
         return done
-    there = crontab_line.find(FileTab(Path(CRON_FILE)).read())
+    tab = FileTab(Path(CRON_FILE))
+    before = tab.read()
+    there = crontab_line.find(before)
     if not there and not asked:
         return done  # it was taken out by hand; whoever did that knows why
     if dry_run:
@@ -215,7 +217,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         text=True,
         check=False,
     )
-    if "has these lines already" not in ran.stdout:
+    if ran.returncode or tab.read() != before:
         print_text((ran.stdout + ran.stderr).rstrip())
         done += 1
     if ran.returncode:

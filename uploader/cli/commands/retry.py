@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
 
 import click
 
@@ -17,6 +19,30 @@ from uploader.cli.main import Context, fail, print_json, print_text
 
 _ALL = 1_000_000
 _REASONS = 10
+
+
+class Result(StrEnum):
+    """What became of one image; the value is its sentence."""
+
+    PUT_BACK = "the next run sends it"
+    ASKED = "a run is at work and puts it back"
+    UPLOADED = "it is uploaded already"
+    GONE = "there is no file of it any more"
+    UNKNOWN = "there is no such image here"
+
+
+_FAILED = (Result.GONE, Result.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result for one image, and why."""
+
+    result: Result
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.result.value, self.reason) if part)
 
 
 @click.command(
@@ -46,19 +72,19 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
             for item in map(spool.catalog.get, images)
             if item is not None and item.state is State.SET_ASIDE
         )
-        said = _retry(spool, images)
+        answers = _retry(spool, images)
     if as_json:
-        print_json(said)
+        print_json({image: str(answer) for image, answer in answers.items()})
     else:
-        for image, what in said.items():
-            if _is_trouble(what):
-                print_text(f"{image}: {what}")
+        for image, answer in answers.items():
+            if answer.result in _FAILED:
+                print_text(f"{image}: {answer}")
             else:
-                context.say(f"{image}: {what}")
-        if not said:
+                context.say(f"{image}: {answer}")
+        if not answers:
             context.say("nothing is set aside")
         _tell_reasons(context, reasons)
-    if any(_is_trouble(what) for what in said.values()):
+    if any(answer.result in _FAILED for answer in answers.values()):
         raise SystemExit(Exit.ERROR)
 
 
@@ -74,32 +100,28 @@ def _tell_reasons(context: Context, reasons: Counter[str]) -> None:
         context.say(f"  {left}: for other reasons")
 
 
-def _is_trouble(what: str) -> bool:
-    return what.startswith("there is no")
-
-
-def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, str]:
-    said = {}
+def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, Answer]:
+    answers = {}
     try:
         with spool.hold_drain_lock("headgate retry", 0) as lock:
             mover = Mover(spool, lock)
             for image in images:
                 put_back = mover.retry(image)
-                said[image] = "the next run will send it" if put_back else _unknown(spool, image)
+                answers[image] = Answer(Result.PUT_BACK) if put_back else _absent(spool, image)
     except LockHeld:
         for image in images:
             if spool.catalog.get(image) is None:
-                said[image] = _unknown(spool, image)
+                answers[image] = _absent(spool, image)
                 continue
             spool.site.add_request(RETRY, image, spool.now())
-            said[image] = "the active run will put it back"
-    return said
+            answers[image] = Answer(Result.ASKED)
+    return answers
 
 
-def _unknown(spool: Spool, image: str) -> str:
+def _absent(spool: Spool, image: str) -> Answer:
     receipt = spool.receipt(image)
     if receipt is not None and receipt.safe_to_erase:
-        return "it is already uploaded"
+        return Answer(Result.UPLOADED)
     if receipt is not None and receipt.state in (State.LOST, State.DISCARDED):
-        return f"there is no file of it any more: {receipt.reason}"
-    return "there is no such image"
+        return Answer(Result.GONE, receipt.reason)
+    return Answer(Result.UNKNOWN)

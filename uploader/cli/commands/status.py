@@ -30,7 +30,7 @@ def command(context: Context, as_json: bool) -> None:
     with context.spool() as spool:
         facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
-        warnings = spool.warnings()
+        warnings = [str(risk)] if (risk := spool.risk()) else []
     if as_json:
         print_json(facts.fields() | {"warnings": warnings})
     else:

@@ -18,7 +18,7 @@ from headgate.spool.disk import durable
 from headgate.spool.errors import DiskError
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron import systemd_timer
-from uploader.cli.cron.entry import CronEntry, CronError
+from uploader.cli.cron.entry import CronEntry, CronError, ScheduleFault
 
 CRON_D = Path("/etc/cron.d")
 
@@ -189,8 +189,8 @@ def rhythm(settings: Settings) -> tuple[int, str]:
     return int(settings.value(setting)), setting
 
 
-def check(settings: Settings) -> list[str]:
-    """How cron differs from the settings, in this user's tab and in /etc/cron.d; sentences. Where
+def check(settings: Settings) -> list[ScheduleFault]:
+    """How cron differs from the settings, in this user's tab and in /etc/cron.d. Where
     systemd's timer starts the runs, how that does."""
     try:
         tabs: list[Tab] = [UserTab()]
@@ -200,9 +200,9 @@ def check(settings: Settings) -> list[str]:
         held = [(tab, found) for tab, found in read if crontab_line.find(found, "drain")]
         if systemd_timer.enabled():
             where = " and ".join(tab.name for tab, _ in held)
-            twice = f"runs start twice: {systemd_timer.DRAIN} is enabled, and {where} has a line; "
+            twice = f"runs start twice: {systemd_timer.DRAIN} is enabled, and {where} has a line"
             return (
-                [twice + "headgate cron remove"]
+                [ScheduleFault(twice, "headgate cron remove")]
                 if held
                 else systemd_timer.compare(settings.uplink.interval)
             )
@@ -210,7 +210,8 @@ def check(settings: Settings) -> list[str]:
             return crontab_line.compare(b"", line_for(settings, user=None))
         if len(held) > 1:
             names_held = " and ".join(tab.name for tab, _ in held)
-            return [f"runs start twice: {names_held} each have a line; headgate cron remove"]
+            twice = f"runs start twice: {names_held} each have a line"
+            return [ScheduleFault(twice, "headgate cron remove")]
         tab, content = held[0]
         user = None
         if tab.with_user:
@@ -222,7 +223,7 @@ def check(settings: Settings) -> list[str]:
             for fault in crontab_line.compare(content, wanted)
         ]
     except CronError as error:
-        return [str(error)]
+        return [ScheduleFault(str(error), fix="")]
 
 
 def _readable(tab: Tab) -> bytes:

@@ -47,6 +47,19 @@ class CronError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleFault:
+    """How what starts the runs differs from the settings, and what to type, where the
+    sentence does not say it. ``stopped``: nothing starts a run."""
+
+    sentence: str
+    fix: str = "headgate cron install"
+    stopped: bool = False
+
+    def __str__(self) -> str:
+        return "; ".join(part for part in (self.sentence, self.fix) if part)
+
+
+@dataclass(frozen=True, slots=True)
 class CronEntry:
     """One task every ``interval_seconds``; ``user`` only in a file of /etc/cron.d."""
 
@@ -200,32 +213,34 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if quoted else text
 
 
-def compare(tab: bytes, wanted: CronEntry) -> list[str]:
+def compare(tab: bytes, wanted: CronEntry) -> list[ScheduleFault]:
     """How the tab differs from the settings; empty when it says what they say."""
-    mend = "headgate cron install"
     ours, what = find(tab, wanted.task), "runs" if wanted.task == "drain" else "watches"
     if not ours and wanted.task == "watch":
-        return [f"nobody watches between runs: headgate watch is not in the tab; {mend}"]
+        return [
+            ScheduleFault("alerts are not checked between runs: headgate watch is not in the tab")
+        ]
     if not ours:
-        return [f"cron starts no run: there is no line of Headgate in the tab; {mend}"]
+        why = "cron starts no run: there is no line of Headgate in the tab"
+        return [ScheduleFault(why, stopped=True)]
     if len(ours) > 1:
-        return [f"cron has {len(ours)} lines of Headgate, so {what} start twice; {mend}"]
+        return [ScheduleFault(f"cron has {len(ours)} lines of Headgate, so {what} start twice")]
     line = parse(ours[0], with_user=wanted.user is not None)
     if line is None:
-        return [f"the line of Headgate in the tab was changed by hand: {ours[0]}; {mend}"]
+        return [ScheduleFault(f"the line of Headgate in the tab was changed by hand: {ours[0]}")]
     faults = []
     if line.interval_seconds != wanted.interval_seconds and wanted.task == "watch":
         every = format_duration(line.interval_seconds)
-        faults.append(f"cron watches every {every}, not every minute; {mend}")
+        faults.append(f"cron watches every {every}, not every minute")
     elif line.interval_seconds != wanted.interval_seconds:
         faults.append(
             f"cron starts a run every {format_duration(line.interval_seconds)}, but "
-            f"{wanted.setting} is {format_duration(wanted.interval_seconds)}; {mend}"
+            f"{wanted.setting} is {format_duration(wanted.interval_seconds)}"
         )
     if line.config != wanted.config:
-        faults.append(f"cron's {what} read {line.config}, not {wanted.config}; {mend}")
+        faults.append(f"cron's {what} read {line.config}, not {wanted.config}")
     if line.headgate != wanted.headgate:
-        faults.append(f"cron runs {line.headgate}, not {wanted.headgate}; {mend}")
+        faults.append(f"cron runs {line.headgate}, not {wanted.headgate}")
     if line.user != wanted.user:
-        faults.append(f"cron's {what} are {line.user}'s, not {wanted.user}'s; {mend}")
-    return faults
+        faults.append(f"cron's {what} are {line.user}'s, not {wanted.user}'s")
+    return [ScheduleFault(fault) for fault in faults]

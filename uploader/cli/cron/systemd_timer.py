@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from headgate.settings.units import format_duration
+from uploader.cli.cron.entry import ScheduleFault
 
 DRAIN = "headgate-drain.timer"
 WANTS = Path("etc/systemd/system/timers.target.wants")
@@ -34,14 +35,18 @@ def interval_seconds(root: Path = Path("/")) -> int | None:
     return int(found[1]) if found else None
 
 
-def compare(wanted_seconds: int, root: Path = Path("/")) -> list[str]:
+_FIX = "headgate install"
+
+
+def compare(wanted_seconds: int, root: Path = Path("/")) -> list[ScheduleFault]:
     """How the timer that is enabled differs from the settings."""
     every = interval_seconds(root)
     if every is None:
-        return [f"{DRAIN} was changed by hand, or its file is gone; headgate install"]
+        return [ScheduleFault(f"{DRAIN} was changed by hand, or its file is gone", _FIX)]
     if every != wanted_seconds:
-        return [
+        why = (
             f"{DRAIN} starts a run every {format_duration(every)}, but uplink.interval is "
-            f"{format_duration(wanted_seconds)}; headgate install"
-        ]
+            f"{format_duration(wanted_seconds)}"
+        )
+        return [ScheduleFault(why, _FIX)]
     return []

@@ -22,7 +22,7 @@ from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
 from headgate.spool import identity, sqlite
 from headgate.spool.disk.locks import holder
-from headgate.spool.errors import DiskError
+from headgate.spool.errors import AttributesError, DiskError
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs, systemd_timer
@@ -148,9 +148,9 @@ def disk(spool: Spool) -> DiskFacts:
     mount = mounts.mount_of(path)
     try:
         spool.probe()
-        fails = ""
+        fails, of_attributes = "", False
     except DiskError as error:
-        fails = str(error)
+        fails, of_attributes = str(error), isinstance(error, AttributesError)
     remembered = identity.memory(spool.settings)
     cache: bool | None = None
     with contextlib.suppress(OSError):
@@ -163,8 +163,9 @@ def disk(spool: Spool) -> DiskFacts:
         source=mount.source,
         mounted_at=mount.point,
         options=mount.options,
-        unsafe=tuple(spool.warnings()),
+        risk=spool.risk(),
         probe_fails=fails,
+        no_attributes=of_attributes,
         admission=spool.admission(),
         volatile_cache=cache,
         own_mount=mount.point not in ("", "/"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from headgate.host.mounts import Risk, RiskKind
 from headgate.monitor.rules import BY_CODE, DISK_LOW, FREE_INODES, NEARLY_FULL
 from headgate.settings.units import human_size
 from headgate.spool.disk.room import Admission
@@ -24,11 +25,12 @@ class DiskFacts:
     source: str  # "/dev/sda1"
     mounted_at: str
     options: Set[str]  # as in /proc/self/mountinfo, of the mount and of the file system
-    unsafe: tuple[str, ...]  # what spool.place says
+    risk: Risk | None  # of its kind of file system
     probe_fails: str  # why a write with attributes, flushed and read back, does not work; "" if so
     admission: Admission  # what it has room for
     volatile_cache: bool | None  # whether the disk says that it has one; None: it does not say
     own_mount: bool  # nothing else fills it
+    no_attributes: bool = False  # it is the attributes that the probe could not write
     known_in: str = ""  # the file outside it that remembers which spool belongs here
     known_on_itself: bool = False  # that lies on the same disk, and goes missing with it
 
@@ -37,18 +39,18 @@ def judge(disk: DiskFacts) -> Iterator[Finding]:
     """Every way in which this disk would lose what it was given."""
     if disk.probe_fails:
         mend = "touch the folder as the user headgate, and see dmesg | tail"
-        if "attribute" in disk.probe_fails:
+        if disk.no_attributes:
             mend = _MOVE
         yield loses("disk", f"{disk.path} takes no image: {disk.probe_fails}", mend)
     else:
         said = "takes durable writes, with 3.5 KB of attributes"
         yield ok("disk", f"{disk.path} is on {disk.kind} and {said}")
-    for sentence in disk.unsafe:
-        text, _, mend = sentence.partition("; ")
-        if "were not tested" in text:
-            yield warning("disk", text, _MOVE)
-        else:
-            yield loses("disk", text, _mend(mend, disk.source))
+    if disk.risk is not None and disk.risk.kind is RiskKind.UNTESTED:
+        yield warning("disk", disk.risk.sentence, _MOVE)
+    elif disk.risk is not None:
+        journal = f"stop the receiver, umount it, tune2fs -j {disk.source}, mount it"
+        mend = journal if disk.risk.kind is RiskKind.NO_JOURNAL else _MOVE
+        yield loses("disk", disk.risk.sentence, mend)
     barrier = next((o for o in ("nobarrier", "barrier=0") if o in disk.options), "")
     if barrier:
         yield loses(
@@ -83,12 +85,6 @@ def _identity(disk: DiskFacts) -> Iterator[Finding]:
         "name the spool in a settings file whose folder its user may write, or let headgate "
         "install make /var/lib/headgate/identities",
     )
-
-
-def _mend(mend: str, source: str) -> str:
-    if "tune2fs" in mend:
-        return f"stop the receiver, umount it, tune2fs -j {source}, mount it"
-    return _MOVE
 
 
 def _room(disk: DiskFacts) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headgate.monitor.rules import RUN_LATE
 from headgate.settings.units import format_duration, human_duration
+from uploader.cli.cron.entry import ScheduleFault
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 
 
@@ -15,7 +16,7 @@ class Schedule:
     """Cron's tab or systemd's timer, and the run that it started last."""
 
     by_timer: bool
-    faults: Sequence[str]  # as uploader.cli.cron.crontabs.check says them
+    faults: Sequence[ScheduleFault]
     starter_runs: bool  # a cron daemon, or the timer
     interval_seconds: int
     last_run_seconds: float | None  # since it began; None: none yet
@@ -42,12 +43,10 @@ _FULL = "images wait until the disk is full"
 def judge(seen: Schedule) -> Iterator[Finding]:
     """Without runs everything waits, and what comes when the disk is full is refused."""
     for fault in seen.faults:
-        text, found, mend = fault.rpartition("; ")
-        text, mend = (text, mend) if found else (mend, "headgate cron install")
-        if text.startswith("cron starts no run"):
-            yield loses("schedule", f"{text}: {_FULL}", mend)
+        if fault.stopped:
+            yield loses("schedule", f"{fault.sentence}: {_FULL}", fault.fix)
         else:
-            yield warning("schedule", text, mend)
+            yield warning("schedule", fault.sentence, fault.fix or "headgate cron install")
     if not seen.starter_runs:
         what = "headgate-drain.timer does not run" if seen.by_timer else "no cron runs here"
         mend = "systemctl enable --now headgate-drain.timer" if seen.by_timer else (

@@ -208,7 +208,7 @@ def test_a_tab_as_the_settings_want_it_has_no_faults() -> None:
 @pytest.mark.parametrize(
     ("tab", "fault"),
     [
-        (make(LINE).encode(), "nobody watches between runs"),
+        (make(LINE).encode(), "not checked between runs"),
         (2 * (make(WATCH).encode() + b"\n"), "so watches start twice"),
         (
             make(CronEntry(300, LINE.headgate, LINE.config, task="watch")).encode(),
@@ -218,7 +218,7 @@ def test_a_tab_as_the_settings_want_it_has_no_faults() -> None:
 )
 def test_a_watch_that_is_missing_or_late_is_said(tab: bytes, fault: str) -> None:
     (said,) = compare(tab, WATCH)
-    assert re.search(fault, said) and said.endswith("headgate cron install")
+    assert re.search(fault, said.sentence) and said.fix == "headgate cron install"
 
 
 @pytest.mark.parametrize(
@@ -234,5 +234,6 @@ def test_a_watch_that_is_missing_or_late_is_said(tab: bytes, fault: str) -> None
 )
 def test_a_difference_is_said_with_its_mend(tab: bytes, fault: str) -> None:
     (said,) = compare(tab, LINE)
-    assert re.search(fault, said)
-    assert said.endswith("headgate cron install")
+    assert re.search(fault, said.sentence)
+    assert said.fix == "headgate cron install"
+    assert said.stopped == (fault == "starts no run")

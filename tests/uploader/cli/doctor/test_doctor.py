@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from headgate.host.mounts import Risk, RiskKind
 from headgate.spool import sqlite
 from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission
@@ -29,6 +30,7 @@ from tests.support.spooling import open_spool, put, settings_for
 from tests.support.wait import wait_until
 from uploader.cli.commands import doctor as doctor_command
 from uploader.cli.cron import crontabs, systemd_timer
+from uploader.cli.cron.entry import ScheduleFault
 from uploader.cli.doctor import (
     accounts,
     bucket,
@@ -65,7 +67,7 @@ ACCOUNTS = Accounts(
 )
 DATABASES = database.Databases((("catalog.sqlite3", ""), ("site.sqlite3", "")), (), 64 * 10**6)
 DISK = DiskFacts(
-    "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), (), "",
+    "/spool", "ext4", "/dev/sdb1", "/spool", frozenset({"rw", "relatime"}), None, "",
     admission(20_000_000, Free(10**12, 10**10, 10**6)), True, True,
     known_in="/etc/headgate/identity",
 )  # fmt: skip
@@ -116,10 +118,10 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("disk fine", disk.judge(DISK), OK, "takes durable writes", ""),
     ("room fine", disk.judge(DISK), OK, "1.0 TB are free", ""),
     ("probe fails", disk.judge(replace(DISK, probe_fails="flushing: EIO")), LOSES, "takes no image: flushing: EIO", "dmesg"),
-    ("no attributes", disk.judge(replace(DISK, probe_fails="writing 2 KB of attributes: no")), LOSES, "takes no image", "mkfs.ext4"),
-    ("memory", disk.judge(replace(DISK, unsafe=("/spool is on tmpfs, in memory: a power cut loses it",))), LOSES, "in memory", "mkfs.ext4 a local disk"),
-    ("no journal", disk.judge(replace(DISK, unsafe=("/spool is on ext4 without a journal: a power cut may lose images; add one with tune2fs -j",))), LOSES, "without a journal", "tune2fs -j /dev/sdb1"),
-    ("untested", disk.judge(replace(DISK, unsafe=("/spool is on ntfs, where power cuts were not tested",))), WARNING, "not tested", "mkfs.ext4"),
+    ("no attributes", disk.judge(replace(DISK, probe_fails="writing: no", no_attributes=True)), LOSES, "takes no image", "mkfs.ext4"),
+    ("memory", disk.judge(replace(DISK, risk=Risk(RiskKind.MEMORY, "/spool is on tmpfs, in memory: a power cut loses it"))), LOSES, "in memory", "mkfs.ext4 a local disk"),
+    ("no journal", disk.judge(replace(DISK, risk=Risk(RiskKind.NO_JOURNAL, "/spool is on ext4 without a journal"))), LOSES, "without a journal", "tune2fs -j /dev/sdb1"),
+    ("untested", disk.judge(replace(DISK, risk=Risk(RiskKind.UNTESTED, "/spool is on ntfs, where power cuts were not tested"))), WARNING, "not tested", "mkfs.ext4"),
     ("nobarrier", disk.judge(replace(DISK, options=frozenset({"rw", "nobarrier"}))), LOSES, "mounted with nobarrier", "remount,barrier=1 /spool"),
     ("barrier=0", disk.judge(replace(DISK, options=frozenset({"barrier=0"}))), LOSES, "mounted with barrier=0", "/etc/fstab"),
     ("writeback", disk.judge(replace(DISK, options=frozenset({"data=writeback"}))), OK, "data=writeback is no matter", ""),
@@ -139,8 +141,8 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("S3 refuses", clock.judge(replace(CLOCK, s3_offset_seconds=900.0)), LOSES, "S3 refuses everything", "timedatectl"),
     ("UTC", clock.judge(replace(CLOCK, zone="UTC")), WARNING, "this machine's zone is UTC", "timedatectl set-timezone"),
     ("runs fine", schedule.judge(SCHEDULE), OK, "every 5min", ""),
-    ("no line", schedule.judge(replace(SCHEDULE, faults=("cron starts no run: there is no line; headgate cron install",))), LOSES, "images wait until the disk is full", "headgate cron install"),
-    ("another interval", schedule.judge(replace(SCHEDULE, faults=("cron starts a run every 1min; headgate cron install",))), WARNING, "every 1min", "headgate cron install"),
+    ("no line", schedule.judge(replace(SCHEDULE, faults=(ScheduleFault("there is no line of Headgate", stopped=True),))), LOSES, "images wait until the disk is full", "headgate cron install"),
+    ("another interval", schedule.judge(replace(SCHEDULE, faults=(ScheduleFault("cron starts a run every 1min"),))), WARNING, "every 1min", "headgate cron install"),
     ("no cron", schedule.judge(replace(SCHEDULE, starter_runs=False)), LOSES, "no cron runs here", "systemctl enable --now cron"),
     ("a dead timer", schedule.judge(replace(SCHEDULE, by_timer=True, starter_runs=False)), LOSES, "does not run", "systemctl enable --now headgate-drain.timer"),
     ("overdue", schedule.judge(replace(SCHEDULE, last_run_seconds=661.0)), LOSES, "one is due every 5min", "headgate drain"),

@@ -218,11 +218,14 @@ def test_a_timer_that_differs_from_the_settings_is_told(tmp_path: Path) -> None:
     (wants / systemd_timer.DRAIN).symlink_to(unit)
     assert systemd_timer.enabled(tmp_path)
     assert systemd_timer.compare(900, tmp_path) == []
-    assert "every 15min, but uplink.interval is 5min" in systemd_timer.compare(300, tmp_path)[0]
+    assert (
+        "every 15min, but uplink.interval is 5min"
+        in systemd_timer.compare(300, tmp_path)[0].sentence
+    )
     unit.write_text("[Timer]\nOnCalendar=hourly\n")
-    assert "changed by hand" in systemd_timer.compare(900, tmp_path)[0]
+    assert "changed by hand" in systemd_timer.compare(900, tmp_path)[0].sentence
     unit.unlink()
-    assert "its file is gone" in systemd_timer.compare(900, tmp_path)[0]
+    assert "its file is gone" in systemd_timer.compare(900, tmp_path)[0].sentence
 
 
 def test_a_timer_is_compared_and_a_line_beside_it_is_told(
@@ -238,7 +241,7 @@ def test_a_timer_is_compared_and_a_line_beside_it_is_told(
     line = crontab_line.make(crontab_line.CronEntry(300, "/x/headgate", "/x/h.toml", "headgate"))
     (tmp_path / "cron.d" / "headgate").write_text(f"{line}\n")
     (twice,) = crontabs.check(settings)
-    assert "runs start twice" in twice and "headgate cron remove" in twice
+    assert "runs start twice" in twice.sentence and twice.fix == "headgate cron remove"
 
 
 @needs_root
