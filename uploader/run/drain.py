@@ -213,6 +213,7 @@ class Drain:
         if not (need or files or always):
             return
         pruned = self._mover.prune(now, need=need, need_images=files, look=self._lookout)
+        self.progress.set_aside += pruned.vanished
         if pruned.images:
             self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
 
@@ -563,7 +564,7 @@ class Drain:
         self._catalog.checkpoint()
 
     def _tell_gone(self, gone: dict[str, str]) -> None:
-        """What was confirmed once is not in the bucket: the run says so, and its copies stay."""
+        """What was confirmed once is not in the bucket: the run reports it as an error."""
         message = retry_policy.gone_from_bucket(len(gone), next(iter(gone.values())))
         self._log.error("bucket.gone", images=len(gone), why=message)
         if self._exit is Exit.OK:

@@ -49,8 +49,9 @@ def gone_from_bucket(images: int, key: str) -> str:
     what = "1 image that was" if images == 1 else f"{images} images that were"
     return (
         f"{what} confirmed once cannot be found in the bucket any more, as {key}; the copies here "
-        "stay. If something takes images out on purpose, set s3.check_copies to off; else copy "
-        "them there from done/, and see who removed them."
+        "were set aside, and their receipts no longer say that the images are safe to erase. See "
+        "who removes objects, then send them again with `headgate retry --all`. If something takes "
+        "images out on purpose, set s3.check_copies to off and discard these."
     )
 
 

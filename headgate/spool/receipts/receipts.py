@@ -298,6 +298,17 @@ class Receipts:
                         "UPDATE images SET local = 1 WHERE id = ?", [(ident,) for ident in ids]
                     )
 
+    def withdraw(self, day: str, ids: Iterable[str]) -> None:
+        """They are in the bucket no more, and their files have another place; durable when it
+        returns."""
+        with self._lock:
+            connection = self._connection(day, create=False)
+            if connection is None:
+                return
+            with sqlite.transaction(connection) as db:
+                db.executemany("DELETE FROM images WHERE id = ?", [(ident,) for ident in ids])
+            sqlite.checkpoint(connection)
+
     def settle(self, day: str) -> None:
         """Recount the totals of a day, if they are not what its rows say."""
         local, pruned = self.counted(day)

@@ -53,6 +53,11 @@ MIGRATIONS: Sequence[str] = (
     """,
     # Pruning asks for the oldest copies that are still here, and for nothing else.
     "CREATE INDEX images_local ON images (uploaded_at) WHERE local = 1;",
+    """
+    CREATE TRIGGER images_withdrawn AFTER DELETE ON images BEGIN
+        UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE local = old.local;
+    END;
+    """,
 )
 
 SELECT = (

@@ -13,12 +13,12 @@ from headgate.host import clock
 from headgate.settings.units import of_disk
 from headgate.spool.budget import ledger
 from headgate.spool.disk import durable, xattrs
-from headgate.spool.disk.layout import read_sent, write_reason, write_sent
+from headgate.spool.disk.layout import read_metadata, read_sent, write_reason, write_sent
 from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.identity import identity_of
 from headgate.spool.image import names
-from headgate.spool.image.image import Item, Presence, Receipt, Sent, State
+from headgate.spool.image.image import Item, Metadata, Presence, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
@@ -39,6 +39,7 @@ class Pruned:
 
     images: int = 0
     bytes: int = 0
+    vanished: int = 0  # copies of what the bucket holds no more, which were set aside
 
 
 def _seen(batch: Sequence[Receipt], look: Look | None) -> Mapping[str, Presence]:
@@ -249,8 +250,8 @@ class Mover:
         ``need`` bytes or the inodes of ``need_images``; the oldest go first, and never one without
         a receipt.
 
-        ``look`` sees whether the bucket still holds them: a copy of what it does not hold stays,
-        and one that nobody could see goes only where the disk needs its room."""
+        ``look`` sees whether the bucket still holds them: a copy of what it does not hold is set
+        aside, and one that could not be checked goes only where the disk needs its room."""
         keep = timedelta(seconds=self._spool.settings.spool.keep_done)
         _, disk, _ = self._spool.free()
         most = of_disk(self._spool.settings.spool.keep_done_max, disk)
@@ -261,6 +262,7 @@ class Mover:
             for day in self._receipts.days():
                 while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep):
                     found = _seen(batch, look)
+                    total = self._set_vanished_aside(day, batch, found, now, total)
                     seen = [one for one in batch if found[one.id] is Presence.THERE]
                     total = self._drop_local(day, seen, total)
                     if len(seen) < len(batch):
@@ -270,6 +272,7 @@ class Mover:
                 batch := self._receipts.oldest_local(day, _PRUNE_BATCH)
             ):
                 found = _seen(batch, look)
+                total = self._set_vanished_aside(day, batch, found, now, total)
                 picked: list[Receipt] = []
                 size = total.bytes
                 for one in batch:
@@ -296,8 +299,60 @@ class Mover:
             for one in batch:
                 durable.remove(self._files.in_done(one.name))
             self._spool.site.put(_PRUNING, None)
-            total = Pruned(total.images + len(batch), total.bytes + sum(o.size for o in batch))
+            total = replace(
+                total,
+                images=total.images + len(batch),
+                bytes=total.bytes + sum(one.size for one in batch),
+            )
         return total
+
+    def _set_vanished_aside(
+        self,
+        day: str,
+        batch: Sequence[Receipt],
+        found: Mapping[str, Presence],
+        now: datetime,
+        total: Pruned,
+    ) -> Pruned:
+        """What the bucket confirmed and holds no more is not safe to erase: its copy goes from
+        done/ to aside/, and its receipt is withdrawn.
+
+        The file first, the receipt last: a crash in between is made good by the next run, which
+        finds the same image among those that its receipt calls local.
+        """
+        vanished = [one for one in batch if found[one.id] is Presence.GONE]
+        done: list[str] = []
+        for one in vanished:
+            source, target = self._files.in_done(one.name), self._files.in_aside(one.name)
+            reason = (
+                f"The bucket {one.bucket} confirmed it and does not hold it any more, as "
+                f"{one.key}; headgate retry sends it again."
+            )
+            try:
+                durable.move(source, target)
+                durable.sync_folders({self._files.aside})
+                durable.sync_folders({source.parent})
+            except FileExistsError:
+                durable.remove(source)  # the same name is the same image
+            except FileMissing:
+                if not target.exists():
+                    continue  # no copy is left; verify reports it
+            xattrs.clear_attribute(target, xattrs.SENT_ATTRIBUTE)
+            write_reason(target, reason, now)
+            self._catalog.reopen(one.name, self._known(target, one), reason)
+            done.append(one.id)
+        self._receipts.withdraw(day, done)
+        return replace(total, vanished=total.vanished + len(done))
+
+    @staticmethod
+    def _known(path: Path, one: Receipt) -> Metadata:
+        """What its file says of it; where that cannot be read, what the receipt says."""
+        try:
+            return read_metadata(path, one.name)
+        except (OSError, DiskError, FileMissing):
+            return Metadata(
+                one.sha256, one.size, one.media_type, key=one.key_given, sequence=one.sequence
+            )
 
     def _may_judge_age(self, now: datetime) -> bool:
         site = self._spool.site

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from dev.s3_local.faults import Fault
 from headgate.host.exit_codes import Exit
-from headgate.spool.image.image import Presence, Receipt
+from headgate.monitor import collect, metrics
+from headgate.spool.catalog.catalog import Catalog
+from headgate.spool.disk import durable, xattrs
+from headgate.spool.image.image import Presence, Receipt, State
+from headgate.spool.receipts.receipts import Receipts
+from headgate.spool.upkeep import mover, verify
 from headgate.spool.upkeep.mover import Mover
 from tests.support.s3_server import Place
 from tests.support.site import FreePacer, Site
-from tests.support.spooling import images_below
+from tests.support.spooling import Crash, images_below
 from uploader.run import start
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
@@ -65,9 +71,81 @@ def test_a_copy_of_what_is_not_there_stays_and_the_run_says_so(site: Site) -> No
     images = sent(site, 10)
     take_out(site, images[:2])
     report = site.run()
-    assert images_below(site.spool.path) == {image: ["done"] for image in images[:2]}
+    assert images_below(site.spool.path) == {image: ["aside"] for image in images[:2]}
     assert report.exit_code == Exit.ERROR
+    assert report.set_aside == 2
     assert "2 images that were confirmed once cannot be found" in report.message
+    assert site.run().exit_code == 0  # it is reported once, and by the alert while it lasts
+
+
+def test_the_receipt_of_what_the_bucket_lost_says_so_everywhere(site: Site) -> None:
+    images = site.fill(10, "cam-1")
+    site.run()
+    lost = [*images][:2]
+    take_out(site, lost)
+    site.run()
+    for image in images:
+        receipt = site.spool.receipt(image)
+        assert receipt is not None
+        assert receipt.safe_to_erase is (image not in lost)
+        if image in lost:
+            assert receipt.state is State.SET_ASIDE
+            assert "does not hold it any more" in receipt.reason
+    seen = collect.snapshot(site.spool)
+    assert (seen.set_aside.images, seen.received.images, seen.unaccounted) == (2, 10, 0)
+    assert verify.disagreements(site.spool, deep=True, sleep=lambda _: None) == []
+    text = metrics.text(metrics.measures(seen, "1", "3"))
+    (line,) = re.findall(r'^headgate_images{state="set_aside".*', text, re.M)
+    assert line.endswith(" 2")
+
+
+def test_what_the_bucket_lost_is_sent_again_when_a_person_says_so(site: Site) -> None:
+    images = site.fill(5, "cam-1")
+    site.run()
+    take_out(site, [*images][:2])
+    site.run()
+    with site.spool.hold_drain_lock("test", 0) as lock:
+        for image in [*images][:2]:
+            assert Mover(site.spool, lock).retry(image)
+    assert site.run().images == 2
+    assert site.objects() == images
+    for image in images:
+        receipt = site.spool.receipt(image)
+        assert receipt is not None and receipt.safe_to_erase
+    assert verify.disagreements(site.spool, deep=True, sleep=lambda _: None) == []
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_a_crash_while_a_receipt_is_withdrawn_is_made_good_by_the_next_run(
+    site: Site, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sent(site, 3)
+    take_out(site, images[:1])
+    calls = [
+        (durable, "move"), (durable, "sync_folders"), (xattrs, "clear_attribute"),
+        (mover, "write_reason"), (mover, "read_metadata"), (Catalog, "reopen"),
+        (Receipts, "withdraw"),
+    ]  # fmt: skip
+    with site.spool.hold_drain_lock("test", 0) as lock, monkeypatch.context() as patch:
+        for place, name in calls[step:]:
+
+            def crash(*_args: object, **_more: object) -> None:
+                raise Crash
+
+            patch.setattr(place, name, crash)
+        with contextlib.suppress(Crash):
+            Mover(site.spool, lock).prune(site.spool.now(), need=10**9, look=only_gone(images[0]))
+    site.run()
+    assert images_below(site.spool.path) == {images[0]: ["aside"]}
+    assert verify.disagreements(site.spool, deep=True, sleep=lambda _: None) == []
+    receipt = site.spool.receipt(images[0])
+    assert receipt is not None and not receipt.safe_to_erase
+
+
+def only_gone(image: str) -> Callable[[Sequence[Receipt]], dict[str, Presence]]:
+    return lambda batch: {
+        one.id: Presence.GONE if one.id == image else Presence.UNKNOWN for one in batch
+    }
 
 
 def test_another_object_in_its_place_is_not_it(site: Site) -> None:
@@ -76,7 +154,7 @@ def test_another_object_in_its_place_is_not_it(site: Site) -> None:
               if images[0] in e["Key"]]  # fmt: skip
     site.place.client.put_object(Bucket=site.bucket, Key=key, Body=b"another")
     site.run()
-    assert images_below(site.spool.path) == {images[0]: ["done"]}
+    assert images_below(site.spool.path) == {images[0]: ["aside"]}
 
 
 def test_without_the_right_to_list_each_is_asked_for(site: Site) -> None:
