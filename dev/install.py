@@ -28,7 +28,7 @@ EXTRAS = ("apprise", "queue")
 SHIPPED = ("app", "headgate", "uploader", "deploy")
 WITH = ".extras"
 MADE = ".made"
-"""Written into an environment last; without it the next call makes it anew."""
+"""Written into an environment last; without it the next call recreates it."""
 
 
 def sources() -> list[Path]:

@@ -137,7 +137,7 @@ class Gate:
             yield held
 
     def _when_there_is_room(self, refused: Refused) -> Refused:
-        """The same with the time at which runs will have made room, where that can be told."""
+        """The same, with the time at which runs will have made room, if it is known."""
         if "missing" not in refused.facts:
             return refused
         missing = int(refused.facts["missing"])

@@ -98,7 +98,7 @@ class Intake:
             return self._wait()
 
     def take(self, size: int) -> None:
-        """Let in an upload of so many bytes; Refused while earlier ones are not paid for."""
+        """Admit an upload of this many bytes; Refused while earlier ones used up the rate."""
         with self._lock:
             self._refill()
             if wait := self._wait():

@@ -19,8 +19,8 @@ class Reservations:
     """What requests in flight may still write. Thread-safe.
 
     A reservation shrinks as its bytes reach the file, because from then on the file system counts
-    them itself. Only while a piece is being written both count it: whoever would be refused for
-    such pieces alone waits a moment for them.
+    them itself. Only while a piece is being written both count it: an upload that would be refused
+    for such pieces alone waits a moment for them.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Reservation:
 
     @contextlib.contextmanager
     def writing(self, size: int) -> Iterator[None]:
-        """Around the write of so many bytes to the file: then the blocks that they filled are
+        """Around the write of this many bytes to the file: then the blocks that they filled are
         counted by the file system."""
         counted = size + BLOCK  # the file system counts whole blocks
         self._held.begin_write(counted)

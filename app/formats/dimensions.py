@@ -1,9 +1,9 @@
 """Width x height as an image's header declares them, without decoding anything. Pure.
 
-A header of a few bytes can declare an image that takes gigabytes to decode; whoever shows it later
-would pay for that. 0 stands for "not known": that is no reason to refuse an image. Formats: JPEG
-(ITU-T T.81 B.2.2), PNG (RFC 2083), WebP (RFC 9649), GIF89a, BMP, TIFF 6.0 and BigTIFF, HEIF and
-AVIF (the ``ispe`` property of ISO/IEC 23008-12).
+A header of a few bytes can declare an image that takes gigabytes to decode; a program that shows
+it later would pay for that. 0 stands for "not known": that is no reason to refuse an image.
+Formats: JPEG (ITU-T T.81 B.2.2), PNG (RFC 2083), WebP (RFC 9649), GIF89a, BMP, TIFF 6.0 and
+BigTIFF, HEIF and AVIF (the ``ispe`` property of ISO/IEC 23008-12).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Drains that are asked for over HTTP: ``POST /jobs/drain`` and ``GET /jobs/<id>``.
 
 The receiver runs no uploads: it has neither the rights nor the credentials. It puts the job on disk
-and answers 202; whoever may run drains takes it up (``headgate.spool.site.jobs``).
+and answers 202; a process that may run drains takes it up (``headgate.spool.site.jobs``).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _bad(reason: str) -> Refused:
 
 
 def job_fields(job: Job) -> dict[str, object]:
-    """A job as whoever asked reads it."""
+    """A job as the client reads it."""
 
     def instant(name: str) -> str | None:
         at = getattr(job, name)

@@ -1,4 +1,4 @@
-"""The handshake: all that a sender needs to know, so that it never sends in vain."""
+"""The handshake: all that a sender needs to know to avoid refused uploads."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What Prometheus scrapes: facts from the spool at the time of the scrape, and what requests met.
 
-Facts of the spool are true whoever restarts; what requests met counts since this receiver started,
+Facts of the spool survive restarts; counters of requests begin when this receiver starts,
 as counters may.
 """
 

@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 720, 160
 """The drawing's own units; it is shown as wide as there is room."""
 _DAY = timedelta(hours=24)
 _CAP_SHOWN = 6
-"""A cap so many times above the busiest step would press the curves flat: it is said instead."""
+"""A cap this many times above the busiest step would flatten the curves: it is text instead."""
 _AIR = 1.08
 
 

@@ -31,7 +31,7 @@ from headgate.spool.spool import RETRY, Spool
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
 RENEW_SECONDS = 5
-"""With a script, which asks for what changed and loads nothing else anew."""
+"""With a script, which fetches only what changed."""
 DEVICES_SHOWN = 50
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "

@@ -1,6 +1,6 @@
 """Makes one small JPEG of the image on stdin: a program of its own, because it decodes.
 
-An image may be made to harm whoever decodes it. So this never runs in the receiver: it is started
+An image may be made to attack its decoder. So this never runs in the receiver: it is started
 for one image, gets an open file and no name, and is confined (``headgate.host.confinement``)
 before it reads a byte of it. Where the kernel cannot do that nothing is decoded. It knows nothing
 of the spool.

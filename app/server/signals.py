@@ -2,7 +2,7 @@
 
 Two signals at once may both be taken by a thread other than the main one; then nothing wakes the
 main thread, which is where Python runs handlers, and a server that waits there for its handler
-waits for ever (seen with SIGINT and SIGTERM 0.1 ms apart: one stop in five never came). So the
+waits forever (seen with SIGINT and SIGTERM 0.1 ms apart: one stop in five never came). So the
 serving process blocks them in all its threads and takes SIGTERM in one thread of its own, and the
 supervising process does not wait without looking up.
 """
@@ -55,7 +55,7 @@ def take_signals() -> None:
 
 
 def stopping() -> bool:
-    """Whether the serving process was told to stop: it takes no new upload from then on."""
+    """Whether the serving process got a signal to stop: it accepts no new upload from then on."""
     return _stopping.is_set()
 
 

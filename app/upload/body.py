@@ -85,7 +85,7 @@ class RequestBody:
         try:
             with self._stalls.reading(self._peer), self._waiting:
                 return self._source.read(wanted)
-        except OSError:  # the client is gone; whoever asks gets a short body
+        except OSError:  # the client is gone; the caller gets a short body
             return b""
 
     def _check_pace(self) -> None:

@@ -1,6 +1,6 @@
 """How far a device's clock is from ours, by what it said with an image. Pure.
 
-Nothing is ordered by a device's clock; people are told when it is off, because the times of capture
+Nothing is ordered by a device's clock; it is reported when it is off, because the capture times
 are then, too.
 """
 

@@ -39,7 +39,7 @@ class FormContents:
 
 @dataclass(frozen=True, slots=True)
 class ImageTarget:
-    """Where the image goes, what it may be at most, and what stands around each write."""
+    """Where the image goes, its maximum size, and a context manager around each write."""
 
     incoming: Incoming
     max_image: int

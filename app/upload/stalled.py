@@ -1,4 +1,5 @@
-"""Ends connections whose body stopped flowing, so that no silent client holds a thread for ever.
+"""Ends connections whose body stopped flowing, so that no silent client holds a thread
+indefinitely.
 
 The server's read blocks until bytes come or the connection ends, and takes no time limit; a
 camera that loses power in the middle of an upload never ends it. So one thread looks, once a

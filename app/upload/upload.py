@@ -153,7 +153,7 @@ class Uploads:
         return sender.device or named
 
     def _device_before_body(self, request: UploadRequest, sender: Principal) -> str:
-        """Whose upload this is, as far as that can be told from the headers; "" otherwise."""
+        """The device that the headers name; "" if they name none."""
         named = request.fields.get("device", "").strip()
         return self._device(sender, named if names.DEVICE.fullmatch(named) else "")
 

@@ -23,7 +23,7 @@ MAKERS: Mapping[str, Callable[[str], str]] = {
     "rate": lambda _: figures.rate(),
     "console": console.session,
 }
-"""By the first word of a block; each gets what stands after it."""
+"""By the first word of a block; each gets the rest of the line."""
 
 SLOW = frozenset({"console"})
 """These run programs for a while, and their numbers are other ones each time."""

@@ -20,7 +20,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One of them: ``what`` says who makes it and of what, ``body`` is what stands there."""
+    """One block: ``what`` names its maker and argument, ``body`` is its text."""
 
     what: str
     body: str
@@ -41,7 +41,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def filled(page: str, make: Callable[[Block], str]) -> str:
-    """The page with each block made anew; ``make`` gives the lines, or the body as it was."""
+    """The page with each block regenerated; ``make`` gives the lines, or the body as it was."""
 
     def one(found: re.Match[str]) -> str:
         body = make(Block(found["what"], found["body"]))

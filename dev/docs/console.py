@@ -192,7 +192,7 @@ def _make(command: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what is wrong with the disk of whoever makes the docs."""
+    """Without the warnings about the disk on which the docs are made."""
     lines = text.split("\n")
     return "\n".join(line for line in lines if not re.search(r"spool.unsafe|^warning  ", line))
 

@@ -39,7 +39,7 @@ DOWN = range(14 * 60, 16 * 60)  # minutes of the made-up day
 
 
 def make() -> str:
-    """Make the picture anew; what to say of it."""
+    """Make the picture; returns a sentence about it."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return "no chromium: docs/page.png stays as it is"

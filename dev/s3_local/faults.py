@@ -35,7 +35,7 @@ class Act(StrEnum):
 class Fault:
     """One line of the script. Requests to objects are counted for each method, from 1.
 
-    It fits when ``first <= n <= last`` (``last`` None: for ever), ``n`` is a multiple of ``every``,
+    It fits when ``first <= n <= last`` (``last`` None: always), ``n`` is a multiple of ``every``,
     and ``when(key)``.
     """
 

@@ -27,7 +27,7 @@ def escaped(text: str) -> str:
 
 
 def may_colour(environment: Mapping[str, str]) -> bool:
-    """Whether whoever runs this wants colour on a terminal."""
+    """Whether the user wants colour on a terminal."""
     return not environment.get("NO_COLOR") and not is_dumb(environment)
 
 

@@ -8,5 +8,5 @@ _LOGIN = re.compile(r"(?<=//)[^\s\"'<>]*@")
 
 
 def without_login(text: str) -> str:
-    """Text in which no URL shows what stands before its host."""
+    """The text without users and passwords in its URLs."""
     return _LOGIN.sub("***@", text) if "@" in text else text

@@ -33,7 +33,7 @@ INSTALLED = Path("/var/lib/headgate/identities")
 """Made by tmpfiles.d and by ``headgate install``, for both users."""
 ADOPT = "headgate spool adopt"
 FILE = "identity"
-"""In the spool's own folder, so that it outlives the state, which can be made anew."""
+"""In the spool's own folder, so that it outlives the state, which can be rebuilt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Spool:
         except sqlite.Damaged as error:
             raise SpoolUnsuitable(
                 f"the catalog in {state} is damaged ({error}); stop the receiver and run "
-                "headgate verify --repair, which makes it anew from the images"
+                "headgate verify --repair, which rebuilds it from the images"
             ) from error
         except sqlite.Error as error:
             raise SpoolUnsuitable(f"the catalog in {state} cannot be opened: {error}") from error
@@ -119,7 +119,7 @@ class Spool:
         except sqlite.Damaged as error:
             self.catalog.close()
             raise SpoolUnsuitable(
-                f"{state}/site.sqlite3 is damaged ({error}); headgate verify --repair mends an "
+                f"{state}/site.sqlite3 is damaged ({error}); headgate verify --repair repairs an "
                 "index; put any other file back from a backup, as docs/OPERATING.md says"
             ) from error
         except sqlite.Error as error:
@@ -278,7 +278,7 @@ class Spool:
             raise DiskError(OSError(code, str(error)), "writing the catalog") from error
 
     def note_unusable(self, device: str, *, enrolled: bool) -> None:
-        """Count an image that could not be taken against its device; nobody is told otherwise for
+        """Count an image that could not be taken against its device; nothing else reports it for
         want of a row."""
         try:
             self.catalog.unusable(device, self.now(), enrolled=enrolled)

@@ -279,7 +279,7 @@ def repair(path: Path, kept: Path | None = None) -> Repaired:
     """Make the indexes of a damaged file again from its tables.
 
     The file as it was is copied to ``kept`` first, because the names of rows that only an index has
-    go with it. Where the file cannot be mended it stays as it is, and there is no copy.
+    go with it. If the file cannot be repaired, it stays as it is, and there is no copy.
     """
     try:
         with contextlib.closing(raw(path)) as connection:

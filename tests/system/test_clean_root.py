@@ -199,12 +199,12 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
 def install_and_look(gateway: Gateway) -> None:
     told = gateway.type("Install")
     assert "made: headgate-receiver.service runs" in told
-    told = gateway.type("Tell it where the images go")
+    told = gateway.type("Set the bucket and the bandwidth")
     assert "The server checks the SHA-256" in told
     for check in ("permissions", "users", "receiver", "bucket"):
         assert re.search(rf"^ok +{check} ", told, re.MULTILINE), told
     assert "cron starts no run" in told
-    assert "now in /etc/cron.d/headgate" in gateway.type("Let runs begin")
+    assert "added to /etc/cron.d/headgate" in gateway.type("Start the runs")
     gateway.debian.run("headgate install")  # uplink.interval is another one now
     again = gateway.debian.run("make install", folder="/root/headgate")
     assert again == "everything is as it should be\n"

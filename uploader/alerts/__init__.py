@@ -1,1 +1,2 @@
-"""Telling somebody: what is wrong, once, with the command that mends it, and when it is good."""
+"""Sends alerts: one message when something goes wrong, with the command that fixes it, and one
+when it clears."""

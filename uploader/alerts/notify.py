@@ -14,7 +14,7 @@ from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 2.0
-"""Whoever else sends a check or a message is soon done; the next round is a minute away."""
+"""Another sender of a check or a message is soon done; the next round is a minute away."""
 
 
 def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:

@@ -56,7 +56,7 @@ NUMBERS: Sequence[Number] = (
     Number("WaitingBytes", "Bytes", lambda f, _r: f.waiting.bytes, "bytes that wait"),
     Number("OldestDue", "Seconds", _oldest, "how long the oldest image could have gone"),
     Number("OldestFailing", "Seconds", _oldest_failing,
-           "how long the oldest image has waited since it came, if it was tried in vain"),
+           "how long the oldest image has waited since it came, if its attempts failed"),
     Number("Unconfirmed", "Seconds", _unconfirmed,
            "how long attempts have failed without one that confirmed its image"),
     Number("SetAsideImages", "Count", lambda f, _r: f.set_aside.images,

@@ -1,4 +1,4 @@
-"""Where messages come from: what the settings say, and what Celery has to be told. Pure.
+"""The configuration of Celery, made from the settings. Pure.
 
 Each gateway has a queue of its own: a message means this gateway's drain. Sources: Celery's "Using
 Redis" and "Using Amazon SQS" pages and kombu's transports; Amazon's SQS developer guide on
@@ -17,7 +17,7 @@ from headgate.settings.settings import Settings
 
 TASK = "headgate.drain"
 BREAK_OFF_SECONDS = 12
-"""So long before the next message is due a drain that still runs is told to end."""
+"""How long before the next message is due an active drain is stopped."""
 SOFT_SECONDS = 10
 HARD_SECONDS = 2
 """Celery's own limits, so long before the next message is due: only if that was of no use."""
@@ -133,7 +133,7 @@ def _transport(to: Broker, visibility_seconds: int) -> dict[str, Any]:
         "unacked_key": f"{to.queue}.unacked",
         "unacked_index_key": f"{to.queue}.unacked_index",
         "unacked_mutex_key": f"{to.queue}.unacked_mutex",
-        # A server that is gone without a word is noticed; otherwise the worker would wait for ever.
+        # A server that is gone without a word is noticed; otherwise the worker would wait forever.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,

@@ -143,7 +143,7 @@ def _drain(work: Work, job: Job) -> dict[str, Any]:
     words += ["--device", job.device] if job.device else []
     words += ["--max-bytes", f"{job.max_bytes}B"] if job.max_bytes else []
     words += ["--max-time", f"{job.max_seconds}s"] if job.max_seconds is not None else []
-    # Ctrl-C at the worker's terminal is the worker's: the drain is told once, by us.
+    # Ctrl-C at the worker's terminal goes to the worker, which signals the drain once.
     process = subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace",
         start_new_session=True,
@@ -157,8 +157,8 @@ def _drain(work: Work, job: Job) -> dict[str, Any]:
 
 
 def _wait(process: subprocess.Popen[str], seconds: float) -> str:
-    """What it printed. At the time limit it is told to finish what it sends, then to break it off,
-    then it is killed; a limit of Celery's that strikes meanwhile hastens that."""
+    """What it printed. At the time limit it gets a signal to finish its uploads, then one to abort
+    them, then it is killed; a limit of Celery's that strikes meanwhile hastens that."""
     wait = seconds
     for signal in (process.terminate, process.terminate, process.kill):
         try:
@@ -192,5 +192,5 @@ def _outcome(work: Work, job: Job, code: int, out: str) -> dict[str, Any]:
 
 
 def _result(job: Job) -> dict[str, Any]:
-    """What goes back to whoever waits for the task, and into the log."""
+    """The result of the task, also logged."""
     return {"job": job.id, "run": job.run, **{name: getattr(job, name) for name in _TOLD}}

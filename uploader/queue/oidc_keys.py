@@ -22,7 +22,7 @@ from uploader.wire.pacer import Closed
 
 _GOOD_FOR = timedelta(hours=6)
 _NOT_SOONER = timedelta(minutes=5)
-"""Whoever sends tokens with invented keys does not make us fetch all the time."""
+"""Tokens with invented keys must not make us fetch all the time."""
 _MOST_BYTES = 64 * 1024
 _LOCK_SECONDS = 2.0
 

@@ -29,7 +29,7 @@ def carry_out(spool: Spool) -> int:
         runs += 1
         left = spool.site.jobs.get(job.id)
         if left is not None and left.state == "queued":
-            break  # it is not to happen, and must not happen for ever
+            break  # this should not happen, and must not go on forever
     return runs
 
 

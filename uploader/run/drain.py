@@ -48,7 +48,7 @@ _HUNG_SECONDS = 600.0
 """So long nothing may leave, arrive or end, beside the longest silence of a connection, while
 nothing waits for the pacer either: then something hangs that knows no deadline of its own."""
 _LOOK_IMAGES, _LOOK_AFTER = 256, 30.0
-"""The bucket is asked for one in so many confirmed images, or after so many seconds."""
+"""One in this many confirmed images is looked up in the bucket, or one after this many seconds."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -67,7 +67,7 @@ class Bounds:
 
 @dataclass(slots=True)
 class Progress:
-    """What a run has done so far, for whoever watches."""
+    """What a run has done so far, for progress reports."""
 
     images: int = 0
     bytes: int = 0
@@ -253,7 +253,7 @@ class Drain:
         return at is not None and self._monotonic() - at >= _BREAK_OFF_SECONDS
 
     def _check_moving(self) -> None:
-        """Break off a run in which nothing happens any more: the lock is not to be held for ever by
+        """Abort a run in which nothing happens any more: the lock must not be held forever by
         a name lookup, or by a program that was to give credentials."""
         now = self._monotonic()
         idle = not self._out and not self._looking

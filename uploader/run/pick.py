@@ -148,11 +148,11 @@ class Picker:
         self._lead = 0  # bytes by which urgent images are ahead while others wait as well
 
     def pick(self, images: int, size: int, *, look: bool = True) -> list[Item]:
-        """Up to so many images and so many bytes, in the order to send them.
+        """Up to this many images and bytes, in the order to send them.
 
-        One image that is larger than ``size`` alone is picked alone, or it would wait for ever.
-        ``look``: see anew which devices wait, which costs a step for each of them; otherwise those
-        that waited last time are served, unless none of them has anything left.
+        One image that is larger than ``size`` alone is picked alone, or it would wait forever.
+        ``look``: look up again which devices wait, which costs a step for each of them; otherwise
+        those that waited last time are served, unless none of them has anything left.
         """
         if look:
             self._look()

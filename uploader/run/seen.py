@@ -23,7 +23,7 @@ from uploader.wire.pacer import Closed
 _AT_ONCE = 8
 _SECONDS = 20.0  # of a run
 _HEADS = 500  # of a run
-_FEW = 2  # so many are asked for one by one
+_FEW = 2  # up to this many are looked up one by one
 
 
 class Lookout:

@@ -24,7 +24,7 @@ GRACE_SECONDS = 10.0
 
 
 class Interrupted(BaseException):
-    """A signal while what a run has done is told of: that much is enough."""
+    """A signal while alerts are sent: one is enough."""
 
 
 class Stoppable(Protocol):
@@ -119,7 +119,7 @@ class Signals:
     def _stop(self) -> None:
         if self._guarded is not None:
             self._guarded.stop()
-        with contextlib.suppress(OSError):  # whoever read it may be gone, and the run goes on
+        with contextlib.suppress(OSError):  # the reader may be gone, and the run continues
             print("finishing what is being sent; again to break it off", file=sys.stderr)
 
     @staticmethod

@@ -111,7 +111,7 @@ def run(spool: Spool, order: RunRequest) -> Run:
 
 
 def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
-    """Whoever waits to hear of the run."""
+    """Observers of the run."""
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(_told_elsewhere(report))
         after_run(spool)

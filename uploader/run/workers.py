@@ -92,7 +92,7 @@ class Workers:
             thread.start()
 
     def send(self, items: Iterable[Item]) -> None:
-        """Jobs for whoever is free first."""
+        """Jobs for the first free worker."""
         with self._news:
             self._jobs.extend(items)
             self._news.notify_all()

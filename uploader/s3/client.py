@@ -130,7 +130,7 @@ class S3Sender:
                 ErrorKind.TRANSIENT,
                 "not-confirmed",
                 f"The server reports the image's SHA-256 for an object of {size} bytes, and the "
-                f"image has {upload.size}: it repeats what it was told and does not have the "
+                f"image has {upload.size}: it repeats the request's checksum and does not have the "
                 "image; see `headgate config check`.",
                 unknown=True,
                 refusal=True,
@@ -146,7 +146,7 @@ class S3Sender:
             ErrorKind.TRANSIENT,
             "not-confirmed",
             f"An object of {size or 'an unknown number of'} bytes is there, and the server reports "
-            "no digest by which it could be told whether it is the image; see `headgate config "
+            "no digest to compare with the image; see `headgate config "
             "check`.",
             unknown=True,
             refusal=True,

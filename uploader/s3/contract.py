@@ -1,4 +1,4 @@
-"""What the drain may ask of a bucket, and what it is told. The contract of every sender. Pure.
+"""The contract of every sender: what the drain asks of a bucket, and the answers. Pure.
 
 A sender makes one attempt for each call: retrying, backing off and asking again after an unknown
 outcome belong to the caller. Every byte that leaves passes the meter that the sender was given.

@@ -46,7 +46,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(
         ErrorKind.TRANSIENT,
         "HEAD was refused (403), which S3 also says of a key that is not there when s3:ListBucket "
-        "is missing; grant s3:GetObject and s3:ListBucket on {bucket} so that it can be told.",
+        "is missing; grant s3:GetObject and s3:ListBucket on {bucket} to find out.",
         frozenset({"AccessDenied", "AllAccessDisabled"}),
         frozenset({403}),
         methods=frozenset({"HEAD"}),

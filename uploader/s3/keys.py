@@ -1,4 +1,4 @@
-"""Where an image lies in the bucket, and what S3 is told about it. Pure.
+"""The key of an image in the bucket, and its metadata there. Pure.
 
 A key follows from the name alone, so a repeat lands on the same key and is found there. Metadata
 values are percent-encoded (RFC 3986), because S3 headers carry ASCII only, and are at most 2 KB

@@ -137,7 +137,7 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
         said.append("HEAD is refused: grant s3:GetObject, or lost answers cannot be settled.")
     if "s3:ListBucket" in seen.missing_rights:
         said.append(
-            "A missing key is answered with 403: grant s3:ListBucket, so that it can be told from "
+            "A missing key is answered with 403: grant s3:ListBucket, to distinguish it from "
             "a refusal after a lost answer."
         )
     if seen.clock_offset_seconds is not None and abs(seen.clock_offset_seconds) > 60:

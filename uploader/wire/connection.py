@@ -35,7 +35,8 @@ _BUFFER_SHARE = 640  # 64 KiB up to 40 MB/s; above it a 640th of a second
 
 
 def send_buffer(rate: int) -> int:
-    """What to ask of SO_SNDBUF at so many bytes a second: more only where that is a moment's."""
+    """The value of SO_SNDBUF for a rate in bytes a second: larger only if it is sent in a
+    moment."""
     return max(SEND_BUFFER, min(_LARGEST_BUFFER, rate // _BUFFER_SHARE))
 
 
@@ -58,7 +59,7 @@ class Answered(Exception):
 
 
 class BrokenOff(Exception):
-    """The run was told to break off; nothing is known of what was under way."""
+    """The run was aborted; the outcome of what was under way is unknown."""
 
 
 class TooMuch(OSError):
@@ -75,7 +76,7 @@ class Cutoff:
         self._is_set = False
 
     def fileno(self) -> int:
-        """Readable once it is set, and for ever after."""
+        """Readable once it is set, and always after."""
         return self._read
 
     def set(self) -> None:
@@ -165,8 +166,9 @@ class Wire:
     What is sent is judged by its progress, so that a slow link may take hours for an image:
     TimeoutError after ``stall`` seconds in which nothing could be written, or when what trickles
     out is too slow to be a link. What is received is judged by the clock and by its length, so
-    that no server holds a connection for ever: everything after ``expect`` has to be read within
-    its seconds, and ``TooMuch`` is raised where it has no end. ``cutoff`` ends each wait at once.
+    that no server holds a connection indefinitely: everything after ``expect`` has to be read
+    within its seconds, and ``TooMuch`` is raised where it has no end. ``cutoff`` ends each wait at
+    once.
     """
 
     def __init__(
@@ -299,7 +301,7 @@ class Wire:
     # -- inside
 
     def _await(self, count: int) -> None:
-        """Until so many bytes are there, or the end."""
+        """Reads until this many bytes are there, or the end."""
         while True:
             # Asked before each wait, and also where there is none: what comes without a pause is
             # always ready.

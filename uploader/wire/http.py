@@ -139,7 +139,7 @@ class Target:
         return (self.proxy.host, self.proxy.port) if self.proxy else (self.host, self.port)
 
     def through(self, request: HttpRequest) -> HttpRequest:
-        """The request as whoever is first expects it: a proxy wants plain HTTP's whole URL."""
+        """The request as the next hop expects it: a proxy needs the whole URL for plain HTTP."""
         if self.proxy is None or self.tls is not None:
             return request
         url = f"http://{request.headers['Host']}{request.target}"

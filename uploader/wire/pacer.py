@@ -90,7 +90,7 @@ class Pacer:
         return float(getattr(self._waited, "seconds", 0.0))
 
     def close(self, reason: Ending) -> None:
-        """Permit nothing more; whoever waits gets Closed."""
+        """Permit nothing more; waiting callers get Closed."""
         with self._changed:
             self._closed = reason
             self._changed.notify_all()

@@ -3,7 +3,7 @@
 The ledger keeps one record of the day that it charges. The day only moves forward, so a clock that
 is stepped back goes on charging the day that it had reached, and earns nothing. Only when that day
 has lasted for 24 hours of the machine being on does an earlier one count as a new day: otherwise
-one moment of a clock set to 2099 would be the last day for ever.
+one moment of a clock set to 2099 would be the last day forever.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Ledger:
     """The ring, opened to charge; only under the lock that goes with it.
 
     ``allowance``: the most bytes of one local day, 0 for no bound; ``today`` says which day it is.
-    ``warning`` is a sentence if the ring had to be made anew.
+    ``warning`` is a sentence if the ring had to be recreated.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Ledger:
             )
             create(path, interval, boot, spent=True, now=boottime(), day=today())
             state = LedgerState.decode(path.read_bytes())
-        except OSError as error:  # neither read nor made anew: then nothing may leave at all
+        except OSError as error:  # neither readable nor recreated: then nothing may leave
             raise DiskError(error, f"reading the ledger {path}") from error
         state = self._settled(state, boot)
         self._header, self._charges, self._day = state.header, state.charges, state.day

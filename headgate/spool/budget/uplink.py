@@ -31,7 +31,7 @@ LIMIT = "limit"
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """Bytes a second that may leave, and why so many; with a ``headgate limit`` in force, until
+    """Bytes a second that may leave, and why this rate; with a ``headgate limit`` in force, until
     when."""
 
     rate: int

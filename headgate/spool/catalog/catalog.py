@@ -4,7 +4,7 @@ The files are the truth; where they differ, the file's place wins, and the catal
 from them at any time. So it commits with ``synchronous=NORMAL``, and an unclean stop loses at most
 a suffix of its rows. Nothing depends on such a row unseen: each new minute folder is entered with
 a FULL commit that names it *before* a file is linked there, and stays named while an accept in it
-is under way. Whoever starts scans the named folders (``headgate.spool.recovery``).
+is under way. A program that starts scans the named folders (``headgate.spool.recovery``).
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Catalog:
         return found[0] if found else None
 
     def arrivals_of_all(self, devices: Sequence[str], others: int) -> list[Arrivals]:
-        """Of these devices, and of so many others at most: those that were seen last."""
+        """Of these devices, and of at most this many others: those that were seen last."""
         with self._on.read:
             return device_stats.of(self._on.reader, devices, others)
 
@@ -311,7 +311,7 @@ class Catalog:
             traffic.uploaded(db, now, Count(len(items), sum(item.size for item in items)))
 
     def note_sent(self, size: int, now: datetime) -> None:
-        """A run let so many bytes out since it last said so. Old minutes go on the way."""
+        """Add bytes that a run sent since its last report. Also drops old minutes."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             traffic.sent(db, now, size)
             traffic.forget(db, now - traffic.KEEP)

@@ -1,7 +1,7 @@
 """Statistics of each device: when it last sent, how much, by what clock, which numbers are missing.
 
 Kept in the catalog and written in the transaction of the image's own row. It counts since the
-catalog was made; a catalog that is made anew from the files begins with what is waiting then.
+catalog was made; a catalog rebuilt from the files begins with the images that are waiting then.
 
 Sequence numbers are kept as ranges of those that came. A number below the first that is 0 or 1, a
 number that came before with other bytes, or a leap of more than ``LEAP`` begins a new series: the
@@ -252,7 +252,7 @@ def _all(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[
 
 
 def of(db: sqlite.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
-    """Of these devices, and of so many others at most: those that were seen last."""
+    """Of these devices, and of at most this many others: those that were seen last."""
     named = json.dumps(list(devices))
     return [
         *_all(db, "WHERE device IN (SELECT value FROM json_each(?))", (named,)),

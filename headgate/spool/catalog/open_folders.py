@@ -1,8 +1,8 @@
 """The minute folders that the catalog names: those that an unclean stop may have left ahead of it.
 
 A folder is named in a FULL commit before the first file is linked there, and stays named while it
-or the one after it is the newest, or an accept in it is under way. Whoever starts scans the named
-folders (``headgate.spool.recovery``), so no file is missed whose row was lost.
+or the one after it is the newest, or an accept in it is under way. A program that starts scans the
+named folders (``headgate.spool.recovery``), so no file is missed whose row was lost.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def read(db: sqlite.Connection, now: datetime) -> dict[str, int]:
 def lately(
     known: Mapping[str, int], unwritten: Counts, taken: int, now: datetime
 ) -> tuple[RefusedLately, ...]:
-    """Both together, by code, the most first, beside so many uploads that were taken."""
+    """Both together, by code, most frequent first, with the number of accepted uploads."""
     oldest = _minute(now - WINDOW)
     found = Counter(known)
     for (minute, code), requests in unwritten.items():

@@ -71,7 +71,7 @@ def forget(db: sqlite.Connection, before: datetime) -> None:
 
 
 def read(db: sqlite.Connection, since: datetime, step_minutes: int) -> list[Flow]:
-    """Since then, in steps of so many minutes; a step in which nothing happened is left out."""
+    """Since then, in steps of this many minutes; a step without traffic is left out."""
     rows = db.execute(
         "SELECT minute / ?2 * ?2 AS step, sum(received_images), sum(received_bytes),"
         " sum(uploaded_images), sum(uploaded_bytes), sum(sent_bytes) FROM flow"

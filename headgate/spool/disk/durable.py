@@ -188,7 +188,7 @@ def make_folder(base: Path, folder: str) -> int:
             except FileNotFoundError:
                 continue
             try:
-                # Also when it was there already: whoever made it may not have come this far.
+                # Also if it already existed: the program that made it may have died before this.
                 sync_folder(day)
                 sync_folder(base)
             except FileNotFoundError:

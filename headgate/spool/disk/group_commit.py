@@ -25,7 +25,7 @@ class _Pending(Generic[_T]):
 
 
 class GroupCommit(Generic[_T]):
-    """``do(items)`` for whoever calls, one batch at a time. Thread-safe.
+    """Runs ``do(items)`` for all callers, one batch at a time. Thread-safe.
 
     A batch holds only items that were handed in before it began. Its error is everybody's.
     ``waiting`` stands around the wait for a batch that another thread does.

@@ -69,7 +69,7 @@ def _try(folder: Path, note: Path, who: str) -> Lock | None:
             os.pwrite(fd, f"{who}, pid {os.getpid()}\n".encode(), 0)
         except OSError as error:
             if error.errno not in _NO_ROOM:
-                raise  # else nobody is told who holds it, and it is held all the same
+                raise  # else the file does not say who holds it, but it is held all the same
         return Lock(descriptors)
     except BlockingIOError:
         for fd in descriptors:

@@ -2,10 +2,10 @@
 
 What makes room (a run) and what tells of it (alerts, doctor) has to write a little: SQLite's WAL
 and its index, a receipt, a folder in done/. On a disk without a free byte or inode none of them
-could begin. So ``state/reserve/`` holds a few files of real blocks: whoever opens the spool removes
-as many as it takes to have a little room, and the receiver makes them again once an image would be
-taken with all of them there. Each is a piece of its own, so that what is given up goes to who needs
-it now, and not all at once to whoever is filling the disk.
+could begin. So ``state/reserve/`` holds a few files of real blocks: a program that opens the spool
+removes as many as it takes to have a little room, and the receiver makes them again once an image
+would be taken with all of them there. Each is a piece of its own, so that what is given up goes to
+who needs it now, and not all at once to the program that is filling the disk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PIECE_BYTES = (64 * 1024, 512 * 1024)
 """The least and the most."""
 SHARE_OF_BYTES = 32
 SHARE_OF_INODES = 8
-"""At most one part in so many of the disk, and of its inodes: a small disk has few of these, and a
-run makes a dozen files."""
+"""At most one part in this many of the disk, and of its inodes: a small disk has few of these, and
+a run makes a dozen files."""
 
 LOW_BYTES = 1024 * 1024
 LOW_INODES = 12

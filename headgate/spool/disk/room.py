@@ -63,7 +63,7 @@ class Admission:
     code: str = ""
     sentence: str = ""  # why not; says what to do
     wanted_bytes: int = 0  # of the image that was asked about
-    needed_bytes: int = 0  # with so many free bytes it would be taken
+    needed_bytes: int = 0  # with this many free bytes it would be accepted
     free_bytes: int = 0
     keep_free_bytes: int = 0
     needed_inodes: int = 0

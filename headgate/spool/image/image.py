@@ -192,7 +192,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many images, so many bytes."""
+    """A number of images and their bytes."""
 
     images: int = 0
     bytes: int = 0

@@ -116,7 +116,7 @@ def insert(
     uploaded_at: datetime,
 ) -> None:
     """The row of a finished image; one that is there stays."""
-    # Keys mostly end in the file's name, and what stands before it repeats: kept once.
+    # Keys mostly end in the file's name, and the part before it repeats: stored once.
     cut = sent.key.rfind("/") + 1
     place = places[sent.bucket, sent.key[:cut]]
     key = known.key if isinstance(known, Item) else known.key_given

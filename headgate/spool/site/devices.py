@@ -1,8 +1,8 @@
 """Who may send: devices and their tokens, in ``state/site.sqlite3``. Commits are FULL.
 
-A token is 256 random bits. Only its SHA-256 is stored: whoever reads the file cannot send with it,
+A token is 256 random bits. Only its SHA-256 is stored: a reader of the file cannot send with it,
 and a plain hash is enough, because nobody guesses 256 bits (unlike a password). A revoked token is
-gone with the commit: whoever asks reads the file.
+gone with the commit: each request reads the file.
 """
 
 from __future__ import annotations

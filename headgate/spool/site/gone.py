@@ -45,7 +45,7 @@ class Stage(StrEnum):
     """What became of it. Only ``lost`` and ``discarded`` count: the others have a file."""
 
     LOST = "lost"  # its file is nowhere, and nobody has said yet that this is all right
-    ASKED = "asked"  # it is set aside, and is discarded by whoever holds the drain lock next
+    ASKED = "asked"  # it is set aside, and the next holder of the drain lock discards it
     DISCARDED = "discarded"  # a person gave it up
     RETURNED = "returned"  # its file came back, or it was put back before it was discarded
 
@@ -154,7 +154,7 @@ class Gone:
         self._write(item, Stage.LOST, at, "", reason)
 
     def ask(self, item: Item, at: datetime, who: str, reason: str) -> None:
-        """It is to be discarded by whoever holds the drain lock."""
+        """The holder of the drain lock is to discard it."""
         self._write(item, Stage.ASKED, at, who, reason)
 
     def missing(self, count: Count, at: datetime) -> None:

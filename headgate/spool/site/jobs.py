@@ -1,8 +1,8 @@
 """Drains that somebody asked for, and what came of them; in ``state/site.sqlite3``.
 
-A job is on disk before anybody is told of it. Whoever may run drains takes it up: the worker of the
-queue at once, cron's watch within a minute, and any other run that begins, whatever started it. So
-whoever asks needs no way to the broker and none of the uploader's rights.
+A job is on disk before its request is answered. A process that may run drains takes it: the worker
+of the queue at once, cron's watch within a minute, and any other run that begins, whatever started
+it. So the client needs no access to the broker and none of the uploader's permissions.
 
 A job is ``queued``, then ``running`` under the drain lock, then ``done``. One that is still running
 when somebody else holds that lock was left behind by a kill, and is queued again.
@@ -158,7 +158,7 @@ def new_id() -> str:
 
 def served_by(job: Job, runs: Iterable[Run]) -> Run | None:
     """A run that began after the job was asked for and left nothing of it to do; None if none did.
-    Whoever carries out a job looks once more under the drain lock."""
+    A process that carries out a job checks again under the drain lock."""
     if job.bounded:
         return None
     return next(

@@ -70,7 +70,7 @@ MIGRATIONS: Sequence[str] = (
     triggers.TABLES,
     jobs.TABLES,
     gone.TABLES,
-    # Which runs tried in vain. Of those that ended before, only what they said is known.
+    # Which runs tried images without success. For older runs only their message is known.
     """
     ALTER TABLE runs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE runs ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;

@@ -1,7 +1,8 @@
 """What starts runs: which ways are set up, and when each last fired; in ``state/site.sqlite3``.
 
 A trigger has fired when somebody asked for a run, whatever came of it: a run that found another one
-at work was asked for all the same. So a silent trigger is told from a run that could not work.
+at work was asked for all the same. This distinguishes a silent trigger from a run that could not
+work.
 """
 
 from __future__ import annotations

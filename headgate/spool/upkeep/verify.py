@@ -1,4 +1,4 @@
-"""verify: look at everything, say every disagreement, and mend it when asked.
+"""verify: compare files and records, list every disagreement, and repair it on request.
 
 The files decide. A look while the receiver and a run are at work sees images on their way, so each
 finding is looked at again before it counts.
@@ -218,7 +218,7 @@ def _totals(spool: Spool) -> Iterator[Disagreement]:
 
 
 def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagreement]:
-    """Mend these by what the files say, the catalog in place; what could not be mended.
+    """Repair these from the files, the catalog in place; returns what could not be repaired.
 
     ``received`` never becomes less: what is missing afterwards gets a line of its own.
     """
@@ -343,8 +343,8 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
 
 
 def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagreement]]:
-    """Make the indexes of damaged databases again, and a catalog whose tables are damaged anew: a
-    sentence for each, and what is lost for good. ``look`` names what could not be mended.
+    """Rebuild the indexes of damaged databases, and a catalog whose tables are damaged: a
+    sentence for each, and what is lost for good. ``look`` names what could not be repaired.
 
     Only under the drain lock; ``alone`` says that the receiver's is held as well. The site and
     the receipts are the only copy of what is in them, so nothing of them is ever put aside.
@@ -367,15 +367,15 @@ def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disag
         else:
             notes.append(f"{path.name} is damaged ({mended.left}): {_what_to_do(path, catalog)}")
         if mended.lost and kept is not None:
-            rows = f"{mended.lost} rows that an index still named; {kept.name} has their names"
+            rows = f"{mended.lost} rows that only an index still named; {kept.name} has their names"
             lost.append(Disagreement(DisagreementKind.LOST, path.name, rows))
     return notes, lost
 
 
 def _what_to_do(path: Path, catalog: Path) -> str:
     if path == catalog:
-        return "stop the receiver and run headgate verify --repair, which makes it anew"
-    return "it cannot be mended; put it back from a backup, as docs/OPERATING.md says"
+        return "stop the receiver and run headgate verify --repair, which rebuilds it"
+    return "it cannot be repaired; restore it from a backup, as docs/OPERATING.md says"
 
 
 def _free_name(path: Path) -> Path:
@@ -393,4 +393,4 @@ def _rebuild_catalog(path: Path, found: str) -> str:
         damaged = path.with_name(path.name + suffix)
         if damaged.exists():
             durable.move_over(damaged, damaged.with_name(f"damaged-{damaged.name}"))
-    return f"the catalog was damaged ({found}): made anew from the images; the old one is kept"
+    return f"the catalog was damaged ({found}): rebuilt from the images; the old one is kept"

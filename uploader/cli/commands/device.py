@@ -177,7 +177,7 @@ def expanded(names: Sequence[str]) -> list[str]:
 
 
 class _Tokens:
-    """Tokens on their way to whoever asked: made once, and then nobody can read them again.
+    """New tokens on their way to the user: shown once, and unreadable afterwards.
 
     The file is made before anything is enrolled, so that a full disk or a wrong path loses none.
     """

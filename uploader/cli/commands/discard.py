@@ -61,7 +61,7 @@ def command(context: Context, images: tuple[str, ...], reason: str, as_json: boo
 
 
 def _who() -> str:
-    """Whose decision it is: whoever became root for it, if anybody did."""
+    """The user who decided: the one behind sudo, if any."""
     if named := os.environ.get("SUDO_USER", ""):
         return named[:64]
     return user_name(os.getuid()) or f"uid {os.getuid()}"

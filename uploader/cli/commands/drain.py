@@ -121,7 +121,7 @@ def command(
         return
     unattended = cron or bool(job)
     log_file = Path(settings.log.file) if unattended and settings.log.file else None
-    # Opened anew by each run, so that logrotate needs no signal.
+    # Opened again by each run, so that logrotate needs no signal.
     with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
         usual = logging.WARNING if by_hand else logging.INFO

@@ -207,7 +207,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
     before = tab.read()
     there = crontab_line.find(before)
     if not there and not asked:
-        return done  # it was taken out by hand; whoever did that knows why
+        return done  # it was removed by hand, presumably for a reason
     if dry_run:
         return done if there else done + 1
     program = f"{installation.plan.prefix}/bin/headgate"

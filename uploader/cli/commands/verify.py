@@ -84,8 +84,8 @@ def _verdict(found: list[Disagreement], left: list[Disagreement], repair: bool) 
 
 
 def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:
-    """Mend what SQLite cannot rely on. The receiver may have it open, except a catalog that has to
-    be made anew."""
+    """Repair what SQLite cannot rely on. The receiver may have it open, except a catalog that has
+    to be rebuilt."""
     state = settings.spool.path / "state"
     if not state.exists():
         return [], []

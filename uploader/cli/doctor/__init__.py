@@ -1,1 +1,2 @@
-"""What this machine needs so that no image is lost: looked at, judged, and how to mend it."""
+"""Checks that this machine cannot lose images: collects facts, judges them, and says how to fix
+them."""

@@ -47,7 +47,8 @@ def judge(seen: Accounts) -> Iterator[Finding]:
     if seen.receiver_id == seen.uploader_id:
         yield warning(
             "users",
-            f"{seen.uploader} both receives and sends: whoever breaks into the receiver has the "
+            f"{seen.uploader} both receives and sends: an attacker who breaks into the receiver "
+            "has the "
             "AWS credentials",
             f"{_INSTALL} makes a user for each",
         )

@@ -1,4 +1,4 @@
-"""What one check found: how bad it is, a sentence, and the command that mends it. Pure."""
+"""What one check found: its severity, a sentence, and the command that fixes it. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's; ``mend`` is what to type, empty where all is well."""
+    """One line of the doctor's report; ``mend`` is what to type, empty if all is well."""
 
     check: str
     level: Severity

@@ -27,7 +27,7 @@ class Receiver:
 
 
 def judge(seen: Receiver) -> Iterator[Finding]:
-    """No receiver, no image; and whoever may send may fill the disk."""
+    """Without a receiver no image arrives; and anyone who may send can fill the disk."""
     port = seen.bind.rpartition(":")[2]
     if seen.answers and seen.ready:
         yield ok("receiver", f"it answers at {seen.bind} and takes images")
@@ -65,7 +65,7 @@ def judge(seen: Receiver) -> Iterator[Finding]:
             "aarch64; nothing else needs it",
         )
     else:
-        yield ok("thumbnails", "whoever takes over the decoder of small pictures has nothing")
+        yield ok("thumbnails", "the thumbnail decoder is confined")
 
 
 def _who_may_send(seen: Receiver) -> Iterator[Finding]:
@@ -74,7 +74,7 @@ def _who_may_send(seen: Receiver) -> Iterator[Finding]:
     elif seen.auth == "open" and not seen.allow:
         yield warning(
             "network",
-            'auth is "open" and allow names no network: whoever reaches it may fill the disk',
+            'auth is "open" and allow names no network: anyone who can reach it can fill the disk',
             'headgate device add cam-01, and auth = "token"; or allow = ["192.168.10.0/24"]',
         )
     elif seen.auth == "open":

@@ -30,7 +30,7 @@ UNITS = "usr/local/lib/systemd/system"
 """Where an administrator's own packages put units (systemd.unit(5)); /etc is for what is edited."""
 RECEIVER_UNIT = "headgate-receiver.service"
 WORKER_UNIT = "headgate-worker.service"
-"""For a job queue; enabled by whoever has one."""
+"""For a job queue; to be enabled by hand."""
 TIMERS = ("headgate-drain.timer", "headgate-watch.timer")
 COMPLETIONS = {
     "bash": "usr/local/share/bash-completion/completions/headgate",

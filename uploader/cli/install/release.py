@@ -175,8 +175,8 @@ def restart(release: Release, before: str | None, bind: str) -> None:
 
 
 def _answers(bind: str) -> bool:
-    """Whether it does within a minute; not, as soon as systemd has started it three times in vain
-    (a long recovery is one start)."""
+    """Whether it does within a minute; not, as soon as systemd has started it three times without
+    success (a long recovery is one start)."""
     address = address_of(bind).from_here
     deadline = time.monotonic() + HEALTHY_SECONDS
     before = _restarts()  # systemd goes on counting where a failing one was just replaced

@@ -116,7 +116,7 @@ def _step_into(fd: int, part: str) -> int | None:
 
 
 def _only_roots(seen: os.stat_result) -> bool:
-    """Whether nobody but root, or whoever this is, can put names into this folder."""
+    """Whether only root, or the current user, can create names in this folder."""
     shared = seen.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return seen.st_uid in (0, os.geteuid()) and not shared
 
@@ -264,7 +264,7 @@ def carry_out(steps: Sequence[Step], *, dry_run: bool, say: Callable[[str], None
                 step.do()
             except (OSError, DiskError) as error:
                 raise InstallError(
-                    f"{step.what}: {error}; call it again after mending that"
+                    f"{step.what}: {error}; run it again after fixing that"
                 ) from error
         say(step.what)
     return done

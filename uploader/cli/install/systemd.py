@@ -59,6 +59,6 @@ def disabled(root: Path, unit: str) -> list[Step]:
 
 
 def reload(root: Path) -> None:
-    """Let systemd read its units anew, and tmpfiles make what is missing."""
+    """Reload systemd's units, and let tmpfiles create what is missing."""
     if is_running(root):
         run(["systemctl", "daemon-reload"])

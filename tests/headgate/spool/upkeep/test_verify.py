@@ -320,7 +320,7 @@ def test_a_damaged_catalog_is_set_aside_and_made_anew(tmp_path: Path, clock: Clo
     with pytest.raises(SpoolUnsuitable, match="verify --repair"):
         open_spool(tmp_path, clock)
     (note,), lost = verify.repair_databases(spool.files.state, alone=True)
-    assert "made anew" in note and lost == []
+    assert "rebuilt" in note and lost == []
     spool = open_spool(tmp_path, clock)
     assert mend(spool) == []
     assert spool.receipt(site.waiting.id) is not None
@@ -401,7 +401,7 @@ def test_a_catalog_with_an_image_twice_is_made_anew_only_alone(
     (note,), _ = verify.repair_databases(path.parent, alone=False)
     assert "stop the receiver" in note
     (note,), _ = verify.repair_databases(path.parent, alone=True)
-    assert "made anew" in note
+    assert "rebuilt" in note
     with closing(open_spool(tmp_path, clock)) as spool:
         assert mend(spool) == []
         assert found_in(spool) == [] and snapshot(spool).received.images == 2
@@ -469,7 +469,7 @@ def test_a_site_that_cannot_be_mended_stays_as_it_is(tmp_path: Path, clock: Cloc
     path.write_bytes(b"no database at all" * 1000)
     before = path.read_bytes()
     (note,), _ = verify.repair_databases(path.parent, alone=True)
-    assert "put it back from a backup" in note
+    assert "restore it from a backup" in note
     assert path.read_bytes() == before
     assert not path.with_name("damaged-site.sqlite3").exists()
     with pytest.raises(SpoolUnsuitable, match=r"site\.sqlite3 is damaged .* from a backup"):
