@@ -62,7 +62,7 @@ class Heartbeat:
 
         try:
             with other_traffic_pacer(
-                self._spool, "headgate drain (heartbeat)", _LOCK_SECONDS
+                self._spool.uplink, "headgate drain (heartbeat)", _LOCK_SECONDS
             ) as pacer:
                 answer = one_shot.ask(
                     "GET", address(self._url, word), pacer, patience=one_shot.HASTE

@@ -30,7 +30,7 @@ def let_out(spool: Spool, who: str, ways: Sequence[Channel]) -> int:
     if not outbox.due(alerts, ways, spool.now()):
         return 0
     try:
-        with other_traffic_pacer(spool, who, _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool.uplink, who, _LOCK_SECONDS) as pacer:
             return outbox.send(alerts, ways, pacer, spool.now)
     except (LockHeld, Closed, DiskError) as error:
         logs.get().info("alert.waits", why=str(error))

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -25,7 +26,7 @@ from headgate.host.exit_codes import MEANING, Exit
 from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings, SettingsError
-from headgate.spool.errors import DiskError, SpoolUnsuitable
+from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
@@ -114,13 +115,31 @@ class Context:
             fail(str(error))
 
     @contextmanager
-    def spool(self, *, probe: bool = False) -> Iterator[Spool]:
-        """Open the existing spool as its owner; an error ends the command with a message."""
+    def spool(self, *, probe: bool = False, tells: bool = False) -> Iterator[Spool]:
+        """Open the existing spool as its owner; an error ends the command with a message.
+        ``tells``: the channels of alerts report that it is missing, or back."""
         try:
             with opened(self.settings, probe=probe) as spool:
+                if tells:
+                    self._report_spool("")
                 yield spool
+        except SpoolElsewhere as error:
+            if tells:
+                self._report_spool(str(error))
+            fail(str(error))
         except (SpoolUnsuitable, DiskError) as error:
             fail(str(error))
+
+    def _report_spool(self, missing: str) -> None:
+        from uploader.alerts import missing_spool  # most commands do not pay for it
+
+        def now() -> datetime:
+            return datetime.now(UTC)
+
+        if missing:
+            missing_spool.report(self.settings, missing, now)
+        else:
+            missing_spool.clear(self.settings, now)
 
 
 def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:

@@ -39,7 +39,9 @@ def send(spool: Spool) -> int:
     if not points.oldest(1):
         return 0
     try:
-        with other_traffic_pacer(spool, "headgate drain (CloudWatch)", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(
+            spool.uplink, "headgate drain (CloudWatch)", _LOCK_SECONDS
+        ) as pacer:
             for _ in range(_REQUESTS):
                 if not (batch := points.oldest(_POINTS)):
                     break

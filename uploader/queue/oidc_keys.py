@@ -41,7 +41,7 @@ def refresh(spool: Spool) -> bool:
         if age < (_NOT_SOONER if wanted else _GOOD_FOR):
             return False
     try:
-        with other_traffic_pacer(spool, "headgate watch (keys)", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool.uplink, "headgate watch (keys)", _LOCK_SECONDS) as pacer:
             answer = one_shot.ask("GET", url, pacer, patience=one_shot.HASTE)
         if answer.status != 200 or len(answer.body) > _MOST_BYTES:
             raise ValueError(f"it says {answer.status}")

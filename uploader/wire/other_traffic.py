@@ -10,19 +10,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from headgate.settings.units import human_duration
-from headgate.spool.budget.uplink import Part
-from headgate.spool.spool import Spool
+from headgate.spool.budget.uplink import Part, Uplink
 from uploader.wire.pacer import Closed, Pacer
 
 
 @contextmanager
-def other_traffic_pacer(spool: Spool, who: str, wait_seconds: float) -> Iterator[Pacer]:
+def other_traffic_pacer(uplink: Uplink, who: str, wait_seconds: float) -> Iterator[Pacer]:
     """A pacer for ``who``, for as long as the context lasts.
 
     LockHeld if somebody else sends for longer than ``wait_seconds``; Closed, also out of the pacer
     itself, if nothing may leave for longer than a second: the sentence says why, and when it may.
     """
-    uplink = spool.uplink
     with uplink.hold_rest_lock(who, wait_seconds):
         with closing(uplink.open_ledger(Part.OTHER)) as ledger:
             if ledger.blocked_seconds:

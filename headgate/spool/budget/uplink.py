@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
@@ -23,7 +23,6 @@ from headgate.spool.budget.ledger import Ledger
 from headgate.spool.disk import locks
 from headgate.spool.disk.locks import Lock
 from headgate.spool.site.outcome import Ending, Outcome
-from headgate.spool.site.site import Site
 
 LIMIT = "limit"
 """The site's memory of a ``headgate limit`` in force."""
@@ -95,12 +94,18 @@ def create_ledgers(state: Path, interval: int) -> None:
         ledger.create(state / part, interval, ledger.boot_id(), spent=False, now=now)
 
 
+class LimitMemory(Protocol):
+    """What remembers the limit that a person set (``headgate.spool.site.site``)."""
+
+    def get(self, name: str) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """One spool's uplink. ``now`` is the wall clock, aware; ``local`` what it shows here."""
 
     settings: Settings
-    site: Site
+    site: LimitMemory
     state: Path
     now: Callable[[], datetime]
     local: Callable[[datetime], datetime] = wall_clock
@@ -204,3 +209,16 @@ class Uplink:
             when = f"{self.local(change):%a %d %b at %H:%M}" if change else "another timetable"
             return Ending(Outcome.PAUSED, f"it begins again on {when} local time")
         return None
+
+
+class _NoLimit:
+    def get(self, _name: str) -> Any:
+        return None
+
+
+def uplink_without_spool(settings: Settings, state: Path, now: Callable[[], datetime]) -> Uplink:
+    """The uplink for messages while the spool's disk is missing, with ledgers in ``state``. The
+    limit that a person set is on the missing disk as well. DiskError."""
+    if not all((state / part).exists() for part in Part):
+        create_ledgers(state, settings.uplink.interval)
+    return Uplink(settings, _NoLimit(), state, now)

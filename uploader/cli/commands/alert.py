@@ -92,7 +92,9 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
                 if dry_run:
                     said[way.name] = f"would get: {message.title}"
                     continue
-                with other_traffic_pacer(spool, "headgate alert test", _LOCK_SECONDS) as pacer:
+                with other_traffic_pacer(
+                    spool.uplink, "headgate alert test", _LOCK_SECONDS
+                ) as pacer:
                     try:
                         way.send(message, pacer)
                     except DeliveryError as refused:

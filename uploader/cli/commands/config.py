@@ -118,7 +118,7 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
         said["faults"].append("no bucket is set; set bucket under [s3]")
         return None
     try:
-        with other_traffic_pacer(spool, "headgate config check", 15) as pacer:
+        with other_traffic_pacer(spool.uplink, "headgate config check", 15) as pacer:
             with closing(S3Sender(settings, pacer)) as sender:
                 found = probe(sender, settings.s3.prefix)
     except SendError as error:

@@ -93,7 +93,7 @@ def _apply(spool: Spool, plan: DashboardPlan) -> None:
     from uploader.cloudwatch.client import CloudWatchTrouble, client
 
     try:
-        with other_traffic_pacer(spool, "headgate dashboard", _LOCK_SECONDS) as pacer:
+        with other_traffic_pacer(spool.uplink, "headgate dashboard", _LOCK_SECONDS) as pacer:
             with client(spool.settings, pacer) as account:
                 account.put_dashboard(DashboardName=plan.name, DashboardBody=dashboard(plan))
                 for alarm in alarms(plan):

@@ -139,7 +139,7 @@ def command(
             job=job,
             device=device,
         )
-        with context.spool(probe=True) as spool:
+        with context.spool(probe=True, tells=True) as spool:
             try:
                 report = run(spool, order)
             except LockHeld as error:

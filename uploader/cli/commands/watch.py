@@ -45,7 +45,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     """
     context.become_owner()
     log_file = Path(context.settings.log.file) if cron and context.settings.log.file else None
-    with context.spool() as spool:
+    with context.spool(tells=not dry_run) as spool:
         with log_to(log_file) as stream:
             usual = logging.INFO if cron else logging.ERROR
             logs.configure(stream, level=usual if log_file else context.level(usual))

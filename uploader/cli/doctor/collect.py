@@ -272,7 +272,7 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     if not spool.settings.s3.bucket:
         return None, "No bucket is set: write it under [s3] in headgate.toml.", True
     try:
-        with other_traffic_pacer(spool, "headgate doctor", 15) as pacer:
+        with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
                 return probe(sender, spool.settings.s3.prefix), "", True
     except SendError as error:
