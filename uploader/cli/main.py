@@ -107,8 +107,8 @@ class Context:
             raise SystemExit(Exit.USAGE) from error
 
     def become_owner(self) -> None:
-        """Switch from root to the spool's owner, before the spool is opened; an error ends the
-        command."""
+        """Switch from root to the spool's owner before anything else is touched as root (a log
+        file, a repair); ``spool`` does so anyway. An error ends the command."""
         try:
             become_owner(self.settings.spool.path)
         except SpoolUnsuitable as error:

@@ -118,7 +118,6 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 
     Their next request is refused; their images stay.
     """
-    context.become_owner()
     logs.configure(level=context.level(logging.WARNING))
     wanted = expanded(names)
     with context.spool() as spool:
@@ -186,7 +185,6 @@ class _Tokens:
         self.made: list[Token] = []
         self._out, self._as_json, self._context = out, as_json, context
         self._fd = _new_file(out) if out else -1
-        context.become_owner()
         logs.configure(level=context.level(logging.WARNING))
 
     def __enter__(self) -> _Tokens:

@@ -10,7 +10,6 @@ from headgate.host.exit_codes import Exit
 from headgate.host.users import user_name
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import State
-from headgate.spool.owner import become_owner
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
@@ -43,7 +42,6 @@ def command(context: Context, images: tuple[str, ...], reason: str, as_json: boo
     if not reason:
         fail('give a reason: --reason "a test picture"', Exit.USAGE)
     who = _who()
-    become_owner(context.settings.spool.path)
     with context.spool() as spool:
         said = {image: _ask(spool, image, who, reason) for image in images}
         troubled = [image for image, what in said.items() if what]
