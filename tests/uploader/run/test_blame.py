@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,32 @@ def test_what_any_image_would_be_answered_sets_none_aside(
     site.server.repair()
     report = site.run()
     assert (report.exit_code, report.set_aside) == (0, 0), report
+    site.assert_arrived(images)
+
+
+@pytest.mark.parametrize("status, code", [(400, "InvalidRequest"), (403, "AccessDenied")])
+def test_a_bucket_that_refuses_a_random_third_is_drained_over_runs(
+    site: Site, status: int, code: str
+) -> None:
+    """Such answers end many runs early, and now and then an innocent image is refused between two
+    others that are confirmed, and set aside. Each run still gets some images through, and what was
+    set aside goes the same way once it is put back."""
+    images = site.fill(20)
+    chance = random.Random(1604)
+    site.server.answer = coded(status, code)
+    site.server.keys = lambda _key: chance.random() < 1 / 3
+    runs, ended_early = 0, 0
+    while site.spool.catalog.after(0, 1):
+        runs += 1
+        assert runs <= 150, "the backlog does not shrink"
+        waiting = site.spool.catalog.totals().waiting.images
+        if not waiting:
+            with site.spool.hold_drain_lock("test", 0) as lock:
+                for image in site.aside:
+                    Mover(site.spool, lock).retry(image)
+        report = site.run()
+        ended_early += report.exit_code == Exit.ERROR
+    assert ended_early, "no run was ended by refusals, so this shows nothing"
     site.assert_arrived(images)
 
 
