@@ -42,6 +42,7 @@ headgate/spool/budget
 headgate/spool/identity  headgate/spool/schemas  headgate/spool/dedupe  headgate/spool/recovery
 headgate/spool/spool
 headgate/spool/owner  headgate/spool/upkeep
+headgate/intake
 headgate/monitor
 app/formats  app/refusals
 app/responses
@@ -56,6 +57,7 @@ uploader/s3  uploader/alerts
 uploader/cloudwatch
 uploader/run
 uploader/queue
+uploader/intake
 uploader/cli
 uploader/cli/cron  uploader/cli/install
 uploader/cli/doctor

@@ -21,6 +21,7 @@ from app.refusals import Refused
 from headgate.host.addresses import address_of
 from headgate.host.hostnames import own_names
 from headgate.host.logs import get as get_log
+from headgate.intake import hand_over
 from headgate.monitor import collect
 from headgate.monitor.snapshot import Snapshot
 from headgate.spool.disk import room
@@ -48,6 +49,7 @@ class Gate:
         )
         self.intake = Intake(settings.receiver.intake, monotonic)
         self._on_network = not address_of(settings.receiver.bind).is_loopback
+        self._local_key = str(spool.site.get(hand_over.KEY) or "")
         self._hosts = frozenset(settings.receiver.hosts) or own_names()
         self._spool = spool
         self._stopping = stopping
@@ -55,6 +57,8 @@ class Gate:
 
     def identify(self, caller: Caller) -> Principal:
         """Whose request this is; Refused if it is nobody's who may send."""
+        if auth.is_local(caller, self._local_key):
+            return Principal(is_local=True)
         settings = self._spool.settings
         return auth.identify(
             caller,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Collection
@@ -40,6 +41,7 @@ class Principal:
     device: str = ""
     urgent: bool = False
     may_drain: bool = False
+    is_local: bool = False  # a program that shares the spool and says itself whose picture it has
 
     @property
     def sees_only(self) -> str:
@@ -73,6 +75,14 @@ def presented(authorization: str) -> PresentedCredentials | None:
         if found:
             return PresentedCredentials(token, name)
     raise Refused("unauthorized", reason="The Authorization header is invalid.")
+
+
+def is_local(caller: Caller, key: str) -> bool:
+    """Whether the key came along that is in the spool itself (``headgate.intake.hand_over``), and
+    no proxy passed it on."""
+    scheme, _, shown = caller.authorization.partition(" ")
+    is_key = hmac.compare_digest(shown.encode(errors="replace"), key.encode())
+    return bool(key) and scheme.lower() == "bearer" and is_key and not caller.forwarded
 
 
 def is_direct_loopback(caller: Caller) -> bool:

@@ -29,6 +29,7 @@ from app.upload.stalled import Stalls
 from headgate.host import logs, set_clock, terminal
 from headgate.host.addresses import Address, address_of
 from headgate.host.processes import end_with_parent
+from headgate.intake.hand_over import leave_key
 from headgate.settings.load import load, split_flags
 from headgate.settings.settings import Settings, SettingsError
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
@@ -92,6 +93,7 @@ def serving_application(settings: Settings, parent: int, address: Address, level
         spool = Spool.open(settings)
         lock = spool.hold_receiver_lock()
         recovered = spool.recover()
+        leave_key(spool.site)
     except (SpoolUnsuitable, LockHeld, DiskError) as error:
         fail(str(error))
         raise

@@ -143,6 +143,8 @@ class Uploads:
         image or a key could be taken for that device's own."""
         if sender.device and named and named != sender.device:
             raise Refused("wrong_device", device=sender.device, named=named)
+        if sender.is_local:
+            return named
         if named and not sender.device and self._spool.site.devices.is_named(named):
             raise Refused(
                 "unauthorized",

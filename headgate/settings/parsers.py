@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from headgate.settings import timetable, units
+from headgate.settings import intake, timetable, units
 from headgate.settings.logins import without_login
 from headgate.settings.units import UnitError
 
@@ -157,6 +157,11 @@ def host_names(value: Any) -> tuple[str, ...]:
                 f'{part!r} is not a host name like "gateway.site.example", without a port'
             )
     return tuple(part.lower() for part in parts)
+
+
+@taking("a list of folders")
+def intake_folders(value: Any) -> tuple[intake.IntakeFolder, ...]:
+    return tuple(intake.folder(part) for part in several(value))
 
 
 @taking("an address and a port")

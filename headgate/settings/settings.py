@@ -17,6 +17,7 @@ from headgate.settings.table import (
     SECTIONS,
     SETTINGS,
     AlertSettings,
+    IntakeSettings,
     JobSettings,
     LogSettings,
     MetricSettings,
@@ -52,6 +53,7 @@ class Settings:
     site: SiteSettings
     spool: SpoolSettings
     receiver: ReceiverSettings
+    intake: IntakeSettings
     uplink: UplinkSettings
     s3: S3Settings
     queue: QueueSettings

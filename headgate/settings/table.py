@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from headgate.settings import parsers as reads
 from headgate.settings import units
+from headgate.settings.intake import IntakeFolder
 from headgate.settings.timetable import TimetableEntry
 from headgate.settings.units import Percent
 
@@ -206,6 +207,26 @@ class ReceiverSettings:
         reads.number(4, 4096),
         "threads",
         "Maximum concurrent requests; each slow client occupies one thread.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeSettings:
+    """[intake]: folders from which pictures are taken."""
+
+    folders: tuple[IntakeFolder, ...] = setting(
+        [],
+        reads.intake_folders,
+        "",
+        "Folders from which headgate intake takes pictures: each a path, whose sub-folders are the "
+        'devices, or "path = device", or "path = {device}_*.jpg".',
+        example=["/srv/cameras", "/srv/gate = cam-07"],
+    )
+    quiet: int = setting(
+        "5s",
+        reads.of(reads.positive(reads.span, 1, "1s")),
+        "seconds",
+        "How long nobody may have written to a file before it is taken.",
     )
 
 
@@ -560,6 +581,7 @@ SECTIONS: dict[str, type] = {
     "site": SiteSettings,
     "spool": SpoolSettings,
     "receiver": ReceiverSettings,
+    "intake": IntakeSettings,
     "uplink": UplinkSettings,
     "s3": S3Settings,
     "queue": QueueSettings,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.support.receiver import PHOTOS, START, Receiver
+from tests.support.paths import PHOTOS
+from tests.support.receiver import START, Receiver
 from tests.support.s3_server import strict_place
 from uploader.cli.main import headgate
 

@@ -43,6 +43,8 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "uploader.cli.commands.doctor",
     "drain": "uploader.cli.commands.drain",
     "install": "uploader.cli.commands.install",
+    "import": "uploader.cli.commands.import_files",
+    "intake": "uploader.cli.commands.intake",
     "limit": "uploader.cli.commands.limit",
     "list": "uploader.cli.commands.list",
     "retry": "uploader.cli.commands.retry",

@@ -1,0 +1,1 @@
+"""Pictures that reached this machine in another way are handed to its receiver."""

@@ -1,0 +1,1 @@
+"""Pictures in folders: a card, an archive, a share that cameras write to."""
