@@ -25,7 +25,7 @@ _RUNS = 50
 
 def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> None:
     """Look, judge, and put what is to be said into the outbox. ``at_work``: the caller is a run."""
-    working = _at_work(spool) if at_work is None else at_work
+    working = at_work_now(spool) if at_work is None else at_work
     signs = look(spool, ways, at_work=working)
     facts = signs.facts
     counts = Counts(facts.received.images, facts.set_aside.images)
@@ -67,7 +67,8 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
     )
 
 
-def _at_work(spool: Spool) -> bool:
+def at_work_now(spool: Spool) -> bool:
+    """Whether a run holds the drain lock."""
     try:
         spool.hold_drain_lock("headgate watch", 0).release()
     except LockHeld:

@@ -25,6 +25,7 @@ from headgate.spool.disk.locks import holder
 from headgate.spool.errors import AttributesError, DiskError
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
+from uploader.alerts.evaluate import at_work_now
 from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
@@ -205,7 +206,10 @@ def schedule(spool: Spool) -> Schedule:
     if by_timer:
         starts = systemd.is_running() and systemd.is_active(systemd_timer.DRAIN)
     last = next(iter(spool.site.runs(1)), None)
-    age = None if last is None else (spool.now() - last.started_at).total_seconds()
+    quiet = None
+    if last is not None:
+        since = last.ended_at or last.started_at
+        quiet = 0.0 if at_work_now(spool) else max(0.0, (spool.now() - since).total_seconds())
     failed = last is not None and last.ended_at is not None and not last.success
     outcome = "" if last is None else (last.message or last.outcome or "under way")
     now = spool.now()
@@ -216,7 +220,7 @@ def schedule(spool: Spool) -> Schedule:
     every = settings.uplink.interval if queue is None else settings.queue.floor
     return Schedule(
         by_timer, crontabs.check(spool.settings), starts, every,
-        None if age is None else max(0.0, age), outcome, failed, queue, told,
+        quiet, outcome, failed, queue, told,
         in_vain_seconds(spool),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from headgate.monitor.rules import RUN_LATE
+from headgate.monitor.rules import BY_CODE, RUN_LATE
 from headgate.settings.units import format_duration, human_duration
 from uploader.cli.cron.entry import ScheduleFault
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
@@ -19,7 +19,7 @@ class Schedule:
     faults: Sequence[ScheduleFault]
     starter_runs: bool  # a cron daemon, or the timer
     interval_seconds: int
-    last_run_seconds: float | None  # since it began; None: none yet
+    last_run_seconds: float | None  # since it ended; 0: one is at work; None: none yet
     last_outcome: str
     last_failed: bool
     queue: Queue | None = None  # where a job queue starts the runs
@@ -76,8 +76,11 @@ def _queue(seen: Queue, floor: str) -> Finding:
         return ok("queue", f"a message is due every {every}{ago}{by}")
     return warning(
         "queue",
-        f"no message for {human_duration(quiet)}, and one is due every {every}; cron's floor goes "
-        f"on, every {floor}",
+        BY_CODE["queue-silent"].sentence.format(
+            quiet=human_duration(quiet),
+            every=human_duration(seen.every_seconds),
+            floor=f" cron's own run goes on every {floor}.",
+        ),
         "systemctl status headgate-worker",
     )
 
@@ -95,7 +98,9 @@ def _last(seen: Schedule) -> Iterator[Finding]:
     if age > RUN_LATE.seconds(seen.interval_seconds):
         yield loses(
             "runs",
-            f"the last one began {ago} ago, and one is due every {every}: {_FULL}",
+            BY_CODE["no-run"].sentence.format(
+                quiet=ago, every=human_duration(seen.interval_seconds)
+            ),
             "headgate drain, and see what it says",
         )
     elif seen.in_vain_seconds:
@@ -110,4 +115,4 @@ def _last(seen: Schedule) -> Iterator[Finding]:
             "runs", f"the last one was no success, {ago} ago: {seen.last_outcome}", "headgate drain"
         )
     else:
-        yield ok("runs", f"the last one began {ago} ago ({seen.last_outcome}); every {every}")
+        yield ok("runs", f"the last one was {ago} ago ({seen.last_outcome}); every {every}")

@@ -24,8 +24,10 @@ from headgate.spool.disk.room import FreeSpace as Free
 from headgate.spool.disk.room import admission
 from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Item
+from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from tests.support.damage import lose
+from tests.support.spooling import Clock as WallClock
 from tests.support.spooling import open_spool, put, settings_for
 from tests.support.wait import wait_until
 from uploader.cli.commands import doctor as doctor_command
@@ -145,7 +147,7 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("another interval", schedule.judge(replace(SCHEDULE, faults=(ScheduleFault("cron starts a run every 1min"),))), WARNING, "every 1min", "headgate cron install"),
     ("no cron", schedule.judge(replace(SCHEDULE, starter_runs=False)), LOSES, "no cron runs here", "systemctl enable --now cron"),
     ("a dead timer", schedule.judge(replace(SCHEDULE, by_timer=True, starter_runs=False)), LOSES, "does not run", "systemctl enable --now headgate-drain.timer"),
-    ("overdue", schedule.judge(replace(SCHEDULE, last_run_seconds=661.0)), LOSES, "one is due every 5min", "headgate drain"),
+    ("overdue", schedule.judge(replace(SCHEDULE, last_run_seconds=661.0)), LOSES, "and one is due every 5 min: nothing is sent.", "headgate drain"),
     ("just in time", schedule.judge(replace(SCHEDULE, last_run_seconds=659.0)), OK, "every 5min", ""),
     ("none yet", schedule.judge(replace(SCHEDULE, last_run_seconds=None)), WARNING, "none has started yet", "headgate drain"),
     ("failed", schedule.judge(replace(SCHEDULE, last_failed=True, last_outcome="no such bucket")), WARNING, "no such bucket", "headgate drain"),
@@ -153,7 +155,7 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("queue fine", schedule.judge(replace(SCHEDULE, queue=QUEUE)), OK, "the last 1 min ago (beat)", ""),
     ("queue not asked yet", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=None))), OK, "due every 5min", ""),
     ("queue in time", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=660.0))), OK, "the last 11 min ago", ""),
-    ("queue silent", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=661.0))), WARNING, "no message for 11 min", "headgate-worker"),
+    ("queue silent", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, quiet_seconds=661.0))), WARNING, "No message came through the queue for 11 min", "headgate-worker"),
     ("queue not installed", schedule.judge(replace(SCHEDULE, queue=replace(QUEUE, installed=False))), WARNING, "not installed", "make install EXTRAS=queue"),
     ("receiver fine", network.judge(RECEIVER), OK, "takes images", ""),
     ("tokens", network.judge(RECEIVER), OK, "40 devices have a token", ""),
@@ -318,6 +320,24 @@ def test_a_spool_that_is_not_there_is_told_in_a_sentence(tmp_path: Path, quiet: 
     ran = CliRunner().invoke(headgate, ["doctor"])
     assert ran.exit_code == 1
     assert "loses    spool" in ran.output and "Traceback" not in ran.output
+
+
+def test_a_run_that_takes_long_is_not_late(tmp_path: Path) -> None:
+    clock = WallClock()
+    spool = open_spool(tmp_path, clock)
+    try:
+        began = clock.at
+        spool.site.save_run(Run("long", began))
+        clock.advance(hours=2)
+        with spool.hold_drain_lock("a run", 0):
+            assert collect.schedule(spool).last_run_seconds == 0
+        killed = collect.schedule(spool).last_run_seconds
+        assert killed == pytest.approx(7200, abs=1)
+        spool.site.save_run(Run("long", began, clock.at))
+        clock.advance(minutes=3)
+        assert collect.schedule(spool).last_run_seconds == pytest.approx(180, abs=1)
+    finally:
+        spool.close()
 
 
 def test_a_disk_that_refuses_the_probe_is_told(
