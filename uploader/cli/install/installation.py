@@ -39,6 +39,7 @@ from uploader.cli.install.steps import InstallError, Owner, Step
 OURS_IF_EMPTY = (
     "/usr/local/lib/systemd/system",
     "/usr/local/lib/systemd",
+    "/usr/local/lib/sysusers.d",
     "/usr/local/lib/tmpfiles.d",
     "/usr/local/share/man/man1",
     "/usr/local/share/bash-completion/completions",

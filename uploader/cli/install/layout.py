@@ -94,8 +94,8 @@ def placed(plan: InstallPlan, names: list[str]) -> Iterator[Placed]:
         match path.parts[0]:
             case "systemd":
                 yield Placed(name, f"{UNITS}/{path.name}")
-            case "tmpfiles.d":
-                yield Placed(name, f"usr/local/lib/tmpfiles.d/{path.name}")
+            case "sysusers.d" | "tmpfiles.d":
+                yield Placed(name, f"usr/local/lib/{name}")
             case "logrotate.d":
                 yield Placed(name, f"etc/logrotate.d/{path.name}", kept=True)
             case "headgate.toml":
@@ -108,6 +108,8 @@ def render(plan: InstallPlan, name: str, text: str) -> str:
     """The text of a file of deploy/, with the names of this installation."""
     if name.startswith(("systemd/", "tmpfiles.d/", "logrotate.d/")):
         text = _rename(plan, text)
+    if name.startswith("sysusers.d/"):
+        text = re.sub(rf"(?<=[ :]){USER}(?=[ -])", plan.user, text)
     if name == "headgate.toml":
         text = text.replace(SPOOL, plan.spool)
     if name == "systemd/headgate-drain.timer":

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,6 +78,7 @@ def test_a_tree_is_filled_once_and_a_second_call_finds_it_done(
         ("etc/logrotate.d/headgate", 0o644, 0),
         ("usr/local/lib/systemd/system/headgate-receiver.service", 0o644, 0),
         ("usr/local/lib/tmpfiles.d/headgate.conf", 0o644, 0),
+        ("usr/local/lib/sysusers.d/headgate.conf", 0o644, 0),
     ):
         assert (mode(tree / path), (tree / path).stat().st_uid) == (wanted, owner), path
     assert (tree / "etc/headgate/headgate.toml").stat().st_gid == group
@@ -91,6 +94,36 @@ def test_a_tree_is_filled_once_and_a_second_call_finds_it_done(
     (tree / "var/lib/headgate/.aws").chmod(0o755)  # somebody's mistake is put right
     call("install", "--root", tree)
     assert mode(tree / "var/lib/headgate/.aws") == 0o700
+
+
+@needs_root
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
+@pytest.mark.parametrize("user", ["headgate", "camera-gate"])
+def test_sysusers_makes_the_accounts_that_an_installation_makes(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    plan_is_of(monkeypatch)
+    call("install", "--root", tree, "--user", user)
+    shipped = tree / "usr/local/lib/sysusers.d/headgate.conf"
+    empty = tmp_path / "empty"
+    copy = empty / "usr/lib/sysusers.d/headgate.conf"
+    copy.parent.mkdir(parents=True)
+    (empty / "etc").mkdir()
+    copy.write_bytes(shipped.read_bytes())
+    command = ["systemd-sysusers", f"--root={empty}", "headgate.conf"]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert described(empty) == described(tree)
+    assert {line[0] for line in described(tree)} == {user, f"{user}-receiver"}
+
+
+def described(root: Path) -> list[tuple[str, str, str, str]]:
+    """The accounts of a tree: name, name of the group, home, shell."""
+    read = (root / "etc/group").read_text().splitlines()
+    groups = {line.split(":")[2]: line.split(":")[0] for line in read}
+    lines = [line.split(":") for line in (root / "etc/passwd").read_text().splitlines()]
+    ours = [line for line in lines if "gate" in line[0]]
+    return sorted((line[0], groups[line[3]], line[5], line[6]) for line in ours)
 
 
 def systemd_link(unit: str, target: str) -> str:
