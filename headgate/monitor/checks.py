@@ -1,6 +1,6 @@
 """What is wrong now: the table of ``headgate.monitor.rules``, applied to what is seen. Pure.
 
-The alerts and the status page ask ``find``, so both call the same things wrong. A check yields the
+The alerts and the status page ask ``find``, so they agree. A check yields the
 subject (a device, a channel, a refusal's code, or nothing) and the words that fill in its rule's
 sentence.
 """
@@ -33,7 +33,7 @@ Found = Iterator[tuple[str, dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Everything that the checks look at."""
+    """Everything that the checks use."""
 
     facts: Snapshot
     minutes: Sequence[Flow] = ()  # of the last hour and a quarter
@@ -59,8 +59,8 @@ class Signs:
 def find(
     signs: Signs, before: Collection[tuple[str, str]], leave_out: Collection[str] = ()
 ) -> list[AlertCondition]:
-    """All that is wrong now, the gravest first; ``before``: (code, subject) of what was wrong at
-    the last look. ``leave_out``: codes that are not looked at."""
+    """All that is wrong now, most serious first; ``before``: (code, subject) of what was wrong at
+    the last check. ``leave_out``: codes to skip."""
     return [
         AlertCondition(rule.code, rule.sentence.format(**words), subject)
         for rule in RULES
@@ -77,15 +77,15 @@ def images(count: Count) -> str:
 
 
 def images_word(number: int) -> str:
-    """One image, or so many."""
+    """The number of images in words."""
     return "1 image" if number == 1 else f"{number:,} images"
 
 
 def waiting(count: Count) -> str:
-    """That so many wait."""
+    """How many are waiting, in words."""
     if not count.images:
-        return "no image waits"
-    return f"{images(count)} {'waits' if count.images == 1 else 'wait'}"
+        return "no image is waiting"
+    return f"{images(count)} {'is' if count.images == 1 else 'are'} waiting"
 
 
 def _sentence(text: str) -> str:
@@ -175,7 +175,7 @@ def _unaccounted(signs: Signs, _before: AbstractSet[str]) -> Found:
         yield "", {"what": f"{images_word(lost)} {are} received, and no file is left."}
     elif count := signs.facts.unaccounted:
         many = images_word(abs(count))
-        is_so = "received and in no known state" if count > 0 else "known and never received"
+        is_so = "received but in no known state" if count > 0 else "known but never received"
         yield "", {"what": f"{many} cannot be accounted for: {is_so}."}
 
 
@@ -194,7 +194,7 @@ def _runs_fail(signs: Signs, _before: AbstractSet[str]) -> Found:
 
 
 def _nothing_confirmed(signs: Signs, before: AbstractSet[str]) -> Found:
-    """Whole runs tried in vain. A pause does not begin the trouble, and does not end it either."""
+    """Whole runs tried without success. A pause does not start this state, nor end it."""
     facts = signs.facts
     if not (facts.waiting + facts.sending).images or (not facts.budget.rate and not before):
         return
@@ -241,7 +241,9 @@ def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
             {
                 "quiet": human_duration(quiet),
                 "every": human_duration(queue.every_seconds),
-                "floor": f" cron's own run goes on every {human_duration(floor)}." if floor else "",
+                "floor": f" Cron starts a fallback run every {human_duration(floor)}."
+                if floor
+                else "",
             },
         )
 
@@ -261,14 +263,15 @@ def _inodes(signs: Signs, before: AbstractSet[str]) -> Found:
     free, soon = signs.facts.free_inodes, signs.facts.forecast.inodes
     if soon is not None and -signs.age(soon.at) < rules.FULL_SECONDS.at(bool(before)):
         left = human_duration(max(0.0, -signs.age(soon.at)))
-        yield "", {"inodes": free, "pace": f"and at this pace the last is gone in {left}"}
+        yield "", {"inodes": free, "pace": f"and at this rate the last is gone in {left}"}
     elif free < rules.FREE_INODES.at(bool(before)):
         yield "", {"inodes": free, "pace": "and each image takes one"}
 
 
 def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Found:
     """The oldest could have left long ago, and the backlog does not shrink either. Or the oldest
-    came long ago and was tried in vain: each attempt sets back since when it could have left."""
+    came long ago and every attempt failed: each attempt resets the time since when it could have
+    been sent."""
     facts, was = signs.facts, bool(before)
     if not facts.budget.rate:
         return
@@ -276,11 +279,11 @@ def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Found:
     age, waits = signs.age(facts.oldest_due_at), signs.age(facts.oldest_waiting_at)
     if age > rules.WAITS_LONG.seconds(signs.interval, was) and went <= came:
         ago = human_duration(age)
-        what = f"The oldest image could have left {ago} ago, and the backlog does not shrink: "
+        what = f"The oldest image could have been sent {ago} ago, and the backlog does not shrink: "
         yield "", {"what": f"{what}{waiting(facts.waiting)}."}
     elif facts.oldest_attempts and waits > rules.TRIED_LONG.seconds(signs.interval, was):
         tried = "once" if facts.oldest_attempts == 1 else f"{facts.oldest_attempts} times"
-        what = f"The oldest image came {human_duration(waits)} ago and was tried {tried} in vain; "
+        what = f"The oldest image came {human_duration(waits)} ago and failed {tried}; "
         yield "", {"what": f"{what}{waiting(facts.waiting)}."}
 
 
@@ -318,7 +321,7 @@ def _cap_unused(signs: Signs, before: AbstractSet[str]) -> Found:
 
 
 def _moved(signs: Signs, minutes: int, back: int = 0) -> tuple[int, int]:
-    """Bytes of images that came in and went out in so many minutes, so many minutes ago."""
+    """Bytes of images that came in and went out in this many minutes, this many minutes ago."""
     until = signs.now - timedelta(minutes=back)
     since = until - timedelta(minutes=minutes)
     found = [flow for flow in signs.minutes if since <= flow.at < until]

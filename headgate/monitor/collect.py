@@ -1,4 +1,4 @@
-"""Reads the spool for whoever watches it: the snapshot of the site, forecasts, what starts runs."""
+"""Reads the spool for monitoring: the snapshot of the site, forecasts, and what starts runs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _forecast(spool: Spool, now: datetime, images: Inventory, measured: float | 
 
 
 def wait_for_room(spool: Spool, missing_bytes: int, chance: float) -> int | None:
-    """Seconds after which so many bytes will have gone out; None where that cannot be known:
+    """Seconds after which this many bytes will have gone out; None if that cannot be known:
     before the first run, or while nothing goes out."""
     if not spool.site.runs(1):
         return None

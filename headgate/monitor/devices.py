@@ -21,13 +21,13 @@ OTHERS_MAX = 1000
 STEP_MINUTES = 10
 _DAY = timedelta(hours=24)
 _FORGOTTEN = timedelta(days=14)
-"""A device that nobody enrolled is not missed any more after so long."""
+"""How long a device that was never enrolled is missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One device, enrolled or only seen. ``missed``: people are told if something is amiss with it;
-    not so of mere addresses, of revoked ones, and of strangers that are long gone."""
+    """One device, enrolled or only seen. ``missed``: alerts report problems with it; not so of
+    mere addresses, of revoked ones, and of strangers that are long gone."""
 
     device: str
     enrolled: bool
@@ -87,7 +87,7 @@ def devices(
 
 
 def is_missed(seen: Arrivals, known: Mapping[str, bool], now: datetime) -> bool:
-    """Whether people are told if something is amiss with it. ``known``: devices that were enrolled,
+    """Whether alerts report problems with it. ``known``: devices that were enrolled,
     and whether they still are."""
     if seen.device.startswith("_"):  # an address, and nobody's camera in particular
         return False
@@ -115,5 +115,5 @@ def last_day(catalog: Catalog, now: datetime) -> tuple[Flow, ...]:
 
 
 def alerts(site: Site) -> tuple[Alert, ...]:
-    """Those that a message has told of and that still last."""
+    """Active alerts of which a message was sent."""
     return tuple(one for one in site.alerts.all() if one.told and one.bad)

@@ -19,7 +19,7 @@ from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count
 
 _BUSY_MINUTES = 3
-"""So many minutes with a backlog from start to end tell what the network carries."""
+"""The number of minutes with a backlog from start to end that show what the network carries."""
 _STEP = timedelta(minutes=1)
 _LONG_STEP = timedelta(hours=1)
 _MINUTES_BY_ONE = 240
@@ -31,7 +31,7 @@ _WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An instant that is expected, the earliest that is likely, and the latest: None, if never."""
+    """An expected instant, the earliest that is likely, and the latest: None, if never."""
 
     at: datetime
     earliest: datetime
@@ -39,7 +39,7 @@ class Estimate:
 
 
 class Doubt(StrEnum):
-    """Why nobody can say when the backlog is gone."""
+    """Why it is unknown when the backlog will be gone."""
 
     NONE = ""
     NO_RUN = "no run"  # none came by itself, or the next one is overdue
@@ -52,7 +52,7 @@ class Doubt(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """When no image waits any more, and when the disk's bytes and its inodes run out; None: not
-    within two weeks, or nobody can say (``doubt``). Rates are bytes of images a second."""
+    within two weeks, or unknown (``doubt``). Rates are bytes of images a second."""
 
     empty: Estimate | None = None
     full: Estimate | None = None
@@ -64,7 +64,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a forecast goes by."""
+    """The input of a forecast."""
 
     now: datetime
     waiting: Count
@@ -102,9 +102,9 @@ def forecast(outlook: Outlook) -> Forecast:
 
 
 def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | None:
-    """Seconds after which so many more bytes will have gone out; None if nothing goes out now.
+    """Seconds after which this many more bytes will have gone out; None if nothing goes out now.
 
-    From 5 s to an hour, a quarter more or less by ``chance`` (0 to 1), so that all who were
+    From 5 s to an hour, with 25 % jitter from ``chance`` (0 to 1), so that all clients that were
     refused at once do not come back at once.
     """
     if _spent(outlook.daily):

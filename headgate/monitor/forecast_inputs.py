@@ -17,7 +17,7 @@ from headgate.spool.spool import Spool
 _INTERVALS = 3
 """How many of the last intervals say what comes in and goes out now."""
 _RUNS = 50
-"""So many are looked through for one that came by itself."""
+"""How many runs are searched for one that a schedule started."""
 
 
 def outlook(

@@ -32,7 +32,7 @@ class Measure:
 
 
 def measures(facts: Snapshot, version: str, sqlite: str) -> tuple[Measure, ...]:
-    """All that the spool can tell, whoever asks. An instant that never was has no series.
+    """All metrics of the spool. An instant that never was has no series.
 
     ``version`` is Headgate's, ``sqlite`` that of the SQLite that opens its databases.
     """
@@ -79,7 +79,7 @@ def _images(facts: Snapshot) -> Iterator[Measure]:
     )
     yield gauge(
         "headgate_unaccounted_images",
-        "Images received that are in no state: 0, or run headgate verify.",
+        "Received images that are in no known state: 0, or run headgate verify.",
         facts.unaccounted,
     )
     yield gauge(
@@ -89,7 +89,7 @@ def _images(facts: Snapshot) -> Iterator[Measure]:
     )
     yield gauge(
         "headgate_oldest_due_age_seconds",
-        "How long the oldest could have gone, pauses before its next attempt left out; 0 if none.",
+        "How long the oldest could have been sent, without pauses between attempts; 0 if none.",
         _age(facts.oldest_due_at, facts.at) or 0.0,
     )
     yield gauge(
@@ -105,8 +105,8 @@ def _images(facts: Snapshot) -> Iterator[Measure]:
     unknown = waits and forecast.doubt
     yield gauge(
         "headgate_forecast_empty_seconds",
-        "Until no image waits; +Inf: not within two weeks. No series: nobody can say, because "
-        "nothing is confirmed or no run comes.",
+        "Until no image waits; +Inf: not within two weeks. No series: unknown, because "
+        "nothing is confirmed or no run starts.",
         None if unknown else _until(empty, facts.at) if waits else 0.0,
     )
     yield gauge(
@@ -143,10 +143,10 @@ def _sending(facts: Snapshot) -> Iterator[Measure]:
         "headgate_failures_total", "counter", "Attempts that failed, by kind.", ("kind",),
         tuple(((kind,), float(totals.failures.get(kind, 0))) for kind in FAILURES),
     )  # fmt: skip
-    yield gauge("headgate_interval_seconds", "Between two runs.", budget.interval)
-    yield gauge("headgate_cap_bytes_per_second", "What may leave in a second.", budget.rate)
-    yield gauge("headgate_budget_bytes", "What may leave in one interval.", budget.budget)
-    yield gauge("headgate_budget_used_bytes", "What left in the last interval.", budget.used)
+    yield gauge("headgate_interval_seconds", "Time between two runs.", budget.interval)
+    yield gauge("headgate_cap_bytes_per_second", "Maximum bytes to send in a second.", budget.rate)
+    yield gauge("headgate_budget_bytes", "Maximum bytes to send in one interval.", budget.budget)
+    yield gauge("headgate_budget_used_bytes", "Bytes sent in the last interval.", budget.used)
 
 
 def _runs(facts: Snapshot) -> Iterator[Measure]:
@@ -158,13 +158,13 @@ def _runs(facts: Snapshot) -> Iterator[Measure]:
     )  # fmt: skip
     yield _counter("headgate_run_seconds_total", "Seconds that runs took.", totals.seconds)
     yield _counter(
-        "headgate_skipped_runs_total", "Runs that found another one at work.", totals.skipped
+        "headgate_skipped_runs_total", "Runs that found another one active.", totals.skipped
     )
     fired = [one for one in facts.triggers if one.last_at is not None]
     yield Measure(
         "headgate_trigger_last_fired_timestamp_seconds",
         "gauge",
-        "When a trigger last asked for a run.",
+        "When a trigger last requested a run.",
         ("trigger",),
         tuple(((one.kind,), one.last_at.timestamp()) for one in fired if one.last_at),
     )
@@ -177,7 +177,7 @@ def _runs(facts: Snapshot) -> Iterator[Measure]:
     )
     yield gauge(
         "headgate_last_success_timestamp_seconds",
-        "When the last run ended that was a success: it confirmed images, or none was in doubt.",
+        "When the last successful run ended: it confirmed images, or none was in doubt.",
         None if facts.last_success_at is None else facts.last_success_at.timestamp(),
     )
     confirmed_at = facts.proof.confirmed_at
@@ -194,15 +194,15 @@ def _runs(facts: Snapshot) -> Iterator[Measure]:
     )
     yield gauge(
         "headgate_last_run_duration_seconds",
-        "How long the last run took that ended.",
+        "Duration of the last run that ended.",
         None if ended is None else _age(ended.started_at, ended.ended_at or facts.at),
     )
     yield gauge(
         "headgate_last_run_exit_code",
-        "Of the last run that ended; a killed one has none.",
+        "Exit code of the last run that ended; a killed one has none.",
         None if ended is None else ended.exit_code,
     )
-    yield gauge("headgate_active_alerts", "Alerts that are not good again.", len(facts.alerts))
+    yield gauge("headgate_active_alerts", "Active alerts.", len(facts.alerts))
 
 
 def _places(facts: Snapshot) -> Iterator[Measure]:
@@ -235,7 +235,7 @@ def _devices(facts: Snapshot) -> Iterator[Measure]:
     )
     yield Measure(
         "headgate_device_unusable_images_total", "counter",
-        "Images that could not be taken: cut off, changed on the way, or no images.", ("device",),
+        "Unusable images: cut off, changed in transit, or not images.", ("device",),
         tuple(((one.device,), float(one.unusable.images)) for one in known),
     )  # fmt: skip
     yield of(
@@ -245,7 +245,7 @@ def _devices(facts: Snapshot) -> Iterator[Measure]:
     )
     yield of(
         "headgate_device_silent",
-        "1 if it has sent nothing for longer than it does.",
+        "1 if it has been quiet for longer than usual.",
         ((one.device, float(one.is_silent(facts.at))) for one in known),
     )
 

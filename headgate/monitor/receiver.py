@@ -43,7 +43,7 @@ def ask(spool: Spool) -> ReceiverState:
     address = address_of(spool.settings.receiver.bind).from_here
     try:
         if request(address, "GET", "/healthz")[0] != 200:
-            return ReceiverState(f"The receiver at {address} says that it is not well.")
+            return ReceiverState(f"The receiver at {address} reports that it is not healthy.")
         status, problem = request(address, "GET", "/readyz")
     except NoAnswer as error:
         try:

@@ -18,7 +18,7 @@ _HOUR = 3600
 
 
 class Level(StrEnum):
-    """How grave something is, from calm to red."""
+    """Severity, from lowest to highest."""
 
     OK = "ok"
     NOTE = "note"
@@ -35,7 +35,7 @@ class Limit:
     still: float
 
     def at(self, before: bool = False) -> float:
-        """``before``: it was wrong at the last look."""
+        """The threshold that applies; ``before``: it was already exceeded at the last check."""
         return self.still if before else self.wrong
 
 
@@ -48,18 +48,18 @@ class Late(Limit):
     grace: float = 0
 
     def seconds(self, interval: float, before: bool = False) -> float:
-        """The same in seconds."""
+        """The threshold in seconds."""
         ease = self.at(before) / self.wrong
         return ease * max(self.wrong * interval, self.least) + self.grace
 
 
 RUN_LATE = Late(2, 2, grace=_MINUTE)
-"""A run may find another one at work and end at once; two in a row do not. The minute is for cron
+"""A run may find another one active and end at once; two in a row do not. The minute is for cron
 and a run's own start."""
 UNCONFIRMED = Late(2, 2)
-"""For so long whole runs have tried and confirmed nothing."""
+"""How long whole runs have tried and confirmed nothing."""
 WAITS_LONG = Late(3, 2, least=15 * _MINUTE)
-"""Since an image could have left."""
+"""How long an image could have been sent but was not."""
 TRIED_LONG = Late(12, 8, least=_HOUR)
 """Since an image came that was tried in vain: each attempt sets back since when it could leave."""
 FULL_SECONDS = Limit(24 * _HOUR, 36 * _HOUR)
@@ -100,7 +100,7 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertCondition:
-    """Something wrong, in a sentence; ``subject``: of which device or channel."""
+    """One thing that is wrong, in a sentence; ``subject``: the device or channel."""
 
     code: str
     sentence: str
@@ -119,41 +119,40 @@ RULES: tuple[AlertRule, ...] = (
     AlertRule("receiver-silent", _BAD, "The receiver does not answer", "{why}",
         "systemctl restart headgate-receiver", wait_seconds=_MINUTE),
     AlertRule("disk-refuses", _BAD, "The disk refuses to write",
-        "{why} Nothing is accepted until test writes pass; what was acknowledged is safe.",
+        "{why} Nothing is accepted until test writes succeed; acknowledged images are safe.",
         "dmesg | tail"),
     AlertRule("disk-full", _BAD, "The disk is full", "{why}", "df -h", (FULL,)),
     AlertRule("uploads-refused", _WARN, "Uploads are refused",
-        "{requests} uploads were refused in the last {minutes} min, {share:.0%} of all, as "
-        "{code}: GET /problems/{code} says what that means, and the receiver's log who sent "
-        "them.",
+        "{requests} uploads were refused in the last {minutes} min, {share:.0%} of all, with "
+        "{code}: GET /problems/{code} explains it, and the receiver's log shows the senders.",
         "journalctl -u headgate-receiver | grep request.refused", (REFUSED, REFUSED_SHARE),
         causes=_CLOSED),
     AlertRule("unaccounted", _BAD, "Images are unaccounted for", "{what}", "headgate verify",
         wait_seconds=3 * _MINUTE),
     AlertRule("uplink-down", _WARN, "The uplink is down",
-        "The uplink is down{why}. {waiting}, safe on disk, and sent when it is back.",
+        "The uplink is down{why}. {waiting}, safe on disk, and will be sent when it is back.",
         "headgate config check"),
     AlertRule("runs-fail", _BAD, "Runs fail", "The last run, {ago} ago, failed{why}",
         "headgate config check"),
     AlertRule("nothing-confirmed", _BAD, "Nothing is confirmed",
-        "Nothing has been confirmed in the bucket for {since}, though it was tried. {waiting}, "
-        "safe on disk.{why}",
+        "Runs have tried for {since}, but no image was confirmed in the bucket. {waiting}, safe on "
+        "disk.{why}",
         "headgate config check", (UNCONFIRMED,), causes=("uplink-down", "runs-fail")),
     AlertRule("no-run", _BAD, "No run has started",
         "No run for {quiet}, and one is due every {every}: nothing is sent.",
         "headgate cron install", (RUN_LATE,)),
     AlertRule("queue-silent", _WARN, "The queue is silent",
-        "No message came through the queue for {quiet}, and one is due every {every}: look at the "
-        "worker, the broker and what sends the messages.{floor}",
+        "No message came through the queue for {quiet}, and one is due every {every}: check the "
+        "worker, the broker and the sender of the messages.{floor}",
         "systemctl status headgate-worker", (RUN_LATE,), causes=("uplink-down", "no-run")),
     AlertRule("set-aside", _WARN, "Images were set aside",
-        "Set aside, and not sent until a person looks: {images}.",
+        "{images} set aside: not sent until you retry or discard them.",
         "headgate list --state set_aside"),
     AlertRule("disk-soon", _WARN, "The disk will be full",
-        "At this pace the disk is full in {left}, and then uploads are refused.",
+        "At this rate the disk is full in {left}; then uploads are refused.",
         "headgate status", (FULL_SECONDS,),
         wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE, causes=("disk-full",)),
-    AlertRule("inodes-soon", _WARN, "Inodes run out",
+    AlertRule("inodes-soon", _WARN, "The disk runs out of inodes",
         "The disk has {inodes} inodes left, {pace}; without one uploads are refused.",
         "df -i", (FREE_INODES, FULL_SECONDS),
         wait_seconds=10 * _MINUTE, calm_seconds=30 * _MINUTE),
@@ -161,45 +160,45 @@ RULES: tuple[AlertRule, ...] = (
         (WAITS_LONG, TRIED_LONG), wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE,
         causes=_STOPPED),
     AlertRule("backlog-grows", _WARN, "The backlog grows",
-        "For an hour more has come in than went out: {more} more wait than an hour ago, {bytes} "
-        "in all.",
+        "For an hour more has come in than went out: {more} more are waiting than an hour ago, "
+        "{bytes} in total.",
         "headgate limit", calm_seconds=10 * _MINUTE, causes=_STOPPED),
     AlertRule("cap-unused", _WARN, "The cap is not used",
-        "{bytes} wait, but only {share:.0%} of the cap of {rate}/s was used in the last {minutes} "
-        "min: the network carries no more, or something slows the runs.",
+        "{bytes} are waiting, but only {share:.0%} of the cap of {rate}/s was used in the last "
+        "{minutes} min: the network carries no more, or something slows the runs.",
         "headgate config check", (CAP_USED,), wait_seconds=15 * _MINUTE,
         calm_seconds=15 * _MINUTE, causes=_STOPPED),
     AlertRule("device-silent", _WARN, "A device is silent",
         "{device} has sent nothing for {quiet}.", "headgate device list",
         calm_seconds=0, causes=(*_CLOSED, "uplink-down")),
-    AlertRule("device-gaps", _WARN, "Images never came",
-        "{images} never came from {device}, by its sequence numbers.",
+    AlertRule("device-gaps", _WARN, "Images are missing",
+        "{images} never arrived from {device}, by its sequence numbers.",
         "headgate device list", wait_seconds=10 * _MINUTE, causes=_CLOSED),
     AlertRule("device-unusable", _WARN, "A device sends unusable images",
-        "{unusable} of the last {all} images of {device} could not be taken: cut off, changed on "
-        "the way, or no images. Nothing of them is stored.",
+        "{unusable} of the last {all} images of {device} were unusable: cut off, changed in "
+        "transit, or not images. None of them is stored.",
         "headgate device list", (UNUSABLE, UNUSABLE_SHARE), calm_seconds=10 * _MINUTE),
     AlertRule("device-clock", _WARN, "A device's clock is off",
-        "The clock of {device} is {off} {way}: its times of capture are wrong. No order depends "
-        "on them.",
+        "The clock of {device} is {off} {way}: its capture times are wrong. No order depends on "
+        "them.",
         "headgate device list", (CLOCK_OFF,),
         wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE),
     AlertRule("s3-clock", _WARN, "This machine's clock is off",
         "{what}", "timedatectl", (CLOCK_OFF,)),
-    AlertRule("open-network", _WARN, "Anybody may send",
-        "Anybody who reaches this machine may send images: receiver.auth is open, and "
+    AlertRule("open-network", _WARN, "Anyone may send",
+        "Anyone who can reach this machine may send images: receiver.auth is open, and "
         "receiver.allow names no network.",
         "headgate device add"),
-    AlertRule("channel-fails", _WARN, "Alerts do not get out",
-        "Alerts do not get out by {name}: {why}", "headgate alert test",
+    AlertRule("channel-fails", _WARN, "Alerts cannot be sent",
+        "Alerts cannot be sent through {name}: {why}", "headgate alert test",
         causes=("uplink-down",)),
 )  # fmt: skip
-"""Alerts, the gravest first. Titles, waits and causes are also in docs/DESIGN.md, and a test
+"""Alerts, most serious first. Titles, waits and causes are also in docs/DESIGN.md, and a test
 compares them."""
 DISK_LOW = AlertRule(
     "disk-low", _WARN, "The disk is nearly full",
     "The disk is nearly full: {free} are free, and below {needed} uploads are refused.",
     "headgate status", (NEARLY_FULL,),
 )  # fmt: skip
-"""No alert, since ``disk-soon`` comes in time: shown by the page, doctor and CloudWatch."""
+"""Not an alert, because ``disk-soon`` comes first: shown by the page, doctor and CloudWatch."""
 BY_CODE: Mapping[str, AlertRule] = {rule.code: rule for rule in RULES}

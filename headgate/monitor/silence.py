@@ -1,6 +1,6 @@
-"""How long a device may be quiet before it counts as silent, learnt from how it sends. Pure.
+"""How long a device may be quiet before it counts as silent, learned from how it sends. Pure.
 
-The page, the metrics and the alerts go by it. It is learnt at each look of ``headgate watch``;
+The page, the metrics and the alerts go by it. It is learned at each check of ``headgate watch``;
 before the first, from what the device sent so far.
 
 What is remembered of a device: when it last sent, how many images it had sent, and the longest
@@ -20,10 +20,10 @@ RHYTHMS = "devices.rhythm"
 """The site's memory of how each device sends."""
 LEAST_SECONDS = 15 * 60
 LEAST_IMAGES = 10
-"""Before that nothing is known of how a device sends."""
+"""Before that too little is known about how a device sends."""
 _TIMES_LONGEST, _TIMES_USUAL = 1.5, 5.0
 _HALVED_EVERY = 14 * 86400.0
-"""A silence is forgotten by halves, so that one long outage does not count for ever."""
+"""A silence is forgotten by halves, so that one long outage does not count forever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ def learn(
 
 
 def quiet_seconds(rhythm: SendingPattern, configured: int | str) -> float:
-    """After so long it is silent; 0: it never is. ``configured``: seconds, or "auto"."""
+    """How long it may be quiet before it is silent; 0: it never is. ``configured``: seconds, or
+    "auto"."""
     if isinstance(configured, int):
         return float(configured)
     if rhythm.images < LEAST_IMAGES:

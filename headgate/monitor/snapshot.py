@@ -31,7 +31,7 @@ class TriggerFacts:
     expected_since: datetime | None = None  # it has been watched for silence since then
 
     def quiet_seconds(self, now: datetime) -> float | None:
-        """Since it last fired, or since it is expected to; None if nobody expects it to."""
+        """Since it last fired, or since it is expected to; None if it is not expected to."""
         known = [at for at in (self.last_at, self.expected_since) if at is not None]
         if self.every_seconds is None or not known:
             return None
@@ -40,7 +40,7 @@ class TriggerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One look at everything. ``unaccounted`` is 0, or something is wrong: run verify."""
+    """A snapshot of the site. ``unaccounted`` is 0, or something is wrong: run verify."""
 
     at: datetime
     received: Count

@@ -27,7 +27,7 @@ Finding = tuple[Level, str]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gravest finding first; the others as remarks, gravest first."""
+    """The most serious finding; the others as remarks, most serious first."""
 
     level: Level
     sentence: str
@@ -51,7 +51,7 @@ def verdict(facts: Snapshot, place: Place) -> Verdict:
     if not facts.received.images:
         return Verdict(
             Level.NOTE,
-            "Nothing has been received yet. The line below posts a first photograph.",
+            "Nothing has been received yet. The command below posts a first photograph.",
             remarks,
         )
     return Verdict(Level.OK, f"All is well: {_flow(facts)}.", remarks)
@@ -75,7 +75,11 @@ def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
         first, *others = same
         named = ", ".join(one.subject for one in others[: _NAMED - 1])
         more = len(others) - (_NAMED - 1)
-        rest = f" The same of {named}{f' and {more} more' if more > 0 else ''}." if others else ""
+        rest = (
+            f" The same applies to {named}{f' and {more} more' if more > 0 else ''}."
+            if others
+            else ""
+        )
         yield BY_CODE[code].level, _advised(f"{first.sentence}{rest}", BY_CODE[code].fix)
     for alert in facts.alerts:
         if alert.code not in codes:
@@ -88,7 +92,7 @@ def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
 
 
 def _advised(sentence: str, fix: str) -> str:
-    return f"{sentence} To look or fix: {fix}" if fix else sentence
+    return f"{sentence} To check or fix: {fix}" if fix else sentence
 
 
 def _runs(facts: Snapshot) -> Iterator[Finding]:
@@ -109,7 +113,7 @@ def _runs(facts: Snapshot) -> Iterator[Finding]:
         left = ""
         if facts.budget.rate:
             needs = human_duration(max(60, facts.waiting.bytes / facts.budget.rate))
-            left = f"; at the cap they need about {needs}"
+            left = f"; at the cap this takes about {needs}"
         yield (
             Level.NOTE,
             f"There is a backlog: {waiting(facts.waiting)}, the oldest for "
@@ -122,7 +126,7 @@ def _flow(facts: Snapshot) -> str:
     if facts.runs and facts.runs[0].ended_at is None:
         return f"{waits}, and a run is sending now"
     if not facts.runs:
-        return f"{waits}; no run has come yet"
+        return f"{waits}; no run has started yet"
     run = facts.runs[0]
     if run.images:
         return f"{waits}; the last run, {_ago(facts, run)}, uploaded {run.images}"

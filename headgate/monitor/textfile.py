@@ -1,4 +1,4 @@
-"""The metrics in a file, for node_exporter's textfile collector, where nobody scrapes."""
+"""The metrics in a file, for node_exporter's textfile collector, for sites without a scrape."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from headgate.settings.units import format_duration, human_duration, human_size
 
 
 def backlog(facts: Snapshot) -> str:
-    """When no image waits any more; "" where there is nothing to go by."""
+    """When the backlog will be gone; "" if there is nothing to say."""
     if not facts.waiting.images and not facts.sending.images:
-        return "Nothing waits."
+        return "Nothing is waiting."
     if facts.forecast.doubt:
-        return f"Nobody can say when it is empty: {_why(facts)}."
+        return f"Unknown when it will be empty: {_why(facts)}."
     if facts.forecast.empty is not None:
         return f"Empty {_when(facts.forecast.empty, facts.at)}."
     if not _known(facts):
@@ -28,7 +28,7 @@ def backlog(facts: Snapshot) -> str:
 
 
 def disk(facts: Snapshot) -> str:
-    """When the disk is full; "" where there is nothing to go by."""
+    """When the disk will be full; "" if there is nothing to say."""
     full, inodes = facts.forecast.full, facts.forecast.inodes
     if inodes is not None and (full is None or inodes.at < full.at):
         return f"Out of inodes {_when(inodes, facts.at)}; each image takes one."
@@ -49,7 +49,7 @@ def trigger(one: TriggerFacts, now: datetime) -> str:
         by = f" ({one.sender})" if one.sender else ""
         parts.append(f"last fired {human_duration(age)} ago{by}")
     if not one.configured:
-        parts.append("not set up now")
+        parts.append("not configured")
     return ", ".join(parts)
 
 
@@ -59,13 +59,13 @@ def _why(facts: Snapshot) -> str:
             return "the uplink is down"
         case Doubt.NOTHING_CONFIRMED:
             since = human_duration(facts.proof.failing_seconds(facts.at))
-            return f"nothing that was tried has been confirmed for {since}"
+            return f"no image was confirmed for {since}, although runs tried"
         case Doubt.RUNS_FAIL:
             return "the last run failed"
         case Doubt.NEVER_CONFIRMED:
             return "no image has been confirmed yet"
         case _:
-            return "no run has come by itself lately"
+            return "no scheduled run has started lately"
 
 
 def _known(facts: Snapshot) -> bool:

@@ -50,7 +50,7 @@ class Other:
         ) as said:
             if not service.add(self.url):
                 raise DeliveryError(
-                    f"an address of alerts.apprise ({self.name}) is none that Apprise knows",
+                    f"an address of alerts.apprise ({self.name}) is not one that Apprise supports",
                     dead=True,
                 )
             size = len(message.title.encode()) + len(message.text.encode())
@@ -64,7 +64,7 @@ class Other:
             why = said.getvalue() if not taken else ""
         if not taken:
             raise DeliveryError(
-                f"{self.name} did not take it ({_scrubbed(why, self.url)}); it is tried again"
+                f"{self.name} did not accept it ({_scrubbed(why, self.url)}); it will be retried"
             )
 
 

@@ -14,7 +14,7 @@ from uploader.wire.meter import Meter
 
 
 class DeliveryError(Exception):
-    """Nobody got the message; the sentence says why.
+    """The message was not delivered; the sentence says why.
 
     ``wait_seconds``: the server's own word on when to come back. ``dead``: it will be the same
     until a person changes something. ``unfit``: this one message is refused, others are not.

@@ -1,4 +1,4 @@
-"""Telling a monitor elsewhere that a run started, and how it ended, as healthchecks.io has it: the
+"""Pings an external monitor when a run starts and ends, as healthchecks.io expects it: the
 URL with /start, and with /<exit code> (https://healthchecks.io/docs/http_api/).
 
 It goes out beside the run and never holds one up or fails one. The ping at the end is tried three
@@ -69,7 +69,7 @@ class Heartbeat:
                 )
             if 200 <= answer.status < 300:
                 return True
-            logs.get().warning("heartbeat.failed", ping=word, why=f"it says {answer.status}")
+            logs.get().warning("heartbeat.failed", ping=word, why=f"it answered {answer.status}")
         except (SendError, LockHeld, Closed, DiskError, OSError) as error:
             logs.get().warning("heartbeat.failed", ping=word, why=str(error))
         return False

@@ -1,8 +1,8 @@
-"""When something is said of what is wrong: on a change, after its wait, rarely again. Pure.
+"""When a message of an alert is sent: on a change, after its wait, then occasional reminders. Pure.
 
-Of one alert at most three messages leave in any hour, however often it comes and goes: that it is
-good again is only said where one more alert would still fit, so a new alert never waits for that,
-and what was said last is never "good" while it is bad.
+Of one alert at most three messages leave in any hour, however often it comes and goes: that it
+cleared is only said where one more alert would still fit, so a new alert never waits for that, and
+what was said last is never "good" while it is bad.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Mail:
                         session.starttls(context=_Tls(context))  # type: ignore[call-overload]
                     elif parts.username:
                         raise DeliveryError(
-                            f"{host} offers no TLS, and a password does not go without; use "
+                            f"{host} offers no TLS, which is required to send a password; use "
                             "smtps:// in alerts.smtp_url, or another server",
                             dead=True,
                         )
@@ -106,7 +106,7 @@ class Mail:
             ) from error
         except smtplib.SMTPResponseException as error:
             said = _said(error.smtp_code, error.smtp_error)
-            raise DeliveryError(f"{host} refuses ({said}); it is tried again") from error
+            raise DeliveryError(f"{host} refuses ({said}); it will be retried") from error
         except (OSError, smtplib.SMTPException, Answered) as error:
             raise DeliveryError(f"{host} cannot be used ({error or 'it hung up'})") from error
 

@@ -1,4 +1,4 @@
-"""What is said: messages made of events, apart from how they are sent. Pure."""
+"""Builds the messages of alerts; the channels send them. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headgate.spool.site.alerts import Alert, Message
 from uploader.alerts.lifecycle import Counts, Event, MessageKind
 
 _NAMED = 5
-"""So many are named in one message; the others are counted."""
+"""How many are named in one message; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def test_message(site: str, now: datetime) -> Message:
         kind="test",
         thread=f"test.{int(now.timestamp() * 1_000_000)}",
         title=f"{site}: this is a test",
-        text="Alerts of Headgate get through to here. Nothing is wrong.",
+        text="Alerts of Headgate arrive here. Nothing is wrong.",
         made_at=now,
     )
 
@@ -57,14 +57,14 @@ def _message(
         what = f"{rule.title}: {alerts[0].subject}"
     began = min(alert.began_at for alert in alerts)
     if kind is MessageKind.RECOVERY:
-        title = f"{scene.site}: good again: {what}"
+        title = f"{scene.site}: resolved: {what}"
         text = _meanwhile(alerts, scene)
     else:
         title = f"{scene.site}: {'still: ' if kind is MessageKind.REMINDER else ''}{what}"
         lines = [alert.sentence for alert in alerts[:_NAMED]]
         if more := len(alerts) - _NAMED:
             lines += [f"And {more} more."] if more > 0 else []
-        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To look or fix: {rule.fix}")
+        lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To check or fix: {rule.fix}")
         text = "\n".join(lines)
     return Message(kind.value, thread, title, text, scene.now, rule.code)
 

@@ -1,4 +1,5 @@
-"""One round: look, judge, and let out what waits. After each run, and from its own line in cron."""
+"""One round of alerts: evaluate, and send waiting messages. After each run, and from its own line
+in cron."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letting out what waits: in order, at most one a second through a channel, again after failures.
+"""Sends waiting messages: in order, at most one a second through a channel, with retries.
 
 Messages are queued through the outage that they report. A channel that fails is left alone for a
 while that doubles, from half a minute up to two; one whose server said that it is no use, for a

@@ -36,7 +36,7 @@ class Slack:
             return
         if answer.status == 200:  # a portal or a proxy answers in Slack's place
             raise DeliveryError(
-                "what answers 200 is not Slack, which says ok: something on the way answers "
+                "the answer 200 is not from Slack, which says ok: a proxy or portal answers "
                 "instead; let it through, or correct alerts.slack_webhook"
             )
         said = re.sub(r"[^a-z_]+", " ", answer.body[:60].decode("ascii", "replace")).strip()
@@ -45,7 +45,7 @@ class Slack:
             wait = answer.headers.get("retry-after", "")
             seconds = float(wait) if wait.isdecimal() else 30.0
             raise DeliveryError(
-                f"{what}: too many messages; it said when to come back",
+                f"{what}: too many messages; it said when to retry",
                 wait_seconds=min(_WAIT_AT_MOST, max(1.0, seconds)),
             )
         if answer.status in (403, 404, 410):
@@ -54,5 +54,5 @@ class Slack:
                 dead=True,
             )
         if answer.status in (400, 413):
-            raise DeliveryError(f"{what}: it does not take this message", unfit=True)
-        raise DeliveryError(f"{what}; it is tried again")
+            raise DeliveryError(f"{what}: it does not accept this message", unfit=True)
+        raise DeliveryError(f"{what}; it will be retried")

@@ -32,10 +32,10 @@ AGO_4 = NOW - timedelta(minutes=4)
 @pytest.mark.parametrize(
     ("found", "place", "level", "words"),
     [
-        (facts(), PLACE, Level.OK, "All is well: 12 images (3.0 MB) wait; the last run, 2 min ago"),
-        (facts(waiting=Count(1, 9)), PLACE, Level.OK, "1 image (9 B) waits"),
-        (facts(waiting=NONE, oldest_waiting_at=None), PLACE, Level.OK, "no image waits"),
-        (facts(runs=()), PLACE, Level.OK, "no run has come yet"),
+        (facts(), PLACE, Level.OK, "All is well: 12 images (3.0 MB) are waiting; the last run"),
+        (facts(waiting=Count(1, 9)), PLACE, Level.OK, "1 image (9 B) is waiting"),
+        (facts(waiting=NONE, oldest_waiting_at=None), PLACE, Level.OK, "no image is waiting"),
+        (facts(runs=()), PLACE, Level.OK, "no run has started yet"),
         (facts(runs=(run(""),)), PLACE, Level.OK, "a run is sending now"),
         (facts(runs=(run("nothing to do", 0),)), PLACE, Level.OK, "found none of them due"),
         (
@@ -48,15 +48,15 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(runs=(run("nothing to do", 0),), proof=Proof(None, AGO_4, 1, "It says 503.")),
             PLACE,
             Level.WARN,
-            "Nothing has been confirmed in the bucket for 4 min, though it was tried. 12 images "
-            "(3.0 MB) wait, safe on disk. The last run: It says 503. To look or fix: headgate "
-            "config check",
+            "Runs have tried for 4 min, but no image was confirmed in the bucket. 12 images "
+            "(3.0 MB) are waiting, safe on disk. The last run: It says 503. To check or fix: "
+            "headgate config check",
         ),
         (
             facts(runs=(run("nothing to do", 0),), proof=Proof(OLD, OLD, 3, "It says 503.")),
             PLACE,
             Level.BAD,
-            "Nothing has been confirmed in the bucket for 2 h",
+            "Runs have tried for 2 h, but no image was confirmed",
         ),
         (
             facts(runs=(run("nothing to do", 0), run(attempts=900, message="560 of 900 failed"))),
@@ -81,13 +81,13 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(set_aside=Count(1, 1)),
             PLACE,
             Level.WARN,
-            "not sent until a person looks: 1 image (1 B).",
+            "1 image (1 B) set aside: not sent until you retry or discard them.",
         ),
         (
             facts(set_aside=Count(3, 1)),
             PLACE,
             Level.WARN,
-            "3 images (1 B). To look or fix: headgate list --state set_aside",
+            "3 images (1 B) set aside: not sent until you retry or discard them. To check or fix: ",
         ),
         (facts(unaccounted=2), PLACE, Level.BAD, "headgate verify"),
         (facts(lost=Count(1, 1)), PLACE, Level.BAD, "1 image is lost: it was received"),
@@ -106,9 +106,14 @@ AGO_4 = NOW - timedelta(minutes=4)
             facts(refused=(RefusedLately("unauthorized", 91, 15, 0.5),)),
             PLACE,
             Level.WARN,
-            "91 uploads were refused in the last 15 min, 50% of all, as unauthorized",
+            "91 uploads were refused in the last 15 min, 50% of all, with unauthorized",
         ),
-        (facts(), replace(PLACE, open_to_all=True), Level.WARN, "Anybody who reaches this machine"),
+        (
+            facts(),
+            replace(PLACE, open_to_all=True),
+            Level.WARN,
+            "Anyone who can reach this machine",
+        ),
         (
             facts(oldest_waiting_at=OLD, runs=(run(minutes=100),)),
             PLACE,

@@ -68,11 +68,13 @@ def test_the_verdict_names_the_silent() -> None:
     silent = [replace(SEEN, device=f"cam-{n}", last_at=NOW - timedelta(hours=2)) for n in range(7)]
     said = verdict(facts(devices=(SEEN, silent[0])), PLACE)
     assert (said.level, said.sentence) == (
-        Level.WARN, "cam-0 has sent nothing for 2 h. To look or fix: headgate device list"
+        Level.WARN, "cam-0 has sent nothing for 2 h. To check or fix: headgate device list"
     )  # fmt: skip
     said = verdict(facts(devices=tuple(silent)), PLACE)
-    others = "cam-0 has sent nothing for 2 h. The same of cam-1, cam-2, cam-3, cam-4 and 2 more."
-    assert said.sentence == f"{others} To look or fix: headgate device list"
+    others = (
+        "cam-0 has sent nothing for 2 h. The same applies to cam-1, cam-2, cam-3, cam-4 and 2 more."
+    )
+    assert said.sentence == f"{others} To check or fix: headgate device list"
     assert said.remarks == ()
 
 

@@ -25,11 +25,11 @@ def estimate(at: float, earliest: float, latest: float | None) -> Estimate:
     ("forecast", "words"),
     [
         (Forecast(), ""),
-        (Forecast(doubt=Doubt.NO_RUN), "no run has come by itself lately."),
+        (Forecast(doubt=Doubt.NO_RUN), "no scheduled run has started lately."),
         (Forecast(doubt=Doubt.NEVER_CONFIRMED), "no image has been confirmed yet."),
         (
             Forecast(doubt=Doubt.NOTHING_CONFIRMED, received_per_second=1e6),
-            "Nobody can say when it is empty: nothing that was tried has been confirmed for 2 h.",
+            "Unknown when it will be empty: no image was confirmed for 2 h, although runs tried.",
         ),
         (Forecast(doubt=Doubt.UPLINK_DOWN), "the uplink is down."),
         (Forecast(doubt=Doubt.RUNS_FAIL), "the last run failed."),
@@ -54,7 +54,7 @@ def test_the_backlog_says_when_and_how_sure(forecast: Forecast, words: str) -> N
 
 
 def test_without_a_backlog_nothing_is_foretold() -> None:
-    assert backlog(facts(waiting=NONE)) == "Nothing waits."
+    assert backlog(facts(waiting=NONE)) == "Nothing is waiting."
     assert backlog(facts(waiting=NONE, sending=Count(1, 1))) == ""
 
 

@@ -85,7 +85,7 @@ def test_what_fails_is_tried_again_and_no_sentence_has_the_secret(service: Servi
 
 
 def test_an_address_that_nobody_knows_is_dead() -> None:
-    with pytest.raises(DeliveryError, match="none that Apprise knows") as refused:
+    with pytest.raises(DeliveryError, match="not one that Apprise supports") as refused:
         Other("carrierpigeon://north/s3cret").send(TOLD, CountingPacer())
     assert refused.value.dead
     assert "s3cret" not in str(refused.value)

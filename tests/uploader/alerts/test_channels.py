@@ -140,7 +140,7 @@ def test_slack_gets_its_text_escaped_and_every_byte_passes_the_pacer(slack: Slac
 def test_a_200_that_is_not_slacks_is_no_delivery(slack: Slackish, said: bytes) -> None:
     """A portal, or a proxy, that answers every address with a page."""
     slack.script = [(200, said, {})]
-    with pytest.raises(DeliveryError, match="is not Slack, which says ok") as refused:
+    with pytest.raises(DeliveryError, match="is not from Slack, which says ok") as refused:
         Slack(slack.url).send(message(), CountingPacer())
     assert not refused.value.dead and not refused.value.unfit  # it is tried again
 
@@ -328,7 +328,7 @@ def test_a_two_hour_outage_is_told_of_in_order_when_it_is_over(spool: Spool, clo
     assert [title for _, title in way.got] == [
         "north: The uplink is down",
         "north: Images were set aside",
-        "north: good again: The uplink is down",
+        "north: resolved: The uplink is down",
     ]
     after = way.got[0][0] - (start + timedelta(minutes=130))
     assert timedelta(0) <= after <= timedelta(minutes=3)

@@ -48,14 +48,13 @@ def judge(seen: Accounts) -> Iterator[Finding]:
         yield warning(
             "users",
             f"{seen.uploader} both receives and sends: an attacker who breaks into the receiver "
-            "has the "
-            "AWS credentials",
+            "has the AWS credentials",
             f"{_INSTALL} makes a user for each",
         )
     elif may_read(seen.credentials, seen.receiver_id, seen.receiver_groups):
         file = seen.credentials[-1].path
         yield warning(
-            "users", f"{seen.receiver}, who receives, can read {file}", f"chmod 600 {file}"
+            "users", f"the receiver's user {seen.receiver} can read {file}", f"chmod 600 {file}"
         )
     else:
         yield ok(
@@ -71,21 +70,22 @@ def _secrets(seen: Accounts, receiver: int) -> Iterator[Finding]:
         file = seen.secrets[-1].path
         yield warning(
             "secrets",
-            f"{seen.uploader}, who sends, cannot read {file}: what it says is not used",
+            f"the uploader's user {seen.uploader} cannot read {file}: its settings are not used",
             f"chown {seen.uploader}: {file}; chmod 600 {file}",
         )
     elif may_read(seen.secrets, receiver, seen.receiver_groups):
         file = seen.secrets[-1].path
         yield warning(
-            "secrets", f"{seen.receiver}, who receives, can read {file}",
+            "secrets", f"the receiver's user {seen.receiver} can read {file}",
             f"chown {seen.uploader}: {file}; chmod 600 {file}",
         )  # fmt: skip
     elif seen.told and may_read(seen.config, receiver, seen.receiver_groups):
         file = seen.config[-1].path
         yield warning(
             "secrets",
-            f"{seen.receiver}, who receives, can read {', '.join(seen.told)} in {file}",
-            f"move {'it' if len(seen.told) == 1 else 'them'} into secrets.toml beside it, below "
+            f"the receiver's user {seen.receiver} can read {', '.join(seen.told)} in {file}",
+            f"move {'it' if len(seen.told) == 1 else 'them'} into secrets.toml in the same "
+            "folder, under "
             f"the same [section]; chown {seen.uploader}: and chmod 600 that file",
         )
     else:
@@ -116,7 +116,7 @@ def _folders(seen: Accounts) -> Iterator[Finding]:
         if folder.mode & 0o007:
             bad = True
             yield warning(
-                "permissions", f"everybody can look into {folder.path}", f"chmod o= {folder.path}"
+                "permissions", f"every user can look into {folder.path}", f"chmod o= {folder.path}"
             )
     if seen.receiver_id != seen.uploader_id:
         plain = next((f for f in seen.folders if not f.mode & 0o2000), None)
@@ -124,11 +124,14 @@ def _folders(seen: Accounts) -> Iterator[Finding]:
             bad = True
             yield loses(
                 "permissions",
-                f"{plain.path} is not set-group-ID: one user cannot move what is made there",
+                f"{plain.path} is not set-group-ID: one user cannot move what the other creates "
+                "there",
                 f"chmod g+s {plain.path}",
             )
     if not bad:
-        yield ok("permissions", f"{seen.folders[0].path} is both users', and nobody else's")
+        yield ok(
+            "permissions", f"{seen.folders[0].path} is accessible to both users, and to no others"
+        )
 
 
 def _may(entry: AccessEntry, user: int, groups: frozenset[int], bit: int) -> bool:

@@ -25,7 +25,9 @@ def judge(found: Capability | None, trouble: str, reached: bool) -> Iterator[Fin
         )
         return
     for right in found.missing_rights:
-        yield warning("bucket", f"{right} is missing: a lost answer cannot be settled", _POLICY)
+        yield warning(
+            "bucket", f"{right} is missing: after a lost answer the outcome stays unknown", _POLICY
+        )
     if not found.usable:
         yield loses("bucket", " ".join(found.sentences), "use another server: nothing is confirmed")
         return
@@ -38,9 +40,9 @@ def judge(found: Capability | None, trouble: str, reached: bool) -> Iterator[Fin
     if not (found.refuses_wrong_sha256 or found.refuses_wrong_md5):
         yield warning(
             "bucket",
-            "its server checks no digest of what arrives",
+            "its server checks no digest of uploads",
             "use AWS, or a server that does",
         )
     elif not found.missing_rights:
         way = "SHA-256" if found.echoes_sha256 and found.refuses_wrong_sha256 else "MD5"
-        yield ok("bucket", f"{found.bucket} takes images and confirms each by its {way}")
+        yield ok("bucket", f"{found.bucket} accepts images and confirms each by its {way}")

@@ -10,11 +10,11 @@ from headgate.settings.settings import Settings
 from uploader.cli.doctor.findings import Finding, ok, warning
 
 _SENT: Mapping[str, str] = {
-    "s3.endpoint_url": "images, their names and the signatures of requests go",
-    "queue.broker": "messages and the broker's password go",
-    "alerts.slack_webhook": "alerts and the webhook's secret address go",
-    "alerts.heartbeat_url": "the heartbeat and its secret address go",
-    "jobs.oidc_keys": "the keys that identity tokens are checked with come",
+    "s3.endpoint_url": "images, their names and the signatures of requests are sent",
+    "queue.broker": "messages and the broker's password are sent",
+    "alerts.slack_webhook": "alerts and the webhook's secret URL are sent",
+    "alerts.heartbeat_url": "the heartbeat and its secret URL are sent",
+    "jobs.oidc_keys": "the keys that verify identity tokens are fetched",
 }
 _ENCRYPTED: Mapping[str, str] = {"http": "https", "redis": "rediss"}
 
@@ -34,13 +34,13 @@ def judge(settings: Settings, endpoint: str = "") -> Iterator[Finding]:
                 warning(
                     "clear-text",
                     f"{sent} over the network in clear text ({name}: {parts.scheme}://, "
-                    f"{parts.hostname}): anybody on the way can read them",
+                    f"{parts.hostname}): anyone on the way can read them",
                     f"{_ENCRYPTED[parts.scheme]}:// in {name}",
                 )
             )
     yield from clear
     if not clear:
-        yield ok("clear-text", "what goes to other servers is encrypted")
+        yield ok("clear-text", "traffic to other servers is encrypted")
 
 
 def _is_this_machine(host: str) -> bool:

@@ -31,15 +31,15 @@ def judge(clock: Clock) -> Iterator[Finding]:
     elif off is not None and abs(off) >= CLOCK_OFF.wrong:
         yield warning("clock", S3_CLOCK_OFF.format(off=human_duration(abs(off))), mend)
     if clock.synchronised is False:
-        who = f"{clock.keeper} runs, and has not set it" if clock.keeper else "nothing keeps it"
+        who = f"{clock.keeper} runs, but has not set it" if clock.keeper else "no time service runs"
         yield warning("clock", f"it is not synchronised: {who}", mend)
     elif clock.synchronised:
         yield ok("clock", f"it is synchronised{f', by {clock.keeper}' if clock.keeper else ''}")
     if clock.has_timetable and clock.zone in ("UTC", "Etc/UTC", ""):
         yield warning(
             "timetable",
-            "uplink.timetable goes by local time, and this machine's zone is UTC",
-            "timedatectl set-timezone Europe/Berlin (or where the site is)",
+            "uplink.timetable uses local time, and this machine's time zone is UTC",
+            "timedatectl set-timezone Europe/Berlin (or the site's zone)",
         )
     elif clock.has_timetable:
-        yield ok("timetable", f"uplink.timetable goes by {clock.zone}")
+        yield ok("timetable", f"uplink.timetable uses {clock.zone}")

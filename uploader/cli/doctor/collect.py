@@ -245,7 +245,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         bind=bind,
         answers=alive == 200,
         ready=status == 200,
-        not_ready=detail or "it does not say why",
+        not_ready=detail or "unknown",
         port_taken=alive not in (0, 200),
         threads=settings.receiver.threads,
         open_files=None if program is None else program.open_files,
@@ -274,7 +274,7 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     from uploader.s3.probe import probe
 
     if not spool.settings.s3.bucket:
-        return None, "No bucket is set: write it under [s3] in headgate.toml.", True
+        return None, "No bucket is set: set it under [s3] in headgate.toml.", True
     try:
         with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
@@ -282,4 +282,4 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     except SendError as error:
         return None, error.message, error.kind is ErrorKind.FATAL
     except (Closed, DiskError) as error:
-        return None, f"It was not asked: {error}.", False
+        return None, f"It was not tested: {error}.", False

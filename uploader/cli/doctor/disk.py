@@ -41,9 +41,9 @@ def judge(disk: DiskFacts) -> Iterator[Finding]:
         mend = "touch the folder as the user headgate, and see dmesg | tail"
         if disk.no_attributes:
             mend = _MOVE
-        yield loses("disk", f"{disk.path} takes no image: {disk.probe_fails}", mend)
+        yield loses("disk", f"{disk.path} accepts no image: {disk.probe_fails}", mend)
     else:
-        said = "takes durable writes, with 3.5 KB of attributes"
+        said = "accepts durable writes, with 3.5 KB of attributes"
         yield ok("disk", f"{disk.path} is on {disk.kind} and {said}")
     if disk.risk is not None and disk.risk.kind is RiskKind.UNTESTED:
         yield warning("disk", disk.risk.sentence, _MOVE)
@@ -60,7 +60,7 @@ def judge(disk: DiskFacts) -> Iterator[Finding]:
             f"mount -o remount,barrier=1 {disk.mounted_at}, and take {barrier} out of /etc/fstab",
         )
     elif "data=writeback" in disk.options:
-        yield ok("barriers", "data=writeback is no matter: each image is flushed by itself")
+        yield ok("barriers", "data=writeback does not matter: each image is flushed")
     if disk.volatile_cache:
         yield ok("cache", f"{disk.source} has a volatile cache, which each flush empties")
     yield from _room(disk)
@@ -68,8 +68,9 @@ def judge(disk: DiskFacts) -> Iterator[Finding]:
     if not disk.own_mount:
         yield warning(
             "disk",
-            f"{disk.path} shares its file system with others, who may fill it",
-            "mount a disk of its own there; until then keep_free under [spool] is the reserve",
+            f"{disk.path} shares its file system with other programs, which may fill it",
+            "mount a disk of its own there; until then, keep_free under [spool] is the only "
+            "reserve",
         )
 
 
@@ -81,7 +82,7 @@ def _identity(disk: DiskFacts) -> Iterator[Finding]:
     yield warning(
         "identity",
         f"which spool belongs at {disk.path} is remembered {where}: while the disk is not mounted, "
-        "images would be taken into the empty folder below",
+        "images would be stored in the empty folder below",
         "name the spool in a settings file whose folder its user may write, or let headgate "
         "install make /var/lib/headgate/identities",
     )
@@ -98,7 +99,7 @@ def _room(disk: DiskFacts) -> Iterator[Finding]:
         )
     elif seen.free_bytes < seen.needed_bytes + NEARLY_FULL.wrong * seen.keep_free_bytes:
         low = DISK_LOW.sentence.format(free=free, needed=human_size(seen.needed_bytes))
-        yield warning("room", low, f"{DISK_LOW.fix} says for how long")
+        yield warning("room", low, f"{DISK_LOW.fix} shows for how long")
     else:
         yield ok("room", f"{free} are free")
     if seen.missing_inodes:

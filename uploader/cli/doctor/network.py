@@ -30,14 +30,14 @@ def judge(seen: Receiver) -> Iterator[Finding]:
     """Without a receiver no image arrives; and anyone who may send can fill the disk."""
     port = seen.bind.rpartition(":")[2]
     if seen.answers and seen.ready:
-        yield ok("receiver", f"it answers at {seen.bind} and takes images")
+        yield ok("receiver", f"it answers at {seen.bind} and accepts images")
     elif seen.answers:
-        yield loses("receiver", f"it takes no image now: {seen.not_ready}", "headgate status")
+        yield loses("receiver", f"it accepts no image now: {seen.not_ready}", "headgate status")
     elif seen.port_taken:
         yield loses(
             "receiver",
             f"another program listens on port {port}, and the receiver does not",
-            f"ss -ltnp 'sport = :{port}' says which; stop it, or choose another receiver.bind",
+            f"ss -ltnp 'sport = :{port}' shows which; stop it, or choose another receiver.bind",
         )
     else:
         yield loses(
@@ -49,8 +49,8 @@ def judge(seen: Receiver) -> Iterator[Finding]:
     if seen.open_files is not None and seen.open_files < wanted:
         yield warning(
             "descriptors",
-            f"it may have {seen.open_files} files open, and {wanted} are wanted for "
-            f"{seen.threads} threads: some cameras would be hung up on",
+            f"it may have {seen.open_files} files open, and needs {wanted} for "
+            f"{seen.threads} threads: some cameras would be disconnected",
             "systemctl edit headgate-receiver: [Service] LimitNOFILE=65536",
         )
     elif seen.open_files is not None:
@@ -59,7 +59,7 @@ def judge(seen: Receiver) -> Iterator[Finding]:
     if seen.unconfined:
         yield warning(
             "thumbnails",
-            f"the page shows no small pictures: their decoder cannot be confined, for "
+            f"the page shows no thumbnails: their decoder cannot be confined, because "
             f"{seen.unconfined}",
             "a kernel from 5.13 on that has landlock in /sys/kernel/security/lsm, on x86_64 or "
             "aarch64; nothing else needs it",
@@ -80,7 +80,7 @@ def _who_may_send(seen: Receiver) -> Iterator[Finding]:
     elif seen.auth == "open":
         yield warning(
             "network",
-            f"anybody in {', '.join(seen.allow)} may send, without a token",
+            f"anyone in {', '.join(seen.allow)} may send without a token",
             'headgate device add cam-01, and auth = "token"',
         )
     elif not seen.tokens:

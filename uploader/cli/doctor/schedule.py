@@ -29,7 +29,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The job queue, whose messages start the runs, while cron's line is but a floor."""
+    """The job queue, whose messages start the runs; cron starts fallback runs."""
 
     every_seconds: int
     installed: bool  # the extra that the worker needs
@@ -61,12 +61,12 @@ def judge(seen: Schedule) -> Iterator[Finding]:
 
 
 def _queue(seen: Queue, floor: str) -> Finding:
-    """Nothing is lost without it: cron's floor goes on."""
+    """Nothing is lost without it: cron's fallback runs continue."""
     every, quiet = format_duration(seen.every_seconds), seen.quiet_seconds
     if not seen.installed:
         return warning(
             "queue",
-            "the worker's packages are not installed; only cron's floor starts runs, every "
+            "the worker's packages are not installed; only cron's fallback runs start, every "
             f"{floor}",
             "make install EXTRAS=queue",
         )
@@ -79,7 +79,7 @@ def _queue(seen: Queue, floor: str) -> Finding:
         BY_CODE["queue-silent"].sentence.format(
             quiet=human_duration(quiet),
             every=human_duration(seen.every_seconds),
-            floor=f" cron's own run goes on every {floor}.",
+            floor=f" Cron starts a fallback run every {floor}.",
         ),
         "systemctl status headgate-worker",
     )
@@ -101,18 +101,20 @@ def _last(seen: Schedule) -> Iterator[Finding]:
             BY_CODE["no-run"].sentence.format(
                 quiet=ago, every=human_duration(seen.interval_seconds)
             ),
-            "headgate drain, and see what it says",
+            "headgate drain, and read its output",
         )
     elif seen.in_vain_seconds:
         yield loses(
             "runs",
-            f"what they tried has not been confirmed for {human_duration(seen.in_vain_seconds)}"
+            f"no image they tried was confirmed for {human_duration(seen.in_vain_seconds)}"
             f" ({seen.last_outcome}): {_FULL}",
             "headgate config check",
         )
     elif seen.last_failed:
         yield warning(
-            "runs", f"the last one was no success, {ago} ago: {seen.last_outcome}", "headgate drain"
+            "runs",
+            f"the last one did not succeed, {ago} ago: {seen.last_outcome}",
+            "headgate drain",
         )
     else:
         yield ok("runs", f"the last one was {ago} ago ({seen.last_outcome}); every {every}")

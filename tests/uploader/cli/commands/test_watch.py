@@ -146,7 +146,7 @@ def test_a_crontab_without_its_line_is_noticed_and_told_once(site: Spool, ear: E
     call("watch", code=1)
     (said,) = ear.said
     assert said.startswith("*north: No run has started*\nNo run for 12 min")
-    assert said.endswith("To look or fix: headgate cron install")
+    assert said.endswith("To check or fix: headgate cron install")
     (alert,) = json.loads(call("alert", "list", "--json").stdout)["alerts"]
     assert (alert["code"], alert["told"], alert["bad"]) == ("no-run", True, True)
 
@@ -195,7 +195,7 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
         (said,) = ear.said
         assert (
             said.startswith("*north: The uplink is down*\n")
-            and "1 image (5 B) waits, safe on disk" in said
+            and "1 image (5 B) is waiting, safe on disk" in said
         )
         ear.status = 500  # neither the monitor's nor Slack's trouble is the run's
         assert run(site, RunRequest(trigger="cron")).outcome == "uplink down"
