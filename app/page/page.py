@@ -21,6 +21,7 @@ from app.refusals import Refused
 from app.responses import Answer
 from headgate.monitor import wording
 from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.receiver import open_to_all
 from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.settings import Settings
@@ -38,12 +39,6 @@ _POLICY = (
     "img-src 'self' data:; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
-
-
-def _place(settings: Settings) -> Place:
-    return Place(
-        open_to_all=settings.receiver.auth == "open" and not settings.receiver.allow,
-    )
 
 
 def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[str, Any]:
@@ -141,7 +136,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     @app.get("/status.json")
     def status_json() -> Answer:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, place = seen_by(gate.facts(), sender), _place(settings)
+        facts, place = seen_by(gate.facts(), sender), Place(open_to_all(settings))
         response = responses.document(status_fields(facts, verdict(facts, place), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -149,7 +144,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     @app.get("/")
     def status_page() -> Response:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, place = seen_by(gate.facts(), sender), _place(settings)
+        facts, place = seen_by(gate.facts(), sender), Place(open_to_all(settings))
         text = render_template(
             "status.html",
             facts=facts,

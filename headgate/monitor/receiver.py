@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headgate.host.addresses import NoAnswer, address_of, request
+from headgate.settings.settings import Settings
 from headgate.spool.disk.room import DISK_TROUBLE, Admission
 from headgate.spool.errors import LockHeld
 from headgate.spool.spool import Spool
@@ -36,6 +37,12 @@ class ReceiverState:
             return seen
         why = str(self.problem.get("why") or self.problem.get("detail", ""))
         return replace(seen, accepting=False, code=code, sentence=why)
+
+
+def open_to_all(settings: Settings) -> bool:
+    """Whether anybody on its network may send images."""
+    said = settings.receiver
+    return said.auth == "open" and not said.allow and not address_of(said.bind).is_loopback
 
 
 def ask(spool: Spool) -> ReceiverState:

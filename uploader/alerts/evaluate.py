@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 from headgate.host import logs
-from headgate.host.addresses import address_of
 from headgate.monitor import devices, receiver
 from headgate.monitor.checks import Signs, find
 from headgate.monitor.collect import snapshot
@@ -54,14 +53,12 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
     if not said.silent:  # that is an alert of its own, and says nothing of the disk
         facts = replace(facts, admission=said.admission(facts.admission))
     now = facts.at
-    bind = settings.receiver.bind
-    to_all = settings.receiver.auth == "open" and not settings.receiver.allow
     return Signs(
         facts=facts,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
         receiver=said.silent,
         at_work=at_work,
-        open_to_all=to_all and not address_of(bind).is_loopback,
+        open_to_all=receiver.open_to_all(settings),
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
     )

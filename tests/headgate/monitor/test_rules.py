@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from headgate.monitor import silence
 from headgate.monitor.checks import Signs, find
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
+from headgate.monitor.receiver import open_to_all
 from headgate.monitor.rules import BY_CODE, RULES
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.budget.uplink import BudgetUse
@@ -21,6 +23,7 @@ from headgate.spool.disk.room import NO_RECEIVER, Admission, FreeSpace, Receivin
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run
+from tests.support.spooling import settings_for
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000
@@ -240,6 +243,22 @@ def test_how_many_refusals_are_many(requests: int, share: float, before: bool, m
     seen = signs(refused=(refused("unauthorized", requests, share),))
     was = [("uploads-refused", "unauthorized")] if before else []
     assert codes(seen, *was) == ["uploads-refused"] * many
+
+
+@pytest.mark.parametrize(
+    ("flags", "to_all"),
+    [
+        ({"receiver__auth": "open", "receiver__bind": "0.0.0.0:8080"}, True),
+        ({"receiver__auth": "open", "receiver__bind": "127.0.0.1:8080"}, False),
+        ({"receiver__auth": "token", "receiver__bind": "0.0.0.0:8080"}, False),
+        ({"receiver__auth": "open", "receiver__bind": "0.0.0.0:8080",
+          "receiver__allow": "10.0.0.0/8"}, False),
+    ],
+)  # fmt: skip
+def test_who_may_send_is_judged_by_all_three_settings(
+    tmp_path: Path, flags: dict[str, str], to_all: bool
+) -> None:
+    assert open_to_all(settings_for(tmp_path, **flags)) is to_all
 
 
 # -- how long a device may be quiet
