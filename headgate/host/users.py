@@ -1,8 +1,7 @@
-"""What this machine calls its users and groups (passwd(5), group(5))."""
+"""What this machine knows of its users (passwd(5), group(5))."""
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 
@@ -13,14 +12,6 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return ""
-
-
-def group_name(number: int) -> str:
-    """A group's name, or its number as text if it has none."""
-    try:
-        return grp.getgrgid(number).gr_name
-    except KeyError:
-        return str(number)
 
 
 def groups_of(user: int) -> frozenset[int]:

@@ -44,7 +44,6 @@ _LARGEST_DATABASE = 64 * 1024 * 1024
 """Bytes of a database that is checked: SQLite compares some 100 MB a second."""
 _DATABASES = 8
 """The most that are checked: catalog, site and the newest days of receipts."""
-UNIT = Path("etc/systemd/system/multi-user.target.wants/headgate-receiver.service")
 
 
 @dataclass(frozen=True, slots=True)
