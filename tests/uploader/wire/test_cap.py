@@ -106,7 +106,9 @@ def test_a_limit_is_followed_down_and_up_by_a_running_drain(gateway: Gateway) ->
     """Judged by the ledger's own seconds: once one was charged at the limit's rate, no later one
     may hold more. That the rate rose again shows in the end of what would have taken longer."""
     patience = 100
-    images = gateway.fill(60, 50_000)
+    # So many that what leaves at the first limit, while a slow machine starts the command that sets
+    # the second, is little of it.
+    images = gateway.fill(160, 50_000)
     with counted(gateway) as proxy:
         gateway.write(endpoint=proxy.url, uplink={"link": "2MB/s", "share": "100%"})
         gateway.json("limit", "5%", "--for", "1h", "--reason", "so that much is left")
@@ -134,7 +136,7 @@ def test_a_limit_is_followed_down_and_up_by_a_running_drain(gateway: Gateway) ->
     assert max(found.charged for found in so_far if found.at > first.at) <= obeys
     slowly = [a for a in proxy.arrivals if a[0] >= lowered and a[1] <= raising]
     assert most_in(slowly, 1.0) <= low + slack(proxy.connections)
-    left = 60 * 50_000 - sum(found.charged for found in so_far)
+    left = 160 * 50_000 - sum(found.charged for found in so_far)
     assert left > patience * low  # at the limit's rate the drain would still be at work
     assert most_in(proxy.arrivals, 1.0) <= 2_000_000 + slack(proxy.connections)
     gateway.assert_arrived(images)
@@ -171,7 +173,8 @@ def test_a_day_carries_no_more_than_its_allowance_whatever_is_killed(gateway: Ga
     assert proxy.total <= daily
     assert "nothing more until midnight" in status
     totals = gateway.spool.catalog.totals()
-    assert totals.waiting.images > 30 and totals.set_aside.images == 0
+    # Twenty are as much as a day carries; what was cut off by its end or a kill counts as sending.
+    assert totals.waiting.images + totals.sending.images >= 40 and totals.set_aside.images == 0
     gateway.write()  # another day, or no bound
     gateway.json("drain")
     gateway.script.replace(())
