@@ -6,8 +6,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-# Side by side, more than there are cores: most tests wait for a disk or for a second to pass.
-PYTEST = $(BIN)/python -m pytest -n 6 --dist worksteal
+# Side by side, twice as many as a small machine has cores: tests wait for disks and for other programs.
+# More workers cost more than they save: each needs seconds of CPU to collect the tests.
+PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
 
 .PHONY: help
 help: ## List the targets

@@ -95,6 +95,7 @@ def run_inner(folder: Path, *flags: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_closing_lines_count_what_was_left_out_and_a_failure_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
@@ -16,9 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore
 import pytest
 import trustme
 from botocore.config import Config
+from botocore.loaders import JSONFileLoader
 
 from dev.s3_local.local import StrictS3
 from headgate.settings.settings import Settings, combine
@@ -35,6 +38,20 @@ SKIPPED = (
     "(.ci/rgw/start starts one)"
 )
 PATIENT = Timeouts(connect=30, stall=30, answer=30)  # a busy machine is no fault
+
+
+def _parse_models_once() -> None:
+    """Each session of botocore parses its models again, which takes more CPU than a whole test."""
+    own, parse = Path(botocore.__file__).parent, JSONFileLoader.load_file
+    parse_once = functools.cache(lambda path: parse(JSONFileLoader(), path))
+
+    def load_file(loader: JSONFileLoader, path: str) -> Any:
+        return parse_once(path) if Path(path).is_relative_to(own) else parse(loader, path)
+
+    JSONFileLoader.load_file = load_file
+
+
+_parse_models_once()
 
 
 @dataclass

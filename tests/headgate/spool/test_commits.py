@@ -177,7 +177,9 @@ def look(root: Path) -> None:
 
 
 @pytest.mark.timeout(300 + 5 * SECONDS)
-@pytest.mark.parametrize("kills_too", [False, True], ids=["in-peace", "with-kills"])
+@pytest.mark.parametrize(
+    "kills_too", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
+)
 def test_no_row_is_lost_where_programs_commit_and_checkpoint_at_once(
     tmp_path: Path, kills_too: bool
 ) -> None:

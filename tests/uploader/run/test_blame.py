@@ -67,10 +67,7 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
     "nothing 200": (bare(200), "does not have the image"),
     "redirect to a login": (("302 Found", [("Location", "http://login/")], PAGE), "wants a login"),
 }
-QUICK = {
-    "QuotaExceeded 409", "cap_exceeded 403", "InvalidRequest", "BadDigest", "bare 400", "page 403",
-    "page 200", "nothing 200", "no header", "bare 413",
-}  # fmt: skip
+QUICK = {"QuotaExceeded 409", "InvalidRequest", "bare 400", "page 403", "page 200"}
 """Of each kind one, for every day; all of them in make test-slow and CI."""
 assert set(ANSWERS) > QUICK
 
@@ -160,7 +157,10 @@ def test_of_good_images_only_the_bad_one_is_set_aside(site: Site) -> None:
     site.assert_arrived(images)
 
 
-@pytest.mark.parametrize("answer", [coded(400, "InvalidRequest"), page(403)])
+@pytest.mark.parametrize(
+    "answer",
+    [coded(400, "InvalidRequest"), pytest.param(page(403), marks=pytest.mark.slow)],
+)
 def test_bad_images_at_the_head_do_not_keep_the_others_for_ever(site: Site, answer: Answer) -> None:
     good = site.fill(6, "cam-good")
     bad = site.fill(5, "cam-bad")  # newer, so they go first within the order

@@ -77,7 +77,9 @@ def _drain(mover: Mover, dice: random.Random) -> None:
                 assert mover.locate(item, spool.now()) != "nowhere"
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["in-peace", "with-kills"])
+@pytest.mark.parametrize(
+    "kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
+)
 def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
