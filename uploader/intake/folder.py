@@ -51,6 +51,15 @@ class Found:
 def files(top: Path, unread: Callable[[OSError], None] | None = None) -> Iterator[Found]:
     """Regular files below ``top``, oldest first in each folder; hidden ones, unfinished ones and
     what was refused are left out. ``unread`` is called for a folder that cannot be read."""
+    try:
+        yield from _walked(top, unread)
+    except OSError as error:  # of the top: a share that is not mounted any more
+        if unread is None:
+            raise
+        unread(error)
+
+
+def _walked(top: Path, unread: Callable[[OSError], None] | None) -> Iterator[Found]:
     for folder, folders, names, at in os.fwalk(top, onerror=unread, follow_symlinks=False):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         if Path(folder) == top and REFUSED in folders:
@@ -123,15 +132,16 @@ class Watched:
     settings: IntakeFolder
     receiver: LocalReceiver
     quiet_seconds: float
-    tell: Callable[[str, Found, str], None]  # an event, the file, and the reason
+    tell: Callable[[str, Path, str], None]  # an event, the file or folder, and the reason
     monotonic: Callable[[], float] = time.monotonic
     _seen: dict[str, _Seen] = field(default_factory=dict)
     _closed_until: float = 0.0
+    _told_unread: set[str] = field(default_factory=set)
 
     def look(self, stopping: Callable[[], bool] = lambda: False) -> int:
         """One look: hand over what is quiet; how many were taken."""
         now, taken, here = self.monotonic(), 0, set()
-        for found in files(self.settings.path):
+        for found in files(self.settings.path, self._unread):
             if stopping():
                 return taken
             here.add(found.relative)
@@ -144,6 +154,12 @@ class Watched:
             del self._seen[gone]
         return taken
 
+    def _unread(self, error: OSError) -> None:
+        """Say once of each folder that it cannot be read: whatever is in it would wait unseen."""
+        if (why := str(error)) not in self._told_unread:
+            self._told_unread.add(why)
+            self.tell("intake.unreadable", self.settings.path, why)
+
     def _take(self, seen: _Seen, now: float) -> bool:
         """Whether it was taken. What cannot be removed is not handed over again and again."""
         if now < seen.try_at:
@@ -152,7 +168,7 @@ class Watched:
             return self._hand_over(seen, now)
         except (OSError, DiskError, FileMissing) as error:
             seen.try_at = now + PATIENCE_SECONDS
-            self.tell("intake.stuck", seen.found, f"it stays where it is: {error}")
+            self.tell("intake.stuck", seen.found.path, f"it stays where it is: {error}")
             return False
 
     def _hand_over(self, seen: _Seen, now: float) -> bool:
@@ -171,7 +187,7 @@ class Watched:
             seen.try_at = now + self.quiet_seconds
         elif said.outcome is Outcome.LATER and not said.is_of_picture:
             self._closed_until = now + said.retry_after
-            self.tell("intake.waits", found, said.sentence)
+            self.tell("intake.waits", found.path, said.sentence)
         else:
             self._put_aside(found, said.sentence)
         return False
@@ -181,7 +197,7 @@ class Watched:
         with opened(found) as file:
             if file is not None:
                 durable.remove(found.path)
-                self.tell("intake.taken", found, "")
+                self.tell("intake.taken", found.path, "")
 
     def _put_aside(self, found: Found, why: str) -> None:
         """Move it where nobody looks again, beside a text with the reason."""
@@ -195,4 +211,4 @@ class Watched:
             name = f"{number}-{found.name}"
         durable.move(found.path, folder / name)
         (folder / f"{name}.txt").write_text(f"{why}\n", encoding="utf-8")
-        self.tell("intake.refused", found, why)
+        self.tell("intake.refused", found.path, why)

@@ -76,7 +76,8 @@ class Share:
         self.said: list[tuple[str, str, str]] = []
         self.watched = Watched(
             IntakeFolder(path, rule), LocalReceiver(spool), 5.0,
-            lambda event, found, why: self.said.append((event, found.relative, why)), self.seconds,
+            lambda event, path, why: self.said.append((event, self.relative(path), why)),
+            self.seconds,
         )  # fmt: skip
 
     def put(self, relative: str, data: bytes) -> Path:
@@ -84,6 +85,9 @@ class Share:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return path
+
+    def relative(self, path: Path) -> str:
+        return str(path.relative_to(self.path))
 
     def look(self, later: float = 0.0) -> int:
         self.seconds.now += later
@@ -213,6 +217,62 @@ def test_a_refused_folder_that_is_a_link_is_not_followed(
     share.look(5.0)
     assert list(elsewhere.iterdir()) == [] and (share.path / "stray.jpg").exists()
     assert [event for event, _, _ in share.said] == ["intake.stuck"]
+
+
+def test_what_takes_a_files_place_while_it_is_handed_over_is_not_removed(
+    share: Share, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = intake.hand_over
+    path = share.put("cam-w12/a.jpg", picture(17))
+
+    def replaced(found: Found, device: str, receiver: LocalReceiver) -> HandedOver | None:
+        said = real(found, device, receiver)
+        monkeypatch.setattr(intake, "hand_over", real)
+        new = share.put(".new", picture(18))
+        new.replace(path)
+        return said
+
+    share.look()
+    monkeypatch.setattr(intake, "hand_over", replaced)
+    assert share.look(5.0) == 1
+    assert path.read_bytes() == picture(18)
+    share.look()
+    assert share.look(5.0) == 1
+    assert share.left == set() and len(held(spool, "cam-w12")) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_told_of_once(
+    share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share.put("cam-w9/a.jpg", picture(14))
+    share.put("cam-w10/a.jpg", picture(15))
+    real = os.open
+
+    def refuse(path: str | Path, *how: int, **more: int | None) -> int:
+        if path == "cam-w9":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for _ in range(3):
+        share.look(5.0)
+    assert share.left == {"cam-w9/a.jpg"}  # the others go on
+    why = "[Errno 13] Permission denied: 'cam-w9'"
+    assert [one for one in share.said if one[0] == "intake.unreadable"] == [
+        ("intake.unreadable", ".", why)
+    ]
+
+
+def test_a_share_that_goes_away_is_told_of_and_taken_up_again(share: Share) -> None:
+    away = share.path.with_name("away")
+    share.path.rename(away)
+    for _ in range(3):
+        share.look()
+    assert [event for event, _, _ in share.said] == ["intake.unreadable"]
+    away.rename(share.path)
+    share.put("cam-w11/a.jpg", picture(16))
+    share.look()
+    assert share.look(5.0) == 1
 
 
 def test_a_file_of_no_known_device_goes_aside(share: Share) -> None:

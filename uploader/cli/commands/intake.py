@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from pathlib import Path
 
 import click
 
@@ -13,7 +14,7 @@ from headgate.host.exit_codes import Exit
 from headgate.intake.hand_over import LocalReceiver
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail
-from uploader.intake.folder import Found, Watched
+from uploader.intake.folder import Watched
 
 _LOOK_SECONDS = 1.0
 
@@ -41,9 +42,9 @@ def command(context: Context) -> None:
             fail(f"intake.folders: {folder.path} is no folder that this user can read")
     log = logs.get()
 
-    def tell(event: str, found: Found, why: str) -> None:
-        level = log.warning if event == "intake.refused" else log.info
-        level(event, file=str(found.path), size=found.size, **({"reason": why} if why else {}))
+    def tell(event: str, path: Path, why: str) -> None:
+        level = log.info if event == "intake.taken" else log.warning
+        level(event, path=str(path), **({"reason": why} if why else {}))
 
     stop = threading.Event()
     for told in (signal.SIGTERM, signal.SIGINT):
