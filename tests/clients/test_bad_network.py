@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -185,6 +186,24 @@ def test_half_a_receipt_erases_nothing_wherever_it_is_cut(
     field.network.decide = lambda head: Fault(edit=safe) if b"GET /images/" in head else GOOD
     until(field, "held", 0)
     assert field.camera.states() == {}
+
+
+def test_half_a_receipt_without_a_length_erases_nothing(field: Field, photo: Photo) -> None:
+    """Where the end of the connection is the end of the answer, only the document says so."""
+    (picture,) = fill(field, photo, 1)
+    until(field, "held", 1)
+    answer = field.gateway.receiver.request(
+        "GET", f"/images/{digest(picture)}", Authorization=f"Bearer {field.token}"
+    )
+    whole = json.dumps({**answer.json, "safe_to_erase": True}).encode()
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    for text, left in ((whole[:-1], 1), (whole, 0)):
+        say = Fault(Kind.SAY, say=head + text)
+        field.network.decide = lambda one, say=say: (  # type: ignore[misc]
+            say if b"GET /images/" in one else GOOD
+        )
+        field.camera.send()
+        assert len(field.camera.states()) == left
 
 
 def other_sha(document: dict[str, object]) -> None:

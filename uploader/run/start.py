@@ -30,6 +30,8 @@ from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
 from uploader.run.workers import Keys, Workers
 from uploader.s3.client import S3Sender
+from uploader.s3.dialect import Dialect, recall, remember
+from uploader.s3.probe import probe
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
 from uploader.wire.pacer import Pacer
@@ -240,7 +242,11 @@ def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
 def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
     settings, server = spool.settings, _server(spool)
     known = (spool.site.get(ECHOES) or {}).get(server)
-    sender = S3Sender(settings, pacer, echoes_sha256=known, cutoff=cutoff)
+    dialect = recall(spool.site, settings)
+    sender = S3Sender(
+        settings, pacer, echoes_sha256=known, cutoff=cutoff, dialect=dialect,
+        learn=lambda one: probe(one, settings.s3.prefix),
+    )  # fmt: skip
 
     def close() -> None:
         sender.close()
@@ -248,6 +254,8 @@ def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitSt
             spool.site.put(S3_CLOCK, sender.clock_offset)
         if sender.echoes_sha256 is not None and sender.echoes_sha256 != known:
             spool.site.put(ECHOES, {server: sender.echoes_sha256})
+        if sender.dialect != (dialect or Dialect()):
+            remember(spool.site, settings, sender.dialect)
 
     stack.callback(close)
     return sender

@@ -23,6 +23,7 @@ from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
 from uploader.s3.contract import Page, Stored, Upload
+from uploader.s3.dialect import Dialect, IfNoneMatch, ProofKind, is_about_headers
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
 from uploader.s3.request_headers import options
@@ -44,8 +45,9 @@ MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 class S3Sender:
     """A ``Sender`` for one bucket. Nothing is opened, or imported, before first use.
 
-    ``echoes_sha256``: what is known of the server (None: nothing yet); it changes with what is
-    seen, so that a caller can remember it. ``clock_offset``: seconds that the server's clock was
+    ``echoes_sha256`` and ``dialect``: what is known of the server (None: nothing yet); they change
+    with what is seen, so that a caller can remember them. ``learn``: looks what the server takes,
+    when an answer contradicts what is known. ``clock_offset``: seconds that the server's clock was
     ahead of ours at the last answer.
     """
 
@@ -55,6 +57,8 @@ class S3Sender:
         pacer: Meter,
         *,
         echoes_sha256: bool | None = None,
+        dialect: Dialect | None = None,
+        learn: Callable[[S3Sender], object] = lambda _sender: None,
         timeouts: Timeouts | None = None,
         cutoff: Cutoff | None = None,
         now: Callable[[], float] = time.time,
@@ -67,6 +71,10 @@ class S3Sender:
         self._now = now
         self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
         self._wants_md5 = False
+        self.dialect = dialect or Dialect()
+        self._learning = threading.Lock()
+        self._learn = learn
+        self._learnt = False
         self._lock = threading.Lock()
         self._access: Access | None = None
         self._exchange: Exchange | None = None
@@ -74,19 +82,32 @@ class S3Sender:
         self.clock_offset: float | None = None
 
     def send(self, upload: Upload) -> Sent:
+        return self._send(upload, again=True)
+
+    def _send(self, upload: Upload, *, again: bool) -> Sent:
+        """``again``: a request that is refused for a header is made once more without it."""
+        dialect = self.dialect
+        conditional = dialect.if_none_match is IfNoneMatch.HONOURED
+        if not conditional and (there := self._before(upload)) is not None:
+            return there
         with FileBody(upload.path, upload.size) as body:
             headers = {
                 "Content-Length": str(upload.size),
                 "Content-Type": upload.media_type,
-                "If-None-Match": "*",
-                "x-amz-checksum-sha256": _base64(upload.sha256),
                 **upload.metadata,
             }
-            if self.echoes_sha256 is False or self._wants_md5:
+            if conditional:
+                headers["If-None-Match"] = "*"
+            if dialect.sha256:
+                headers["x-amz-checksum-sha256"] = _base64(upload.sha256)
+            weak = self.echoes_sha256 is False or not dialect.sha256
+            if weak or dialect.wants_md5 or self._wants_md5:
                 headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
             answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
             if answer.status == 412:
                 return self._there_already(upload)
+            if answer.is_error and again and self._adapted(dialect, answer):
+                return self._send(upload, again=False)
             if answer.is_error:
                 raise self.error("PUT", answer)
             etag = answer.etag
@@ -111,8 +132,7 @@ class S3Sender:
         return found
 
     def find(self, upload: Upload) -> Sent | None:
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        answer = self.ask("HEAD", upload.key, headers, EMPTY_SHA256)
+        answer = self._head(upload.key)
         if answer.status == 404:
             return None
         if answer.is_error:
@@ -140,6 +160,8 @@ class S3Sender:
                 return self._sent(upload, answer, etag, "")
         # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
         named = answer.headers.get("x-amz-meta-sha256") == upload.sha256
+        if self.dialect.proof is ProofKind.HEAD and named and size == str(upload.size) and etag:
+            return self._sent(upload, answer, etag, "")
         if size and size != str(upload.size) and not (named or reported):
             raise _different(upload, size, "its length is another")
         raise SendError(
@@ -153,7 +175,7 @@ class S3Sender:
         )
 
     def see(self, stored: Stored) -> Presence:
-        answer = self.ask("HEAD", stored.key, {"x-amz-checksum-mode": "ENABLED"}, EMPTY_SHA256)
+        answer = self._head(stored.key)
         if answer.status == 404:
             return Presence.GONE
         if answer.is_error:
@@ -242,6 +264,39 @@ class S3Sender:
         return error
 
     # -- inside
+
+    def _head(self, key: str) -> HttpResponse:
+        """A HEAD, with its checksum mode where the server takes that."""
+        if self.dialect.checksum_mode:
+            answer = self.ask("HEAD", key, {"x-amz-checksum-mode": "ENABLED"}, EMPTY_SHA256)
+            if answer.status not in (400, 501):
+                return answer
+        plain = self.ask("HEAD", key, {}, EMPTY_SHA256)
+        if plain.status in (200, 403, 404):  # anything else says nothing about the header
+            self.dialect = replace(self.dialect, checksum_mode=False)
+        return plain
+
+    def _before(self, upload: Upload) -> Sent | None:
+        """Whether the image is there already, asked where the server keeps no condition."""
+        try:
+            return self.find(upload)
+        except SendError as error:
+            # Without s3:ListBucket a missing key is 403 as well; keys name the image's own digest.
+            if error.kind is ErrorKind.TRANSIENT and error.code == "403":
+                return None
+            raise
+
+    def _adapted(self, used: Dialect, answer: HttpResponse) -> bool:
+        """After an answer that contradicts what is known: learn what the server takes, once.
+        Whether it takes something else than was sent."""
+        if not is_about_headers(answer.status, answer.code) or b"Content-MD5" in answer.body:
+            return False
+        with self._learning:
+            if self.dialect.takes_as(used) and not self._learnt:
+                self._learnt = True
+                with contextlib.suppress(SendError):  # then the first answer is the better word
+                    self._learn(self)
+            return not self.dialect.takes_as(used)
 
     def _open(self) -> tuple[Access, Exchange]:
         with self._lock:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.spool.image.image import Presence, Sent
+from uploader.s3.dialect import Dialect, IfNoneMatch, ProofKind
 
 __all__ = [
     "Capability",
@@ -68,16 +69,33 @@ class Capability:
     etag_is_md5: bool = False
     refuses_wrong_md5: bool = False
     honours_if_none_match: bool = False
+    refuses_if_none_match: bool = False  # as a header; it could not even be ignored
+    takes_sha256: bool = True  # x-amz-checksum-sha256 in a PUT
+    takes_checksum_mode: bool = True  # x-amz-checksum-mode in a HEAD
+    wants_md5: bool = False  # no PUT without Content-MD5
+    head_proves: bool = False  # bodies are checked, and a HEAD shows size, ETag and metadata
     clock_offset_seconds: float | None = None  # the server's clock less ours
     missing_rights: tuple[str, ...] = ()  # "s3:PutObject"
     sentences: tuple[str, ...] = ()
 
     @property
-    def confirmed_by(self) -> str:
-        """What proves an upload here: ``sha256``, ``etag``, or nothing (empty)."""
+    def confirmed_by(self) -> ProofKind:
+        """What proves an upload here, the strongest that there is."""
         if self.echoes_sha256:
-            return "sha256"
-        return "etag" if self.etag_is_md5 else ""
+            return ProofKind.SHA256
+        if self.etag_is_md5:
+            return ProofKind.ETAG
+        return ProofKind.HEAD if self.head_proves else ProofKind.NONE
+
+    def dialect(self, seen_at: str) -> Dialect:
+        """What to remember of the server."""
+        taken = IfNoneMatch.REFUSED if self.refuses_if_none_match else IfNoneMatch.IGNORED
+        if self.honours_if_none_match:
+            taken = IfNoneMatch.HONOURED
+        return Dialect(
+            self.takes_sha256, self.takes_checksum_mode, self.wants_md5, taken,
+            self.confirmed_by, seen_at,
+        )  # fmt: skip
 
     @property
     def usable(self) -> bool:
@@ -93,7 +111,8 @@ class Sender(Protocol):
     def send(self, upload: Upload) -> Sent:
         """Store the image where nothing is yet, and return only when S3 confirmed its digest.
 
-        One attempt, at most one HEAD after it. An object that is there already counts if it is the
+        One attempt, at most one HEAD after it; one that is refused for a header is made again
+        without that header. An object that is there already counts if it is the
         same image. Raises SendError, or what the pacer raises when the run ends.
         """
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from headgate.settings.logins import without_login
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
+from uploader.s3.dialect import is_about_headers
 from uploader.s3.errors import skew_words
 from uploader.wire.http import HttpResponse
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"
 _OTHER = b"other bytes than those that are sent"
+_CHECKSUM = "x_amz_checksum_sha256"
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _SHA256 = hashlib.sha256(BODY).hexdigest()
 _MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
@@ -35,19 +39,18 @@ def _md5(data: bytes) -> str:
 
 
 def probe(sender: S3Sender, prefix: str) -> Capability:
-    """What the bucket's server can confirm, seen with one small object beside the images: up to six
-    requests. SendError where not even the first can be made (no credentials, no connection)."""
+    """What the bucket's server can confirm, seen with one small object beside the images: up to
+    twelve requests. SendError where not even the first can be made (no credentials, no
+    connection)."""
     key = prefix + KEY
 
-    def put(**more: str) -> HttpResponse:
+    def put(signed: str = _SHA256, **more: str) -> HttpResponse:
         headers = {"Content-Length": str(len(BODY)), "Content-Type": "text/plain"}
+        headers["x-amz-meta-sha256"] = _SHA256
         named = {name.replace("_", "-"): value for name, value in more.items()}
-        return sender.ask("PUT", key, {**headers, **named}, _SHA256, BODY)
+        return sender.ask("PUT", key, {**headers, **named}, signed, BODY)
 
-    def head(name: str) -> HttpResponse:
-        return sender.ask("HEAD", name, {"x-amz-checksum-mode": "ENABLED"}, _NOTHING)
-
-    first = put(x_amz_checksum_sha256=_sha256(BODY))
+    usual, first = _first(put)
     place, endpoint = sender.place, without_login(sender.access.base)
     if first.is_error:
         error = sender.error("PUT", first)
@@ -60,40 +63,82 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
             missing_rights=("s3:PutObject",),
             sentences=(error.message,),
         )
-    wrong_sha256 = put(x_amz_checksum_sha256=_sha256(_OTHER)).is_error
-    wrong_md5 = put(Content_MD5=_md5(_OTHER)).is_error
-    taken = put(x_amz_checksum_sha256=_sha256(BODY), If_None_Match="*").status == 412
-    seen = head(key)
-    missing = head(f"{prefix}{KEY}-{secrets.token_hex(8)}")
-    echoed = first.headers.get("x-amz-checksum-sha256", "")
+    takes_sha256 = _CHECKSUM in usual
+    wrong_sha256 = takes_sha256 and put(**{**usual, _CHECKSUM: _sha256(_OTHER)}).is_error
+    wrong_md5 = put(**{**usual, "Content_MD5": _md5(_OTHER)}).is_error
+    conditional = put(**usual, If_None_Match="*")
+    seen, takes_mode = _look(sender, key)
+    mode = {"x-amz-checksum-mode": "ENABLED"} if takes_mode else {}
+    missing = sender.ask("HEAD", f"{prefix}{KEY}-{secrets.token_hex(8)}", mode, _NOTHING)
+    echoed = first.headers.get("x-amz-checksum-sha256", "") == _sha256(BODY)
     etag = first.etag
     rights = []
     if seen.status == 403:
         rights.append("s3:GetObject")
     elif missing.status == 403:
         rights.append("s3:ListBucket")
+    readable = _holds(seen, etag)
+    head_proves = (
+        readable and not (echoed or etag == _MD5) and bool(etag) and seen.etag == etag
+        and seen.headers.get("x-amz-meta-sha256") == _SHA256
+        and (wrong_sha256 or wrong_md5 or put(hashlib.sha256(_OTHER).hexdigest(), **usual).is_error)
+    )  # fmt: skip
     capability = Capability(
         bucket=place.bucket,
         endpoint=endpoint,
         writable=True,
-        readable=_holds(seen, etag),
+        readable=readable,
         tells_missing=missing.status == 404,
-        echoes_sha256=echoed == _sha256(BODY),
+        echoes_sha256=echoed,
         refuses_wrong_sha256=wrong_sha256,
         etag_is_md5=etag == _MD5,
         refuses_wrong_md5=wrong_md5,
-        honours_if_none_match=taken,
+        honours_if_none_match=conditional.status == 412,
+        refuses_if_none_match=conditional.is_error and conditional.status != 412,
+        takes_sha256=takes_sha256,
+        takes_checksum_mode=takes_mode,
+        wants_md5="Content_MD5" in usual and takes_sha256,
+        head_proves=head_proves,
         clock_offset_seconds=sender.clock_offset,
         missing_rights=tuple(rights),
         sentences=(),
     )
     sender.echoes_sha256 = capability.echoes_sha256
+    sender.dialect = capability.dialect(datetime.now(UTC).isoformat(timespec="seconds"))
     seen_so_far = _with_sentences(capability, seen.status)
     proxy = sender.access.target.proxy
     if proxy is None:
         return seen_so_far
     notice = f"Images go through the proxy {proxy.host}:{proxy.port} that the environment names."
     return replace(seen_so_far, sentences=(*seen_so_far.sentences, notice))
+
+
+def _first(put: Callable[..., HttpResponse]) -> tuple[dict[str, str], HttpResponse]:
+    """The strongest headers that a PUT is taken with, and its answer; else the first refusal."""
+    checksum, md5 = {_CHECKSUM: _sha256(BODY)}, {"Content_MD5": _md5(BODY)}
+    refused: HttpResponse | None = None
+    for usual in (checksum, {**checksum, **md5}, md5, {}):
+        answer = put(**usual)
+        if answer.is_error:
+            refused = refused or answer
+            if not is_about_headers(answer.status, answer.code):
+                break
+        elif refused is None:
+            return usual, answer
+        else:
+            strongest = put(**checksum)  # or was the refusal a passing one?
+            return (usual, answer) if strongest.is_error else (checksum, strongest)
+    assert refused is not None
+    return {}, refused
+
+
+def _look(sender: S3Sender, key: str) -> tuple[HttpResponse, bool]:
+    """A HEAD, and whether it was taken with its checksum mode."""
+    seen = sender.ask("HEAD", key, {"x-amz-checksum-mode": "ENABLED"}, _NOTHING)
+    if seen.status not in (400, 501):
+        return seen, True
+    plain = sender.ask("HEAD", key, {}, _NOTHING)
+    return plain, plain.status not in (200, 403, 404)
 
 
 def _holds(seen: HttpResponse, etag: str) -> bool:
@@ -124,14 +169,25 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
         )
     elif seen.etag_is_md5:
         said.append("The server checks no checksum; images are confirmed by the ETag alone.")
+    elif seen.head_proves:
+        said.append(
+            "The server reports neither SHA-256 nor an MD5 as ETag, but checks what arrives: "
+            "images are confirmed by the size, ETag and metadata that a HEAD finds."
+        )
     else:
         said.append(
             "The server reports neither SHA-256 nor an MD5 as ETag: nothing that is sent there can "
             "be confirmed, so nothing would ever be called uploaded. Use another server."
         )
+    if not seen.takes_sha256:
+        said.append("The server does not take x-amz-checksum-sha256; it is left out.")
+    if not seen.takes_checksum_mode:
+        said.append("The server does not take x-amz-checksum-mode; it is left out.")
     if not seen.honours_if_none_match:
+        does = "refuses" if seen.refuses_if_none_match else "ignores"
         said.append(
-            "The server ignores If-None-Match: an object with the same key would be overwritten."
+            f"The server {does} If-None-Match, so a HEAD asks before each image whether its key is "
+            "taken; two gateways that write the same key at once could still overwrite each other."
         )
     if "s3:GetObject" in seen.missing_rights:
         said.append("HEAD is refused: grant s3:GetObject, or lost answers cannot be settled.")

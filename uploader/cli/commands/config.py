@@ -20,6 +20,7 @@ from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
+from uploader.s3.dialect import PROOFS, remember
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
@@ -121,6 +122,8 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
         with other_traffic_pacer(spool.uplink, "headgate config check", 15) as pacer:
             with closing(S3Sender(settings, pacer)) as sender:
                 found = probe(sender, settings.s3.prefix)
+                if found.writable:
+                    remember(spool.site, settings, sender.dialect)
     except SendError as error:
         said["faults"].append(error.message)
         return None
@@ -128,5 +131,7 @@ def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
         said["warnings"].append(f"the bucket was not tested: {closed}")
         return None
     said["notes" if found.usable else "faults"] += found.sentences
+    if found.usable:
+        said["notes"].append(f"each image is confirmed by {PROOFS[found.confirmed_by]}")
     said["faults"] += [f"the permission {right} is missing" for right in found.missing_rights]
     return found

@@ -14,6 +14,7 @@ from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.s3.dialect import PROOFS, Dialect, recall
 
 
 @click.command(
@@ -31,18 +32,25 @@ def command(context: Context, as_json: bool) -> None:
         facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
         warnings = [str(risk)] if (risk := spool.risk()) else []
+        dialect = recall(spool.site, spool.settings)
     if as_json:
-        print_json(facts.fields() | {"warnings": warnings})
+        print_json(facts.fields() | {"warnings": warnings, "server": dialect and dialect.as_json()})
     else:
         settings = context.settings
         for line in _lines(facts):
             print_text(line)
         print_text(f"spool      {settings.spool.path} ({human_size(facts.free_bytes)} free)")
-        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}")
+        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}{_proof(dialect)}")
         for warning in warnings:
             print_text(styled(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted or facts.lost.images:
         raise SystemExit(Exit.ERROR)
+
+
+def _proof(dialect: Dialect | None) -> str:
+    if dialect is None or dialect.proof is None:
+        return ""
+    return f", each image confirmed by {PROOFS[dialect.proof]} (seen {dialect.seen_at[:10]})"
 
 
 def _count(count: Count) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 from uploader.s3.contract import Capability
+from uploader.s3.dialect import PROOFS
 
 _POLICY = "attach deploy/s3/iam-policy.json to the uploader's user or role"
 
@@ -34,15 +35,16 @@ def judge(found: Capability | None, trouble: str, reached: bool) -> Iterator[Fin
     if not found.honours_if_none_match:
         yield warning(
             "bucket",
-            "its server ignores If-None-Match, so an object of the same key would be overwritten",
+            "its server keeps no If-None-Match: a HEAD asks before each image, and two gateways "
+            "that write the same key at once could still overwrite each other",
             "give each gateway a site.name or s3.prefix of its own",
         )
-    if not (found.refuses_wrong_sha256 or found.refuses_wrong_md5):
+    if not (found.refuses_wrong_sha256 or found.refuses_wrong_md5 or found.head_proves):
         yield warning(
             "bucket",
             "its server checks no digest of uploads",
             "use AWS, or a server that does",
         )
     elif not found.missing_rights:
-        way = "SHA-256" if found.echoes_sha256 and found.refuses_wrong_sha256 else "MD5"
-        yield ok("bucket", f"{found.bucket} accepts images and confirms each by its {way}")
+        way = PROOFS[found.confirmed_by]
+        yield ok("bucket", f"{found.bucket} accepts images; each is confirmed by {way}")

@@ -270,6 +270,7 @@ def _ask(address: Address, path: str) -> tuple[int, str]:
 def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     """What the bucket can confirm; else why that is not known, and whether a server said so."""
     from uploader.s3.client import S3Sender  # imports boto3
+    from uploader.s3.dialect import remember
     from uploader.s3.probe import probe
 
     if not spool.settings.s3.bucket:
@@ -277,7 +278,10 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     try:
         with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
-                return probe(sender, spool.settings.s3.prefix), "", True
+                found = probe(sender, spool.settings.s3.prefix)
+                if found.writable:
+                    remember(spool.site, spool.settings, sender.dialect)
+                return found, "", True
     except SendError as error:
         return None, error.message, error.kind is ErrorKind.FATAL
     except (Closed, DiskError) as error:

@@ -1,0 +1,276 @@
+"""What a server takes is found out, remembered, and used; what it does not take is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dev.s3_local.faults import Act, once
+from headgate.host.exit_codes import Exit
+from headgate.spool.image.image import State
+from tests.support.receiver import ROOT
+from tests.support.s3_dialects import BEHAVIOURS, IF_NONE_MATCH, MODE, SHA256, Behaviour, Speaking
+from tests.support.s3_server import Place, strict_place
+from tests.support.site import FreePacer, Site
+from uploader.cli.main import headgate
+from uploader.run import start
+from uploader.s3 import dialect
+from uploader.s3.contract import Upload
+from uploader.s3.dialect import PROOFS, Dialect, IfNoneMatch, ProofKind
+from uploader.s3.probe import probe
+from uploader.wire.errors import ErrorKind, SendError
+
+NAMED = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
+USABLE = [behaviour for behaviour in BEHAVIOURS if behaviour.proof is not ProofKind.NONE]
+
+
+def name_of(behaviour: Behaviour) -> str:
+    return behaviour.name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with strict_place(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+def image(folder: Path, data: bytes = b"") -> Upload:
+    data = data or secrets.token_bytes(2000)
+    path = folder / secrets.token_hex(6)
+    path.write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    return Upload(path, f"north/{path.name}.jpg", digest, len(data), "image/jpeg",
+                  {"x-amz-meta-sha256": digest})  # fmt: skip
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=name_of)
+def test_the_probe_finds_what_each_server_takes(place: Place, behaviour: Behaviour) -> None:
+    speaking = Speaking(place, behaviour)
+    try:
+        with closing(place.sender()) as sender:
+            seen = probe(sender, "")
+            found = sender.dialect
+    finally:
+        speaking.stop()
+    assert (found.sha256, found.checksum_mode) == (behaviour.sha256, behaviour.checksum_mode)
+    assert (found.if_none_match, found.proof) == (behaviour.if_none_match, behaviour.proof)
+    assert seen.usable == (behaviour.proof is not ProofKind.NONE), seen.sentences
+    assert found.seen_at
+
+
+@pytest.mark.parametrize("behaviour", USABLE, ids=name_of)
+def test_after_the_probe_each_image_is_sent_in_one_put_and_confirmed(
+    place: Place, behaviour: Behaviour, tmp_path: Path
+) -> None:
+    with closing(place.sender()) as sender:
+        speaking = Speaking(place, behaviour)
+        try:
+            probe(sender, "")
+            speaking.puts.clear()
+            for _ in range(3):
+                upload = image(tmp_path)
+                sent = sender.send(upload)
+                assert sent.key == upload.key and place.read(upload.key) == upload.path.read_bytes()
+            assert len(speaking.puts) == 3
+            for headers in speaking.puts:
+                assert not headers.keys() & behaviour.refused.keys()
+                assert (SHA256 in headers) == behaviour.sha256
+                conditional = behaviour.if_none_match is IfNoneMatch.HONOURED
+                assert (IF_NONE_MATCH in headers) == conditional
+                weak = behaviour.proof is not ProofKind.SHA256
+                assert ("content-md5" in headers) == weak
+        finally:
+            speaking.stop()
+
+
+@pytest.mark.parametrize("behaviour", USABLE, ids=name_of)
+def test_an_object_that_is_there_is_never_overwritten(
+    place: Place, behaviour: Behaviour, tmp_path: Path
+) -> None:
+    upload, other = image(tmp_path), image(tmp_path, b"another image, of another length")
+    with closing(place.sender()) as sender:
+        speaking = Speaking(place, behaviour)
+        try:
+            probe(sender, "")
+            sender.send(upload)
+            speaking.puts.clear()
+            assert sender.send(upload).key == upload.key  # it is the same image
+            clash = Upload(other.path, upload.key, other.sha256, other.size, "image/jpeg",
+                           other.metadata)  # fmt: skip
+            with pytest.raises(SendError):
+                sender.send(clash)
+        finally:
+            speaking.stop()
+    assert place.read(upload.key) == upload.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "behaviour", [one for one in USABLE if one.refused],
+    ids=name_of,
+)  # fmt: skip
+def test_a_run_that_knows_nothing_adapts_and_remembers(
+    tmp_path: Path, place: Place, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is set aside meanwhile, and the next run sends each image once."""
+    monkeypatch.setattr(start, "Pacer", FreePacer)
+    site = Site(tmp_path, place, uplink__parallel="2")
+    speaking = Speaking(place, behaviour)
+    try:
+        images = site.fill(4)
+        assert site.run().exit_code == Exit.OK
+        assert not site.spool.catalog.in_state(State.WAITING, 1000)
+        assert site.aside == []
+        known = dialect.recall(site.spool.site, site.spool.settings)
+        assert known is not None and known.sha256 == behaviour.sha256
+        speaking.puts.clear()
+        more = site.fill(3)
+        done = site.run()
+        assert done.exit_code == Exit.OK and len(speaking.puts) == 3
+        found = site.objects()
+        assert found == {**images, **more}
+    finally:
+        speaking.stop()
+        site.server.stop()
+        site.spool.close()
+
+
+def test_a_server_that_changes_is_looked_at_again(place: Place, tmp_path: Path) -> None:
+    """Once a run: an image that is refused for itself costs no second look."""
+    looked: list[object] = []
+
+    def learn(sender: object) -> None:
+        looked.append(sender)
+        probe(sender, "")  # type: ignore[arg-type]
+
+    b2 = NAMED["Backblaze B2 (2024-07)"]
+    with closing(place.sender(learn=learn)) as sender:
+        sender.send(image(tmp_path))
+        speaking = Speaking(place, b2)
+        try:
+            sender.send(image(tmp_path))  # refused, looked at, and sent again
+            speaking.puts.clear()
+            sender.send(image(tmp_path))
+            assert len(speaking.puts) == 1
+        finally:
+            speaking.stop()
+        refuses = Behaviour("", "", refused={"content-md5": (400, "InvalidArgument", "No.")})
+        speaking = Speaking(place, refuses)
+        try:
+            for _ in range(2):
+                with pytest.raises(SendError) as caught:
+                    sender.send(image(tmp_path))
+                assert caught.value.kind is ErrorKind.PERMANENT
+        finally:
+            speaking.stop()
+    assert len(looked) == 1
+
+
+def test_a_head_that_is_refused_for_its_checksum_mode_is_asked_without(
+    place: Place, tmp_path: Path
+) -> None:
+    upload = image(tmp_path)
+    with closing(place.sender()) as sender:
+        sender.send(upload)
+        speaking = Speaking(place, Behaviour("", "", refused={MODE: (400, "", "")}))
+        try:
+            assert sender.find(upload) is not None
+            assert speaking.methods == ["HEAD", "HEAD"] and not sender.dialect.checksum_mode
+            assert sender.find(upload) is not None
+            assert speaking.methods == ["HEAD"] * 3
+        finally:
+            speaking.stop()
+
+
+def test_head_proves_only_where_the_probe_found_that_it_may(place: Place, tmp_path: Path) -> None:
+    upload = image(tmp_path)
+    speaking = Speaking(place, NAMED["an ETag that is no MD5, no checksums"])
+    try:
+        with closing(place.sender()) as sender, pytest.raises(SendError) as caught:
+            sender.send(upload)
+        assert caught.value.code == "not-confirmed"
+        head = Dialect(proof=ProofKind.HEAD)
+        with closing(place.sender(dialect=head)) as sender:
+            assert sender.find(upload) is not None
+            other = Upload(upload.path, upload.key, "0" * 64, upload.size, "image/jpeg", {})
+            with pytest.raises(SendError):
+                sender.find(other)
+    finally:
+        speaking.stop()
+
+
+def test_what_is_remembered_reads_back_and_anything_else_is_nothing() -> None:
+    known = Dialect(False, False, True, IfNoneMatch.REFUSED, ProofKind.ETAG, "2026-11-30T04:00:00")
+    assert dialect.from_json(known.as_json()) == known
+    assert dialect.from_json(Dialect().as_json()) == Dialect()
+    for broken in (None, 3, {}, {**known.as_json(), "if_none_match": "maybe"}):
+        assert dialect.from_json(broken) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "about"),
+    [
+        (400, "InvalidArgument", True), (400, "InvalidRequest", True), (501, "", True),
+        (501, "NotImplemented", True), (403, "SignatureDoesNotMatch", True),
+        (400, "", False), (400, "KeyTooLongError", False), (403, "AccessDenied", False),
+        (404, "NoSuchBucket", False), (503, "SlowDown", False), (409, "InvalidRequest", False),
+    ],
+)  # fmt: skip
+def test_which_answers_may_be_about_a_header(status: int, code: str, about: bool) -> None:
+    assert dialect.is_about_headers(status, code) == about
+
+
+def test_the_page_about_servers_has_each_of_them_with_its_report() -> None:
+    page = (ROOT / "docs" / "SERVERS.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line[:2] == "| "}
+    for behaviour in BEHAVIOURS:
+        if behaviour.name[0].isupper():  # the others are made up of several
+            row = rows[behaviour.name]
+            assert behaviour.report.split()[0].rstrip(":") in row
+            assert f"| `{behaviour.proof}`" in row
+    for proof, words in PROOFS.items():
+        assert not proof or words in rows[f"`{proof}`"]
+
+
+def test_config_check_remembers_it_and_status_and_doctor_name_it(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, place)
+    site.spool.close()
+    site.server.stop()
+    flags = [
+        f"--set={name}={value}" for name, value in {
+            "spool.path": tmp_path / "spool", "site.name": "north", "s3.bucket": site.bucket,
+            "s3.endpoint_url": place.url, "s3.region": "us-east-1",
+        }.items()
+    ]  # fmt: skip
+    speaking = Speaking(place, NAMED["Backblaze B2 (2024-07)"])
+    try:
+        checked = CliRunner().invoke(headgate, [*flags, "config", "check"])
+    finally:
+        speaking.stop()
+    words = PROOFS[ProofKind.ETAG]
+    assert f"each image is confirmed by {words}" in checked.output, checked.output
+    assert "does not take x-amz-checksum-sha256" in checked.output
+    shown = CliRunner().invoke(headgate, [*flags, "status"])
+    assert f"each image confirmed by {words} (seen 20" in shown.output, shown.output
+    as_json = json.loads(CliRunner().invoke(headgate, [*flags, "status", "--json"]).output)
+    assert (as_json["server"]["proof"], as_json["server"]["sha256"]) == ("etag", False)
+
+
+def test_a_refusal_that_passes_is_no_refusal_of_a_header(place: Place) -> None:
+    """Of a busy server's 400 and 501 nothing is concluded."""
+    assert place.strict is not None
+    with closing(place.sender()) as sender:
+        place.strict.script.replace([once(Act.STATUS, status=400, code="InvalidRequest")])
+        try:
+            probe(sender, "")
+        finally:
+            place.strict.script.replace([])
+        assert sender.dialect.sha256 and sender.dialect.proof is ProofKind.SHA256

@@ -1,0 +1,119 @@
+"""Which headers a bucket's server takes, and what proves there that an image arrived. Pure.
+
+Servers that speak S3 differ in what they take beside the object: checksums, conditions, the
+checksum mode of HEAD. What one does not take is left out; the strongest proof that remains counts.
+docs/SERVERS.md has a table of what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+from headgate.settings.settings import Settings
+
+MEMORY = "s3.dialect"
+"""The name under which the site's memory keeps what is known of a server."""
+
+
+class IfNoneMatch(StrEnum):
+    """What becomes of ``If-None-Match: *`` on a key that is taken."""
+
+    HONOURED = "honoured"  # 412
+    IGNORED = "ignored"  # the object is overwritten
+    REFUSED = "refused"  # no request with this header is taken
+
+
+class ProofKind(StrEnum):
+    """What confirms an image, the strongest first."""
+
+    SHA256 = "sha256"
+    ETAG = "etag"
+    HEAD = "head"
+    NONE = ""
+
+
+PROOFS = {
+    ProofKind.SHA256: "the SHA-256 that the server reports",
+    ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
+    ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
+    ProofKind.NONE: "nothing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What is known of a server. The defaults are Amazon's."""
+
+    sha256: bool = True  # takes x-amz-checksum-sha256
+    checksum_mode: bool = True  # takes x-amz-checksum-mode in a HEAD
+    wants_md5: bool = False  # demands Content-MD5 (a bucket with Object Lock)
+    if_none_match: IfNoneMatch = IfNoneMatch.HONOURED
+    proof: ProofKind | None = None  # None: not probed
+    seen_at: str = ""  # of the probe: ISO 8601, UTC
+
+    def takes_as(self, other: Dialect) -> bool:
+        """Whether requests to both look the same."""
+        return replace(self, proof=None, seen_at="") == replace(other, proof=None, seen_at="")
+
+    def as_json(self) -> dict[str, Any]:
+        """For the site's memory."""
+        return asdict(self)
+
+
+def from_json(known: Any) -> Dialect | None:
+    """The inverse; None where that is not what was remembered, also by another version."""
+    if not isinstance(known, Mapping):
+        return None
+    try:
+        proof = known["proof"]
+        return Dialect(
+            sha256=bool(known["sha256"]),
+            checksum_mode=bool(known["checksum_mode"]),
+            wants_md5=bool(known["wants_md5"]),
+            if_none_match=IfNoneMatch(known["if_none_match"]),
+            proof=None if proof is None else ProofKind(proof),
+            seen_at=str(known["seen_at"]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+class Memory(Protocol):
+    """Where it is remembered: the site's database."""
+
+    def get(self, name: str) -> Any: ...
+
+    def put(self, name: str, value: Any) -> None: ...
+
+
+def _server(settings: Settings) -> str:
+    return f"{settings.s3.endpoint_url} {settings.s3.bucket}"
+
+
+def recall(site: Memory, settings: Settings) -> Dialect | None:
+    """What is known of the server that the settings name; None if nothing is."""
+    known = site.get(MEMORY)
+    return from_json(known.get(_server(settings))) if isinstance(known, Mapping) else None
+
+
+def remember(site: Memory, settings: Settings, dialect: Dialect) -> None:
+    """Keep it, in the place of what was known of any server."""
+    site.put(MEMORY, {_server(settings): dialect.as_json()})
+
+
+_ABOUT_HEADERS = frozenset({"InvalidArgument", "InvalidRequest", "NotImplemented"})
+_SIGNED = "SignatureDoesNotMatch"
+
+
+def is_about_headers(status: int, code: str) -> bool:
+    """Whether an answer to a PUT may mean that a header is not taken: worth another try without.
+
+    A server that drops a signed header before it verifies the signature refuses the signature.
+    """
+    return (
+        status == 501 or (status == 400 and code in _ABOUT_HEADERS)
+        or (status == 403 and code == _SIGNED)
+    )  # fmt: skip
