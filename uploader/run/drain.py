@@ -21,7 +21,7 @@ from headgate.settings.units import human_duration
 from headgate.spool import recovery, sqlite
 from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
 from headgate.spool.errors import DiskError, LockHeld
-from headgate.spool.image.image import Item, Presence, Sent, State, Totals
+from headgate.spool.image.image import Item, Presence, State, Totals
 from headgate.spool.site.outcome import HELD_BACK, Ending, Outcome
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
@@ -30,25 +30,22 @@ from uploader.run import retry_policy
 from uploader.run.breaker import LIMIT, Breaker
 from uploader.run.concurrency import Parallel
 from uploader.run.pick import Candidates, OfOne, Picker
+from uploader.run.sample import Sample
 from uploader.run.seen import Lookout
 from uploader.run.workers import Result, Workers
 from uploader.wire.connection import Cutoff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.pacer import Pacer
 
-_FINISH_IMAGES = 256
 _AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
 _AHEAD_IMAGES = 512
 _LOOK_SECONDS = 0.5  # how soon a device that begins to wait, or an urgent image, is noticed
-_FINISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 1.0
 _HELD_IMAGES = 1_000
 _BREAK_OFF_SECONDS = 1.0  # then what is under way is left, and its outcome is unknown
 _HUNG_SECONDS = 600.0
 """So long nothing may leave, arrive or end, beside the longest silence of a connection, while
 nothing waits for the pacer either: then something hangs that knows no deadline of its own."""
-_LOOK_IMAGES, _LOOK_AFTER = 256, 30.0
-"""One in this many confirmed images is looked up in the bucket, or one after this many seconds."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -83,60 +80,57 @@ class Progress:
     last_error: str = ""  # of an attempt that failed
 
 
-class Drain:
-    """One run. ``stop`` and ``break_off`` may be called from another thread.
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What one run works with; ``uploader.run.start`` puts it together.
 
     ``patience``: seconds that one connection may be silent.
     """
 
+    spool: Spool
+    mover: Mover
+    workers: Workers
+    pacer: Pacer
+    parallel: Parallel
+    cutoff: Cutoff
+    lookout: Lookout | None = None
+    patience: float = 0.0
+    monotonic: Callable[[], float] = time.monotonic
+    chance: Callable[[], float] = random.random
+
+
+class Drain:
+    """One run. ``stop`` and ``break_off`` may be called from another thread."""
+
     def __init__(
         self,
-        spool: Spool,
-        mover: Mover,
-        workers: Workers,
-        pacer: Pacer,
+        context: RunContext,
         run: Run,
         bounds: Bounds,
-        parallel: Parallel,
-        cutoff: Cutoff,
-        *,
-        look: Lookout | None = None,
-        patience: float = 0.0,
         watch: Callable[[Progress], None] = lambda progress: None,
-        monotonic: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
     ) -> None:
-        self._spool, self._mover, self._workers, self._pacer = spool, mover, workers, pacer
-        self._catalog = spool.catalog
-        self._lookout = look
+        self._context, self._spool, self._pacer = context, context.spool, context.pacer
+        self._mover, self._workers = context.mover, context.workers
+        self._catalog = context.spool.catalog
         self.run = run
         self._bounds = bounds
-        self._parallel = parallel
-        self._cutoff = cutoff
-        self._hung_seconds = _HUNG_SECONDS + patience
         self._broken_at: float | None = None
-        self._moved: tuple[float, int] = (monotonic(), 0)  # when the last byte left or result came
+        self._moved = context.monotonic(), 0  # when the last byte left or result came
         self._watch, self._log = watch, logs.get()
-        self._monotonic, self._chance = monotonic, chance
-        backlog: Candidates = spool.catalog.backlog
+        backlog: Candidates = self._catalog.backlog
         self._source = OfOne(backlog, bounds.device) if bounds.device else backlog
         self._picker = Picker(
             self._source,
-            spool.catalog.backlog.served(),
-            spool.settings.uplink.order,
+            self._catalog.backlog.served(),
+            self._spool.settings.uplink.order,
         )
         self.progress = Progress()
-        self._proved: list[tuple[Item, Sent]] = []
-        self._proved_since = 0.0
+        self._sample = Sample()
         self._out = 0  # with the workers
         self._reached = False  # S3 answered in this run
         self._breaker = Breaker()
         self._tried_held = False
         self._again: list[str] = []  # refused before, and to be tried first
-        self._looking = False  # whether the bucket holds what it confirmed
-        self._looked_bucket_at: float | None = None  # None: nothing was seen in this run yet
-        self._unseen = 0  # confirmed since then
-        self._lies = False
         self._down = 0
         self._calm_at = 0.0
         self._told_sent = 0  # of the bytes that left
@@ -152,16 +146,16 @@ class Drain:
 
     def break_off(self) -> None:
         """End now: nothing more leaves, no answer is waited for, what is under way is unknown."""
-        self._broken_at = self._monotonic()
+        self._broken_at = self._context.monotonic()
         self.stop()
-        self._cutoff.set()
+        self._context.cutoff.set()
         self._pacer.close(Ending(Outcome.STOPPED, "it was broken off"))
 
     # -- the run
 
     def go(self) -> Run:
         """Run to the end and return the report, which is saved as well."""
-        started = self._monotonic()
+        started = self._context.monotonic()
         try:
             self._begin()
             self._loop(started)
@@ -212,16 +206,16 @@ class Drain:
         files = max(0, seen.needed_inodes + LOW_INODES - seen.free_inodes)
         if not (need or files or always):
             return
-        pruned = self._mover.prune(now, need=need, need_images=files, look=self._lookout)
+        pruned = self._mover.prune(now, need=need, need_images=files, look=self._context.lookout)
         self.progress.set_aside += pruned.vanished
         if pruned.images:
             self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
 
     def _loop(self, started: float) -> None:
-        tidied = self._monotonic()
+        tidied = self._context.monotonic()
         while True:
             seconds = self._bounds.seconds
-            if seconds is not None and self._monotonic() - started >= seconds:
+            if seconds is not None and self._context.monotonic() - started >= seconds:
                 self.stop(Outcome.TIME_SPENT)
             if (shut := self._pacer.closed) and not self._ending:
                 self.progress.message = shut.message
@@ -230,7 +224,7 @@ class Drain:
                 self._recall()
             else:
                 self._pick()
-            idle = not self._out and not self._looking
+            idle = not self._out and not self._sample.looking
             if idle and (self._ending or not self._anything_to_stay_for()):
                 break
             if self._given_up():
@@ -238,29 +232,29 @@ class Drain:
             self._check_moving()
             result = self._workers.result(0.1)
             while result is not None:
-                self._moved = (self._monotonic(), self._pacer.sent)
+                self._moved = (self._context.monotonic(), self._pacer.sent)
                 self._take(result)
                 result = self._workers.result(0)
             self._finish()
-            if self._monotonic() - tidied >= _HOUSEKEEPING_SECONDS:
-                tidied = self._monotonic()
+            if self._context.monotonic() - tidied >= _HOUSEKEEPING_SECONDS:
+                tidied = self._context.monotonic()
                 self._tidy()
         self._finish(all_of_them=True)
 
     def _given_up(self) -> bool:
         """Whether the run was broken off, and what was under way had its time to notice."""
         at = self._broken_at
-        return at is not None and self._monotonic() - at >= _BREAK_OFF_SECONDS
+        return at is not None and self._context.monotonic() - at >= _BREAK_OFF_SECONDS
 
     def _check_moving(self) -> None:
         """Abort a run in which nothing happens any more: the lock must not be held forever by
         a name lookup, or by a program that was to give credentials."""
-        now = self._monotonic()
-        idle = not self._out and not self._looking
+        now, hung = self._context.monotonic(), _HUNG_SECONDS + self._context.patience
+        idle = not self._out and not self._sample.looking
         if idle or self._pacer.waiting or self._pacer.sent != self._moved[1]:
             self._moved = (now, self._pacer.sent)
-        elif now - self._moved[0] >= self._hung_seconds and self._broken_at is None:
-            seconds = human_duration(self._hung_seconds)
+        elif now - self._moved[0] >= hung and self._broken_at is None:
+            seconds = human_duration(hung)
             self._fail(
                 f"Nothing left and no answer came for {seconds}, so the run was broken off; see "
                 "whether names can be looked up, and whether what gives credentials answers."
@@ -286,14 +280,14 @@ class Drain:
     # -- picking
 
     def _pick(self) -> None:
-        if self._monotonic() < self._calm_at:
+        if self._context.monotonic() < self._calm_at:
             return
-        if self._looking and self._looked_bucket_at is None:
+        if self._sample.looking and not self._sample.seen:
             return  # whether the bucket keeps what it takes is not known yet
-        wanted = self._parallel.count
+        wanted = self._context.parallel.count
         self._workers.resize(wanted)
         # One image probes the way until one is confirmed; then enough to keep all busy.
-        ahead = min(_AHEAD_IMAGES, int(_AHEAD_SECONDS * self._parallel.images_a_second))
+        ahead = min(_AHEAD_IMAGES, int(_AHEAD_SECONDS * self._context.parallel.images_a_second))
         alone = self._breaker.careful or bool(self._again)
         most = 1 if alone else max(3 * wanted, ahead)
         if self._out > most // 2:
@@ -306,7 +300,7 @@ class Drain:
         if images <= 0 or size <= 0:
             self._end_batch()
             return
-        now = self._monotonic()
+        now = self._context.monotonic()
         look = now - self._looked_at >= _LOOK_SECONDS
         if look:
             self._looked_at = now
@@ -355,7 +349,7 @@ class Drain:
 
     def _wait_for_retry(self) -> bool:
         """Whether there is something to stay for although nothing is being sent."""
-        if self._monotonic() < self._calm_at:
+        if self._context.monotonic() < self._calm_at:
             return True
         if self._source.waiting_devices():
             return True
@@ -388,16 +382,15 @@ class Drain:
             self._reached, self._down = True, 0
             self._throttles = 0
             self.progress.attempts += 1
-            self._parallel.arrived(self._monotonic(), self._pacer.sent, self._pacer.rate)
-            if not self._proved:
-                self._proved_since = self._monotonic()
-            self._proved.append((item, result.sent))
-            self._unseen += 1
-            if self._lies:
+            now = self._context.monotonic()
+            self._context.parallel.arrived(now, self._pacer.sent, self._pacer.rate)
+            self._sample.confirmed(item, result.sent, now)
+            if self._sample.lies:
                 self._disown()
             else:
-                self._look_now_and_then(item, result.sent)
-                if self._looked_bucket_at is not None:
+                if self._sample.start_look(now):
+                    self._workers.look(item, result.sent)
+                if self._sample.seen:
                     self._clear(item, result.began)
         elif result.missing:
             if self._mover.locate(item, self._spool.now()) == "nowhere":
@@ -426,7 +419,7 @@ class Drain:
             "image.failed", image=item.id, kind=error.kind.value, code=error.code, why=error.message
         )
         if error.code in retry_policy.BROKEN:
-            self._parallel.broke(self._monotonic(), self._pacer.sent)
+            self._context.parallel.broke(self._context.monotonic(), self._pacer.sent)
         if error.refusal:
             self._reached = self._reached or error.code not in retry_policy.OF_THE_FILE
             self._hold(item, error, began, now)
@@ -452,14 +445,14 @@ class Drain:
             case ErrorKind.TRANSIENT:
                 self._reached = True
                 if retry_policy.throttled(error):
-                    wait = retry_policy.pause_when_throttled(self._throttles, self._chance)
+                    wait = retry_policy.pause_when_throttled(self._throttles, self._context.chance)
                     self._throttles += 1
-                    self._calm_at = max(self._calm_at, self._monotonic() + wait)
+                    self._calm_at = max(self._calm_at, self._context.monotonic() + wait)
                 self._defer(item, error, now)
 
     def _hold(self, item: Item, error: SendError, began: float, now: datetime) -> None:
         """An answer that any image may get: what is not under way yet stays here meanwhile."""
-        held = self._breaker.refused(item, error, began, self._monotonic())
+        held = self._breaker.refused(item, error, began, self._context.monotonic())
         unknown = item.unknown or error.unknown
         self._catalog.hold(item, now, error.message, unknown=unknown, refusals=held.refusals)
         self.progress.deferred += 1
@@ -468,30 +461,19 @@ class Drain:
         if held.ends:
             self._fail(error.message)
 
-    def _look_now_and_then(self, item: Item, sent: Sent) -> None:
-        """A server can report the right digest and keep nothing: see whether it holds this one.
-
-        Nothing is finished before the answer: of a run's first, and then of a sample.
-        """
-        at = self._looked_bucket_at
-        due = at is None or self._unseen >= _LOOK_IMAGES or self._monotonic() - at >= _LOOK_AFTER
-        if due and not self._looking:
-            self._looking = True
-            self._workers.look(item, sent)
-
     def _judge_look(self, result: Result) -> None:
-        self._looking = False
-        error, seen_before = result.error, self._looked_bucket_at is not None
+        self._sample.looking = False
+        error, seen_before = result.error, self._sample.seen
         if result.trouble is not None:
             self._fail(f"{result.trouble}")
         elif result.presence is Presence.GONE:
-            self._lies = True
+            self._sample.lies = True
             self._disown()
             self._fail(retry_policy.NOT_HELD)
         elif result.presence is Presence.THERE or seen_before or retry_policy.may_not_look(error):
             if error is not None:
                 self._log.warning("bucket.unseen", code=error.code, why=error.message)
-            self._looked_bucket_at, self._unseen = self._monotonic(), 0
+            self._sample.answered(self._context.monotonic())
             self._clear(result.item, result.began)
         elif not result.closed:
             self._disown()
@@ -499,7 +481,7 @@ class Drain:
 
     def _disown(self) -> None:
         """Nothing that is not finished yet counts as confirmed: the next run asks for it first."""
-        disowned, self._proved = self._proved, []
+        disowned = self._sample.take()
         if disowned:
             self.progress.failing_since = self.progress.failing_since or self._spool.now()
         self._catalog.unclaim([replace(item, unknown=True) for item, _ in disowned])
@@ -521,7 +503,7 @@ class Drain:
             self._catalog.release()
 
     def _defer(self, item: Item, error: SendError, now: datetime) -> None:
-        wait = retry_policy.wait_before_retry(item.attempts, self._chance)
+        wait = retry_policy.wait_before_retry(item.attempts, self._context.chance)
         self._catalog.defer(
             item, now + timedelta(seconds=wait), str(error), unknown=item.unknown or error.unknown
         )
@@ -529,11 +511,7 @@ class Drain:
         self.progress.message = error.message
 
     def _finish(self, *, all_of_them: bool = False) -> None:
-        if not self._proved or self._looking or self._looked_bucket_at is None:
-            return
-        old = self._monotonic() - self._proved_since >= _FINISH_SECONDS
-        if len(self._proved) >= _FINISH_IMAGES or old or all_of_them:
-            batch, self._proved = self._proved, []
+        if batch := self._sample.ready(self._context.monotonic(), all_of_them=all_of_them):
             now = self._spool.now()
             self._mover.finish(batch, now)
             self.progress.confirmed_at, self.progress.failing_since = now, None
@@ -553,7 +531,7 @@ class Drain:
         """Give back what was claimed and never begun, also after trouble."""
         while (result := self._workers.result(0)) is not None:
             self._take(result)
-        if self._looking or self._looked_bucket_at is None:  # broken off before anything was seen
+        if self._sample.undecided:  # broken off before anything was seen
             self._disown()
         try:
             self._finish(all_of_them=True)
@@ -575,8 +553,8 @@ class Drain:
         left, self._told_sent = self._pacer.sent - self._told_sent, self._pacer.sent
         if left:
             self._catalog.note_sent(left, self._spool.now())
-        if ended and self._lookout is not None and self._lookout.gone:
-            self._tell_gone(self._lookout.gone)
+        if ended and self._context.lookout is not None and self._context.lookout.gone:
+            self._tell_gone(self._context.lookout.gone)
         run = replace(
             self.run,
             images=progress.images,

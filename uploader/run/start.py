@@ -24,7 +24,7 @@ from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.notify import after_run
 from uploader.run import retry_policy
 from uploader.run.concurrency import FIRST, Parallel
-from uploader.run.drain import YIELD, Bounds, Drain, run_id, with_rest
+from uploader.run.drain import YIELD, Bounds, Drain, RunContext, run_id, with_rest
 from uploader.run.progress import ProgressWatcher
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
@@ -175,19 +175,17 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
         keys = Keys(settings.site.name, settings.s3.prefix, settings.s3.layout)
         workers = Workers(sender, lambda item: spool.files.in_new(item.name), keys)
         watch = ProgressWatcher(spool, pacer) if order.show_progress else None
-        drain = Drain(
+        context = RunContext(
             spool,
             Mover(spool, lock),
             workers,
             pacer,
-            report,
-            bounds,
             _parallel(spool, stack),
             cutoff,
-            look=_lookout(spool, sender),
+            lookout=_lookout(spool, sender),
             patience=Timeouts.for_rate(max(1, spool.settings.usual_rate)).longest,
-            watch=watch or (lambda progress: None),
         )
+        drain = Drain(context, report, bounds, watch or (lambda progress: None))
         log.info("run.started", trigger=order.trigger)
         signals.guard(drain)
         report = drain.go()

@@ -13,7 +13,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence
 from tests.support.s3_server import Place, strict_place, upload_of
 from tests.support.site import FreePacer, Site
-from uploader.run import drain, start, workers
+from uploader.run import sample, start, workers
 from uploader.s3.contract import Stored, Upload
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
@@ -76,7 +76,7 @@ def test_a_server_that_keeps_nothing_is_found_out_by_the_first_image(site: Site)
 def test_one_that_begins_to_keep_nothing_is_found_out_by_a_sample(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "_LOOK_IMAGES", 5)
+    monkeypatch.setattr(sample, "LOOK_IMAGES", 5)
     learn(site)
     images = site.fill(40)
     script(site.place, Fault(Act.ECHO_UNSTORED, first=8))
