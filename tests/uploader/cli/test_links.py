@@ -37,6 +37,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "discard": ("20261123T160405.123456Z_cam-1_0123456789abcdef", "--reason", "a test"),
     "doctor": (),
     "drain": ("--cron",),
+    "import": ("/mnt", "--device", "cam-1"),
+    "intake": (),
     "limit": ("60%", "--for", "1h", "--reason", "a test"),
     "list": (),
     "retry": ("--all",),
@@ -55,7 +57,7 @@ ELSEWHERE = {
 PLANTS = ("site", "catalog", "empty", "dangling", "others", "state", "done", "none")
 
 SCRIPT = """
-import contextlib, importlib, json, os, shutil, signal, sys
+import contextlib, importlib, json, os, shutil, signal, sys, types
 from pathlib import Path
 from uploader.cli.main import COMMANDS; from uploader.cli.main import headgate
 from tests.support.spooling import open_spool
@@ -66,6 +68,9 @@ import boto3, celery, uploader.cloudwatch.publish, uploader.queue.celery_app, up
 import uploader.run.start, uploader.s3.client, uploader.queue.pending_jobs
 
 uploader.queue.worker.start = lambda *told, **more: 0  # else it stays in the foreground
+sys.modules["uploader.cli.commands.intake"].threading = types.SimpleNamespace(
+    Event=lambda: types.SimpleNamespace(wait=lambda *told: True, is_set=lambda: True, set=print)
+)
 
 base, group, receiver, uploader, calls, plants = (
     Path(sys.argv[1]), *map(int, sys.argv[2:5]), json.loads(sys.argv[5]), json.loads(sys.argv[6])
@@ -201,7 +206,7 @@ def test_root_touches_nothing_through_a_link_in_the_spool(shared: Path) -> None:
         '[spool]\npath = "var/spool"\n[s3]\nbucket = "images"\nregion = "x"\n'
         'endpoint_url = "http://127.0.0.1:9"\n[receiver]\nbind = "127.0.0.1:9"\n'
         '[alerts]\nslack_webhook = "http://127.0.0.1:9/x"\n[uplink]\ntrigger = "queue"\n'
-        '[queue]\nbroker = "redis://127.0.0.1:9/0"\n'
+        '[queue]\nbroker = "redis://127.0.0.1:9/0"\n[intake]\nfolders = ["/mnt"]\n'
     )
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, shared, str(GROUP), str(RECEIVER), str(UPLOADER),

@@ -61,7 +61,7 @@ class _Done:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(context: Context, folder: Path, rule: str, as_json: bool) -> None:
-    """Hand over the pictures of a folder, once: a card, a disk, an old archive.
+    """Hand over the pictures of a card or a folder, once.
 
     The receiver has to run. Nothing in the folder is changed. What is held already is not sent
     again, so a call that was broken off is simply repeated. The time of capture is read from EXIF.

@@ -28,7 +28,7 @@ _LOOK_SECONDS = 1.0
 )
 @click.pass_obj
 def command(context: Context) -> None:
-    """Take pictures from the folders of intake.folders, as they come.
+    """Take pictures from watched folders, as they come.
 
     It stays in the foreground, for systemd, until told to stop. A file that is quiet and whole is
     handed to the receiver, and removed once that holds it; what is refused for good goes to
