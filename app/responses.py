@@ -44,7 +44,7 @@ class Answer:
 
 
 def mark(headers: Any) -> None:
-    """The headers of every answer, whoever made it."""
+    """The headers that every answer has."""
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = "headgate"
 
@@ -107,7 +107,7 @@ def _with_receipt_headers(response: Answer, receipt: Receipt) -> Answer:
 
 
 def receipt(held: Receipt) -> Answer:
-    """Of an image that somebody asks for."""
+    """The receipt of a requested image."""
     return _with_receipt_headers(document(receipt_fields(held)), held)
 
 

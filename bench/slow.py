@@ -1,4 +1,4 @@
-"""``python -m bench.slow``: a good client alone, and beside 500 slow ones of each kind.
+"""``python -m bench.slow``: a good client alone, and with 500 slow ones of each kind.
 
 The slow ones are a program of their own. Who is turned out comes back at once, so that there are
 always as many. Each kind sends for as long as the good client does.
@@ -165,7 +165,7 @@ def main() -> None:
     seconds = 5 if flags.quick else flags.seconds
     try:
         turns = {
-            f"beside {flags.clients}: {kind}" if kind else "alone": partial(
+            f"with {flags.clients}: {kind}" if kind else "alone": partial(
                 turn, contender, kind, seconds, flags.clients, place
             )
             for kind in ("", *KINDS)
@@ -173,7 +173,7 @@ def main() -> None:
         results = interleaved(turns, 1 if flags.quick else 3)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    print(f"# {contender.name}: a good client beside slow ones, 250 KB an image\n")
+    print(f"# {contender.name}: a good client with slow ones, 250 KB an image\n")
     print(table(results, COLUMNS, "alone", "p50 ms"))
     print(f"\n{machine()}")
 

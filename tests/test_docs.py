@@ -534,6 +534,67 @@ def test_every_number_for_cloudwatch_is_documented_and_no_other() -> None:
     ]
 
 
+# -- words
+
+PLAIN_WORDS = {
+    "whoever": "anyone who, the user, a program that",
+    "nobody": "no one, no program; or turn the sentence round",
+    "anybody": "anyone",
+    "somebody": "someone, another user, a program",
+    "anew": "again; rebuild, recreate",
+    "mend|mends|mended|mending": "fix, repair",
+    "by chance": "at random, with jitter",
+    "of its own accord": "by itself",
+    "for ever": "forever, indefinitely",
+    "in vain": "without success; the attempts failed",
+    "beside": "next to; in addition to; compared with; during",
+    "so many": "this many, a number of",
+    "an URL": "a URL",
+    "(is|are|was|were|be|been) told": "you get a message; is reported; is sent",
+    "what stands": "what is, the part that is",
+    "learnt": "learned",
+    "small pictures?": "thumbnail",
+}
+"""Words that the prose had once and that readers stumbled over, and what to write instead."""
+OLD_WORDS = re.compile(rf"\b({'|'.join(PLAIN_WORDS)})\b", re.IGNORECASE)
+
+
+def old_words(where: str, text: str) -> list[str]:
+    """Each old word of a text, with the plain one; code in backticks is not prose."""
+    plain = re.sub(r"``[^`]+``|`[^`]+`|```.*?```", "", text, flags=re.DOTALL)
+    found = []
+    for match in OLD_WORDS.finditer(" ".join(plain.split())):
+        instead = next(w for old, w in PLAIN_WORDS.items() if re.fullmatch(old, match[0], re.I))
+        found.append(f"{where}: {match[0]!r}; write: {instead}")
+    return found
+
+
+def docstrings(text: str) -> Iterator[str]:
+    """Every text that stands alone: docstrings, and what is said of a constant below it."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield str(node.value.value)
+
+
+def test_the_prose_is_plain_english() -> None:
+    found = [one for path in PAGES for one in old_words(place(path), path.read_text())]
+    for folder in ("headgate", "app", "uploader"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for text in docstrings(path.read_text(encoding="utf-8")):
+                found += old_words(place(path), text)
+    for name, command in commands().items():
+        options = [param for param in command.params if isinstance(param, click.Option)]
+        for text in [command.help, command.epilog, *(option.help for option in options)]:
+            found += old_words(name, text or "")
+    for row in REFUSALS.values():
+        found += old_words(row.code, f"{row.title}. {row.sentence}")
+    for rule in RULES_ALERT:
+        found += old_words(rule.code, f"{rule.title}. {rule.sentence}")
+    for setting in SETTINGS:
+        found += old_words(setting.name, f"{setting.help} {setting.takes} {setting.unit}")
+    assert found == []
+
+
 # -- links
 
 

@@ -1,4 +1,4 @@
-"""What stands before an upload: who sends, how often, whether there is room, whether it runs.
+"""What is checked before an upload: who sends, how often, whether there is room, whether it runs.
 
 All of it is asked before a byte of the body is read; what an upload was promised it holds until its
 request ends, however that ends.
@@ -56,7 +56,7 @@ class Gate:
         self._chance = chance
 
     def identify(self, caller: Caller) -> Principal:
-        """Whose request this is; Refused if it is nobody's who may send."""
+        """Who sent this request; Refused if the sender has no permission."""
         if auth.is_local(caller, self._local_key):
             return Principal(is_local=True)
         settings = self._spool.settings
@@ -71,20 +71,20 @@ class Gate:
         )
 
     def identify_viewer(self, caller: Caller) -> Principal:
-        """The same of somebody who wants to look: what is shown may be shown under this name."""
+        """The same for a reader of the page: what is shown may be shown under this name."""
         sender = self.identify(caller)
         auth.refuse_foreign_host(caller, sender, self._hosts)
         return sender
 
     def identify_commander(self, caller: Caller) -> Principal:
-        """The same of somebody who wants to change something: only a token or this machine may, and
+        """The same for a request that changes something: only a token or this machine may, and
         no page of another site."""
         sender = self.identify(caller)
         auth.may_command(caller, sender, self._hosts)
         return sender
 
     def admission(self, wanted: int) -> Admission:
-        """Whether an image of ``wanted`` bytes would be taken from somebody now."""
+        """Whether an image of ``wanted`` bytes would be accepted now."""
         held_bytes, held_images = self.reservations.promised()
         receiving = replace(
             self._closed_by(),
@@ -101,7 +101,7 @@ class Gate:
         return replace(facts, admission=self.admission(largest))
 
     def check_open(self, wanted: int) -> None:
-        """Refused unless an image of ``wanted`` bytes would be taken from somebody now."""
+        """Refused unless an image of ``wanted`` bytes would be accepted now."""
         try:
             checks.admitted(self.admission(wanted), tell_why=True)
         except Refused as refused:
@@ -122,12 +122,12 @@ class Gate:
         )
 
     def of_device(self, device: str) -> contextlib.AbstractContextManager[None]:
-        """Around one upload of this device; "" is nobody's, and not bounded."""
+        """Around one upload of this device; "" is no device, and not limited."""
         return self.rates.hold(device) if device else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def reserved(self, size: int) -> Iterator[Reservation]:
-        """Around an image of at most ``size`` bytes: disk that nobody else is promised."""
+        """Around an image of at most ``size`` bytes: disk space reserved for it alone."""
 
         def admit(reserved_bytes: int, reserved_images: int) -> None:
             others = Receiving(reserved_bytes, reserved_images)

@@ -1,4 +1,4 @@
-"""Who sends: the device whose token came along, or somebody who needs none. Pure.
+"""Who sends: the device of the token, or a sender who needs none. Pure.
 
 ``Authorization: Bearer`` (RFC 6750), or ``Basic`` (RFC 7617) with the device's name and its token
 as the password, for cameras that know nothing else.
@@ -36,7 +36,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who may send. ``device`` "" for somebody without a token, who may call itself anything."""
+    """Who may send. ``device`` "" for a sender without a token, which may use any name."""
 
     device: str = ""
     urgent: bool = False
@@ -45,7 +45,7 @@ class Principal:
 
     @property
     def sees_only(self) -> str:
-        """The device whose images alone are for this one; "" for all: somebody who needs no token,
+        """The device whose images alone are for this one; "" for all: someone who needs no token,
         or whose token has a right to the site (headgate device add NAME --drain)."""
         return "" if self.may_drain else self.device
 
@@ -106,8 +106,8 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
     loopback name, one of ``names`` (in lower case), or none at all.
 
     By any other name a page may be of the same origin as this receiver, as far as the browser that
-    shows it can tell: whoever owns the name made it lead here (DNS rebinding). A page cannot make
-    an address lead elsewhere.
+    shows it can tell: the owner of the name made it resolve to here (DNS rebinding). A page cannot
+    make an address lead elsewhere.
     """
     if not host:
         return True  # HTTP/1.0: no browser
@@ -123,7 +123,7 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
 
 
 def refuse_foreign_host(caller: Caller, sender: Principal, names: Collection[str]) -> None:
-    """Refused if somebody without a token asks under a name that is not this machine's. For what
+    """Refused if a request without a token uses a host name that is not this machine's. For what
     people look at: a camera may call the receiver what it likes.
 
     Neither Origin nor Sec-Fetch-Site tells of it: the request is of the same origin, and for a
@@ -163,7 +163,7 @@ def identify(
     on_network: bool = False,
     enrolled: Callable[[], bool] = lambda: False,
 ) -> Principal:
-    """Whose request this is; Refused if it is nobody's who may send.
+    """Who sent this request; Refused if the sender has no permission.
 
     A token that came along counts under every ``auth``: one that is not valid is refused also where
     none would have been needed. ``known`` gives the credential of a token, ``names`` are those of

@@ -54,7 +54,7 @@ def framing(content_length: str | None, transfer_encoding: str | None) -> int | 
 
 
 def length(size: int | None, multipart: bool, max_image: int) -> int:
-    """Bytes to reserve. A raw body must say its length; nobody may say more than fits."""
+    """Bytes to reserve. A raw body must declare its length; more than fits is refused."""
     if size is None:
         if not multipart:
             raise Refused("length_required")

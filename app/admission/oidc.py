@@ -3,7 +3,7 @@
 Google's Cloud Scheduler sends one as ``Authorization: Bearer`` (its documentation, "Use
 authentication with HTTP targets"). What counts: signed with RS256 by a key of the issuer's, of this
 issuer, for our audience, not expired, and of the one service account that the settings name; an
-audience alone says nothing, because anybody may ask the issuer for a token with any audience.
+audience alone says nothing, because anyone may ask the issuer for a token with any audience.
 
 The keys come from a file, or from what ``headgate watch`` fetched: the receiver itself opens no
 connections.

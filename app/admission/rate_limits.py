@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from app.refusals import Refused
 
 _KNOWN_MAX = 10_000
-"""Devices remembered before those that are at rest are forgotten; forgetting gives nobody more."""
+"""Devices remembered before those that are at rest are forgotten; forgetting gives no device
+more."""
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ class Intake:
             self._left -= size
 
     def give_back(self, size: int) -> None:
-        """So many of them never came."""
+        """How many of them never came."""
         with self._lock:
             self._left += size
 

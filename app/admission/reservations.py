@@ -33,7 +33,7 @@ class Reservations:
         """Reserve disk for an image of ``size`` bytes, unless ``admit(bytes, images)`` of all
         others raises. A context: whatever is left goes back at its end.
 
-        ``admit`` looks at the disk under the lock: between the look and the reservation nobody
+        ``admit`` looks at the disk under the lock: between the look and the reservation no one
         else may be promised what it saw. statvfs(2) reads counters in memory, also when the disk
         hangs.
         """

@@ -289,8 +289,12 @@ def _job_request() -> Schema:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "max_time": {**_TEXT, "description": "At most so long: 2min", "maxLength": 100},
-            "max_bytes": {**_TEXT, "description": "At most so many: 500MB", "maxLength": 100},
+            "max_time": {
+                **_TEXT,
+                "description": "Maximum duration, such as 2min",
+                "maxLength": 100,
+            },
+            "max_bytes": {**_TEXT, "description": "Maximum bytes, such as 500MB", "maxLength": 100},
             "device": _SAID["device"],
         },
     }

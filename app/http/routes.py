@@ -97,7 +97,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
 
 
 def _limits(gate: Gate, spool: Spool) -> Answer:
-    # Anybody may ask; only a token that came along has to be right.
+    # Anyone may ask; only a token that came along has to be right.
     sender = Principal()
     if caller(request.environ).authorization:
         sender = gate.identify(caller(request.environ))

@@ -102,7 +102,7 @@ def _ago(now: datetime) -> Callable[[datetime], str]:
 
 
 def by_need(devices: tuple[DeviceFacts, ...], now: datetime) -> list[DeviceFacts]:
-    """Those first that somebody has to look at: silent, never seen, with gaps or images that are of
+    """Those first that need attention: silent, never seen, with gaps or images that are of
     no use; then by name."""
     return sorted(
         devices,

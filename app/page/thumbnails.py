@@ -1,4 +1,4 @@
-"""Small pictures of images, on demand, each made by ``app.page.thumbnail_worker``, a program of
+"""Thumbnails of images, on demand, each made by ``app.page.thumbnail_worker``, a program of
 its own."""
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Thumbnails:
 
 def _outcome(child: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:
     """What it wrote and its exit code; None where it wrote too much or took too long. It may be
-    in a stranger's hands: no more is read than a small picture has."""
+    in a stranger's hands: no more is read than a thumbnail has."""
     assert child.stdout is not None
     until = time.monotonic() + _SECONDS
     made = bytearray()

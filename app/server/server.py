@@ -2,7 +2,7 @@
 process.
 
 The process that serves opens the spool, takes the receiver lock and recovers before it listens.
-It dies with its parent, so that a killed receiver leaves nobody on the port or the lock.
+It dies with its parent, so that a killed receiver holds neither the port nor the lock.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def fail(sentence: str) -> None:
 
 
 def _free_address(wanted: Address) -> Address:
-    """``wanted`` with its port, after making sure that nobody listens there; OSError if somebody
+    """``wanted`` with its port, after making sure that no one listens there; OSError if someone
     does.
 
     The server sets SO_REUSEPORT, with which two receivers would share a port without a word.
@@ -230,5 +230,5 @@ def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: b
 
 def main() -> None:
     """Entry point of the console script."""
-    os.umask(0o007)  # two users share the spool through its group; nobody else reads it
+    os.umask(0o007)  # two users share the spool through its group; no one else reads it
     receiver.main(prog_name="headgate-receiver")

@@ -30,7 +30,7 @@ TYPES = ", ".join(sorted(kind.removeprefix("image/").upper() for kind in MEDIA_T
 
 @dataclass(slots=True)
 class FormContents:
-    """What came beside the bytes."""
+    """The text fields next to the image."""
 
     media_type: str = ""
     file_name: str = ""

@@ -1,7 +1,7 @@
 """Whether this machine's clock can be true: a machine without a clock of its own boots in the past.
 
 An image's name, and so its key in the bucket, has the day on which it arrived. So a receiver that
-starts soon after a boot waits for a clock that cannot be true, or that nobody has set yet, for a
+starts soon after a boot waits for a clock that cannot be true, or that has not been set yet, for a
 bounded time; then it goes on, because an image under the wrong day is better than none. What
 arrives until the clock can be believed is marked: in its name, receipt and object's metadata.
 """
@@ -50,7 +50,7 @@ class _Timex(ctypes.Structure):
 
 
 def synchronised() -> bool | None:
-    """Whether the kernel's clock was set by somebody who keeps it; None where that is not known."""
+    """Whether a time service has set the kernel's clock; None where that is not known."""
     timex = _Timex()  # modes 0: ask, set nothing
     try:
         if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex)) < 0:
@@ -79,7 +79,7 @@ def behind(now: datetime, newest: datetime | None) -> str:
 
 def unset_at_boot(uptime: float, is_synchronised: bool | None, *, kept: bool) -> str:
     """Why the clock is not to be believed yet: the machine has just booted, and who keeps its
-    clock has not set it. Where nobody keeps it, nobody is waited for."""
+    clock has not set it. If no time service runs, there is no wait."""
     if kept and is_synchronised is False and uptime < BOOTING_SECONDS:
         return "This machine has just booted, and its clock is not set yet."
     return ""
@@ -120,14 +120,15 @@ def not_set(
 ) -> str:
     """Why an image that arrives now is marked, as a sentence; empty if its time can be believed.
 
-    However long after the boot: what nobody has set is as wrong after a restart as before it.
+    However long after the boot: a clock that was never set is as wrong after a restart as before
+    it.
     """
     if now >= RELEASED and is_synchronised:
         return ""
     if why := behind(now, newest):
         return why
     if kept and is_synchronised is False and not own_clock:
-        return "This machine has no clock of its own, and nobody has set it since it booted."
+        return "This machine has no clock of its own, and it has not been set since the boot."
     return ""
 
 

@@ -28,7 +28,7 @@ _SECONDS = 120.0
 _PIECE = 256 * 1024
 _ANSWER_MAX = 64 * 1024
 _OF_PICTURE = frozenset({"truncated_image", "empty_image", "short_body", "digest_mismatch"})
-"""Refusals of bytes of which more may come: somebody still writes the file."""
+"""Refusals of bytes of which more may come: the file is still being written."""
 
 
 def leave_key(site: Site) -> str:
@@ -64,13 +64,13 @@ class HandedOver:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is durable: then its sender may be told so."""
+        """Whether it is durable: then its sender may get an acknowledgement."""
         return self.outcome in (Outcome.TAKEN, Outcome.HELD)
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What is known of a picture beside its bytes; all of it is optional."""
+    """The metadata of a picture; all of it is optional."""
 
     device: str = ""
     file_name: str = ""

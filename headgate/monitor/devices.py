@@ -1,4 +1,4 @@
-"""What somebody who watches asks for beside the counts: devices, the last day, what needs help.
+"""Facts for monitoring in addition to the counts: devices, the last day, what needs help.
 
 Bounded, whatever is sent: devices that are enrolled, and some others.
 """
@@ -89,7 +89,7 @@ def devices(
 def is_missed(seen: Arrivals, known: Mapping[str, bool], now: datetime) -> bool:
     """Whether alerts report problems with it. ``known``: devices that were enrolled,
     and whether they still are."""
-    if seen.device.startswith("_"):  # an address, and nobody's camera in particular
+    if seen.device.startswith("_"):  # an address, and no one's camera in particular
         return False
     return known.get(seen.device, now - seen.last_at < _FORGOTTEN)
 

@@ -199,7 +199,7 @@ def _carried(outlook: Outlook) -> Callable[[datetime], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """From ``at`` on for so many seconds, in bytes or images a second."""
+    """From ``at`` on for this many seconds, in bytes or images a second."""
 
     at: datetime
     seconds: float

@@ -29,7 +29,8 @@ class ReceiverState:
         return str(self.problem.get("why") or self.problem.get("detail", ""))
 
     def admission(self, seen: Admission) -> Admission:
-        """Whether it would take an image, beside what this program ``seen`` of the disk itself."""
+        """Whether it would accept an image, combined with what this program has ``seen`` of the
+        disk."""
         if self.silent:
             return replace(seen, accepting=False, code="", sentence=self.silent)
         code = str(self.problem.get("code", ""))
@@ -40,7 +41,7 @@ class ReceiverState:
 
 
 def open_to_all(settings: Settings) -> bool:
-    """Whether anybody on its network may send images."""
+    """Whether anyone on its network may send images."""
     said = settings.receiver
     return said.auth == "open" and not said.allow and not address_of(said.bind).is_loopback
 
@@ -57,7 +58,7 @@ def ask(spool: Spool) -> ReceiverState:
             spool.hold_receiver_lock(wait_seconds=0).release()
         except LockHeld:
             if address.port == 0:
-                return ReceiverState()  # it runs, at a port that nobody wrote down
+                return ReceiverState()  # it runs, at a port that no one wrote down
             return ReceiverState(f"It runs, but does not answer at {address} ({error}).")
         return ReceiverState("It does not run, so no image can be received.")
     return ReceiverState("", status, problem or {})

@@ -61,11 +61,11 @@ UNCONFIRMED = Late(2, 2)
 WAITS_LONG = Late(3, 2, least=15 * _MINUTE)
 """How long an image could have been sent but was not."""
 TRIED_LONG = Late(12, 8, least=_HOUR)
-"""Since an image came that was tried in vain: each attempt sets back since when it could leave."""
+"""Age of an image whose attempts failed: each attempt resets the time since when it could leave."""
 FULL_SECONDS = Limit(24 * _HOUR, 36 * _HOUR)
 """Until the disk has no byte or no inode left: a person who looks once a day is in time."""
 FREE_INODES = Limit(10_000, 12_000)
-"""Whatever the pace: a busy site fills so many in less than an hour."""
+"""Whatever the pace: a busy site uses that many in less than an hour."""
 NEARLY_FULL = Limit(0.5, 0.5)
 """Of what is kept free (spool.keep_free), above the point at which uploads are refused."""
 FULL = Limit(0, 0.1)
@@ -77,7 +77,7 @@ UNUSABLE, UNUSABLE_SHARE = Limit(5, 1), Limit(0.2, 0.1)
 REFUSED, REFUSED_SHARE = Limit(10, 3), Limit(0.1, 0.05)
 """Uploads that met one refusal lately, and their share."""
 CLOCK_OFF = Limit(CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS / 2)
-"""A clock, a device's or this machine's, beside another one."""
+"""Offset of a clock, a device's or this machine's, from another one."""
 
 
 @dataclass(frozen=True, slots=True)

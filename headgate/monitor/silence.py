@@ -43,7 +43,7 @@ def learn(
     """What is known after this look. ``receiver_up``: the receiver was there to be sent to,
     so that a silence was the device's own."""
     quiet = max(0.0, (now - seen.last_at).total_seconds()) if receiver_up else 0.0
-    if before is None or seen.images < before.images:  # or the catalog was made anew
+    if before is None or seen.images < before.images:  # or the catalog was made again
         span = (seen.last_at - seen.first_at).total_seconds()
         usual = span / (seen.images - 1) if seen.images > 1 else 0.0
         return SendingPattern(seen.last_at, seen.images, usual, 0.0, quiet)
@@ -59,7 +59,7 @@ def learn(
     usual = before.usual
     if not usual and not paused:
         usual = between / came
-    elif not paused and between <= LEAST_SECONDS:  # else nobody looked, or took its images
+    elif not paused and between <= LEAST_SECONDS:  # else no one looked, or took its images
         usual = 0.8 * usual + 0.2 * between / came
     return SendingPattern(seen.last_at, seen.images, usual, longest, quiet)
 

@@ -25,7 +25,7 @@ class TriggerFacts:
 
     kind: str
     configured: bool  # by the settings as they are now
-    every_seconds: int | None = None  # how often it is to fire; None: when somebody likes
+    every_seconds: int | None = None  # how often it is to fire; None: when someone likes
     last_at: datetime | None = None  # when it last fired; None: never
     sender: str = ""  # who it was then: "beat", "scheduler", the name of a token
     expected_since: datetime | None = None  # it has been watched for silence since then
@@ -57,7 +57,7 @@ class Snapshot:
     free_bytes: int
     disk_bytes: int
     free_inodes: int
-    lost: Count = NONE  # no file, no proof, and nobody said that this is all right
+    lost: Count = NONE  # no file, no proof, and no one said that this is all right
     discarded: Count = NONE  # given up by a person
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
     forecast: Forecast = field(default_factory=Forecast)
@@ -68,7 +68,7 @@ class Snapshot:
     run_totals: RunTotals = field(default_factory=RunTotals)
     devices: tuple[DeviceFacts, ...] = ()  # enrolled, and others that were seen; by name
     aside: tuple[Receipt, ...] = ()  # those set aside, the newest
-    asked: tuple[str, ...] = ()  # of which somebody asked for another try
+    asked: tuple[str, ...] = ()  # of which someone asked for another try
     flow: tuple[Flow, ...] = ()  # of the last day
     alerts: tuple[Alert, ...] = ()
     triggers: tuple[TriggerFacts, ...] = ()

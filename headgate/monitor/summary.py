@@ -36,7 +36,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the receiver knows beside the facts of the spool."""
+    """What the receiver knows in addition to the facts of the spool."""
 
     open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
 

@@ -37,12 +37,13 @@ def find(config: str | None, environment: Mapping[str, str]) -> Path | None:
 
 
 def _not_roots(file: Path) -> Path | None:
-    """What on the way to a file, or the file itself, somebody else than root may change."""
+    """A folder on the path of a file, or the file itself, that a user other than root may
+    change."""
     real = file.resolve()
     for path in (real, *real.parents):
         seen = path.stat()
         shared = seen.st_mode & stat.S_IWOTH or (seen.st_mode & stat.S_IWGRP and seen.st_gid != 0)
-        # In a folder with the sticky bit, as /tmp, nobody replaces what is another's.
+        # In a folder with the sticky bit, as /tmp, no one replaces what is another's.
         if seen.st_uid != 0 or (shared and not (path != real and seen.st_mode & stat.S_ISVTX)):
             return path
     return None
@@ -94,7 +95,7 @@ def load(
 
 
 def secrets_beside(path: Path) -> Secrets:
-    """What the file of secrets beside a settings file says; that it is hidden, where this user may
+    """The secrets file in the folder of a settings file; that it is hidden, where this user may
     not read it, as the receiver's may not."""
     file = path.with_name(SECRETS)
     try:

@@ -46,7 +46,7 @@ TEXT = Reader(plain, "text")
 @taking("a folder")
 def folder(value: Any) -> Path:
     if not (text := plain(value)):
-        raise UnitError("name a folder")  # the working folder, said by nobody, is no place for it
+        raise UnitError("name a folder")  # the working folder, said by no one, is no place for it
     return Path(text)
 
 

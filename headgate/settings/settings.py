@@ -1,6 +1,6 @@
 """The settings in force: defaults, file, variables and flags, one over the other. Pure.
 
-Layers, later ones win: defaults, ``headgate.toml``, ``secrets.toml`` beside it,
+Layers, later ones win: defaults, ``headgate.toml``, ``secrets.toml`` next to it,
 ``HEADGATE_<SECTION>_<KEY>`` variables (``..._FILE`` names a file that holds a secret), flags. All
 faults are found before any is reported, so that a start fails once, with the whole list.
 """

@@ -226,7 +226,7 @@ class IntakeSettings:
         "5s",
         reads.of(reads.positive(reads.span, 1, "1s")),
         "seconds",
-        "How long nobody may have written to a file before it is taken.",
+        "How long a file must be unchanged before it is taken.",
     )
 
 

@@ -1,6 +1,6 @@
 """Quantities with their units, read and written. Pure.
 
-A number without a unit is refused where a unit belongs: nobody can tell whether ``keep_done = 1``
+A number without a unit is refused where a unit belongs: it is unclear whether ``keep_done = 1``
 was meant as a day or a second. Decimal prefixes (kB, MB) are powers of 1000 and binary ones (KiB,
 MiB) powers of 1024, as IEC 80000-13 has them. ``b`` alone is refused: bit is spelled out.
 """

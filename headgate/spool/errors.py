@@ -21,7 +21,7 @@ class SpoolFull(SpoolUnsuitable):
 
 
 class LockHeld(Exception):
-    """Somebody else holds the lock; the sentence says who, as far as it is known."""
+    """Another process holds the lock; the sentence says who, as far as it is known."""
 
 
 class DiskError(Exception):

@@ -5,8 +5,8 @@ would hide what is acknowledged into it once the disk is back, and know no devic
 spool has an identity of its own, ``identity``, that is remembered where the disk is not:
 
 1. in ``/var/lib/headgate/identities/``, which an installation makes;
-2. beside the settings file; these two if one is in use, and no flag names the spool;
-3. beside the spool's folder, which helps where the disk is mounted at the spool itself.
+2. next to the settings file; these two if one is in use, and no flag names the spool;
+3. next to the spool's folder, which helps where the disk is mounted at the spool itself.
 
 The first of them that may be written is used; all are read. Entries are kept by path, so that two
 spools on one machine are two. A spool that was moved or restored to another path is itself there.

@@ -325,10 +325,10 @@ def checkpoint(connection: Connection, least: int = 1) -> bool:
     """Move the log into the database while no program commits; False if that was not possible now.
 
     The caller holds the lock of the connection. It takes SQLite's own lock on writes for as long as
-    the checkpoint lasts, so that no commit of any program, this one included, runs beside it: the
+    the checkpoint lasts, so that no commit of any program, this one included, runs during it: the
     WAL reset bug needs both. The kernel gives that lock back when its holder dies. And a checkpoint
-    with no commits beside it always copies all of the log, unless a reader still needs it, so that
-    the next commit begins the log again: beside a stream of commits it would grow without end.
+    without concurrent commits always copies all of the log, unless a reader still needs it, so that
+    the next commit begins the log again: during a stream of commits it would grow without end.
 
     Left for another time where less than ``least`` pages wait, where another program writes, and
     where the disk is full: what was committed stays in the log.

@@ -43,7 +43,7 @@ def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = No
 
 
 def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -> Signs:
-    """Everything at this moment. What was learnt of the devices is remembered on the way."""
+    """Everything at this moment. What was learned of the devices is remembered on the way."""
     settings = spool.settings
     said = receiver.ask(spool)
     receiver_up = not said.silent and not said.disk_trouble

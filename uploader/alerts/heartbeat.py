@@ -1,9 +1,9 @@
 """Pings an external monitor when a run starts and ends, as healthchecks.io expects it: the
 URL with /start, and with /<exit code> (https://healthchecks.io/docs/http_api/).
 
-It goes out beside the run and never holds one up or fails one. The ping at the end is tried three
-times, as healthchecks.io asks for, unless the run has just found the uplink down; after that the
-next run's says more.
+It is sent in parallel to the run and never holds one up or fails one. The ping at the end is tried
+three times, as healthchecks.io asks for, unless the run has just found the uplink down; after that
+the next run's says more.
 """
 
 from __future__ import annotations

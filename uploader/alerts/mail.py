@@ -127,7 +127,7 @@ class Mail:
             made["Message-ID"] = f"<{_word(message.thread)}.{message.kind}.{at}@{domain}>"
             made["In-Reply-To"] = root
             made["References"] = root
-        made["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday note answers
+        made["Auto-Submitted"] = "auto-generated"  # RFC 3834: no one's holiday note answers
         made.set_content(message.text + "\n")
         return made
 

@@ -1,7 +1,7 @@
 """The alert that the spool itself is missing, because its disk is not mounted.
 
 The database that remembers alerts is on the missing disk. So this one is kept where the spool's
-identity is remembered (``headgate.spool.identity``), in a folder of its own: what was told, what no
+identity is remembered (``headgate.spool.identity``), in a folder of its own: what was sent, what no
 channel took yet, and a ledger, so that messages keep to the cap. Where that folder cannot be
 written nothing is sent, because nothing could remember that it was: exit codes, cron's mail and the
 heartbeat's silence remain.

@@ -26,7 +26,7 @@ def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:
 
 
 def let_out(spool: Spool, who: str, ways: Sequence[Channel]) -> int:
-    """Send what is due; nobody connects, and no lock is taken, for nothing."""
+    """Send what is due; without due messages it neither connects nor takes a lock."""
     alerts = spool.site.alerts
     if not outbox.due(alerts, ways, spool.now()):
         return 0

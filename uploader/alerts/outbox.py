@@ -53,7 +53,7 @@ def channels(settings: Settings) -> list[Channel]:
 
 
 def due(alerts: Alerts, ways: Sequence[Channel], now: datetime) -> bool:
-    """Whether there is anything to send now; so that nobody connects for nothing."""
+    """Whether there is anything to send now; so that no connection is made for nothing."""
     for way in ways:
         state = alerts.channel(way.name)
         if alerts.letters(way.name, 1) and not _rests(state, now):

@@ -1,6 +1,6 @@
 """How much a command says: -q and -v, before the command or after it.
 
-Quiet: only errors, and what was asked for. Verbose: beside all that is said anyway, the log down to
+Quiet: only errors, and what was asked for. Verbose: also the log down to
 its details, on stderr (or in the log of a run started by cron).
 """
 

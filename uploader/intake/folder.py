@@ -1,8 +1,8 @@
 """Takes pictures out of folders: once by hand (a card), or as they come (a camera's share).
 
-A file counts once it is quiet: nobody wrote to it between two looks that are ``intake.quiet``
+A file counts once it is quiet: it did not change between two looks that are ``intake.quiet``
 apart. Whether it is whole its own format says, to the receiver. Folders are read again and again,
-not watched by inotify(7): that misses what came while nobody watched, says nothing on network file
+not watched by inotify(7): that misses what came while it did not run, says nothing on network file
 systems, and a file has to stay quiet anyway. No link is followed: others may write here.
 """
 
@@ -26,9 +26,9 @@ from uploader.intake.devices import device_of
 from uploader.intake.exif import captured_at
 
 REFUSED = "refused"
-"""Where a watched folder keeps what was refused for good, each beside the reason."""
+"""Where a watched folder keeps what was refused for good, each with the reason."""
 PATIENCE_SECONDS = 600.0
-"""How long a picture that is not whole is tried again, while nobody writes to it."""
+"""How long a picture that is not whole is tried again, while it does not change."""
 _UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".upload", ".partial")
 
 
@@ -200,7 +200,7 @@ class Watched:
                 self.tell("intake.taken", found.path, "")
 
     def _put_aside(self, found: Found, why: str) -> None:
-        """Move it where nobody looks again, beside a text with the reason."""
+        """Move it to a folder that is not watched, with the reason in a text file."""
         folder = self.settings.path / REFUSED
         folder.mkdir(mode=0o770, exist_ok=True)
         if folder.is_symlink():

@@ -65,7 +65,7 @@ def make_app(to: Broker, work: execute.Work, *, beat: bool = False) -> Celery:
             "drain": {
                 "task": TASK,
                 "schedule": timedelta(seconds=work.interval_seconds),
-                # What nobody took until the next one is not worth taking.
+                # What no one took until the next one is not worth taking.
                 "options": {"expires": work.interval_seconds, "headers": {SENDER: "beat"}},
             }
         }
@@ -155,7 +155,7 @@ def _message(request: Any) -> Job:
 
 
 def _put_aside(app: Celery, to: Broker, job: Job, wish: dict[str, Any], why: str) -> None:
-    """Redis has no dead letters, so they are put into a queue that nobody takes from."""
+    """Redis has no dead letters, so they are put into a queue that no worker reads."""
     app.send_task(
         TASK, kwargs=wish, task_id=job.id, queue=to.dead, ignore_result=True,
         headers={SENDER: job.sender, "headgate_why": why},

@@ -42,7 +42,7 @@ class Broker:
 
     @property
     def dead(self) -> str:
-        """Where messages go that nobody can carry out. On SQS its redrive policy names it."""
+        """Where messages go that cannot be carried out. On SQS its redrive policy names it."""
         return f"{self.queue}-dead"
 
 

@@ -44,7 +44,7 @@ _TOLD = (
 )  # fmt: skip
 _GRACE_SECONDS = 4.0
 BLINK_SECONDS = 0.5
-"""As long as somebody may hold the lock who only looks, as headgate watch does."""
+"""As long as a program that only looks may hold the lock, as headgate watch does."""
 
 
 class Lost(Exception):
@@ -121,7 +121,7 @@ def _admit(
 
 
 def _at_work(work: Work) -> str:
-    """Who holds the drain lock, in a sentence; "" if nobody does."""
+    """Who holds the drain lock, in a sentence; "" if it is free."""
     root = work.site.parent.parent
     try:
         locks.acquire(

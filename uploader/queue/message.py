@@ -44,7 +44,7 @@ def envelope(queue: str, job: str, *, sender: str, asked_at: str, **wish: str) -
 
 
 def sent_at(headers: Mapping[str, Any], now: datetime) -> datetime:
-    """When the message was asked for; ``now`` if it does not say, or what nobody can read."""
+    """When the message was asked for; ``now`` if it does not say, or is unreadable."""
     try:
         at = datetime.fromisoformat(str(headers[ASKED_AT]))
     except (KeyError, ValueError):

@@ -14,7 +14,7 @@ _WORKERS = timedelta(minutes=2)
 
 
 def carry_out(spool: Spool) -> int:
-    """Run the drains that were asked for and that nobody else takes up; how many runs that were.
+    """Run requested drains that no other process takes; how many runs that were.
 
     Where a run is under way they wait for the next look.
     """

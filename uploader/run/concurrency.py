@@ -1,6 +1,6 @@
 """How many connections at once: as many as bring more, and no more than that. Pure.
 
-Nobody knows beforehand what bounds a run: the cap, the latency, a narrow or lossy link, this
+It is not known beforehand what limits a run: the cap, the latency, a narrow or lossy link, this
 machine. So it is tried. As long as the cap is not used up the number doubles, and stays doubled if
 that carried noticeably more; else it goes back and rests. Now and then, ever more rarely while
 nothing better is found, it is tried again, upwards and downwards in turn, because networks change.
@@ -30,7 +30,8 @@ class _Try:
 
 
 class Parallel:
-    """``count`` connections, learnt from what came of them. ``now`` is in seconds, of any clock."""
+    """``count`` connections, learned from what came of them. ``now`` is in seconds, of any
+    clock."""
 
     def __init__(
         self, now: float, count: int = FIRST, *, fewest: int = FEWEST, most: int = MOST

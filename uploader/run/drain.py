@@ -37,15 +37,16 @@ from uploader.wire.connection import Cutoff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.pacer import Pacer
 
-_AHEAD_SECONDS = 0.5  # picked before they can be sent, so that nobody waits while files are moved
+_AHEAD_SECONDS = 0.5  # picked before they can be sent, so that no one waits while files are moved
 _AHEAD_IMAGES = 512
 _LOOK_SECONDS = 0.5  # how soon a device that begins to wait, or an urgent image, is noticed
 _HOUSEKEEPING_SECONDS = 1.0
 _HELD_IMAGES = 1_000
 _BREAK_OFF_SECONDS = 1.0  # then what is under way is left, and its outcome is unknown
 _HUNG_SECONDS = 600.0
-"""So long nothing may leave, arrive or end, beside the longest silence of a connection, while
-nothing waits for the pacer either: then something hangs that knows no deadline of its own."""
+"""So long nothing may leave, arrive or end, in addition to the longest silence of a connection,
+while nothing waits for the pacer either: then something hangs that knows no deadline of its
+own."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
@@ -583,7 +584,7 @@ class Drain:
         return self._spool.site.save_run(run)
 
     def _message(self, run: Run) -> str:
-        """What is said beside the outcome."""
+        """The message of the outcome."""
         tried, failed = run.attempts, run.failed_attempts
         last = f": {self.progress.last_error}" if self.progress.last_error else ""
         if run.exit_code == Exit.NOTHING_CONFIRMED:

@@ -1,10 +1,10 @@
 """Picking: fair between devices in bytes, urgent first, fresh and old within one device. Pure.
 
 Devices are served by the least bytes so far (start-time fair queueing with equal weights, Goyal et
-al. 1996): one noisy camera starves nobody. A device that comes, or comes back, starts at the
+al. 1996): one noisy camera starves no other. A device that comes, or comes back, starts at the
 minimum of those that wait, so that it neither owes for the past nor has saved anything up. Urgent
-images go first for up to half the bytes, so that calling everything urgent starves nobody either.
-The cost of a pick does not grow with the backlog: a source answers from an index.
+images go first for up to half the bytes, so that calling everything urgent starves no device
+either. The cost of a pick does not grow with the backlog: a source answers from an index.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def conclude(
     simply come to the end of what was due.
 
     A run that tried and confirmed nothing is called so whatever ended it, unless it ended with an
-    error of its own or somebody ended it; then at least its exit code says so.
+    error of its own or was stopped; then at least its exit code says so.
     """
     outcome = ending or (Outcome.DONE if picked else Outcome.NOTHING_TO_DO)
     if code is not Exit.OK:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from headgate.spool.image.image import Item, Sent
 
 LOOK_IMAGES, LOOK_AFTER = 256, 30.0
-"""The bucket is asked for one in so many confirmed images, or after so many seconds."""
+"""One in this many confirmed images is looked up in the bucket, or one after this many seconds."""
 _FINISH_IMAGES = 256
 _FINISH_SECONDS = 0.5
 

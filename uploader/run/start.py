@@ -76,7 +76,7 @@ class RunRequest:
 def drain_lock(spool: Spool, order: RunRequest) -> Lock:
     """The lock within 15 s; a run started by hand asks the one under way to make room.
 
-    A message of the queue waits for nobody: its duplicates are to end at once. LockHeld otherwise.
+    A message of the queue does not wait: its duplicates are to end at once. LockHeld otherwise.
     """
     who = f"headgate drain ({order.trigger})"
     try:

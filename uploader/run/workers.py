@@ -76,7 +76,7 @@ class Workers:
         return self._size
 
     def resize(self, size: int) -> None:
-        """So many send at once from now on; what is too many finishes what it is doing."""
+        """This many send at once from now on; what is too many finishes what it is doing."""
         if size == self._size:
             return
         with self._news:
@@ -111,7 +111,7 @@ class Workers:
             return None
 
     def cancel_pending(self) -> list[Item]:
-        """Jobs that nobody has begun."""
+        """Jobs that no thread has begun."""
         with self._news:
             items = list(self._jobs)
             self._jobs.clear()
@@ -119,7 +119,7 @@ class Workers:
 
     def shutdown(self, given_up: Callable[[], bool] = lambda: False) -> None:
         """End the threads, after what each is doing now; or leave them to it, and take its outcome
-        for unknown, as soon as ``given_up`` says that nobody waits any more."""
+        for unknown, as soon as ``given_up`` says that the caller no longer waits."""
         with self._news:
             self._over = True
             self._news.notify_all()
@@ -233,5 +233,5 @@ def _changed(sha256: str) -> SendError:
         ErrorKind.PERMANENT,
         "changed",
         "Its bytes are not those that were received (SHA-256 is now "
-        f"{sha256[:16]}...): the disk, or somebody, changed them. Compare with the camera's copy.",
+        f"{sha256[:16]}...): the disk or a program changed them. Compare with the camera's copy.",
     )

@@ -118,7 +118,7 @@ class Sender(Protocol):
 
     def find(self, upload: Upload) -> Sent | None:
         """Whether the image is there: its proof, or None. Raises SendError if another object is
-        there (code ``different-object``) or nobody can tell (TRANSIENT)."""
+        there (code ``different-object``) or this cannot be determined (TRANSIENT)."""
 
     def see(self, stored: Stored) -> Presence:
         """Whether the bucket holds what it confirmed. SendError where it does not say."""

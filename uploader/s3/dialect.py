@@ -1,6 +1,6 @@
 """Which headers a bucket's server takes, and what proves there that an image arrived. Pure.
 
-Servers that speak S3 differ in what they take beside the object: checksums, conditions, the
+Servers that speak S3 differ in what they take with the object: checksums, conditions, the
 checksum mode of HEAD. What one does not take is left out; the strongest proof that remains counts.
 docs/SERVERS.md has a table of what was seen.
 """

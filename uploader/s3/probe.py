@@ -39,9 +39,8 @@ def _md5(data: bytes) -> str:
 
 
 def probe(sender: S3Sender, prefix: str) -> Capability:
-    """What the bucket's server can confirm, seen with one small object beside the images: up to
-    twelve requests. SendError where not even the first can be made (no credentials, no
-    connection)."""
+    """What the bucket's server can confirm, found out with one small test object: up to twelve
+    requests. SendError if not even the first can be made (no credentials, no connection)."""
     key = prefix + KEY
 
     def put(signed: str = _SHA256, **more: str) -> HttpResponse:

@@ -189,7 +189,7 @@ class Wire:
         self._timeout: float | None = stall
         self._clock = clock
         self._buffer = buffer
-        self._sure = 0  # bytes that surely fit, so that nobody needs to wait for room
+        self._sure = 0  # bytes that surely fit, so that no one needs to wait for room
         self._deadline: float | None = None
         self._received = 0  # since it was last said that something may come
         self._stuck = 0.0  # seconds waited for room since the last byte was written

@@ -1,7 +1,7 @@
 """The way out for everything that is not an image: checks today, alerts and heartbeats to come.
 
 A small part of the rate is theirs alone, under a lock and a ledger of their own, so that nothing
-here waits for a drain, and whatever is sent beside one never passes the rate together with it.
+here waits for a drain, and both together never exceed the rate.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from uploader.wire.pacer import Closed, Pacer
 def other_traffic_pacer(uplink: Uplink, who: str, wait_seconds: float) -> Iterator[Pacer]:
     """A pacer for ``who``, for as long as the context lasts.
 
-    LockHeld if somebody else sends for longer than ``wait_seconds``; Closed, also out of the pacer
-    itself, if nothing may leave for longer than a second: the sentence says why, and when it may.
+    LockHeld if another process sends for longer than ``wait_seconds``; Closed, also out of the
+    pacer itself, if nothing may leave for longer than a second: the sentence says why, and when it
+    may.
     """
     with uplink.hold_rest_lock(who, wait_seconds):
         with closing(uplink.open_ledger(Part.OTHER)) as ledger:

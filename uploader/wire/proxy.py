@@ -78,7 +78,8 @@ def tunnel(wire: Wire, proxy: Proxy, host: str, port: int, seconds: float) -> No
         raise SendError(
             ErrorKind.FATAL,
             "proxy-refused",
-            f"The proxy {proxy.host}:{proxy.port} lets nobody through to {host}:{port} ({status}); "
+            f"The proxy {proxy.host}:{proxy.port} refuses the connection to {host}:{port} "
+            f"({status}); "
             "correct its rules or its login in HTTPS_PROXY, or except the server in NO_PROXY.",
         )
     raise SendError(

@@ -5,8 +5,9 @@ nothing, and neither does being switched off. SQLite is no place for it: of 4,00
 68 read as *less spent* with ``quick_check`` ok. A damaged record, or a ring that is missing where a
 spool exists, gives a fresh ring that counts as spent for one interval; only a fresh spool begins
 with an empty one. There are two, each under a lock of its own, for the two parts of the rate:
-images, and everything else. Beside its ring each keeps one record of the local day, by the wall
-clock, for the daily allowance; it is flushed with the same call, and damage counts as a day spent.
+images, and everything else. In addition to its ring each keeps one record of the local day, by the
+wall clock, for the daily allowance; it is flushed with the same call, and damage counts as a day
+spent.
 """
 
 from __future__ import annotations

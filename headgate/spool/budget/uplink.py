@@ -115,11 +115,11 @@ class Uplink:
         return self._cap_at(self.now(), self.site.get(LIMIT))
 
     def rate_at(self, at: datetime) -> int:
-        """The rate at a later instant, if nobody sets another limit until then."""
+        """The rate at a later instant, unless another limit is set until then."""
         return self._cap_at(at, self.site.get(LIMIT)).rate
 
     def rates(self) -> Callable[[datetime], int]:
-        """What images may use, in bytes a second, at an instant to come, if nobody sets another
+        """What images may use, in bytes a second, at an instant to come, if no one sets another
         limit until then."""
         limit = self.site.get(LIMIT)
         return lambda at: self._cap_at(at, limit).for_images

@@ -244,7 +244,7 @@ class Catalog:
     def hold(self, item: Item, now: datetime, error: str, *, unknown: bool, refusals: int) -> None:
         """S3 refused it, and may refuse every other image as well: it waits for ``release``.
 
-        No attempt is counted and no time decides, for nobody knows yet what is to blame: others
+        No attempt is counted and no time decides, because the cause is not yet known: others
         are tried before it.
         """
         self._set(

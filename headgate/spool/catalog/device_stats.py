@@ -118,7 +118,7 @@ class Gaps:
 @dataclass(frozen=True, slots=True)
 class Unusable:
     """Images of one device that could not be taken for what they are. ``lately``: of the hour that
-    the first of them began, beside as many ``good`` ones."""
+    the first of them began, with the number of ``good`` ones."""
 
     images: int = 0
     last_at: datetime | None = None

@@ -49,7 +49,7 @@ def uploaded(db: sqlite.Connection, at: datetime, count: Count) -> None:
 
 
 def sent(db: sqlite.Connection, at: datetime, size: int) -> None:
-    """So many bytes left on the wire, whatever became of them."""
+    """Bytes that left on the wire, whatever became of them."""
     db.execute(
         "INSERT INTO flow (minute, sent_bytes) VALUES (?1, ?2) ON CONFLICT (minute) DO UPDATE "
         "SET sent_bytes = sent_bytes + ?2",

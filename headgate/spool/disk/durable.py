@@ -120,7 +120,7 @@ class Folders:
     """The minute folders below new/, made durable once and remembered by descriptor, not by name.
 
     A sweeper may remove an emptied folder and another thread make it again: the name then looks as
-    before, but nobody has fsynced its parents since. A link through a descriptor of the removed
+    before, but its parents were not fsynced since. A link through a descriptor of the removed
     folder gives ENOENT, so what is remembered here can never stand for the wrong folder.
     """
 

@@ -68,7 +68,7 @@ class GroupCommit(Generic[_T]):
         with self._lock:
             following = self._waiting[0] if self._waiting else None
             self._busy = following is not None
-        if following is not None:  # one batch each: nobody works for the others without end
+        if following is not None:  # one batch each: no one works for the others without end
             following.leads = True
             following.told.release()
         for one in batch:

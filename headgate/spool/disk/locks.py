@@ -1,4 +1,4 @@
-"""Locks between programs: flock(2) on something that nobody deletes by accident.
+"""Locks between programs: flock(2) on a folder that is not deleted by accident.
 
 A lock file can be unlinked while it is held, and the next program then locks a new file of the same
 name. So the lock that counts is on a folder of the spool itself, which cannot be removed while it

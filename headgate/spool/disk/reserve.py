@@ -1,4 +1,4 @@
-"""Disk that the spool keeps for itself, and gives up when somebody else has filled the rest.
+"""Disk that the spool keeps for itself, and releases when another program has filled the rest.
 
 What makes room (a run) and what tells of it (alerts, doctor) has to write a little: SQLite's WAL
 and its index, a receipt, a folder in done/. On a disk without a free byte or inode none of them
@@ -35,7 +35,7 @@ _NAMES = tuple(f"{number:02}" for number in range(MOST_PIECES))
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """What statvfs(2) says of the file system: bytes and inodes that anybody may use."""
+    """What statvfs(2) says of the file system: bytes and inodes available to all users."""
 
     bytes: int
     size: int
@@ -90,7 +90,7 @@ def give_up(state: Path, *, everything: bool = False) -> int:
 
 
 def make(state: Path, spare_bytes: int, spare_inodes: int) -> int:
-    """Make the pieces that are missing, out of so much that nobody else needs; how many."""
+    """Make the pieces that are missing, out of so much that no one else needs; how many."""
     made = 0
     with contextlib.suppress(OSError):
         pieces = pieces_of(free(state))

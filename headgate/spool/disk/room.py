@@ -20,7 +20,7 @@ SPARE_BYTES = 4 * 1024 * 1024
 
 BLOCK = 4096
 ATTRIBUTE_BYTES = BLOCK
-"""An image's metadata may need a block beside the file's own."""
+"""An image's metadata may need a block in addition to the file's own."""
 
 DISK_FULL, DISK_TROUBLE, STOPPING, INTAKE_SPENT = (
     "disk_full", "disk_trouble", "stopping", "intake_spent",
@@ -91,8 +91,8 @@ UNASKED = Admission()
 
 
 def admission(wanted: int, disk: FreeSpace, receiving: Receiving = NO_RECEIVER) -> Admission:
-    """Whether an image of ``wanted`` bytes would be taken: beside what others were promised, and
-    with the floor and the spool's own reserve left over."""
+    """Whether an image of ``wanted`` bytes would be accepted: in addition to other reservations,
+    and with the floor and the spool's own reserve left over."""
     needed = disk.keep_free_bytes + SPARE_BYTES + receiving.promised_bytes + on_disk(wanted)
     inodes = SPARE_INODES + receiving.promised_images + 1
     code, sentence, retry_after = "", "", None

@@ -30,12 +30,12 @@ class State(StrEnum):
     SENDING = "sending"
     UPLOADED = "uploaded"
     SET_ASIDE = "set_aside"
-    LOST = "lost"  # its file is gone, and nobody has proof of it elsewhere
+    LOST = "lost"  # its file is gone, and no one has proof of it elsewhere
     DISCARDED = "discarded"  # a person gave it up
 
 
 class MetadataTooLarge(ValueError):
-    """The metadata would not fit beside the image; the device has to send less of it."""
+    """The metadata does not fit into the attributes; the device has to send less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Item:
     attempts: int = 0
     next_attempt_at: datetime | None = None
     urgent: bool = False  # goes before the others, for up to half the bytes
-    unknown: bool = False  # an attempt's outcome was never learnt: ask before sending again
+    unknown: bool = False  # an attempt's outcome was never learned: ask before sending again
     last_error: str = ""  # why it is set aside, or why the last attempt failed
     refusals: int = 0  # how often S3 refused it in a way in which it may refuse any image
 
@@ -150,7 +150,7 @@ class Presence(StrEnum):
 
     THERE = "there"
     GONE = "gone"  # or another object is in its place
-    UNKNOWN = "unknown"  # nobody could tell
+    UNKNOWN = "unknown"  # no one could tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Name:
     digest: str  # the first 16 hex digits of the SHA-256
     ext: str
     clock_unset: bool = False
-    """The time is a clock's that could not be true, or that nobody had set since the boot."""
+    """The time is a clock's that could not be true, or that no one had set since the boot."""
     id: str = field(init=False, repr=False, compare=False)
     """What devices and people call the image: the name without its extension."""
 

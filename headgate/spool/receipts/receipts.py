@@ -183,13 +183,13 @@ class Receipts:
             return known[1]
         found = self._read(day, self._day_totals(day)) or (Count(), Count())
         # A file that was written within the last moments may be written again in the same tick of
-        # its time stamp, and nobody could tell.
+        # its time stamp, and no one could tell.
         if time.time_ns() - mark.newest_ns > _QUIET_NS:
             self._known[day] = mark, found
         return found
 
     def _mark(self, day: str) -> _Mark:
-        """Other than before, if anybody wrote to the day's file. An empty log says nothing."""
+        """Changes whenever the day's file is written. An empty log says nothing."""
         found = []
         for suffix in ("", "-wal"):
             try:

@@ -76,7 +76,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What people are told, before it is known how. ``kind``: alert, reminder, recovery, test."""
+    """A message, independent of its channel. ``kind``: alert, reminder, recovery, test."""
 
     kind: str
     thread: str
@@ -181,7 +181,7 @@ class Alerts:
             )
             self._put(messages, channels)
         with self._lock:
-            sqlite.checkpoint(self._db)  # nobody else may, where no run starts any more
+            sqlite.checkpoint(self._db)  # no one else may, where no run starts any more
         return tuple(messages)
 
     def silence(self, silence: Silence) -> None:

@@ -1,8 +1,8 @@
 """Who may send: devices and their tokens, in ``state/site.sqlite3``. Commits are FULL.
 
 A token is 256 random bits. Only its SHA-256 is stored: a reader of the file cannot send with it,
-and a plain hash is enough, because nobody guesses 256 bits (unlike a password). A revoked token is
-gone with the commit: each request reads the file.
+and a plain hash is enough, because 256 bits cannot be guessed (unlike a password). A revoked token
+is gone with the commit: each request reads the file.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token in the only moment in which anybody can read it."""
+    """A new token, readable only now."""
 
     device: str
     secret: str
@@ -80,7 +80,7 @@ class Devices:
         self._lock = lock
 
     def authenticate(self, secret: str, now: datetime) -> Credential | None:
-        """Whose token this is; None if it is nobody's, was revoked, or has ended."""
+        """Whose token this is; None if it is unknown, was revoked, or has expired."""
         digest = _digest(secret)
         with self._lock:
             row = self._db.execute(

@@ -44,7 +44,7 @@ _COLUMNS = (
 class Stage(StrEnum):
     """What became of it. Only ``lost`` and ``discarded`` count: the others have a file."""
 
-    LOST = "lost"  # its file is nowhere, and nobody has said yet that this is all right
+    LOST = "lost"  # its file is nowhere, and no one has said yet that this is all right
     ASKED = "asked"  # it is set aside, and the next holder of the drain lock discards it
     DISCARDED = "discarded"  # a person gave it up
     RETURNED = "returned"  # its file came back, or it was put back before it was discarded
@@ -158,7 +158,7 @@ class Gone:
         self._write(item, Stage.ASKED, at, who, reason)
 
     def missing(self, count: Count, at: datetime) -> None:
-        """So many were received, and neither file nor name is left of them."""
+        """This many were received, and neither file nor name is left of them."""
         ident = f"unaccounted-{at:%Y%m%dT%H%M%S.%fZ}"
         reason = "they were received, and neither a file nor a row is left of them"
         values = (ident, "", "", b"", count.images, count.bytes, "", None)

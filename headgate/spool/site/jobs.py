@@ -1,11 +1,11 @@
-"""Drains that somebody asked for, and what came of them; in ``state/site.sqlite3``.
+"""Requested drains and their results; in ``state/site.sqlite3``.
 
 A job is on disk before its request is answered. A process that may run drains takes it: the worker
 of the queue at once, cron's watch within a minute, and any other run that begins, whatever started
 it. So the client needs no access to the broker and none of the uploader's permissions.
 
 A job is ``queued``, then ``running`` under the drain lock, then ``done``. One that is still running
-when somebody else holds that lock was left behind by a kill, and is queued again.
+when another process holds that lock was left behind by a kill, and is queued again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from headgate.spool.sqlite import instant, stamp
 KEEP_JOBS = 1_000
 """Those that were done longest ago are forgotten."""
 LATELY = 20
-"""So many of the last runs are looked at for one that served a job."""
+"""How many of the last runs are checked for one that served a job."""
 GIVEN_UP = "given up"
 ALREADY_RUNNING = "already running"
 ALREADY_DONE = "already done"
@@ -152,7 +152,7 @@ def _text(document: Mapping[str, Any], name: str) -> str:
 
 
 def new_id() -> str:
-    """Nobody guesses it, and no two are the same."""
+    """It cannot be guessed, and each is unique."""
     return str(uuid.uuid4())
 
 
@@ -231,7 +231,7 @@ class Jobs:
             )
 
     def finish(self, run: Run) -> None:
-        """Every job that this run carried out is done, and went as the run did; if somebody ended
+        """Every job that this run carried out is done, and went as the run did; if someone ended
         the run before it was through, they wait for the next one."""
         with self._lock, sqlite.transaction(self._db) as db:
             if run.outcome in CUT_SHORT:

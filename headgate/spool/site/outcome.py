@@ -1,4 +1,4 @@
-"""How a run ended: one word for programs, and beside it a sentence for people. Pure."""
+"""How a run ended: one word for programs, and a sentence for people. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Outcome(StrEnum):
 
 
 CUT_SHORT = frozenset({Outcome.STOPPED, Outcome.MADE_WAY})
-"""Somebody ended the run before it was through: what it was asked for is still to do."""
+"""The run was stopped before it was done: what it was asked for is still to do."""
 WENT_THROUGH = frozenset({Outcome.DONE, Outcome.NOTHING_TO_DO})
 """The run came to every image that was due."""
 HELD_BACK = frozenset({Outcome.BUDGET_SPENT, Outcome.ALLOWANCE_SPENT, Outcome.PAUSED})

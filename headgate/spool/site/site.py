@@ -1,4 +1,4 @@
-"""What no file stands behind: devices, runs, requests, a limit in force, what was learnt,
+"""What no file stands behind: devices, runs, requests, a limit in force, what was learned,
 alerts.
 
 Commits are FULL. This is the owner's own data, and belongs in a backup; the catalog does not.

@@ -1,6 +1,6 @@
 """What starts runs: which ways are set up, and when each last fired; in ``state/site.sqlite3``.
 
-A trigger has fired when somebody asked for a run, whatever came of it: a run that found another one
+A trigger has fired when it requested a run, whatever came of it: a run that found another one
 at work was asked for all the same. This distinguishes a silent trigger from a run that could not
 work.
 """
@@ -45,7 +45,7 @@ class Triggers:
         self._lock = lock
 
     def fired(self, kind: str, now: datetime, sender: str = "") -> None:
-        """Somebody asked for a run; ``sender`` says who it was, where that is known."""
+        """Record that a run was requested; ``sender`` says who it was, where that is known."""
         assert kind in KINDS, kind
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(

@@ -82,7 +82,7 @@ class Mover:
                 durable.move(source, target)
             except FileExistsError:
                 durable.remove(source)  # the same name is the same image
-            except FileMissing:  # somebody took the file; the receipt is true all the same
+            except FileMissing:  # someone took the file; the receipt is true all the same
                 if not target.exists():
                     gone.append(item)
         durable.sync_folders({self._files.done / folder for folder in folders})
@@ -150,7 +150,7 @@ class Mover:
 
     def welcome_back(self) -> int:
         """Lines of images that are here again, or were found to be uploaded, count no more. How
-        many: somebody restored a backup."""
+        many: someone restored a backup."""
         back = 0
         for line in self._gone.of(Stage.LOST) + self._gone.of(Stage.DISCARDED):
             if not line.is_named:
@@ -408,7 +408,7 @@ class Mover:
         answered = self.discard()
         for request in self._spool.site.requests():
             if request.word != RETRY:
-                continue  # for somebody else
+                continue  # for someone else
             self.retry(request.image)
             self._spool.site.complete_request(request)
             answered += 1

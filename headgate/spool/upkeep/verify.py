@@ -32,7 +32,7 @@ _PAGE = 1000
 class DisagreementKind(StrEnum):
     """Every disagreement that verify knows."""
 
-    LOST = "lost"  # it was received; its file is nowhere, and nobody discarded it
+    LOST = "lost"  # it was received; its file is nowhere, and no one discarded it
     UNKNOWN = "not in the catalog"
     MISPLACED = "elsewhere than the catalog says"
     TWICE = "in two places"
@@ -264,7 +264,7 @@ def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool
         case DisagreementKind.LOST:
             if item is not None and mover.locate(item, now) == "nowhere":
                 mover.lose(item, now)
-            return False  # said until somebody discards it
+            return False  # said until someone discards it
         case DisagreementKind.PRUNED:
             spool.receipts.mark_pruned(name.day, [name.id])
         case DisagreementKind.LOCAL:

@@ -125,7 +125,7 @@ def command(
     with log_to(log_file) as stream:
         by_hand = not cron and trigger == "hand"
         usual = logging.WARNING if by_hand else logging.INFO
-        level = context.level(usual)  # the log of a run that nobody watches is not made quiet
+        level = context.level(usual)  # the log of a run that no one watches is not made quiet
         logs.configure(stream, level=min(level, usual) if log_file else level)
         order = RunRequest(
             trigger="cron" if cron else trigger,

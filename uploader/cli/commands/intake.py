@@ -23,7 +23,7 @@ _LOOK_SECONDS = 1.0
     epilog=ending(
         "headgate intake  # as systemd's headgate-intake.service does",
         "headgate --set 'intake.folders=/srv/cams' intake",
-        meaning={Exit.OK: "it was told to stop"},
+        meaning={Exit.OK: "it was stopped"},
     )
 )
 @click.pass_obj
@@ -32,7 +32,7 @@ def command(context: Context) -> None:
 
     It stays in the foreground, for systemd, until told to stop. A file that is quiet and whole is
     handed to the receiver, and removed once that holds it; what is refused for good goes to
-    refused/ in its folder, beside the reason.
+    refused/ in its folder, with the reason.
     """
     settings = context.settings.intake
     if not settings.folders:

@@ -72,7 +72,7 @@ class CronEntry:
 
 
 def schedule(interval_seconds: int, setting: str = "uplink.interval") -> str:
-    """The five fields of a run every so many seconds; CronError names the nearest two that exist.
+    """The five fields of a run at this interval; CronError names the nearest two that exist.
 
     cron restarts its steps each hour and each day, so only what divides 60 minutes or 24 hours
     comes evenly.
@@ -83,7 +83,8 @@ def schedule(interval_seconds: int, setting: str = "uplink.interval") -> str:
     above = [seconds for seconds in _SCHEDULES if seconds > interval_seconds][:1]
     nearest = " or ".join(format_duration(seconds) for seconds in below + above)
     raise CronError(
-        f"cron cannot start a run every {format_duration(interval_seconds)}: it counts anew "
+        f"cron cannot start a run every {format_duration(interval_seconds)}: it starts counting "
+        "again "
         f"each hour and each day; set {setting} to {nearest}"
     )
 
@@ -119,7 +120,7 @@ def make(line: CronEntry) -> str:
 
 
 def parse(text: str, *, with_user: bool) -> CronEntry | None:
-    """The line that ``make`` made this of; None if it did not, or somebody changed it since."""
+    """The line that ``make`` made this of; None if it did not, or if the line was changed since."""
     fields = 2 if text.startswith("@") else 6
     text = text.removesuffix(JOINED)
     task = next((task for task, mark in MARKS.items() if text.endswith(mark)), "drain")

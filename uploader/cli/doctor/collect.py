@@ -125,7 +125,7 @@ def accounts(settings: Settings, program: Serving | None) -> Accounts:
 
 
 def databases(spool: Spool) -> Databases:
-    """The newest and smaller ones, checked; beside the receiver, as ``headgate verify`` does."""
+    """The newest and smaller ones, checked while the receiver runs, as ``headgate verify`` does."""
     state = spool.files.state
     days = [spool.receipts.path(day) for day in reversed(spool.receipts.days())]
     checked: list[tuple[str, str]] = []
@@ -257,7 +257,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
 
 
 def _ask(address: Address, path: str) -> tuple[int, str]:
-    """Status and detail; 0 where nobody listens, -1 where somebody does who is no receiver."""
+    """Status and detail; 0 if the port is free, -1 if another program listens there."""
     try:
         status, said = request(address, "GET", path)
     except NoAnswer as error:

@@ -16,7 +16,7 @@ class Receiver:
     answers: bool  # /healthz, with our answer
     ready: bool  # /readyz
     not_ready: str  # why not
-    port_taken: bool  # somebody listens there, and it is not the receiver
+    port_taken: bool  # someone listens there, and it is not the receiver
     threads: int
     open_files: int | None  # its limit; None if it is not seen
     on_network: bool  # it listens to more than this machine

@@ -47,7 +47,7 @@ def new_group(root: Path, name: str) -> Sequence[str]:
 
 
 def new_user(root: Path, name: str, group: str, home: str) -> Sequence[str]:
-    """The command that makes a user nobody can log in as (useradd(8))."""
+    """The command that creates a user without a login (useradd(8))."""
     return [
         "useradd", *_at(root), "--system", "--gid", group, "--home-dir", home,
         "--no-create-home", "--shell", "/usr/sbin/nologin", name,

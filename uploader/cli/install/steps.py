@@ -162,7 +162,8 @@ def digest(data: bytes) -> str:
 
 def conffile(path: Path, data: bytes, owner: Owner, mode: int, before: str | None) -> Step:
     """A file that people edit, as dpkg has it: it is written where it is missing or as it was
-    installed (``before``, its digest); where it was edited the new one goes beside it, as .dist."""
+    installed (``before``, its digest); where it was edited the new one goes next to it, as
+    .dist."""
     try:
         there = path.read_bytes()
     except OSError:
