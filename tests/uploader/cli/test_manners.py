@@ -236,10 +236,10 @@ def on_a_terminal(config: Path, **environment: str) -> str:
 
 
 def test_a_terminal_shows_what_is_set_aside_in_colour_unless_told_not_to(config: Path) -> None:
-    assert "\x1b[33mset aside  1 images" in on_a_terminal(config)
+    assert "\x1b[33mset aside  1 image" in on_a_terminal(config)
     for refuses in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         plain = on_a_terminal(config, **refuses)
-        assert "set aside  1 images" in plain and "\x1b" not in plain
+        assert "set aside  1 image" in plain and "\x1b" not in plain
     assert terminal.may_colour({"NO_COLOR": ""})  # empty is not set (no-color.org)
 
 

@@ -553,7 +553,7 @@ def test_status_and_verify_tell_the_truth(gateway: Gateway) -> None:
     assert gateway.json("verify") == {"notes": [], "mended": [], "left": []}
     text = gateway.call("status").stdout
     assert "5 images" in text
-    assert "set aside  1 images" in text
+    assert "set aside  1 image" in text
     gateway.spool.site.put("x", None)
     victim = next(iter(gateway.spool.files.done.rglob("*.jpg")))
     victim.unlink()

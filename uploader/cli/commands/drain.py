@@ -15,6 +15,7 @@ import click
 from headgate.host import logs
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.processes import end_with_parent
+from headgate.monitor.checks import images
 from headgate.monitor.textfile import leave_metrics
 from headgate.settings.units import (
     UnitError,
@@ -245,6 +246,6 @@ def _rehearse(context: Context, as_json: bool) -> None:
         print_json(facts)
     else:
         print_text(
-            f"would send {totals.waiting.images} images ({human_size(totals.waiting.bytes)}) from "
+            f"would send {images(totals.waiting)} from "
             f"{settings.spool.path} to {settings.s3.bucket} at up to {human_size(cap.rate)}/s"
         )

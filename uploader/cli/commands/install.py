@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from headgate.host.systemd import is_active, is_running
+from headgate.monitor.checks import images_word
 from headgate.settings.settings import Settings
 from headgate.spool import schemas
 from uploader.cli.cron import entry as crontab_line
@@ -318,6 +319,6 @@ def _tell_what_waits(settings: Settings, root: Path) -> None:
     waiting = sum(1 for path in new.rglob("*") if path.is_file()) if new.is_dir() else 0
     if waiting:
         print_text(
-            f"note: {waiting} images are still waiting and stay in the spool; "
+            f"note: {images_word(waiting)} still waiting, which stay in the spool; "
             "headgate drain --until-empty sends them first"
         )

@@ -54,7 +54,7 @@ def _proof(dialect: Dialect | None) -> str:
 
 
 def _count(count: Count) -> str:
-    return f"{count.images} images ({human_size(count.bytes)})"
+    return checks.images(count)
 
 
 def _lines(facts: Snapshot) -> list[str]:
@@ -79,7 +79,9 @@ def _lines(facts: Snapshot) -> list[str]:
         lost = f"LOST       {_count(facts.lost)}: headgate verify says which"
         lines.append(styled(lost, fg="red", bold=True))
     if facts.unaccounted:
-        missing = f"MISSING    {facts.unaccounted} images are unaccounted for: headgate verify"
+        missing = (
+            f"MISSING    unaccounted for: {checks.images_word(facts.unaccounted)}; headgate verify"
+        )
         lines.append(styled(missing, fg="red", bold=True))
     lines.append(
         f"budget     {human_size(budget.used)} of {human_size(budget.budget)} used in the last "
@@ -108,7 +110,7 @@ def _lines(facts: Snapshot) -> list[str]:
         ended = "still running" if run.ended_at is None else f"ended {run.ended_at:%H:%M:%S} UTC"
         lines.append(
             styled(
-                f"last run   {run.outcome or 'running'}, {run.images} images, {ended}"
+                f"last run   {run.outcome or 'running'}, {checks.images_word(run.images)}, {ended}"
                 + (f": {run.message}" if run.message else ""),
                 fg="red" if run.ended_at and not run.success else None,
             )

@@ -74,7 +74,7 @@ def test_what_is_set_aside_is_discarded_and_its_line_stays(books: Books) -> None
     assert receipt is not None and receipt.state is State.DISCARDED
     assert (receipt.sha256, receipt.size, receipt.local) == (image.sha256, image.size, False)
     assert "a test picture" in books.call("list", "--state", "discarded")
-    assert "discarded  1 images" in books.call("status")
+    assert "discarded  1 image" in books.call("status")
     books.call("verify")
     facts = snapshot(books.spool)
     assert (facts.received.images, facts.discarded.images, facts.unaccounted) == (1, 1, 0)
@@ -116,11 +116,11 @@ def test_a_removed_file_is_lost_until_it_is_discarded(books: Books) -> None:
     for words in (("verify",), ("verify", "--repair"), ("verify",)):
         out = books.call(*words, code=1)
         assert image.id in out and "headgate discard" in out
-    assert "LOST       1 images" in books.call("status", code=1)
+    assert "LOST       1 image" in books.call("status", code=1)
     books.call("retry", image.id, code=1)
     books.call("discard", image.id, *WHY)
     books.call("verify")
-    assert "received   1 images" in books.call("status")
+    assert "received   1 image" in books.call("status")
 
 
 @pytest.mark.parametrize("turn", range(int(os.environ.get("HEADGATE_TEST_BOOKS", "4"))))

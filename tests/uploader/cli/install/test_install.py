@@ -182,7 +182,7 @@ def test_uninstalled_only_the_spool_is_left(tree: Path, monkeypatch: pytest.Monk
     tab.write_text(f"MAILTO=ops@example.net\n{crontab_line.make(line)}\n")
 
     said = call("uninstall", "--root", tree, "--dry-run").output
-    assert "1 images are still waiting" in said
+    assert "1 image still waiting" in said
     assert image.exists() and (tree / "opt/headgate/bin").exists()
 
     told = call("uninstall", "--root", tree).output
