@@ -93,7 +93,7 @@ def test_cron_carries_images_and_leaves_the_tab_as_it_was(
         installed = tab.read()
         assert installed.startswith(before)
         assert b"* * * * * " in installed.removeprefix(before)
-        assert "has these lines already" in tab.cron("install")
+        assert "already has these lines" in tab.cron("install")
         assert tab.read() == installed
 
         stack.enter_context(cron_running())

@@ -351,7 +351,7 @@ def test_auto_needs_a_token_of_everybody_as_soon_as_one_device_has_one(
         enrol(receiver, "cam-1")
         for path in ("/", "/status.json", "/metrics"):
             refused = check(receiver.get(path), 401)
-            assert b"Devices have tokens here" in refused.body, path
+            assert b"Devices have tokens" in refused.body, path
         check(receiver.post_raw(photo()), 401, "unauthorized")
         for path in ("/healthz", "/readyz"):
             check(receiver.get(path), 200)
