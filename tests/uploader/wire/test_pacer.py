@@ -215,10 +215,12 @@ def test_no_second_is_above_the_highest_rate_that_was_in_force_in_it(
         world.finish()
 
         def highest(start: int, end: int) -> int:
-            """Of the rates in force then; the pacer may know of a change a quarter second late."""
+            """Of the rates in force then. The pacer may know of a change a quarter second late, and
+            what it permitted before leaves until its write returns."""
             ends = [at for at, _ in history[1:]] + [2**63]
             known = zip(history, ends, strict=True)
-            return max(r for (at, r), over in known if at < end and over + SECOND // 4 > start)
+            late = SECOND // 4 + max(takes for _, _, takes in changes)
+            return max(r for (at, r), over in known if at < end and over + late > start)
 
         for start in {piece.until for piece in world.pieces}:
             end = start + SECOND
