@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 from tests.support.receiver import HEADGATE, Receiver, environment, running
 from tests.support.s3_server import strict_place
 from tests.support.small_disk import disk, image, leave_free
-from tests.support.wait import join
+from tests.support.wait import join, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -97,7 +97,11 @@ def test_no_room_is_said_alike_by_all_who_are_asked(tmp_path: Path) -> None:
             assert told["refused"][0]["code"] == "disk_full"
             assert told["refused"][0]["requests"] == 91
             assert "\nheadgate_accepting 0\n" in receiver.get("/metrics").body.decode()
-            assert asked.wrong() == ["disk-full", "uploads-refused"]
+            wait_until(  # the receiver writes its counts every two seconds
+                lambda: asked.wrong() == ["disk-full", "uploads-refused"],
+                "the refusals are in the catalog",
+                detail=asked.wrong,
+            )
             assert "The disk is full" in asked.status()
             assert asked.doctor() == "loses"
             assert asked.metric() == "0"
