@@ -123,7 +123,9 @@ def test_a_bucket_that_refuses_a_random_third_is_drained_over_runs(
     site.server.answer = coded(status, code)
     site.server.keys = lambda _key: chance.random() < 1 / 3
     runs, ended_early = 0, 0
-    while site.spool.catalog.after(0, 1):
+    while site.spool.catalog.after(0, 1) or not ended_early:  # threads change who is refused
+        if not site.spool.catalog.after(0, 1):
+            images.update(site.fill(20))
         runs += 1
         assert runs <= 150, "the backlog does not shrink"
         waiting = site.spool.catalog.totals().waiting.images
@@ -133,7 +135,6 @@ def test_a_bucket_that_refuses_a_random_third_is_drained_over_runs(
                     Mover(site.spool, lock).retry(image)
         report = site.run()
         ended_early += report.exit_code == Exit.ERROR
-    assert ended_early, "no run was ended by refusals, so this shows nothing"
     site.assert_arrived(images)
 
 
