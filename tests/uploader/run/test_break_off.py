@@ -281,7 +281,7 @@ def test_while_the_pacer_is_waited_for(site: Site) -> None:
 @pytest.mark.slow
 def test_while_the_lock_is_waited_for_one_is_enough(site: Site) -> None:
     marker = (
-        "import os, spool.locks as l; inner = l._try\n"
+        "import os, headgate.spool.disk.locks as l; inner = l._try\n"
         "def attempt(*a): open(os.environ['HANGS'], 'w').close(); return inner(*a)\n"
         "l._try = attempt\n"
     )
