@@ -130,10 +130,14 @@ class EndsWithItsChild(bootsteps.StartStopStep):  # type: ignore[misc]
         self._children: frozenset[int] = frozenset()
 
     def start(self, consumer: Any) -> None:
+        def children() -> frozenset[int]:
+            return frozenset(consumer.pool.info["processes"])
+
+        # Before the first look: one that was killed until then would pass for the first of all.
+        self._children = self._children or children()
+
         def look() -> None:
-            children = frozenset(consumer.pool.info["processes"])
-            self._children = self._children or children
-            if self._children - children and state.should_terminate is None:
+            if self._children - children() and state.should_terminate is None:
                 logs.get().error("worker.child_killed", why=CHILD_KILLED)
                 state.should_terminate = Exit.ERROR.value
 
