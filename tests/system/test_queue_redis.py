@@ -154,11 +154,12 @@ def test_a_worker_whose_child_was_killed_ends_and_the_next_one_makes_it_good(
             assert worker.events("worker.child_killed")
         with working(gateway):  # as systemd does
             found = done(gateway, sent, 90)
-    assert found.starts == 2
+    assert found.starts in (2, 3)  # the new child may take it up before its worker ends
     assert (found.outcome, found.exit_code) == ("done", 0)
     gateway.assert_arrived(images)
     assert most_in(proxy.arrivals, 1.0) <= 300_000 + slack(2)
-    assert [run.outcome for run in gateway.spool.site.runs(5)] == ["done", "killed"]
+    outcomes = [run.outcome for run in gateway.spool.site.runs(5)]
+    assert (outcomes[0], outcomes[-1], len(outcomes)) == ("done", "killed", found.starts)
 
 
 def test_a_worker_whose_idle_child_was_killed_ends_and_messages_wait(
