@@ -293,6 +293,22 @@ def test_a_circle_is_found() -> None:
     assert circles({"a": {"b", "c"}, "b": {"c"}}) == []
 
 
+def test_every_module_is_imported_or_started() -> None:
+    """By a dotted name: in an import, a table of commands, an entry point, or "python -m"; or, for
+    a program that is started as a file, by its name in quotes."""
+    used = {module for path in FILES for module in imports_of(path)}
+    texts = "".join(path.read_text(encoding="utf-8") for path in (*FILES, ROOT / "setup.cfg"))
+    unused = []
+    for path in FILES:
+        dotted = place(path).removesuffix(".py").replace("/", ".")
+        started = f'"{dotted}"' in texts or f" {dotted}:" in texts or f'"{path.name}"' in texts
+        if place(path).startswith(("headgate/", "app/", "uploader/")) and not (
+            path.name in ("__init__.py", "__main__.py") or dotted in used or started
+        ):
+            unused.append(place(path))
+    assert unused == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=place)
 def test_a_package_exports_nothing_but_what_it_defines(path: Path) -> None:
     """``__init__.py`` re-exports no names: a reader finds a name where it is made. The receiver's

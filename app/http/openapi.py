@@ -317,7 +317,7 @@ def _job() -> Schema:
         "exit_code": _MAYBE_WHOLE,
         "succeeded": {
             "type": ["boolean", "null"],
-            "description": "null while it is not done, or where another run was at work already",
+            "description": "null until it is done, or if another run was already active",
         },
         **dict.fromkeys(("images", "bytes", "wire_bytes", "set_aside", "deferred"), _WHOLE),
         "message": _TEXT,

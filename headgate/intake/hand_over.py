@@ -100,11 +100,6 @@ class LocalReceiver:
         status, document = self._ask("GET", f"/images/{sha256}", {})
         return status == 200 and document.get("device") == device
 
-    def closed_because(self) -> HandedOver | None:
-        """Why it would take no image of the largest size now; None if it would."""
-        status, document = self._ask("GET", "/readyz", {})
-        return None if status == 200 else _outcome(status, document)
-
     def _ask(
         self, method: str, path: str, headers: dict[str, str], body: BinaryIO | None = None
     ) -> tuple[int, dict[str, Any]]:

@@ -30,7 +30,7 @@ from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
 from uploader.run.workers import Keys, Workers
 from uploader.s3.client import S3Sender
-from uploader.s3.dialect import Dialect, recall, remember
+from uploader.s3.dialect import Dialect, recall, remember, server_name
 from uploader.s3.probe import probe
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
@@ -238,7 +238,7 @@ def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
 
 
 def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
-    settings, server = spool.settings, _server(spool)
+    settings, server = spool.settings, server_name(spool.settings)
     known = (spool.site.get(ECHOES) or {}).get(server)
     dialect = recall(spool.site, settings)
     sender = S3Sender(
@@ -265,16 +265,12 @@ def _lookout(spool: Spool, sender: S3Sender) -> Lookout | None:
     return Lookout(sender, spool.settings.s3.bucket)
 
 
-def _server(spool: Spool) -> str:
-    return f"{spool.settings.s3.endpoint_url} {spool.settings.s3.bucket}"
-
-
 def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:
     """As many connections as the settings say, or as the last run ended with, to begin with."""
     fixed = spool.settings.uplink.parallel
     if isinstance(fixed, int):
         return Parallel(time.monotonic(), fixed, fewest=fixed, most=fixed)
-    server = _server(spool)
+    server = server_name(spool.settings)
     known = (spool.site.get(CONNECTIONS) or {}).get(server, FIRST)
     parallel = Parallel(time.monotonic(), known)
 

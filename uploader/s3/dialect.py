@@ -89,19 +89,20 @@ class Memory(Protocol):
     def put(self, name: str, value: Any) -> None: ...
 
 
-def _server(settings: Settings) -> str:
+def server_name(settings: Settings) -> str:
+    """The server and the bucket, as a key for what is remembered of them."""
     return f"{settings.s3.endpoint_url} {settings.s3.bucket}"
 
 
 def recall(site: Memory, settings: Settings) -> Dialect | None:
     """What is known of the server that the settings name; None if nothing is."""
     known = site.get(MEMORY)
-    return from_json(known.get(_server(settings))) if isinstance(known, Mapping) else None
+    return from_json(known.get(server_name(settings))) if isinstance(known, Mapping) else None
 
 
 def remember(site: Memory, settings: Settings, dialect: Dialect) -> None:
     """Keep it, in the place of what was known of any server."""
-    site.put(MEMORY, {_server(settings): dialect.as_json()})
+    site.put(MEMORY, {server_name(settings): dialect.as_json()})
 
 
 _ABOUT_HEADERS = frozenset({"InvalidArgument", "InvalidRequest", "NotImplemented"})
