@@ -19,6 +19,7 @@ import pytest
 
 from tests.support.bad_network import GOOD, BadNetwork, Fault
 from tests.support.cameras import PYTHON, ROOT, Gateway, PythonCamera, python_client
+from tests.support.environment import without_settings
 from tests.support.wait import join
 
 Photo = Callable[[], bytes]
@@ -231,10 +232,9 @@ def test_a_source_may_be_a_path_bytes_or_a_file(tmp_path: Path) -> None:
 
 
 def run(*words: str, config: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
     return subprocess.run(
         [sys.executable, "-I", str(PYTHON), "--config", str(config), *words],
-        capture_output=True, text=True, timeout=120, env={**kept, **environment},
+        capture_output=True, text=True, timeout=120, env={**without_settings(), **environment},
     )  # fmt: skip
 
 

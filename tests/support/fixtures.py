@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headgate.spool.spool import Spool
+from tests.support.environment import without_settings
 from tests.support.gateway import Gateway
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import Place, script, strict_place
 from tests.support.spooling import Clock, open_spool
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process finds no settings: neither in its folder nor in its environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ.keys() - without_settings().keys():
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -36,8 +46,7 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def place(stand_in: Place) -> Iterator[Place]:
     """The stand-in, which does what it should again after each test."""
     yield stand_in
-    assert stand_in.strict is not None
-    stand_in.strict.script.replace(())
+    script(stand_in)
 
 
 @pytest.fixture

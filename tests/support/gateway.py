@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import subprocess
@@ -18,11 +17,13 @@ from headgate.spool.budget.uplink import Part
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.support.counting_proxy import Counting, counting
+from tests.support.environment import without_settings
 from tests.support.paths import ROOT
 from tests.support.s3_server import Place
 from tests.support.spooling import images_below, put
 from tests.support.wait import kill, spend, wait_until
 from tests.support.witness import assert_true
+from uploader.s3.probe import KEY
 from uploader.wire.connection import SEND_BUFFER
 
 
@@ -66,8 +67,7 @@ class Gateway:
         return [sys.executable, "-m", "uploader", "--config", str(self.config), *words]
 
     def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
-        return {**kept, "PYTHONPATH": str(ROOT)}
+        return {**without_settings(), "PYTHONPATH": str(ROOT)}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -134,7 +134,7 @@ class Gateway:
         """Each exactly once, byte for byte, and in done/; nothing disagrees."""
         stored = {key.rpartition("/")[2].removesuffix(".jpg"): data
                   for key, data in self.objects().items()
-                  if "headgate-probe" not in key}  # fmt: skip
+                  if not key.endswith(KEY)}  # fmt: skip
         assert stored == images
         assert images_below(self.spool.path) == {image: ["done"] for image in images}
         assert verify.disagreements(self.spool, deep=True, sleep=lambda _: None) == []

@@ -19,6 +19,7 @@ from typing import Any
 
 from headgate.spool.image.image import Metadata
 from headgate.spool.site.site import Site
+from tests.support.environment import without_settings
 from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
 
@@ -161,8 +162,7 @@ def as_user(number: int | None) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Without settings of the person who runs the tests."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADGATE_")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    return without_settings() | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
 
 
 def head(method: str, path: str, body: bytes = b"", **headers: str | bytes) -> bytes:

@@ -23,6 +23,7 @@ import trustme
 from botocore.config import Config
 from botocore.loaders import JSONFileLoader
 
+from dev.s3_local.faults import Fault
 from dev.s3_local.local import StrictS3
 from headgate.settings.settings import Settings, combine
 from headgate.spool.budget.ledger import Grant
@@ -126,6 +127,12 @@ def client_for(url: str, ca: str | bool = True) -> Any:
         verify=ca,
         config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
     )
+
+
+def script(place: Place, *faults: Fault) -> None:
+    """What the stand-in does wrong from now on; nothing if no fault is named."""
+    assert place.strict is not None
+    place.strict.script.replace(faults)
 
 
 @contextlib.contextmanager

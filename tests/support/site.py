@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from headgate.settings.settings import combine
 from headgate.spool.image.image import State
@@ -15,6 +18,7 @@ from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.support.s3_server import CountingPacer, Place
 from tests.support.spooling import images_below, put
+from uploader.run import start
 from uploader.run.start import RunRequest, run
 from uploader.s3.probe import KEY
 
@@ -124,3 +128,17 @@ class FreePacer(CountingPacer):
 
     def close(self, reason: object) -> None:
         raise AssertionError(f"stopped: {reason}")
+
+
+@contextlib.contextmanager
+def unpaced(
+    root: Path, place: Place, monkeypatch: pytest.MonkeyPatch, **settings: str
+) -> Iterator[Site]:
+    """A site whose runs wait for no budget."""
+    monkeypatch.setattr(start, "Pacer", FreePacer)
+    made = Site(root, place, **settings)
+    try:
+        yield made
+    finally:
+        made.server.stop()
+        made.spool.close()

@@ -9,19 +9,19 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from headgate.spool.disk.room import SPARE_BYTES
+from tests.support.http_server import Handler, serving
 from tests.support.paths import ROOT
 from tests.support.receiver import HEADGATE, Receiver, environment, running
 from tests.support.s3_server import strict_place
 from tests.support.small_disk import disk, image, leave_free
-from tests.support.wait import join, wait_until
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -116,37 +116,26 @@ def test_no_room_is_said_alike_by_all_who_are_asked(tmp_path: Path) -> None:
             assert any("91 uploads were refused" in sentence for sentence in said)
 
 
+@dataclass
 class Hook:
     """An incoming webhook: what alerts said to it."""
 
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        hook = self
+    url: str = ""
+    said: list[str] = field(default_factory=list)
 
-        class Hears(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                size = int(self.headers["Content-Length"])
-                hook.said.append(json.loads(self.rfile.read(size))["text"])
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"ok")
 
-            def log_message(self, *_args: object) -> None:
-                pass
+@contextlib.contextmanager
+def webhook() -> Iterator[Hook]:
+    hook = Hook()
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Hears)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+    class Hears(Handler):
+        def do_POST(self) -> None:
+            hook.said.append(json.loads(self.body())["text"])
+            self.answer(200, b"ok")
 
-    def __enter__(self) -> Hook:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_how: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        join(self._thread)
+    with serving(Hears) as port:
+        hook.url = f"http://127.0.0.1:{port}/hook"
+        yield hook
 
 
 def fill_to_the_last_byte(point: Path) -> None:
@@ -197,7 +186,7 @@ def test_with_nothing_free_alerts_leave_and_a_run_makes_room(
         "spool__keep_free": "0B", "receiver__max_image": "250kB", "uplink__link": "100MB/s",
         "uplink__interval": "1min", "receiver__device_rate": "0", "receiver__device_parallel": "0",
     }  # fmt: skip
-    with disk(tmp_path, 64, *options) as point, strict_place(tmp_path) as s3, Hook() as hook:
+    with disk(tmp_path, 64, *options) as point, strict_place(tmp_path) as s3, webhook() as hook:
         with running(point, **settings) as receiver:
             for number in range(40):
                 assert receiver.post_raw(image(number)).status == 201

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.fixtures import clock, gateway, place, stand_in
+from tests.support.fixtures import alone, clock, gateway, place, stand_in
 
-__all__ = ["clock", "gateway", "place", "stand_in"]
+__all__ = ["alone", "clock", "gateway", "place", "stand_in"]

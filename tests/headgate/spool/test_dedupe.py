@@ -12,16 +12,8 @@ from headgate.spool.image.image import Metadata, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.spool import Accepted, Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, images_below, put
+from tests.support.spooling import Clock, images_below, put, upload_all
 from tests.support.wait import join
-
-
-def upload_all(spool: Spool) -> None:
-    items = spool.catalog.after(0, 1000)
-    with spool.hold_drain_lock("a test", 0) as lock:
-        spool.catalog.claim(items)
-        sent = [(item, Sent("bucket", f"k/{item.name.file}", "etag")) for item in items]
-        Mover(spool, lock).finish(sent, spool.now())
 
 
 def test_the_same_image_again_gets_the_first_receipt(spool: Spool) -> None:

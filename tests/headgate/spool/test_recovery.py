@@ -12,10 +12,10 @@ import pytest
 from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Receipt, Sent, State
+from headgate.spool.image.image import Receipt, State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, open_spool, put
+from tests.support.spooling import Clock, open_spool, put, upload_all
 
 
 @pytest.fixture
@@ -23,14 +23,6 @@ def spool(tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     opened = open_spool(tmp_path / "spool", clock)
     yield opened
     opened.close()
-
-
-def upload_all(spool: Spool) -> None:
-    items = spool.catalog.after(0, 1000)
-    with spool.hold_drain_lock("a test", 0) as lock:
-        spool.catalog.claim(items)
-        sent = [(item, Sent("bucket", f"k/{item.name.file}", "etag")) for item in items]
-        Mover(spool, lock).finish(sent, spool.now())
 
 
 def lose_rows(spool: Spool, receipts: list[Receipt]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import pytest
 
 from headgate.settings.settings import SettingsError
 from headgate.spool.site.alerts import Message
+from tests.support.http_server import Handler, serving
 from tests.support.s3_server import CountingPacer
 from tests.support.spooling import open_spool, settings_for
-from tests.support.wait import join
 from uploader.alerts import outbox
 from uploader.alerts.apprise import Other
 from uploader.alerts.channel import DeliveryError
@@ -43,27 +41,17 @@ class Service:
 def service() -> Iterator[Service]:
     at = Service()
 
-    class Takes(BaseHTTPRequestHandler):
+    class Takes(Handler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.body()
             at.bytes += len(body) + len(str(self.headers)) + len(self.requestline)
             if at.status == 200:
                 at.got.append(json.loads(body))
-            self.send_response(at.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(at.status)
 
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Takes)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    at.url = f"json://someuser:s3cret-token@127.0.0.1:{server.server_port}/hidden-path"
-    yield at
-    server.shutdown()
-    server.server_close()
-    join(thread)
+    with serving(Takes) as port:
+        at.url = f"json://someuser:s3cret-token@127.0.0.1:{port}/hidden-path"
+        yield at
 
 
 def test_it_gets_the_message_and_more_than_that_was_charged(service: Service) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from headgate.monitor.rules import AlertCondition
 from headgate.spool.budget.uplink import Part
 from headgate.spool.site.alerts import Message
 from headgate.spool.spool import Spool
+from tests.support.http_server import Handler, serving
 from tests.support.s3_server import CountingPacer
 from tests.support.spooling import Clock, Crash, open_spool
 from tests.support.wait import join
@@ -54,31 +54,18 @@ class Slackish:
 def slack() -> Iterator[Slackish]:
     at = Slackish()
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Handler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.body()
             status, said, headers = at.script.pop(0) if at.script else (200, b"ok", {})
             if status == 200:
                 assert self.headers["Content-Type"].startswith("application/json")
                 at.got.append(json.loads(body)["text"])
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
+            self.answer(status, said, headers)
 
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    at.url = f"http://127.0.0.1:{server.server_port}/services/T0/B0/secret"
-    yield at
-    server.shutdown()
-    server.server_close()
-    join(thread)
+    with serving(Answers) as port:
+        at.url = f"http://127.0.0.1:{port}/services/T0/B0/secret"
+        yield at
 
 
 class Inbox:

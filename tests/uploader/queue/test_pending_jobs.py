@@ -4,17 +4,17 @@ identity tokens, fetched."""
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS, Job, new_id
 from headgate.spool.spool import Spool, utc_now
 from tests.support.gateway import Gateway
+from tests.support.http_server import Handler, serving
 from tests.support.spooling import put
-from tests.support.wait import join
 from uploader.queue import oidc_keys, pending_jobs
 
 
@@ -94,38 +94,31 @@ def test_where_a_worker_takes_them_they_are_its_for_two_minutes(gateway: Gateway
 # -- the keys of identity tokens
 
 
+@dataclass
 class Issuer:
     """Serves a JWK set, and counts how often it is asked."""
 
-    def __init__(self) -> None:
-        self.asked = 0
-        self.body = json.dumps({"keys": [{"kid": "key-1", "kty": "RSA"}]}).encode()
-        outer = self
+    url: str = ""
+    asked: int = 0
+    body: bytes = json.dumps({"keys": [{"kid": "key-1", "kty": "RSA"}]}).encode()
 
-        class Serves(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked += 1
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(outer.body)))
-                self.end_headers()
-                self.wfile.write(outer.body)
 
-            def log_message(self, *_args: Any) -> None:
-                pass
+@contextmanager
+def issuing() -> Iterator[Issuer]:
+    issuer = Issuer()
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Serves)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/certs"
+    class Serves(Handler):
+        def do_GET(self) -> None:
+            issuer.asked += 1
+            self.answer(200, issuer.body)
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        join(self._thread)
+    with serving(Serves) as port:
+        issuer.url = f"http://127.0.0.1:{port}/certs"
+        yield issuer
 
 
 def test_keys_are_fetched_when_missing_old_or_asked_for(gateway: Gateway) -> None:
-    with closing(Issuer()) as issuer:
+    with issuing() as issuer:
         jobs = {"oidc_audience": "x", "oidc_email": "a@b.example", "oidc_keys": issuer.url}
         gateway.write(jobs=jobs)
         now = [utc_now()]

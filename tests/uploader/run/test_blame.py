@@ -12,8 +12,7 @@ import pytest
 from headgate.host.exit_codes import Exit
 from headgate.spool.upkeep.mover import Mover
 from tests.support.s3_server import Place
-from tests.support.site import Answer, FreePacer, Site
-from uploader.run import start
+from tests.support.site import Answer, Site, unpaced
 from uploader.run.breaker import LIMIT
 
 IMAGES = int(os.environ.get("HEADGATE_TEST_FAULT_IMAGES", "12"))
@@ -74,11 +73,8 @@ assert set(ANSWERS) > QUICK
 
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(start, "Pacer", FreePacer)
-    made = Site(tmp_path, place)
-    yield made
-    made.server.stop()
-    made.spool.close()
+    with unpaced(tmp_path, place, monkeypatch) as made:
+        yield made
 
 
 @pytest.mark.parametrize("after", [0, IMAGES // 2])

@@ -11,9 +11,9 @@ import pytest
 from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence
-from tests.support.s3_server import Place, strict_place, upload_of
-from tests.support.site import FreePacer, Site
-from uploader.run import sample, start, workers
+from tests.support.s3_server import Place, script, strict_place, upload_of
+from tests.support.site import Site, unpaced
+from uploader.run import sample, workers
 from uploader.s3.contract import Stored, Upload
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
@@ -30,18 +30,10 @@ def place(
 
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(start, "Pacer", FreePacer)
     monkeypatch.setattr(workers, "_LOOK_PAUSES", (0.0, 0.0, 0.0))
-    made = Site(tmp_path, place)
-    yield made
-    script(place)
-    made.server.stop()
-    made.spool.close()
-
-
-def script(place: Place, *faults: Fault) -> None:
-    assert place.strict is not None
-    place.strict.script.replace(faults)
+    with unpaced(tmp_path, place, monkeypatch) as made:
+        yield made
+        script(place)
 
 
 def learn(site: Site) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dev.s3_local.faults import Fault
 from headgate.host.exit_codes import Exit
 from headgate.monitor import collect, metrics
 from headgate.spool.catalog.catalog import Catalog
@@ -18,10 +17,9 @@ from headgate.spool.image.image import Presence, Receipt, State
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.upkeep import mover, verify
 from headgate.spool.upkeep.mover import Mover
-from tests.support.s3_server import Place
-from tests.support.site import FreePacer, Site
+from tests.support.s3_server import Place, script
+from tests.support.site import FreePacer, Site, unpaced
 from tests.support.spooling import Crash, images_below
-from uploader.run import start
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Page
@@ -31,17 +29,9 @@ from uploader.wire.errors import ErrorKind, SendError
 
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(start, "Pacer", FreePacer)
-    made = Site(tmp_path, place, spool__keep_done_max="1B")
-    yield made
-    script(place)
-    made.server.stop()
-    made.spool.close()
-
-
-def script(place: Place, *faults: Fault) -> None:
-    assert place.strict is not None
-    place.strict.script.replace(faults)
+    with unpaced(tmp_path, place, monkeypatch, spool__keep_done_max="1B") as made:
+        yield made
+        script(place)
 
 
 def take_out(site: Site, images: list[str]) -> None:
@@ -193,13 +183,11 @@ def test_what_nobody_could_see_stays_unless_the_disk_needs_its_room(site: Site) 
 def test_where_objects_are_taken_out_on_purpose_nothing_is_asked(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(start, "Pacer", FreePacer)
-    site = Site(tmp_path, place, spool__keep_done_max="1B", s3__check_copies="off")
-    take_out(site, sent(site, 3))
-    assert site.run().exit_code == 0
-    assert images_below(site.spool.path) == {}
-    site.server.stop()
-    site.spool.close()
+    settings = {"spool__keep_done_max": "1B", "s3__check_copies": "off"}
+    with unpaced(tmp_path, place, monkeypatch, **settings) as site:
+        take_out(site, sent(site, 3))
+        assert site.run().exit_code == 0
+        assert images_below(site.spool.path) == {}
 
 
 def test_a_listing_of_more_than_a_page_is_read_on(place: Place) -> None:

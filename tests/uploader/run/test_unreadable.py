@@ -14,8 +14,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.errors import DiskError
 from headgate.spool.upkeep.mover import Mover
 from tests.support.s3_server import Place, strict_place
-from tests.support.site import FreePacer, Site
-from uploader.run import start
+from tests.support.site import Site, unpaced
 from uploader.wire import connection, file_body
 
 MACHINE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
@@ -58,11 +57,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def site(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(start, "Pacer", FreePacer)
-    made = Site(tmp_path, place)
-    yield made
-    made.server.stop()
-    made.spool.close()
+    with unpaced(tmp_path, place, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture

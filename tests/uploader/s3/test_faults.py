@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dev.s3_local.faults import Act, Fault, once
-from tests.support.s3_server import CountingPacer, Place, strict_place, upload_of
+from tests.support.s3_server import CountingPacer, Place, script, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Sent, Upload
 from uploader.s3.probe import probe
@@ -65,11 +65,6 @@ def upload(tmp_path: Path) -> Upload:
     path = tmp_path / "image.jpg"
     path.write_bytes(os.urandom(400_000))
     return upload_of(path, f"faults/{os.urandom(8).hex()}.jpg")
-
-
-def script(place: Place, *faults: Fault) -> None:
-    assert place.strict is not None
-    place.strict.script.replace(faults)
 
 
 def settle(sender: S3Sender, upload: Upload, unknown: bool) -> Sent:

@@ -6,18 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.traffic import Flow
-from headgate.spool.image.image import Count, Sent
+from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
-from headgate.spool.upkeep.mover import Mover
-from tests.support.spooling import Clock, put
-
-
-def upload_all(spool: Spool) -> int:
-    with spool.hold_drain_lock("a test", 0) as lock:
-        items = spool.catalog.after(0, 1000)
-        sent = [(item, Sent("bucket", item.id, "etag")) for item in items]
-        Mover(spool, lock).finish(sent, spool.now())
-    return len(items)
+from tests.support.spooling import Clock, put, upload_all
 
 
 def test_images_are_counted_in_the_minute_in_which_they_came_and_went(

@@ -1,7 +1,6 @@
 """``headgate cron``: what it prints, what it changes, and that crontab.txt is what it prints."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,7 @@ from uploader.cli.main import headgate
 FOREIGN = b"MAILTO=ops@example.net\r\n\t# ours? no\n*/7 * * * * /bin/true  \n@reboot /x"
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("HEADGATE_"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,11 +21,7 @@ from uploader.cli.main import headgate
 
 
 @pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
-    for name in list(os.environ):
-        if name.startswith("HEADGATE_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def spool(tmp_path: Path, alone: None) -> Iterator[Spool]:
     opened = open_spool(tmp_path)
     yield opened
     opened.close()

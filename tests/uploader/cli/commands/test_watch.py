@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,9 +17,9 @@ from headgate.settings.load import load
 from headgate.spool.budget.uplink import Part
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool, utc_now
+from tests.support.http_server import Handler, serving
 from tests.support.s3_server import environment
 from tests.support.spooling import put
-from tests.support.wait import join
 from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
 from uploader.cli.main import headgate
@@ -46,7 +42,7 @@ class Ear:
 def ear() -> Iterator[Ear]:
     at = Ear()
 
-    class Hears(BaseHTTPRequestHandler):
+    class Hears(Handler):
         def do_GET(self) -> None:
             at.heard.append(self.path)
             body = b"ok" if self.command == "POST" else b"{}"  # as Slack answers
@@ -54,34 +50,18 @@ def ear() -> Iterator[Ear]:
             if at.code and self.path == "/readyz":
                 status = 503
                 body = json.dumps({"code": at.code, "detail": "The disk says EIO."}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, body)
 
         def do_POST(self) -> None:
-            at.said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            at.said.append(json.loads(self.body())["text"])
             self.do_GET()
 
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hears)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    at.url = f"http://127.0.0.1:{server.server_port}"
-    yield at
-    server.shutdown()
-    server.server_close()
-    join(thread)
+    with serving(Hears) as port:
+        at.url = f"http://127.0.0.1:{port}"
+        yield at
 
 
-@pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("HEADGATE_"):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture

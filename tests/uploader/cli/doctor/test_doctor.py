@@ -204,14 +204,11 @@ def test_each_check_on_both_sides(
 
 
 @pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: None) -> None:
     """No cron of this machine is asked."""
     monkeypatch.setattr(crontabs.UserTab, "read", lambda _self: b"")
     monkeypatch.setattr(crontabs, "CRON_D", tmp_path / "cron.d")
     monkeypatch.setattr(systemd_timer, "enabled", lambda root=Path("/"): False)
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("HEADGATE_")]:
-        monkeypatch.delenv(name)
 
 
 @contextmanager
