@@ -27,25 +27,36 @@ def create_app(
 
     from app.admission.admission import Gate
     from app.http.error_responses import Troubles
-    from app.http.fast_path import Front
+    from app.http.fast_path import Addresses, Front
     from app.http.jobs import add_jobs
     from app.http.metrics import Metrics
     from app.http.routes import add_routes
     from app.page.page import add_pages
+    from app.upload.accept import PictureTaker
     from app.upload.stalled import Stalls
     from app.upload.upload import Uploads
 
     app = Flask("app", static_folder="static", template_folder="templates")
+    app.url_map.merge_slashes = False
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     stalls = stalls if stalls is not None else Stalls()
     gate = Gate(spool, stopping)
-    uploads = Uploads(spool, gate, stalls)
+    taker = PictureTaker(spool, gate)
+    uploads = Uploads(spool, gate, taker, stalls)
+    receiver = spool.settings.receiver
     metrics = Metrics(spool, gate)
     troubles = Troubles(metrics)
     add_routes(app, gate, spool, metrics, troubles)
     add_pages(app, gate, spool)
     add_jobs(app, gate, spool, stalls)
     app.wsgi_app = Front(  # type: ignore[method-assign]
-        app.wsgi_app, uploads.receive, spool.note_refused, spool.cpu_turns, metrics, troubles
+        app.wsgi_app,
+        uploads.receive,
+        uploads.drain,
+        Addresses(receiver.paths, strict=receiver.strict),
+        spool.note_refused,
+        spool.cpu_turns,
+        metrics,
+        troubles,
     )
     return app

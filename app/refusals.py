@@ -67,7 +67,8 @@ _ROWS = (
         "form_too_large",
         400,
         "Form too large",
-        "A form may have {parts} parts, 8 header lines a part and {field_bytes} bytes of fields.",
+        "A form may have {parts} parts, {headers} header lines a part and {field_bytes} bytes of "
+        "text fields.",
     ),
     Refusal(
         "wrong_field",
@@ -214,28 +215,44 @@ _ROWS = (
         "content_encoding",
         415,
         "Compressed body",
-        "Send the image as it is, without Content-Encoding: images are already compressed.",
+        "Send the image as it is, without Content-Encoding, or with gzip: images are compressed "
+        "already.",
+    ),
+    Refusal(
+        "bad_coding",
+        400,
+        "Damaged compressed body",
+        "The body says that it is {coding}, and cannot be decoded; nothing was stored. Send the "
+        "image as it is, without Content-Encoding.",
     ),
     Refusal(
         "unsupported_body",
         415,
         "Unsupported body type",
-        "Send multipart/form-data{raw}; this body is {came}.",
+        "Send multipart/form-data with the image as a file, or the image itself as the body; this "
+        "body is {came}.",
     ),
     Refusal(
         "unsupported_image",
         415,
         "Unsupported image type",
-        "The content is not one of {types}, whatever the file name says; nothing was stored.",
+        "The content is none of {types}, whatever its name says; nothing was stored.{hint}",
         of_image=True,
     ),
     Refusal(
         "truncated_image",
         422,
         "Truncated image",
-        "The bytes begin like {type} but the end is missing; nothing was stored. "
-        "Send the whole file.",
-        0,
+        "The bytes begin like {type}, all that were announced came, and the image's end is not "
+        "among them; nothing was stored. The file itself is cut off: send the next one.",
+        of_image=True,
+    ),
+    Refusal(
+        "no_picture",
+        422,
+        "No picture in the file",
+        "The bytes are a file of {type} with no picture in it; nothing was stored. Send the next "
+        "one.",
         of_image=True,
     ),
     Refusal(

@@ -14,9 +14,13 @@ from typing import Any
 from app.refusals import REFUSALS, Refusal, Refused
 from headgate.spool.catalog.device_stats import Gaps
 from headgate.spool.image.image import Receipt
+from headgate.spool.image.names import device_shown
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 PROBLEM = "application/problem+json"
+KEEP_ALIVE_SECONDS = 60
+"""How long a connection may rest between two requests, as its client reads in ``Keep-Alive`` (RFC
+2068, 19.7.1.1). The server waits longer, so that no request in time meets a closed connection."""
 
 
 class Answer:
@@ -46,6 +50,7 @@ class Answer:
 def mark(headers: Any) -> None:
     """The headers that every answer has."""
     headers["X-Content-Type-Options"] = "nosniff"
+    headers["Keep-Alive"] = f"timeout={KEEP_ALIVE_SECONDS}"
     headers["Server"] = "headgate"
 
 
@@ -76,8 +81,12 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
         fields["media_type"] = receipt.media_type
     if receipt.reason:
         fields["reason"] = receipt.reason
-    if receipt.warnings:
-        fields["warnings"] = list(receipt.warnings)
+    if (named := device_shown(receipt.device)) != receipt.device:
+        fields["device_name"] = named
+    if not receipt.remarks.complete:
+        fields["complete"] = False
+    if warnings := receipt.warnings:
+        fields["warnings"] = list(warnings)
     if receipt.safe_to_erase:
         fields["bucket"] = receipt.bucket
         fields["key"] = receipt.key
@@ -120,12 +129,32 @@ def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Answer:
     return _with_receipt_headers(response, held)
 
 
+def several(
+    held: list[tuple[Receipt, bool]], refused: list[tuple[str, Refused]], upload_status: int
+) -> Answer:
+    """The acknowledgement of several pictures of one request, and of what was refused
+    (207, as RFC 4918 has it for an answer of several outcomes)."""
+    receipts = [receipt_fields(one) | {"duplicate": duplicate} for one, duplicate in held]
+    members: dict[str, object] = {"images": receipts}
+    status = 200 if all(duplicate for _, duplicate in held) else upload_status
+    if refused:
+        status = 207
+        members["refused"] = [{"file": name, **_problem(one)} for name, one in refused]
+    response = document(members, status)
+    response.headers["Location"] = f"/images/{held[0][0].id}"
+    return _with_receipt_headers(response, held[0][0])
+
+
+def _problem(refused: Refused) -> dict[str, object]:
+    members = problem_type(refused.refusal) | {"detail": refused.sentence}
+    known = {"reason", "hint"}
+    return members | {k: v for k, v in refused.facts.items() if k not in members.keys() | known}
+
+
 def refusal(refused: Refused) -> Answer:
     """The problem document, with the headers that belong to its status."""
     row = refused.refusal
-    members = problem_type(row) | {"detail": refused.sentence}
-    members |= {k: v for k, v in refused.facts.items() if k not in members and k != "reason"}
-    response = document(members, row.status, PROBLEM)
+    response = document(_problem(refused), row.status, PROBLEM)
     if refused.retry_after:
         response.headers["Retry-After"] = str(refused.retry_after)
     if row.status == 401:

@@ -93,7 +93,7 @@ def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: 
         f"  bucket  {bucket}\n"
         f"  drain   every {every} s, at most {units.format_rate(settings.usual_rate)}\n"
         f"\nPost a photograph:\n"
-        f"  curl -F {settings.receiver.field}=@{photograph} http://{address}/uploadImage\n"
+        f"  curl -F {settings.receiver.field[0]}=@{photograph} http://{address}/uploadImage\n"
         f"\nCtrl-C ends all of it.\n"
     )
 

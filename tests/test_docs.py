@@ -425,7 +425,9 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
     assert numbers["metadata of an image"] == [METADATA_MAX]
     assert numbers["an Idempotency-Key"] == [fields.KEY_MAX]
     assert numbers["tags"] == [fields.TAGS_MAX]
-    assert numbers["a body"] == [body.BODY_SECONDS, stalled.MIN_RATE, stalled.GRACE_SECONDS]
+    assert numbers["a body"] == [
+        body.BODY_SECONDS, body.PACE, stalled.MIN_RATE, stalled.GRACE_SECONDS,
+    ]  # fmt: skip
     assert numbers["a header, or an idle connection"] == [server.HEADER_SECONDS]
     assert server.CONNECTIONS_PER_THREAD == 4  # "four", in a sentence
 

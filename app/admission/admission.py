@@ -66,6 +66,7 @@ class Gate:
             settings.receiver.allow,
             lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
             names=self._hosts,
+            url_tokens=settings.receiver.token_in_url,
             on_network=self._on_network,
             enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from app.refusals import Refused
+from headgate.spool.image import names
 from headgate.spool.site.devices import Credential
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?", re.ASCII)
@@ -32,6 +33,7 @@ class Caller:
     origin: str | None = None
     fetch_site: str | None = None
     forwarded: bool = False  # a proxy passed it on, so the peer's address says nothing
+    url_token: str = ""  # ``?token=`` in the address; counts only where a setting allows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +162,33 @@ def identify(
     known: Callable[[str], Credential | None],
     *,
     names: Collection[str] = (),
+    url_tokens: bool = False,
     on_network: bool = False,
     enrolled: Callable[[], bool] = lambda: False,
 ) -> Principal:
     """Who sent this request; Refused if the sender has no permission.
 
-    A token that came along counts under every ``auth``: one that is not valid is refused also where
-    none would have been needed. ``known`` gives the credential of a token, ``names`` are those of
-    this machine. "auto" lets this machine
-    itself send without one, as long as nothing hints at others: the receiver listens to the network
-    (``on_network``), a device has a token (``enrolled``), or a proxy left its mark.
+    A valid token counts under every ``auth``. One that is not valid is refused, except where
+    none is needed ("open"): there it is ignored, because cameras send logins that were not asked
+    for. ``known`` gives the credential of a token; ``url_tokens`` lets it stand in the address;
+    ``names`` are those of this machine.
+    "auto" lets this machine itself send without one, as long as nothing hints at others: the
+    receiver listens to the network (``on_network``), a device has a token (``enrolled``), or a
+    proxy left its mark.
     """
-    shown = presented(caller.authorization)
-    if shown is not None:
-        credential = known(shown.token)
-        if credential is None:
-            raise Refused("unauthorized", reason="This token is invalid or was revoked.")
-        if shown.name and shown.name != credential.device:
-            raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
-        return Principal(credential.device, credential.urgent, credential.may_drain)
+    try:
+        found = _by_token(caller, known, url_tokens=url_tokens)
+    except Refused as refused:
+        if auth != "open" or refused.refusal.code != "unauthorized":
+            raise
+        found = None
+    if found is not None:
+        return found
+    if caller.url_token and not url_tokens and auth != "open":
+        raise Refused(
+            "unauthorized",
+            reason="A token in the URL needs receiver.token_in_url = true.",
+        )
     peer = _address(caller.peer)
     if auth == "open":
         if allow and not any(peer in ipaddress.ip_network(network) for network in allow):
@@ -208,6 +218,23 @@ def identify(
             reason=f"Devices have tokens, so every request needs one: {_HOW}",
         )
     return Principal()
+
+
+def _by_token(
+    caller: Caller, known: Callable[[str], Credential | None], *, url_tokens: bool
+) -> Principal | None:
+    """Whose token came along; None if none did."""
+    shown = presented(caller.authorization)
+    if shown is None and url_tokens and caller.url_token:
+        shown = PresentedCredentials(caller.url_token)
+    if shown is None:
+        return None
+    credential = known(shown.token)
+    if credential is None:
+        raise Refused("unauthorized", reason="This token is invalid or was revoked.")
+    if shown.name and names.device_name(shown.name) != credential.device:
+        raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
+    return Principal(credential.device, credential.urgent, credential.may_drain)
 
 
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

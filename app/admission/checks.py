@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from app.refusals import Refused
 from headgate.spool.disk.room import Admission
 
-MAX_HEADERS = 32
+MAX_HEADERS = 90
 MAX_HEADER = 8192
 FORM_OVERHEAD = 128 * 1024
 """Bytes that a form may need in addition to its image: fields, boundaries, part headers."""
+
+CODINGS = ("gzip", "deflate")
 
 _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -53,35 +55,22 @@ def framing(content_length: str | None, transfer_encoding: str | None) -> int | 
     return int(content_length)
 
 
-def length(size: int | None, multipart: bool, max_image: int) -> int:
-    """Bytes to reserve. A raw body must declare its length; more than fits is refused."""
-    if size is None:
-        if not multipart:
-            raise Refused("length_required")
-        return max_image
-    if size > max_image + (FORM_OVERHEAD if multipart else 0):
+def length(size: int | None, max_image: int, *, coded: bool = False) -> int:
+    """Bytes to reserve; ``coded``: the body is compressed, and may hold more than it has. A
+    form or a raw image that declares more than fits is refused."""
+    if size is not None and size > max_image + FORM_OVERHEAD:
         raise Refused("too_large", limit=max_image)
     if size == 0:
         raise Refused("empty_image")
-    return min(size, max_image)
+    return max_image if size is None or coded else min(size, max_image)
 
 
-def body_type(media_type: str, boundary: str, encoding: str | None, raw_allowed: bool) -> bool:
-    """Whether the body is multipart (else it is the image itself); other kinds are refused."""
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+def coding(encoding: str | None, *, strict: bool = False) -> str:
+    """The coding of the body (RFC 9110, 8.4): "gzip" or "deflate", "" for none; others are
+    refused."""
+    named = (encoding or "").strip().lower().removeprefix("x-")
+    if named in ("", "identity"):
+        return ""
+    if named not in CODINGS or strict:
         raise Refused("content_encoding")
-    if media_type == "multipart/form-data":
-        if not re.fullmatch(r"[ -~]{0,199}[!-~]", boundary):
-            raise Refused("bad_multipart", reason="its Content-Type has no valid boundary")
-        return True
-    if raw_allowed and (
-        media_type.startswith("image/") or media_type == "application/octet-stream"
-    ):
-        return False
-    raise Refused(
-        "unsupported_body",
-        raw=" or the image itself as image/*"
-        if raw_allowed
-        else " (POST /images takes raw images)",
-        came=media_type or "without a Content-Type",
-    )
+    return named

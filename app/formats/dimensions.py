@@ -9,6 +9,7 @@ BigTIFF, HEIF and AVIF (the ``ispe`` property of ISO/IEC 23008-12).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 META_MAX = 1024 * 1024
@@ -16,7 +17,7 @@ META_MAX = 1024 * 1024
 SIZE_BOX = b"ispe"
 _PAGES_MAX = 16
 _ENTRIES_MAX = 4096
-_SHORT, _LONG, _LONG8 = 3, 4, 16
+_BYTE, _ASCII, _SHORT, _LONG, _IFD, _LONG8 = 1, 2, 3, 4, 13, 16
 
 
 def jpeg_frame(segment: bytes) -> int:
@@ -67,27 +68,114 @@ def boxed(meta: bytes) -> int:
     return found
 
 
-def tiff(head: bytes, read: Callable[[int, int], bytes]) -> int:
-    """The largest page; ``read(at, length)`` gives bytes of the file."""
+def j2c(head: bytes) -> int:
+    """Of a JPEG 2000 codestream (T.800 A.5.1): the reference grid less the image's offset in it."""
+    width = int.from_bytes(head[8:12], "big") - int.from_bytes(head[16:20], "big")
+    height = int.from_bytes(head[12:16], "big") - int.from_bytes(head[20:24], "big")
+    return max(0, width) * max(0, height)
+
+
+@dataclass(slots=True)
+class TiffLook:
+    """What directories of a TIFF tell: the largest page, where the data that they name ends, and
+    whether it is a camera's raw file ("dng", "nef")."""
+
+    pixels: int = 0
+    data_end: int = 0
+    raw: str = ""
+
+
+_STRIPS = {273: 279, 324: 325}
+"""Tags of offsets, and of the lengths that go with them."""
+_MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
+_LOCATIONS_MAX = 8192
+"""Strips or tiles of a page that are looked at; of more only these."""
+
+
+def tiff(head: bytes, read: Callable[[int, int], bytes]) -> TiffLook:
+    """``read(at, length)`` gives bytes of the file, fewer at its end."""
     order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
     big = head[2:4] in (b"+\0", b"\0+")
     word, count_size, entry_size = (8, 8, 20) if big else (4, 2, 12)
     at = int.from_bytes(head[8:16] if big else head[4:8], order)
-    largest, pages = 0, set[int]()
+    look, pages = TiffLook(), set[int]()
     while at and at not in pages and len(pages) < _PAGES_MAX:
         pages.add(at)
         count = int.from_bytes(read(at, count_size), order)
         if not 0 < count <= _ENTRIES_MAX:
             break
         directory = read(at + count_size, count * entry_size + word)
-        sizes = {256: 0, 257: 0}
-        for begin in range(0, len(directory) - entry_size + 1, entry_size):
-            tag = int.from_bytes(directory[begin : begin + 2], order)
-            if begin < count * entry_size and tag in sizes:
-                kind = int.from_bytes(directory[begin + 2 : begin + 4], order)
-                length = {_SHORT: 2, _LONG: 4, _LONG8: 8}.get(kind, 0)
-                value = begin + entry_size - word
-                sizes[tag] = int.from_bytes(directory[value : value + length], order)
-        largest = max(largest, sizes[256] * sizes[257])
+        page = _Directory(directory, count, entry_size, word, order)
+        look.pixels = max(look.pixels, page.number(256) * page.number(257))
+        if len(pages) == 1:
+            look.raw = page.raw(read)
+            look.data_end = page.data_end(read)
         at = int.from_bytes(directory[count * entry_size :], order)
-    return largest
+    return look
+
+
+class _Directory:
+    """One directory of a TIFF: where each of its tags stands."""
+
+    def __init__(
+        self, data: bytes, count: int, entry_size: int, word: int, order: Literal["little", "big"]
+    ) -> None:
+        self._data = data
+        self._word = word
+        self._order = order
+        self._size = entry_size
+        self._at: dict[int, int] = {}
+        for begin in range(0, min(len(data) - entry_size + 1, count * entry_size), entry_size):
+            tag = int.from_bytes(data[begin : begin + 2], order)
+            if tag in _LOOKED_AT:
+                self._at.setdefault(tag, begin)
+
+    def _entry(self, tag: int) -> tuple[int, int, bytes] | None:
+        """The size of a value of it, how many there are, and the bytes where they stand."""
+        begin = self._at.get(tag)
+        if begin is None:
+            return None
+        kind = int.from_bytes(self._data[begin + 2 : begin + 4], self._order)
+        value = begin + self._size - self._word
+        count = int.from_bytes(self._data[begin + 4 : value], self._order)
+        length = {_SHORT: 2, _LONG: 4, _LONG8: 8, _ASCII: 1, _BYTE: 1, _IFD: 4}.get(kind, 0)
+        return length, count, self._data[value : value + self._word]
+
+    def number(self, tag: int) -> int:
+        """The only value; 0 if there is none."""
+        found = self._entry(tag)
+        return 0 if found is None else int.from_bytes(found[2][: found[0]], self._order)
+
+    def _numbers(self, tag: int, read: Callable[[int, int], bytes]) -> list[int]:
+        found = self._entry(tag)
+        if found is None or not found[0] or not found[1]:
+            return []
+        length, count, data = found
+        count = min(count, _LOCATIONS_MAX)
+        if length * count > self._word:
+            data = read(int.from_bytes(data, self._order), length * count)
+        return [
+            int.from_bytes(data[at : at + length], self._order)
+            for at in range(0, min(len(data), length * count) - length + 1, length)
+        ]
+
+    def data_end(self, read: Callable[[int, int], bytes]) -> int:
+        """Where the last strip or tile ends."""
+        ends = [0]
+        for offsets, lengths in _STRIPS.items():
+            places = self._numbers(offsets, read)
+            sizes = self._numbers(lengths, read)
+            ends += [at + size for at, size in zip(places, sizes, strict=False) if size]
+        return max(ends)
+
+    def raw(self, read: Callable[[int, int], bytes]) -> str:
+        if _DNG_VERSION in self._at:
+            return "dng"
+        make = self._entry(_MAKE)
+        if make is None or _SUB_IFDS not in self._at or make[1] < self._word:
+            return ""
+        at = int.from_bytes(make[2], self._order)
+        return "nef" if read(at, 5).upper() == b"NIKON" else ""
+
+
+_LOOKED_AT = frozenset((256, 257, *_STRIPS, *_STRIPS.values(), _MAKE, _SUB_IFDS, _DNG_VERSION))

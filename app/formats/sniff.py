@@ -24,7 +24,14 @@ def media_type(head: bytes) -> str:
         ("image/png", head.startswith(b"\x89PNG\r\n\x1a\n")),
         ("image/webp", head[:4] == b"RIFF" and head[8:12] == b"WEBP"),
         ("image/gif", head[:6] in (b"GIF87a", b"GIF89a")),
+        ("image/x-canon-cr2", head[:4] == b"II*\0" and head[8:10] == b"CR"),
         ("image/tiff", head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+        ("image/jxl", head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n" or head[:2] == b"\xff\x0a"),
+        ("image/jp2", head[:12] == b"\0\0\0\x0cjP  \r\n\x87\n"),
+        ("image/j2c", head[:4] == b"\xff\x4f\xff\x51"),
+        ("image/x-fuji-raf", head[:16] == b"FUJIFILMCCD-RAW "),
+        ("image/x-panasonic-rw2", head[:4] == b"IIU\0"),
+        ("image/x-olympus-orf", head[:4] in (b"IIRO", b"IIRS", b"MMOR")),
         ("image/bmp", head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _DIB_HEADERS),
     ):
         if test:
@@ -36,6 +43,8 @@ def _boxed(head: bytes) -> str:
     if head[4:8] != b"ftyp":
         return ""
     length = min(int.from_bytes(head[:4], "big"), HEAD)
+    if head[8:12] == b"crx ":
+        return "image/x-canon-cr3"
     brands = {head[8:12]} | {head[at : at + 4] for at in range(16, length - 3, 4)}
     if brands & _AVIF:
         return "image/avif"
@@ -57,8 +66,19 @@ class FormatDetector:
 
     @property
     def kind(self) -> str | None:
-        """The media type, "" if it is none that we take, None while too few bytes have come."""
+        """The media type, "" if it is none that we take, None while too few bytes have come. That
+        of a camera's raw file that is a TIFF as well is known at the end."""
         return self._kind
+
+    @property
+    def can_be_shown(self) -> bool:
+        """At the end, of an image that is not whole: whether decoders show what is there of it."""
+        return self._walk is not None and self._walk.can_be_shown
+
+    @property
+    def is_empty(self) -> bool:
+        """At the end: whether it is the frame of an image with no picture in it."""
+        return self._walk is not None and self._walk.is_empty
 
     @property
     def pixels(self) -> int:
@@ -84,7 +104,7 @@ class FormatDetector:
     def _know(self) -> bytes:
         piece, self._head = self._head, b""
         self._kind = media_type(piece[:HEAD])
-        self._walk = walk(self._kind) if self._kind else None
+        self._walk = walk(self._kind, piece) if self._kind else None
         return piece
 
     def finish(self, reread: Reread) -> bool:
@@ -96,4 +116,6 @@ class FormatDetector:
                 self._walk.feed(piece)
         if self._walk is None:
             return False
-        return self._walk.whole(self.size, bytes(self._tail[-TAIL:]), reread)
+        whole = self._walk.whole(self.size, bytes(self._tail[-TAIL:]), reread)
+        self._kind = self._walk.kind or self._kind
+        return whole

@@ -7,8 +7,9 @@ become answers in the one place that does that for Flask as well (``app.http.err
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from app.http import request
@@ -16,14 +17,53 @@ from app.http.error_responses import Troubles
 from app.http.metrics import Metrics
 from app.refusals import Refused
 from app.responses import Answer, mark
-from app.upload.request import UploadRequest
+from app.upload.request import InputStream, UploadRequest
 from headgate.host.logs import get as get_log
 from headgate.spool.disk.cpu_turns import CpuTurns
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
-"""The addresses of uploads, and whether the body may be the image itself."""
+"""The addresses of uploads, and whether a strict receiver takes the image itself as the body."""
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Addresses:
+    """Which requests are uploads: the two addresses, in any case, with more slashes or a prefix
+    that a proxy left on, and ``receiver.paths``. A strict receiver knows the two alone."""
+
+    def __init__(self, paths: Sequence[str] = (), *, strict: bool = False) -> None:
+        self._strict = strict
+        self._known = {_plain(path): raw for path, raw in RAW_ALLOWED.items()}
+        self._known |= dict.fromkeys(map(_plain, paths), True)
+        self._end = _plain("/uploadImage")
+
+    def upload(self, path: str, method: str) -> bool | None:
+        """Whether the body may be the image itself; None: this is no upload."""
+        if method != "POST" and (self._strict or method.upper() != "POST"):
+            return None
+        exact = RAW_ALLOWED.get(path)
+        if exact is not None or self._strict:
+            return exact
+        plain = _plain(path)
+        known = self._known.get(plain)
+        return False if known is None and plain.endswith(self._end) else known
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"/+", "/", path).rstrip("/").lower()
+
+
+class _Counted:
+    """A body of which is known how much was read."""
+
+    def __init__(self, source: InputStream) -> None:
+        self._source = source
+        self.received = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._source.read(size)
+        self.received += len(piece)
+        return piece
 
 
 class Front:
@@ -33,6 +73,8 @@ class Front:
         self,
         flask: Wsgi,
         receive: Callable[[UploadRequest], Answer],
+        drain: Callable[[UploadRequest, int], None],
+        addresses: Addresses,
         note_refused: Callable[[str], None],
         cpu_turns: CpuTurns,
         metrics: Metrics,
@@ -40,6 +82,8 @@ class Front:
     ) -> None:
         self._flask = flask
         self._receive = receive
+        self._drain = drain
+        self._addresses = addresses
         self._note_refused = note_refused
         self._cpu_turns = cpu_turns
         self._metrics = metrics
@@ -49,11 +93,24 @@ class Front:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        raw_allowed = RAW_ALLOWED.get(environ["PATH_INFO"])
-        if raw_allowed is None or environ["REQUEST_METHOD"] != "POST":
-            return self._flask(environ, start_response)
+        raw_allowed = self._addresses.upload(environ["PATH_INFO"], environ["REQUEST_METHOD"])
+        if raw_allowed is None:
+            return self._other(environ, start_response)
         with self._cpu_turns:
             return self._upload(environ, raw_allowed)(environ, start_response)
+
+    def _other(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Any other request. An unread body is read before the answer is sent: a client
+        that only writes would meet a closed connection, and never see the answer."""
+        has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0")
+        if not has_body and not environ.get("HTTP_TRANSFER_ENCODING"):
+            return self._flask(environ, start_response)
+        counted = environ["wsgi.input"] = _Counted(environ["wsgi.input"])
+        answer = self._flask(environ, start_response)
+        self._drain(request.upload(environ, False), counted.received)
+        return answer
 
     def _upload(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
         began = time.monotonic()

@@ -34,7 +34,7 @@ def limits(
         "max_image": settings.receiver.max_image,
         "max_pixels": settings.receiver.max_pixels,
         "types": sorted(MEDIA_TYPES.values()),
-        "field": settings.receiver.field,
+        "field": settings.receiver.field[0],
         "form_fields": list(fields.FIELDS),
         "headers": sorted(fields.HEADERS.values()),
         "max_parts": form.PARTS_MAX,

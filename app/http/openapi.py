@@ -17,8 +17,8 @@ Schema = dict[str, Any]
 _ANY_UPLOAD = (
     "bad_length", "short_body", "empty_image", "bad_field", "metadata_too_large", "unauthorized",
     "forbidden", "wrong_device", "not_urgent", "too_slow", "key_conflict", "too_large",
-    "content_encoding", "unsupported_body", "unsupported_image", "truncated_image",
-    "digest_mismatch", "too_many_pixels", "too_many_requests", "too_many_at_once",
+    "content_encoding", "bad_coding", "unsupported_body", "unsupported_image", "truncated_image",
+    "no_picture", "digest_mismatch", "too_many_pixels", "too_many_requests", "too_many_at_once",
     "too_many_headers", "internal", "intake_spent", "stopping", "disk_trouble", "disk_full",
     "length_required",
 )  # fmt: skip
@@ -43,8 +43,8 @@ _SAID: Mapping[str, Schema] = {
     "sequence": {**_WHOLE, "maximum": fields.SEQUENCE_MAX},
     "tags": {**_TEXT, "description": "site=north, lens=wide"},
     "priority": {**_TEXT, "enum": ["normal", "urgent"]},
-    "sha256": {**_TEXT, "pattern": "^[0-9A-Fa-f]{64}$", "description": "Digest of the image."},
-    "key": {**_TEXT, "maxLength": fields.KEY_MAX},
+    "sha256": {**_TEXT, "pattern": "^[0-9A-Fa-f]{64}$", "description": "Of the image."},
+    "idempotency_key": {**_TEXT, "maxLength": fields.KEY_MAX},
 }
 
 
@@ -60,7 +60,7 @@ def description(receiver: ReceiverSettings) -> Schema:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}, {"basic": []}],
-        "paths": _paths(_form(receiver.field), status, receiver.max_image),
+        "paths": _paths(_form(receiver.field[0]), status, receiver.max_image),
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
@@ -236,6 +236,8 @@ def _receipt() -> Schema:
         "media_type": _TEXT,
         "reason": _TEXT,
         "warnings": {"type": "array", "items": _TEXT},
+        "complete": {"type": "boolean", "description": "false: the image lacks its end"},
+        "device_name": _TEXT,
         "bucket": _TEXT,
         "key": _TEXT,
         "etag": _TEXT,

@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-
-from werkzeug.http import parse_options_header
+from urllib.parse import parse_qsl
 
 from app.admission.auth import Caller
 from app.upload import fields
 from app.upload.request import Framing, UploadRequest
 
 Environ = Mapping[str, Any]
+
+QUERY_MAX = 8192
+"""Characters of an address's query that are read."""
+_BOUNDARY = re.compile(
+    r"(?:^|[;,\s])boundary\s*=\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^;]*))",
+    re.IGNORECASE,
+)
 
 _FORWARDED = re.compile(
     r"HTTP_(FORWARDED|X_(ORIGINAL_)?FORWARDED(_.*)?|VIA|X_REAL_IP|CF_(CONNECTING_IP(V6)?|RAY|VISITOR)|"
@@ -38,6 +44,7 @@ def caller(environ: Environ) -> Caller:
         origin=environ.get("HTTP_ORIGIN"),
         fetch_site=environ.get("HTTP_SEC_FETCH_SITE"),
         forwarded=is_forwarded(environ),
+        url_token=_query(environ).get("token", ""),
     )
 
 
@@ -46,16 +53,39 @@ def framing(environ: Environ) -> Framing:
     return Framing(environ.get("CONTENT_LENGTH") or None, environ.get("HTTP_TRANSFER_ENCODING"))
 
 
+def content_type(value: str) -> tuple[str, str]:
+    """The media type, and the boundary as it stands there: clients leave out the quotes that
+    RFC 2045 wants around one with ``=``, ``:`` or ``/`` in it."""
+    media_type, _, parameters = value.partition(";")
+    found = _BOUNDARY.search(parameters)
+    if found is None:
+        return media_type.strip().lower(), ""
+    quoted = found["quoted"]
+    boundary = found["bare"].strip() if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    return media_type.strip().lower(), boundary
+
+
+def _query(environ: Environ) -> dict[str, str]:
+    """Fields in the address, for cameras that can be given nothing else; the first of each name."""
+    text = environ.get("QUERY_STRING", "")
+    found: dict[str, str] = {}
+    if text:
+        for name, value in parse_qsl(text[:QUERY_MAX], errors="replace", max_num_fields=None):
+            if name in fields.FIELDS or name == "token":
+                found.setdefault(name, value)
+    return found
+
+
 def upload(environ: Environ, raw_allowed: bool) -> UploadRequest:
     """The upload that a request makes; nothing of it is judged here."""
-    media_type, options = parse_options_header(environ.get("CONTENT_TYPE", ""))
+    media_type, boundary = content_type(environ.get("CONTENT_TYPE", ""))
     return UploadRequest(
         caller=caller(environ),
         body=environ["wsgi.input"],
         framing=framing(environ),
         raw_allowed=raw_allowed,
         media_type=media_type,
-        boundary=options.get("boundary", ""),
+        boundary=boundary,
         content_encoding=environ.get("HTTP_CONTENT_ENCODING"),
         content_digest=environ.get("HTTP_CONTENT_DIGEST", ""),
         disposition=environ.get("HTTP_CONTENT_DISPOSITION", ""),
@@ -65,6 +95,7 @@ def upload(environ: Environ, raw_allowed: bool) -> UploadRequest:
             for name, variable in _FIELD_HEADERS.items()
             if variable in environ
         },
+        query=_query(environ),
         header_sizes=tuple(len(v) for k, v in environ.items() if k.startswith("HTTP_")),
         expects_continue="HTTP_EXPECT" in environ,
     )

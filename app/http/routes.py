@@ -38,7 +38,8 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
     @app.post("/uploadImage", provide_automatic_options=False)
     @app.post("/images", provide_automatic_options=False)
     def upload() -> Response:
-        raise AssertionError("the fast path answers these; Flask only has to know of them")
+        # The front answers uploads. What comes here is one that a strict receiver does not know.
+        raise Refused("method_not_allowed", allowed="POST, OPTIONS")
 
     @app.route("/uploadImage", methods=["OPTIONS"], endpoint="options_upload_image")
     @app.route("/images", methods=["OPTIONS"], endpoint="options_images")

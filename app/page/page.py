@@ -26,6 +26,7 @@ from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
+from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import RETRY, Spool
 
@@ -125,7 +126,7 @@ def curl(settings: Settings, host: str) -> str:
     """The line that posts a photograph of this repository to the receiver that shows it."""
     usable = re.fullmatch(r"[A-Za-z0-9.\-:\[\]]{1,260}", host)
     where = host if usable else settings.receiver.bind
-    return f"curl -F {settings.receiver.field}=@{PHOTO} http://{where}/uploadImage"
+    return f"curl -F {settings.receiver.field[0]}=@{PHOTO} http://{where}/uploadImage"
 
 
 def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
@@ -163,6 +164,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             devices=by_need(facts.devices, facts.at)[:DEVICES_SHOWN],
             curl=curl(settings, request.host),
             size=human_size,
+            shown=device_shown,
             duration=human_duration,
             took=_took,
             ago=_ago(facts.at),

@@ -35,11 +35,12 @@ from headgate.settings.settings import Settings, SettingsError
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
 from headgate.spool.spool import Spool
 
-HEADER_SECONDS = 15
-"""For all of a request's header, and for a connection that says nothing between two requests."""
+HEADER_SECONDS = 75
+"""For all of a request's header, and for a connection that says nothing between two requests: more
+than ``KEEP_ALIVE_SECONDS``, which is announced to clients."""
 
 STOP_SECONDS = 75
-"""For uploads in flight when told to stop: longer than a body may take."""
+"""For uploads in flight when told to stop: longer than a body of a usual pace takes."""
 
 CONNECTIONS_PER_THREAD = 4
 """Connections let in for each thread; those that are idle or still send headers hold no thread."""

@@ -6,6 +6,7 @@ Socket trouble ends here, as a refusal; it never looks like trouble with the dis
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,7 +19,9 @@ PIECE = 64 * 1024
 """Bytes asked for at once; larger pieces were measured to be hardly faster, and take memory."""
 
 BODY_SECONDS = 60
-"""For all of a body. The slowest pace is the stalls' concern as well: a read may block for long."""
+PACE = 16 * 1024
+"""A body may take ``BODY_SECONDS``, and one second more for each ``PACE`` bytes that it announces.
+``Stalls`` judges the slowest pace as well, because a read may block for long."""
 DRAIN_BYTES = 32 * 1024 * 1024
 DRAIN_SECONDS = 2
 
@@ -52,6 +55,7 @@ class RequestBody:
         self._stalls = stalls
         self._peer = peer
         self._digest = digest
+        self._seconds = BODY_SECONDS + (limit if length is None else length) / PACE
         self._monotonic = monotonic
         self._started_at = monotonic()
         self.received = 0
@@ -93,14 +97,14 @@ class RequestBody:
             return
         elapsed = self._monotonic() - self._started_at
         slowest = (elapsed - self._stalls.grace_seconds) * self._stalls.min_rate
-        if elapsed > BODY_SECONDS or self.received < slowest:
+        if elapsed > self._seconds or self.received < slowest:
             raise self._too_slow()
 
     def _too_slow(self) -> Refused:
         self.ended = True
         return Refused(
             "too_slow",
-            seconds=BODY_SECONDS,
+            seconds=round(self._seconds),
             grace=round(self._stalls.grace_seconds),
             rate=self._stalls.min_rate,
         )
@@ -115,3 +119,40 @@ class RequestBody:
             self.received += len(piece)
             left -= len(piece)
             self.ended = len(piece) < wanted or wanted == 0
+
+
+class DecodedBody:
+    """A compressed body as it was before: at most ``limit`` bytes of it, so that a small body that
+    stands for a huge one (a bomb) costs no more than a large one."""
+
+    def __init__(
+        self, body: RequestBody, coding: str, limit: int, too_large: Callable[[], Refused]
+    ) -> None:
+        self._body = body
+        # 32: zlib or gzip by their header (zlib's manual, inflateInit2).
+        self._inflate = zlib.decompressobj(32 + zlib.MAX_WBITS)
+        self._left = limit
+        self._too_large = too_large
+        self._coding = coding
+
+    def read(self) -> bytes:
+        """The next decoded bytes; b"" at the end."""
+        while not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._body.read()
+            if not packed:
+                raise self._damaged()
+            try:
+                piece = self._inflate.decompress(packed, PIECE)
+            except zlib.error:
+                raise self._damaged() from None
+            self._left -= len(piece)
+            if self._left < 0:
+                raise self._too_large()
+            if piece:
+                return piece
+        while self._body.read():  # counts the rest, and compares its digest
+            pass
+        return b""
+
+    def _damaged(self) -> Refused:
+        return Refused("bad_coding", coding=self._coding)

@@ -30,17 +30,14 @@ class UploadRequest:
     caller: Caller
     body: InputStream
     framing: Framing
-    raw_allowed: bool  # the body may be the image itself
+    raw_allowed: bool  # a strict receiver takes the image itself as the body here
     media_type: str = ""
     boundary: str = ""  # of a multipart body
     content_encoding: str | None = None
     content_digest: str = ""
     disposition: str = ""  # of a raw body: its file's name
     date: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)  # headers, by field name
+    fields: Mapping[str, str] = field(default_factory=dict)  # of headers, by field name
+    query: Mapping[str, str] = field(default_factory=dict)  # of the address, by field name
     header_sizes: tuple[int, ...] = ()
     expects_continue: bool = False
-
-    @property
-    def multipart(self) -> bool:
-        return self.media_type == "multipart/form-data"

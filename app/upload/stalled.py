@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 GRACE_SECONDS = 10
-MIN_RATE = 4096
+MIN_RATE = 2048
 """Bytes a second that keep a connection."""
 
 _LAST_DATA_RECEIVED = struct.Struct("=I")  # milliseconds, at byte 52 of struct tcp_info

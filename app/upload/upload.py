@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 
@@ -9,23 +11,23 @@ from app import responses
 from app.admission import checks
 from app.admission.admission import Gate
 from app.admission.auth import Principal, refuse_foreign_page
-from app.admission.reservations import Reservation
 from app.refusals import Refused
 from app.responses import Answer
-from app.upload import clock_skew, fields, form
-from app.upload.body import RequestBody
+from app.upload import form
+from app.upload.accept import PictureTaker
+from app.upload.body import DecodedBody, RequestBody
 from app.upload.digests import ContentDigest
-from app.upload.form import FormContents, ImageTarget
+from app.upload.form import BodyKind, FormContents
+from app.upload.policy import Policy
 from app.upload.request import Framing, UploadRequest
 from app.upload.stalled import Stalls
-from headgate.host.clock import CLOCK_OFF_SECONDS
 from headgate.host.logs import get as get_log
-from headgate.spool.catalog.device_stats import ClockReading
-from headgate.spool.disk.durable import Incoming
-from headgate.spool.errors import DiskError, IdentityConflict
 from headgate.spool.image import names
-from headgate.spool.image.image import Metadata, MetadataTooLarge
 from headgate.spool.spool import Accepted, Spool
+
+DRAINED_SHARE = 8
+"""One thread in eight may read the rest of a refused body, because a silent client holds its
+thread until ``Stalls`` ends it. Further clients get their answer without that."""
 
 
 class Uploads:
@@ -35,60 +37,80 @@ class Uploads:
         self,
         spool: Spool,
         gate: Gate,
+        taker: PictureTaker,
         stalls: Stalls,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spool = spool
         self._gate = gate
-        self._max_image = spool.settings.receiver.max_image
+        self._taker = taker
+        self._receiver = spool.settings.receiver
         self._stalls = stalls
         self._monotonic = monotonic
-        self._clocks_off: set[str] = set()
+        self._draining = threading.BoundedSemaphore(
+            max(1, spool.settings.receiver.threads // DRAINED_SHARE)
+        )
         self._log = get_log()
 
     def receive(self, request: UploadRequest) -> Answer:
         """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
         body: RequestBody | None = None
-        device, taken = "", FormContents()
+        device, contents = "", FormContents()
         try:
             sender = self._gate.identify(request.caller)
-            if self._spool.settings.receiver.auth != "open":  # where any page may send, too
+            policy = self._taker.policy(sender)
+            if self._receiver.auth != "open":  # where any page may send, too
                 refuse_foreign_page(request.caller)
             checks.headers(request.header_sizes)
             length = _length(request.framing)
-            body = self._body(request, length, request.content_digest)
+            body = self._body(request, length, _promised(request, policy))
             device = self._device_before_body(request, sender)
             with self._gate.of_device(device):
-                return self._receive(request, sender, device, body, length, taken)
+                return self._receive(request, sender, device, body, length, contents, policy)
         except Refused as refused:
             if refused.refusal.of_image:
-                self._note_unusable(request, sender, device or taken.form.get("device", ""))
-            body = body or self._unread(request)
-            # A client that waits for 100 Continue has sent nothing: reading would make it send.
-            if body is not None and (body.received or not request.expects_continue):
-                body.drain()
+                self._note_unusable(request, sender, device or contents.form.get("device", ""))
+            if body is None:
+                self.drain(request, 0)
+            elif body.received or not request.expects_continue:
+                self._drain(body)
             raise
 
-    def _unread(self, request: UploadRequest) -> RequestBody | None:
-        """The body of a request that was refused before it; None if its length is of no use."""
-        try:
-            length = _length(request.framing)
-        except Refused:
-            return None
-        return self._body(request, length)
+    def drain(self, request: UploadRequest, received: int) -> None:
+        """Read the rest of a body, within bounds, for clients that write all before they read.
 
-    def _body(self, request: UploadRequest, length: int | None, digest: str = "") -> RequestBody:
+        One that waits for 100 Continue has sent nothing, and reading would make it send."""
+        if not received and request.expects_continue:
+            return
+        with contextlib.suppress(Refused):  # its length is of no use
+            body = self._body(request, _length(request.framing))
+            body.received = received
+            self._drain(body)
+
+    def _drain(self, body: RequestBody) -> None:
+        if self._draining.acquire(blocking=False):
+            try:
+                body.drain()
+            finally:
+                self._draining.release()
+
+    def _body(
+        self, request: UploadRequest, length: int | None, digest: ContentDigest | None = None
+    ) -> RequestBody:
         return RequestBody(
             request.body,
             length,
-            self._max_image + checks.FORM_OVERHEAD,
-            lambda: Refused("too_large", limit=self._max_image),
+            self._receiver.max_image + checks.FORM_OVERHEAD,
+            self._too_large,
             self._stalls,
             request.caller.peer,
             self._monotonic,
-            ContentDigest(digest) if digest else None,
+            digest,
             self._spool.cpu_turns.waiting,
         )
+
+    def _too_large(self) -> Refused:
+        return Refused("too_large", limit=self._receiver.max_image)
 
     def _receive(
         self,
@@ -97,136 +119,82 @@ class Uploads:
         counted: str,
         body: RequestBody,
         length: int | None,
-        taken: FormContents,
+        contents: FormContents,
+        policy: Policy,
     ) -> Answer:
         self._gate.check_running()
-        size = checks.length(length, request.multipart, self._max_image)
-        checks.body_type(
-            request.media_type, request.boundary, request.content_encoding, request.raw_allowed
+        coding = checks.coding(request.content_encoding, strict=policy.strict)
+        size = checks.length(length, self._receiver.max_image, coded=bool(coding))
+        read = body.read
+        if coding:
+            most = self._receiver.max_image + checks.FORM_OVERHEAD
+            read = DecodedBody(body, coding, most, self._too_large).read
+        kind = BodyKind(
+            request.media_type,
+            request.boundary,
+            request.disposition,
+            request.raw_allowed,
+            length is not None,
         )
-        with self._gate.reserved(size) as reserved, self._gate.let_in(size, lambda: body.received):
-            try:
-                with self._spool.incoming() as incoming:
-                    reserved.made()
-                    self._take(request, body, incoming, reserved, taken)
-                    accepted = self._accept(request, sender, counted, incoming, taken)
-            except DiskError as trouble:
-                self._gate.latch.trip(trouble)
-                self._log.error("disk.trouble", doing=trouble.doing, reason=str(trouble))
-                raise Refused("disk_full" if trouble.full else "disk_trouble") from trouble
-        self._log.info(
-            "image.duplicate" if accepted.duplicate else "image.accepted",
-            image=accepted.receipt.id,
-            size=accepted.receipt.size,
-        )
-        status = self._spool.settings.receiver.upload_status
-        return responses.accepted(accepted.receipt, accepted.duplicate, status)
 
-    def _take(
-        self,
-        request: UploadRequest,
-        body: RequestBody,
-        incoming: Incoming,
-        reserved: Reservation,
-        taken: FormContents,
-    ) -> None:
-        max_pixels = self._spool.settings.receiver.max_pixels
-        landing = ImageTarget(incoming, self._max_image, max_pixels, reserved.writing)
-        if request.multipart:
-            field = self._spool.settings.receiver.field
-            form.take_form(body, landing, request.boundary, field, taken)
-        else:
-            form.take_raw(body, landing, request.disposition, taken)
+        def of_device(device: str) -> contextlib.AbstractContextManager[None]:
+            # A device that is only named in the form could not be counted before.
+            return self._gate.of_device("" if counted else device)
 
-    def _device(self, sender: Principal, named: str) -> str:
-        """Whose upload this is. A name that was enrolled is its token's alone: with another's, an
-        image or a key could be taken for that device's own."""
-        if sender.device and named and named != sender.device:
-            raise Refused("wrong_device", device=sender.device, named=named)
-        if sender.is_local:
-            return named
-        if named and not sender.device and self._spool.site.devices.is_named(named):
-            raise Refused(
-                "unauthorized",
-                reason=f"The device {named} was enrolled, so its uploads need its token: send it "
-                "as Authorization: Bearer, or use another name; headgate device rotate makes a "
-                "new token.",
+        with (
+            self._gate.let_in(size, lambda: body.received),
+            self._taker.receiving(size) as target,
+        ):
+            form.take(read, kind, target, self._receiver.field, policy, contents)
+            accepted = self._taker.accept(
+                contents.pictures,
+                (contents.form, request.fields, request.query),
+                sender,
+                request.caller.peer,
+                policy,
+                date=request.date,
+                admitted=of_device,
             )
-        return sender.device or named
+        return self._answer(accepted, contents)
+
+    def _answer(self, accepted: list[Accepted], contents: FormContents) -> Answer:
+        for one in accepted:
+            self._log.info(
+                "image.duplicate" if one.duplicate else "image.accepted",
+                image=one.receipt.id,
+                size=one.receipt.size,
+            )
+        if len(accepted) == 1 and not contents.refused:
+            return responses.accepted(
+                accepted[0].receipt, accepted[0].duplicate, self._receiver.upload_status
+            )
+        return responses.several(
+            [(one.receipt, one.duplicate) for one in accepted],
+            contents.refused,
+            self._receiver.upload_status,
+        )
 
     def _device_before_body(self, request: UploadRequest, sender: Principal) -> str:
-        """The device that the headers name; "" if they name none."""
-        named = request.fields.get("device", "").strip()
-        return self._device(sender, named if names.DEVICE.fullmatch(named) else "")
+        """Whose upload this is, as far as the headers name it; "" otherwise."""
+        named = request.fields.get("device", "") or request.query.get("device", "")
+        return self._taker.device_of(sender, names.device_name(named), self._taker.policy(sender))
 
     def _note_unusable(self, request: UploadRequest, sender: Principal, device: str) -> None:
         """Count the image against its device."""
-        known = names.DEVICE.fullmatch(device)
-        who = device if known else names.address_device(request.caller.peer)
+        who = names.device_name(device) or names.address_device(request.caller.peer)
         self._spool.note_unusable(who, enrolled=bool(sender.device))
 
-    def _accept(
-        self,
-        request: UploadRequest,
-        sender: Principal,
-        counted: str,
-        incoming: Incoming,
-        taken: FormContents,
-    ) -> Accepted:
-        said = fields.read(taken.form, request.fields)
-        device = self._device(sender, said.device)
-        if said.urgent and not sender.urgent:
-            raise Refused("not_urgent")
-        if said.sha256 and said.sha256 != incoming.sha256:
-            raise Refused(
-                "digest_mismatch",
-                algorithm="SHA-256",
-                promised=said.sha256,
-                found=incoming.sha256,
-            )
-        meta = Metadata(
-            sha256=incoming.sha256,
-            size=incoming.size,
-            media_type=taken.media_type,
-            file_name=taken.file_name,
-            captured_at=said.captured_at,
-            sequence=said.sequence,
-            key=said.key,
-            tags=said.tags,
-            urgent=said.urgent,
-        )
-        clock = clock_skew.reading(request.date, said.captured_at, self._spool.now())
-        # A device that is only named in the form could not be counted before.
-        with self._gate.of_device("" if counted else device):
-            try:
-                accepted = self._spool.accept(
-                    incoming,
-                    device or names.address_device(request.caller.peer),
-                    meta,
-                    clock,
-                )
-            except MetadataTooLarge as error:
-                raise Refused("metadata_too_large", reason=str(error)) from error
-            except IdentityConflict as error:
-                raise Refused("key_conflict", held=error.held.id) from error
-        if device and clock is not None:
-            self._watch_clock(device, clock)
-        return accepted
 
-    def _watch_clock(self, device: str, clock: ClockReading) -> None:
-        """Say once that a device's clock is off, by the best reading of it, and once that it is
-        not any more."""
-        if abs(clock.offset_seconds) < CLOCK_OFF_SECONDS and device not in self._clocks_off:
-            return
-        known = self._spool.catalog.arrivals_of(device)
-        if known is None or known.clock_is_off == (device in self._clocks_off):
-            return
-        if known.clock_is_off:
-            self._clocks_off.add(device)
-            self._log.warning("device.clock_off", device=device, seconds=known.clock_offset_seconds)
-        else:
-            self._clocks_off.discard(device)
-            self._log.info("device.clock_right", device=device)
+def _promised(request: UploadRequest, policy: Policy) -> ContentDigest | None:
+    """The digest that the body has to have; one that cannot be read promises nothing."""
+    if not request.content_digest:
+        return None
+    try:
+        return ContentDigest(request.content_digest)
+    except Refused as refused:
+        policy.remark(refused)
+        policy.keep("content_digest", request.content_digest)
+        return None
 
 
 def _length(framing: Framing) -> int | None:

@@ -35,8 +35,7 @@ SESSIONS: Mapping[str, Sequence[str]] = {
         f"http://gateway:8080/uploadImage{JQ}",
     ),
     "protocol-refusal": (
-        'curl -H "Authorization: Bearer $TOKEN" -F photo=@picture.jpg '
-        f"http://gateway:8080/uploadImage{JQ}",
+        f'curl -H "Authorization: Bearer $TOKEN" -F note=hello http://gateway:8080/uploadImage{JQ}',
     ),
     "protocol-gaps": (
         'curl -H "Authorization: Bearer $TOKEN" http://gateway:8080/devices/cam-07/gaps' + JQ,

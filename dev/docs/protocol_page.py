@@ -8,13 +8,13 @@ from app.refusals import REFUSALS, Refusal
 from app.upload.fields import FIELDS, HEADERS, KEY_MAX, SEQUENCE_MAX, TAGS_MAX
 
 _WHAT: Mapping[str, str] = {
-    "device": "1 to 64 letters, digits, `.` `_` `-`, the first a letter or digit",
-    "captured_at": "when the picture was taken: ISO 8601, or the EXIF format",
+    "device": "who sends, in any script: letters, digits, `.` `_` `-` stay as they are in keys",
+    "captured_at": "when the picture was taken: ISO 8601, EXIF, RFC 1123 or seconds since 1970",
     "sequence": f"a whole number from 0 to {SEQUENCE_MAX}, used to find gaps",
-    "tags": f"`site=north, lens=wide`: at most {TAGS_MAX}",
+    "tags": f"`site=north, lens=wide`, or names alone: at most {TAGS_MAX}",
     "priority": "`normal` or `urgent`; urgent images leave first; the token needs that permission",
-    "sha256": "the image's SHA-256 in hex; other bytes are refused",
-    "key": f"identifies repeats of the image: at most {KEY_MAX} printable ASCII characters",
+    "sha256": "the image's SHA-256 in hex or base64; other bytes are refused",
+    "idempotency_key": f"identifies repeats: at most {KEY_MAX} printable ASCII characters",
 }
 
 

@@ -40,6 +40,8 @@ class DeviceFacts:
     usual_seconds: float | None = None  # between two of its images, lately; None: too few
     quiet_seconds: float = 0.0  # after so long it counts as silent; 0: never, or nothing is known
     unusable: Unusable = field(default_factory=Unusable)
+    warned: int = 0  # images that were taken with a remark
+    last_warning: str = ""
     missed: bool = True
 
     def is_silent(self, now: datetime) -> bool:
@@ -78,6 +80,8 @@ def devices(
             bytes=one.bytes,
             missing=missing.get(one.device, 0),
             clock_offset_seconds=one.clock_offset_seconds,
+            warned=one.warned,
+            last_warning=one.last_warning,
             usual_seconds=rhythm.usual if one.images >= silence.LEAST_IMAGES else None,
             quiet_seconds=silence.quiet_seconds(rhythm, quiet) if missed else 0.0,
         )

@@ -164,6 +164,24 @@ def intake_folders(value: Any) -> tuple[intake.IntakeFolder, ...]:
     return tuple(intake.folder(part) for part in several(value))
 
 
+@taking("a list of form fields' names, with `*` for any text; the first one without")
+def fields(value: Any) -> tuple[str, ...]:
+    for part in (parts := several(value)):
+        if not re.fullmatch(r"[^\s\"\\]{1,64}", part):
+            raise UnitError(f"{part!r} is not a form field's name")
+    if not parts or set(parts[0]) & set("*?["):
+        raise UnitError("the first one must be a name without `*`: GET /limits reports it")
+    return parts
+
+
+@taking("a list of addresses that begin with a slash")
+def paths(value: Any) -> tuple[str, ...]:
+    for part in (parts := several(value)):
+        if not re.fullmatch(r"/[A-Za-z0-9._~/-]{1,200}", part, re.ASCII):
+            raise UnitError(f"{part!r} is not an address like /api/v1/snapshot")
+    return parts
+
+
 @taking("an address and a port")
 def bind(value: Any) -> str:
     text = plain(value)

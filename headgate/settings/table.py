@@ -141,11 +141,34 @@ class ReceiverSettings:
         "bytes",
         "The largest image accepted; a larger one is refused with 413.",
     )
-    field: str = setting(
-        "image",
-        reads.matching(r"[^\s\"\\]{1,64}", "a form field's name"),
+    field: tuple[str, ...] = setting(
+        ["image", "*"],
+        reads.fields,
         "",
-        "Name of the multipart form field that contains the image.",
+        "Names of the form fields that contain images, the usual one first; `*` in a name stands "
+        "for any text. Files in other fields are not stored.",
+        example=["image"],
+    )
+    strict: bool = setting(
+        False,
+        reads.true_or_false,
+        "",
+        "Refuse uploads whose metadata, form or address has a fault. Otherwise the image is "
+        "stored, and its receipt has a warning.",
+    )
+    paths: tuple[str, ...] = setting(
+        [],
+        reads.paths,
+        "",
+        "Additional paths that accept images, besides `/uploadImage` and `/images`.",
+        example=["/api/v1/snapshot"],
+    )
+    token_in_url: bool = setting(
+        False,
+        reads.true_or_false,
+        "",
+        "Accept a token as `?token=` in the URL, for cameras that can be configured in no other "
+        "way. Proxies may write it to their logs.",
     )
     upload_status: int = setting(
         201,
@@ -197,7 +220,7 @@ class ReceiverSettings:
         example="20MB/s",
     )
     max_pixels: int = setting(
-        50_000_000,
+        500_000_000,
         reads.number(1, 10**12),
         "pixels",
         "Maximum declared width x height of an image; a larger one is refused with 422.",

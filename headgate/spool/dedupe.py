@@ -106,6 +106,7 @@ class DuplicateLookup:
             key_given=item.key,
             sequence=item.sequence,
             reason=item.last_error if item.state is not State.SENDING else "",
+            remarks=item.remarks,
         )
 
     def receipt(self, ref: str, device: str) -> Receipt | None:

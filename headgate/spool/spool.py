@@ -323,7 +323,13 @@ class Spool:
         self.catalog.minutes.leave(folder)
         # Not read back from the catalog: a run may have uploaded it by now.
         item = Item(
-            name, meta.sha256, meta.size, State.WAITING, key=meta.key, sequence=meta.sequence
+            name,
+            meta.sha256,
+            meta.size,
+            State.WAITING,
+            key=meta.key,
+            sequence=meta.sequence,
+            remarks=meta.remarks,
         )
         return Accepted(self._held.receipt_of(item), duplicate=False)
 

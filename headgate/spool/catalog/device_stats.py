@@ -68,6 +68,11 @@ UNUSABLE_TABLES = """
     """
 
 LAST_IMAGE = "ALTER TABLE arrivals ADD COLUMN last_image TEXT NOT NULL DEFAULT '';"
+WARNED = """
+    ALTER TABLE arrivals ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE arrivals ADD COLUMN last_warning TEXT NOT NULL DEFAULT '';
+    """
+"""Images that were taken with a remark, and the first sentence of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ class Arrivals:
     clock_offset_seconds: float | None = None
     clock_exact: bool = False
     last_image: str = ""
+    warned: int = 0  # images that were taken with a remark
+    last_warning: str = ""
 
     @property
     def clock_is_off(self) -> bool:
@@ -135,6 +142,11 @@ def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading 
     """One new image of its device; inside the transaction that adds its row."""
     device = name.device
     _seen(db, device, name.received_at, 1, meta.size, clock, name.id)
+    if meta.remarks.warnings:
+        db.execute(
+            "UPDATE arrivals SET warned = warned + 1, last_warning = ? WHERE device = ?",
+            (meta.remarks.warnings[0], device),
+        )
     if meta.sequence is not None and not _mark(db, device, meta.sequence):
         _begin_series(db, device, meta.sequence)  # another image had this number
 
@@ -241,13 +253,13 @@ def read(db: sqlite.Connection, device: str | None = None) -> list[Arrivals]:
 
 def _all(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[Arrivals]:
     rows = db.execute(
-        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact, last_image "
-        "FROM arrivals " + where,
+        "SELECT device, first_at, last_at, images, bytes, clock_offset, clock_exact, last_image, "
+        "warned, last_warning FROM arrivals " + where,
         values,
     )
     return [
-        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact), image)
-        for name, first, last, images, size, offset, exact, image in rows.fetchall()
+        Arrivals(name, instant(first), instant(last), images, size, offset, bool(exact), *described)
+        for name, first, last, images, size, offset, exact, *described in rows.fetchall()
     ]
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Metadata, State, Totals
+from headgate.spool.image.image import Count, Item, Metadata, Remarks, State, Totals
 from headgate.spool.image.names import Name
 
 WAITING, SENDING, RETRY, ASIDE = range(4)
@@ -93,17 +93,22 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE images ADD COLUMN refusals INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX images_refused ON images (next_attempt_at) WHERE refusals > 0;
     """,
+    # What was noticed about an image that was taken all the same, and how often, by device.
+    """
+    ALTER TABLE images ADD COLUMN remarks TEXT NOT NULL DEFAULT '';
+    """
+    + device_stats.WARNED,
 )
 
 COLUMNS = (
     "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
-    "next_attempt_at, urgent, unknown, last_error, refusals"
+    "next_attempt_at, urgent, unknown, last_error, refusals, remarks"
 )
 
 
 def item_of(row: tuple[object, ...]) -> Item:
     arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
-    attempts, next_at, urgent, unknown, last_error, refusals = row[9:]
+    attempts, next_at, urgent, unknown, last_error, refusals, remarks = row[9:]
     assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
@@ -119,6 +124,7 @@ def item_of(row: tuple[object, ...]) -> Item:
         unknown=bool(unknown),
         last_error=str(last_error),
         refusals=int(str(refusals)),
+        remarks=Remarks.decode(str(remarks)),
     )
 
 
@@ -140,7 +146,7 @@ def insert(
     """Add a row; False if the image has one."""
     db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
-        " urgent, unknown, last_error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " urgent, unknown, last_error, remarks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
             name.ext,
@@ -153,6 +159,7 @@ def insert(
             int(meta.urgent),
             int(unknown),
             error,
+            meta.remarks.encode(),
         ),
     )
     return bool(sqlite.changes(db))

@@ -34,6 +34,32 @@ class State(StrEnum):
     DISCARDED = "discarded"  # a person gave it up
 
 
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What was noticed about an image that was taken all the same; kept as long as its receipt."""
+
+    warnings: tuple[str, ...] = ()
+    complete: bool = True  # False: its end was missing when its device sent it
+
+    def encode(self) -> str:
+        """JSON; "" if there is nothing to say."""
+        if not self.warnings and self.complete:
+            return ""
+        fields = {"warnings": list(self.warnings), "complete": self.complete}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Remarks:
+        """The inverse of ``encode``."""
+        if not text:
+            return _NO_REMARKS
+        fields = json.loads(text)
+        return cls(tuple(fields.get("warnings", ())), bool(fields.get("complete", True)))
+
+
+_NO_REMARKS = Remarks()
+
+
 class MetadataTooLarge(ValueError):
     """The metadata does not fit into the attributes; the device has to send less."""
 
@@ -43,7 +69,8 @@ class Metadata:
     """What travels with the file, in one extended attribute, and on to S3.
 
     ``captured_at`` is kept as the device wrote it: its clock may be wrong, and nothing is ordered
-    by it. ``lost`` says that the attribute was gone (cp, tar, rsync without -X) and only what the
+    by it. ``as_sent`` has the values that could not be used, as they came, by field. ``lost``
+    says that the attribute was gone (cp, tar, rsync without -X) and only what the
     name and the content tell is left; it is never written.
     """
 
@@ -56,6 +83,8 @@ class Metadata:
     key: str = ""  # Idempotency-Key
     tags: Mapping[str, str] = field(default_factory=dict)
     urgent: bool = False
+    as_sent: Mapping[str, str] = field(default_factory=dict)
+    remarks: Remarks = _NO_REMARKS
     lost: bool = False
 
     def encode(self) -> bytes:
@@ -69,6 +98,9 @@ class Metadata:
             ("key", self.key),
             ("tags", dict(self.tags)),
             ("urgent", self.urgent),
+            ("said", dict(self.as_sent)),
+            ("warn", list(self.remarks.warnings)),
+            ("cut", not self.remarks.complete),
         ):
             if value or (word == "seq" and value is not None):
                 fields[word] = value
@@ -95,6 +127,11 @@ class Metadata:
                 key=str(fields.get("key", "")),
                 tags={str(k): str(v) for k, v in fields.get("tags", {}).items()},
                 urgent=bool(fields.get("urgent", False)),
+                as_sent={str(k): str(v) for k, v in fields.get("said", {}).items()},
+                remarks=Remarks(
+                    tuple(str(one) for one in fields.get("warn", ())),
+                    not fields.get("cut", False),
+                ),
             )
             meta.encode()  # whatever can be read can be written again
         except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -127,6 +164,7 @@ class Item:
     unknown: bool = False  # an attempt's outcome was never learned: ask before sending again
     last_error: str = ""  # why it is set aside, or why the last attempt failed
     refusals: int = 0  # how often S3 refused it in a way in which it may refuse any image
+    remarks: Remarks = _NO_REMARKS
 
     @property
     def id(self) -> str:
@@ -173,6 +211,7 @@ class Receipt:
     version_id: str = ""
     uploaded_at: datetime | None = None
     reason: str = ""  # of an image set aside, or of the last failed attempt
+    remarks: Remarks = _NO_REMARKS
 
     @property
     def name(self) -> Name:
@@ -182,7 +221,8 @@ class Receipt:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is to be known of an image that was taken all the same, as sentences."""
-        return (CLOCK_UNSET,) if self.name.clock_unset else ()
+        clock = (CLOCK_UNSET,) if self.name.clock_unset else ()
+        return clock + self.remarks.warnings
 
     @property
     def safe_to_erase(self) -> bool:

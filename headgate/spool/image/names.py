@@ -8,6 +8,7 @@ the digest to notice a changed byte.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from dataclasses import dataclass, field, replace
@@ -33,10 +34,63 @@ MEDIA_TYPES = {
     "bmp": "image/bmp",
     "heic": "image/heic",
     "avif": "image/avif",
+    "jxl": "image/jxl",
+    "jp2": "image/jp2",
+    "j2c": "image/j2c",
+    "dng": "image/x-adobe-dng",
+    "cr2": "image/x-canon-cr2",
+    "cr3": "image/x-canon-cr3",
+    "raf": "image/x-fuji-raf",
+    "nef": "image/x-nikon-nef",
+    "orf": "image/x-olympus-orf",
+    "rw2": "image/x-panasonic-rw2",
 }
 """The extension of each accepted type: it follows from the content, never from the client."""
 
 EXTENSIONS = {media_type: ext for ext, media_type in MEDIA_TYPES.items()}
+
+
+ESCAPED = "x--"
+"""What the safe form of a device's name begins with, where the name itself is none."""
+_PLAIN = re.compile(r"[A-Za-z0-9.-]", re.ASCII)
+_DEVICE_MAX = 64
+
+
+def device_name(named: str) -> str:
+    """A device's name in the form that paths and keys have room for; "" for an empty one.
+
+    A name of letters, digits, dots, underscores and hyphens is its own form. Any other is
+    ``x--`` and its UTF-8, in which each other byte is ``_`` and two hex digits: ``Front Door`` is
+    ``x--Front_20Door``. One that is longer than fits is cut, and ends in 16 hex digits of its
+    SHA-256.
+    """
+    named = named.strip()
+    if not named or DEVICE.fullmatch(named):
+        return named
+    escaped = ESCAPED + "".join(
+        chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"_{byte:02X}"
+        for byte in named.encode(errors="surrogatepass")
+    )
+    if len(escaped) > _DEVICE_MAX:
+        digest = hashlib.sha256(named.encode(errors="surrogatepass")).hexdigest()[:16]
+        escaped = f"{escaped[: _DEVICE_MAX - 18].rstrip('_')}__{digest}"
+    return escaped
+
+
+def device_shown(device: str) -> str:
+    """The name that a device gave itself: the inverse of ``device_name``, but for a name that was
+    cut."""
+    if not device.startswith(ESCAPED) or "__" in device:
+        return device
+    escaped = device.removeprefix(ESCAPED)
+    try:
+        raw = re.sub(
+            rb"_([0-9A-F]{2})", lambda one: bytes.fromhex(one[1].decode()), escaped.encode()
+        )
+        named = raw.decode()
+    except UnicodeDecodeError:
+        return device
+    return named if named and device_name(named) == device else device
 
 
 class NotOurName(ValueError):

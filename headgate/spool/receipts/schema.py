@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Item, Receipt, Sent, State
+from headgate.spool.image.image import Item, Receipt, Remarks, Sent, State
 from headgate.spool.image.names import MEDIA_TYPES, Name
 
 MIGRATIONS: Sequence[str] = (
@@ -58,11 +58,12 @@ MIGRATIONS: Sequence[str] = (
         UPDATE totals SET images = images - 1, bytes = bytes - old.size WHERE local = old.local;
     END;
     """,
+    "ALTER TABLE images ADD COLUMN remarks TEXT NOT NULL DEFAULT '';",
 )
 
 SELECT = (
     "SELECT id, ext, device, sha256, size, idem, sequence, local, uploaded_at, bucket, "
-    "folder || rest, etag, version_id FROM images JOIN places USING (place) "
+    "folder || rest, etag, version_id, remarks FROM images JOIN places USING (place) "
 )
 
 
@@ -73,7 +74,7 @@ def digest(sha256: str) -> int:
 
 def receipt(row: tuple[object, ...]) -> Receipt:
     ident, ext, device, sha256, size, idem, sequence, local, uploaded_at = row[:9]
-    bucket, key, etag, version_id = row[9:]
+    bucket, key, etag, version_id, remarks = row[9:]
     assert isinstance(sha256, bytes) and isinstance(uploaded_at, int)
     return Receipt(
         id=str(ident),
@@ -91,6 +92,7 @@ def receipt(row: tuple[object, ...]) -> Receipt:
         etag=str(etag),
         version_id=str(version_id),
         uploaded_at=datetime.fromtimestamp(uploaded_at, UTC),
+        remarks=Remarks.decode(str(remarks)),
     )
 
 
@@ -122,7 +124,8 @@ def insert(
     key = known.key if isinstance(known, Item) else known.key_given
     db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
-        " local, uploaded_at, place, rest, etag, version_id) VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?)",
+        " local, uploaded_at, place, rest, etag, version_id, remarks)"
+        " VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?,?)",
         (
             name.id,
             name.ext,
@@ -137,5 +140,6 @@ def insert(
             sent.key[cut:],
             sent.etag,
             sent.version_id,
+            known.remarks.encode(),
         ),
     )

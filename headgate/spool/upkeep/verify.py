@@ -324,7 +324,9 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     if path == files.in_done(name):
         sent = read_sent(path)
         if sent is not None:
-            known = item or Item(name, meta.sha256, meta.size, State.SENDING, key=meta.key)
+            known = item or Item(
+                name, meta.sha256, meta.size, State.SENDING, key=meta.key, remarks=meta.remarks
+            )
             spool.receipts.add([(name, known, sent, sent.uploaded_at or now)])
             spool.catalog.drop([name.id])
             return True

@@ -16,6 +16,7 @@ from PIL import Image
 from app.formats import dimensions
 from app.formats.completeness import STEPS_MAX, walk
 from app.formats.sniff import TAIL, FormatDetector, media_type
+from headgate.spool.image.names import EXTENSIONS
 from tests.support.images import box
 from tests.support.paths import PHOTOS
 
@@ -90,6 +91,100 @@ def test_a_cut_image_is_not_whole(example: tuple[str, bytes], share: float, size
     assert found == kind
     # A GIF's data may hold the trailer's byte; every other format says where it ends.
     assert not whole or (kind == "image/gif" and cut.endswith(b";"))
+
+
+def tiff(*tags: tuple[int, int, int, int], after: bytes = b"", magic: bytes = b"II*\0") -> bytes:
+    """One directory at byte 16, of entries (tag, type, count, value); then ``after``."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return magic + struct.pack("<I", 16) + bytes(8) + directory + after
+
+
+SIZES = (256, 4, 1, 4000), (257, 4, 1, 3000)
+RAWS = {
+    "image/x-adobe-dng": tiff(*SIZES, (50706, 1, 4, 0x0401)),
+    "image/x-nikon-nef": tiff(
+        *SIZES, (271, 2, 18, 16 + 2 + 4 * 12 + 4), (330, 4, 1, 0), after=b"NIKON CORPORATION\0"
+    ),
+    "image/x-canon-cr2": b"II*\0" + struct.pack("<I", 16) + b"CR\2\0" + tiff(*SIZES)[12:],
+    "image/x-panasonic-rw2": tiff(*SIZES, magic=b"IIU\0"),
+    "image/x-olympus-orf": tiff(*SIZES, magic=b"IIRO"),
+    "image/x-fuji-raf": b"FUJIFILMCCD-RAW 0201".ljust(84, b"\0")
+    + struct.pack(">6I", 148, 100, 248, 50, 298, 702) + bytes(892),
+    "image/x-canon-cr3": heif(b"crx "),
+    "image/jxl": box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl " + bytes(8))
+    + box(b"jxlc", b"\xff\x0a" + bytes(100)),
+    "image/j2c": b"\xff\x4f\xff\x51\0\x2f\0\0" + struct.pack(">4I", 640, 480, 0, 0) + bytes(99)
+    + b"\xff\xd9",
+    "image/jp2": pillow("JPEG2000"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RAWS)
+def test_formats_that_cameras_write_have_their_own_type(kind: str) -> None:
+    for size in (65536, 64, 7):
+        assert look(RAWS[kind], size) == (kind, True)
+    assert kind in EXTENSIONS
+
+
+@pytest.mark.parametrize(
+    "kind", ["image/x-fuji-raf", "image/x-canon-cr3", "image/jxl", "image/j2c", "image/jp2"]
+)
+def test_one_that_is_cut_is_not_whole(kind: str) -> None:
+    for cut in (len(RAWS[kind]) // 2 + 40, len(RAWS[kind]) - 9):
+        assert look(RAWS[kind][:cut], 64) == (kind, False)
+
+
+def test_a_bare_jpeg_xl_stream_has_no_end_to_look_for() -> None:
+    assert look(b"\xff\x0a" + bytes(100), 64) == ("image/jxl", True)
+
+
+def test_strips_and_rows_lie_within_the_file() -> None:
+    whole = pillow("TIFF")
+    assert look(whole, 1000) == ("image/tiff", True)
+    first = tiff((256, 4, 1, 10), (257, 4, 1, 10), (273, 4, 1, 100), (279, 4, 1, 300))
+    assert look(first + bytes(400 - len(first)), 64) == ("image/tiff", True)
+    assert look(first + bytes(399 - len(first)), 64) == ("image/tiff", False)
+    bitmap = bytearray(pillow("BMP"))
+    bitmap[2:6] = struct.pack("<I", len(bitmap) + 2)  # what some writers say of the file's length
+    assert look(bytes(bitmap), 1000) == ("image/bmp", True)
+    assert look(bytes(bitmap[:-1]), 1000) == ("image/bmp", False)
+    bitmap[28:30] = b"\5\0"  # bits a pixel
+    assert look(bytes(bitmap), 1000) == ("image/bmp", False)
+
+
+def outcome(image: bytes) -> tuple[bool, bool, bool]:
+    """Whether it is whole, can be shown in part, and is empty."""
+    watcher = FormatDetector()
+    watcher.feed(image)
+
+    def reread(offset: int) -> Iterator[bytes]:
+        yield image[offset:]
+
+    whole = watcher.finish(reread)
+    return whole, watcher.can_be_shown, watcher.is_empty
+
+
+def test_what_is_cut_can_be_shown_or_not_and_frames_without_a_picture_are_empty() -> None:
+    jpeg, png, gif, webp = (pillow(kind) for kind in ("JPEG", "PNG", "GIF", "WEBP"))
+    assert outcome(jpeg[:-2]) == (False, True, False)
+    assert outcome(jpeg[:100]) == (False, False, False)
+    assert outcome(b"\xff\xd8\xff\xd9" + bytes(300))[2]
+    assert outcome(gif[:-1]) == (False, True, False)
+    assert outcome(png[:-20]) == (False, False, False)
+    assert outcome(png[:16] + bytes(8) + png[24:])[2]
+    described = b"RIFF" + struct.pack("<I", 22) + b"WEBPVP8X\x0a\0\0\0" + bytes(10)
+    assert outcome(described)[2]
+    assert not outcome(webp)[2]
+
+
+def test_bytes_behind_the_boxes_of_a_phone_do_no_harm() -> None:
+    image = heif(b"heic")
+    for appended in (b"SEFT" * 30, bytes(120), b"\xff" * 50, b"ab", b"SEFTabcd"):
+        assert look(image + appended, 1000) == ("image/heic", True)
+    assert look(image + struct.pack(">I", 5000) + b"mdat", 1000) == ("image/heic", False)
+    inside = box(b"ftyp", b"avif" + bytes(4)) + box(b"meta", bytes(4) + box(b"idat", bytes(90)))
+    assert look(inside, 64) == ("image/avif", True)
 
 
 def test_a_tiff_without_its_directory_is_not_whole() -> None:

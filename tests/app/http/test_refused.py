@@ -35,6 +35,16 @@ def nothing_stays(receiver: Receiver) -> Iterator[None]:
     assert receiver.images() == before
 
 
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    """A strict one, which refuses all that can be refused; the lenient one is in
+    ``tests/app/upload/test_picture_first.py``."""
+    settings = {"receiver__max_image": "1MB", "receiver__device_rate": "0", "jobs__rate": "1000",
+                "receiver__device_parallel": "0", "receiver__strict": "true"}  # fmt: skip
+    with running(tmp_path_factory.mktemp("strict"), **settings) as found:
+        yield found
+
+
 def check(answer: Answer | None, status: int, code: str) -> Answer:
     assert answer is not None
     assert (answer.status, answer.code) == (status, code), answer
@@ -199,7 +209,7 @@ def test_another_kind_of_body(receiver: Receiver, photo: Photo, kind: str) -> No
 
 def test_a_raw_image_where_a_form_is_expected(receiver: Receiver, photo: Photo) -> None:
     answer = receiver.request("POST", "/uploadImage", photo(), Content_Type="image/jpeg")
-    assert "/images" in check(answer, 415, "unsupported_body").json["detail"]
+    assert "image/jpeg" in check(answer, 415, "unsupported_body").json["detail"]
 
 
 @pytest.mark.parametrize(
@@ -214,12 +224,11 @@ def test_a_raw_image_where_a_form_is_expected(receiver: Receiver, photo: Photo) 
         ("sequence", "-1"),
         ("sequence", "1.5"),
         ("sequence", "9" * 30),
-        ("tags", "north"),
         ("tags", "a=1,a=2"),
         ("tags", "a=\x01"),
         ("tags", ",".join(f"t{n}=x" for n in range(30))),
-        ("key", "k" * 300),
-        ("key", "Küche"),
+        ("idempotency_key", "k" * 300),
+        ("idempotency_key", "Küche"),
     ],
 )
 def test_a_field_that_is_not_usable(
@@ -230,7 +239,6 @@ def test_a_field_that_is_not_usable(
 
 def test_a_header_that_is_not_usable(receiver: Receiver, photo: Photo) -> None:
     check(receiver.post_raw(photo(), X_Device="a/b"), 400, "bad_field")
-    check(receiver.post_raw(photo(), X_Device="Küche".encode()), 400, "bad_field")
 
 
 def test_a_field_that_is_said_twice_and_differently(receiver: Receiver, photo: Photo) -> None:
@@ -248,7 +256,7 @@ def test_more_metadata_than_fits(receiver: Receiver, photo: Photo) -> None:
 
 def test_more_fields_than_fit(receiver: Receiver, photo: Photo) -> None:
     image = part("image", photo(), "a.jpg")
-    many = [part(f"f{n}", "x") for n in range(10)]
+    many = [part(f"f{n}", "x") for n in range(100)]
     check(receiver.post_form(*many, image), 400, "form_too_large")
     check(receiver.post_form(part("f", "x" * 66_000), image), 400, "form_too_large")
     headers = "".join(f"X-{n}: 1\r\n" for n in range(20))
@@ -257,7 +265,7 @@ def test_more_fields_than_fit(receiver: Receiver, photo: Photo) -> None:
 
 
 def test_more_headers_than_fit(receiver: Receiver, photo: Photo) -> None:
-    headers = {f"X_{n}": "1" for n in range(40)}
+    headers = {f"X_{n}": "1" for n in range(95)}
     check(receiver.post_raw(photo(), **headers), 431, "too_many_headers")
 
 
@@ -337,7 +345,7 @@ def test_refusals_in_numbers_are_reported_except_where_a_device_is_merely_paced(
         assert codes.count(429) >= 10
         assert "too_many_requests" not in other.get("/status.json").body.decode()
         for _ in range(14):
-            check(other.post_form(part("file", photo(), "a.jpg")), 400, "wrong_field")
+            check(other.post_form(part("file", "text")), 400, "no_image")
         assert "refused in the last" in other.get("/status.json").body.decode()
 
 
@@ -346,5 +354,5 @@ def test_only_limits_of_a_devices_own_and_images_at_fault_raise_no_alert() -> No
     assert silent == {
         "too_many_requests", "too_many_at_once",
         "empty_image", "too_large", "unsupported_image", "truncated_image", "digest_mismatch",
-        "too_many_pixels",
+        "too_many_pixels", "no_picture",
     }  # fmt: skip

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,17 @@ from pathlib import Path
 import pytest
 
 from app.refusals import Refused
-from app.upload.body import BODY_SECONDS, DRAIN_BYTES, PIECE, RequestBody
-from app.upload.form import FormContents, ImageTarget, take_raw
+from app.upload.body import (
+    BODY_SECONDS,
+    DRAIN_BYTES,
+    PACE,
+    PIECE,
+    DecodedBody,
+    RequestBody,
+)
+from app.upload.form import BodyKind, FormContents, take
+from app.upload.picture import ImageTarget
+from app.upload.policy import Policy
 from app.upload.stalled import Stalls
 from headgate.spool.disk.durable import Incoming
 from tests.support.wait import join, spend, wait_until
@@ -87,9 +98,42 @@ class Slow:
 
 
 def test_a_body_that_takes_too_long_in_all_is_too_slow() -> None:
+    clock, size = [0.0], 4 * PIECE
+    seconds = BODY_SECONDS + size / PACE
+    assert code_of(body_of(Slow(clock, 30), size, clock=clock)) == "too_slow"
+    assert seconds < clock[0] <= seconds + 30
+
+
+@pytest.mark.parametrize(("size", "rate"), [(5 << 20, 60_000), (20 << 20, 300_000)])
+def test_the_time_for_a_body_grows_with_its_length(size: int, rate: int) -> None:
+    """What is judged is progress: a slow line carries a large image, too."""
     clock = [0.0]
-    assert code_of(body_of(Slow(clock, 5), 10**8, clock=clock)) == "too_slow"
-    assert BODY_SECONDS < clock[0] <= BODY_SECONDS + 5
+    body = body_of(Slow(clock, PIECE / rate), size, clock=clock)
+    assert len(read_all(body)) == size
+
+
+def test_a_compressed_body_is_read_as_it_was_before() -> None:
+    data = bytes(range(256)) * 1000
+    for packed, coding in ((gzip.compress(data), "gzip"), (zlib.compress(data), "deflate")):
+        decoded = DecodedBody(body_of(io.BytesIO(packed), len(packed)), coding, 10**6, too_large)
+        assert b"".join(iter(decoded.read, b"")) == data
+
+
+def too_large() -> Refused:
+    return Refused("too_large", limit=1)
+
+
+def decoding(packed: bytes, limit: int = 10**6) -> str:
+    body = body_of(io.BytesIO(packed), len(packed))
+    with pytest.raises(Refused) as caught:
+        list(iter(DecodedBody(body, "gzip", limit, too_large).read, b""))
+    return caught.value.refusal.code
+
+
+def test_a_bomb_is_too_large_and_a_damaged_body_is_told() -> None:
+    assert decoding(gzip.compress(bytes(2_000_000))) == "too_large"
+    assert decoding(b"no gzip at all") == "bad_coding"
+    assert decoding(gzip.compress(b"x" * 5000)[:-12]) == "bad_coding"
 
 
 def test_a_body_that_falls_behind_the_slowest_pace_is_too_slow() -> None:
@@ -118,8 +162,10 @@ def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
 
     with Incoming(tmp_path) as incoming:
         body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
+        target = ImageTarget(lambda: incoming, 10**9, 10**9, writing)
+        kind = BodyKind("image/jpeg", "", "", raw_allowed=True, length_known=True)
         with pytest.raises(Refused) as caught:
-            take_raw(body, ImageTarget(incoming, 10**9, 10**9, writing), "", FormContents())
+            take(body.read, kind, target, ("image", "*"), Policy(), FormContents())
         assert caught.value.refusal.code == "unsupported_image"
         assert body.received == PIECE
         assert incoming.size == sum(wrote) == 0

@@ -73,7 +73,7 @@ def test_what_the_device_says_travels_with_the_file(receiver: Receiver, photo: P
         part("image", photo(), "Küche 1.jpg"),
         part("sequence", "4711"),
         part("tags", "site=north, lens=wide angle"),
-        part("key", "k-1"),
+        part("idempotency_key", "k-1"),
         part("unheard-of", "ignored"),
     )
     assert answer.status == 201

@@ -156,7 +156,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("receiver.bind", "127.0.0.1:-1", "address and port"),
     ("receiver.max_image", "1000B", "at least 1KiB"),
     ("receiver.max_image", 20, "no unit"),
-    ("receiver.field", "", "form field"),
+    ("receiver.field", "", "name"),
     ("receiver.field", 'a"b', "form field"),
     ("receiver.upload_status", 204, "200 to 201"),
     ("receiver.upload_status", "ok", "200 to 201"),

@@ -139,7 +139,7 @@ def test_what_is_not_whole_waits_and_goes_aside_with_its_reason_in_the_end(
     share.look()
     assert share.look(5.0) == 0
     assert share.left == {"cam-w3/cut.jpg", f"{REFUSED}/text.jpg", f"{REFUSED}/text.jpg.txt"}
-    assert "not one of" in (share.path / REFUSED / "text.jpg.txt").read_text()
+    assert "is none of" in (share.path / REFUSED / "text.jpg.txt").read_text()
     # The rest of it came: a camera that was slow.
     share.put("cam-w3/cut.jpg", picture(4))
     share.look(1.0)

@@ -220,3 +220,24 @@ def test_a_name_that_would_not_read_back_is_never_made(
 
 def test_every_extension_has_its_type_and_back() -> None:
     assert {names.EXTENSIONS[kind]: kind for kind in names.EXTENSIONS} == names.MEDIA_TYPES
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=300))
+def test_any_name_of_a_device_has_a_safe_form_that_reads_back(named: str) -> None:
+    named = named.strip()
+    device = names.device_name(named)
+    assert (device == "") == (named == "")
+    if named:
+        assert names.DEVICE.fullmatch(device)
+        assert names.device_name(device) == device
+        assert names.device_shown(device) == named or "__" in device
+
+
+@given(DEVICES)
+def test_a_usual_name_is_its_own_form(device: str) -> None:
+    if names.DEVICE.fullmatch(device):
+        assert names.device_name(device) == device
+
+
+def test_two_long_names_are_two() -> None:
+    assert names.device_name("ü" * 90) != names.device_name("ü" * 91)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headgate.spool import sqlite
 from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Receipt, Sent, State
+from headgate.spool.image.image import Count, Item, Receipt, Remarks, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.receipts import receipts as receipts_module
 from headgate.spool.receipts.receipts import Receipts
@@ -80,6 +80,16 @@ def test_a_receipt_says_all_that_is_known_and_that_the_image_may_be_erased(
     found = receipts.get(entry[0].id)
     assert found == expected(entry) and found is not None
     assert found.safe_to_erase and found.name == entry[0]
+
+
+def test_what_was_remarked_about_an_image_stays_in_its_receipt(receipts: Receipts) -> None:
+    name, item, sent, uploaded_at = finished("image")
+    remarks = Remarks(("captured_at could not be read: soon",), complete=False)
+    receipts.add([(name, replace(item, remarks=remarks), sent, uploaded_at)])
+    found = receipts.get(name.id)
+    assert found is not None
+    assert found.remarks == remarks
+    assert found.warnings == remarks.warnings
 
 
 @pytest.mark.parametrize("to", ["", "a/", "a b/ü/", "flat-", "site=n/date=2026-11-23/"])
