@@ -186,8 +186,8 @@ _ROWS = (
         "too_slow",
         408,
         "Upload too slow",
-        "A body must arrive within {seconds} s and, after the first {grace} s, at {rate} bytes a "
-        "second or more; nothing was stored.",
+        "After the first {grace} s, a body must arrive at {rate} bytes a second or more; nothing "
+        "was stored.",
         10,
     ),
     Refusal(

@@ -55,6 +55,11 @@ class Gate:
         self._stopping = stopping
         self._chance = chance
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the receiver is about to stop."""
+        return self._stopping()
+
     def identify(self, caller: Caller) -> Principal:
         """Who sent this request; Refused if the sender has no permission."""
         if auth.is_local(caller, self._local_key):

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from app.http import request
 from app.http.error_responses import Troubles
 from app.http.metrics import Metrics
 from app.refusals import Refused
 from app.responses import Answer, mark
-from app.upload.request import InputStream, UploadRequest
+from app.upload.request import UploadRequest
 from headgate.host.logs import get as get_log
 from headgate.spool.disk.cpu_turns import CpuTurns
 
 RAW_ALLOWED = {"/uploadImage": False, "/images": True}
 """The addresses of uploads, and whether a strict receiver takes the image itself as the body."""
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -53,19 +59,6 @@ def _plain(path: str) -> str:
     return re.sub(r"/+", "/", path).rstrip("/").lower()
 
 
-class _Counted:
-    """A body of which is known how much was read."""
-
-    def __init__(self, source: InputStream) -> None:
-        self._source = source
-        self.received = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        piece = self._source.read(size)
-        self.received += len(piece)
-        return piece
-
-
 class Front:
     """A WSGI application around Flask's own."""
 
@@ -73,7 +66,7 @@ class Front:
         self,
         flask: Wsgi,
         receive: Callable[[UploadRequest], Answer],
-        drain: Callable[[UploadRequest, int], None],
+        drain: Callable[[UploadRequest], None],
         addresses: Addresses,
         note_refused: Callable[[str], None],
         cpu_turns: CpuTurns,
@@ -97,36 +90,47 @@ class Front:
         if raw_allowed is None:
             return self._other(environ, start_response)
         with self._cpu_turns:
-            return self._upload(environ, raw_allowed)(environ, start_response)
+            asked = request.upload(environ, raw_allowed)
+            answer = self._upload(asked, environ["PATH_INFO"])
+            sent = answer(environ, start_response)
+        return sent if answer.status_code < 400 else self._and_drain(asked, sent)
 
     def _other(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        """Any other request. An unread body is read before the answer is sent: a client
-        that only writes would meet a closed connection, and never see the answer."""
+        """Any other request."""
         has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0")
         if not has_body and not environ.get("HTTP_TRANSFER_ENCODING"):
             return self._flask(environ, start_response)
-        counted = environ["wsgi.input"] = _Counted(environ["wsgi.input"])
-        answer = self._flask(environ, start_response)
-        self._drain(request.upload(environ, False), counted.received)
-        return answer
+        asked = request.upload(environ, False)
+        environ["wsgi.input"] = asked.body
+        return self._and_drain(asked, self._flask(environ, start_response))
 
-    def _upload(self, environ: dict[str, Any], raw_allowed: bool) -> Answer:
-        began = time.monotonic()
+    def _and_drain(self, asked: UploadRequest, answer: Iterable[bytes]) -> Iterator[bytes]:
+        """The answer, sent at once, and then the rest of the body: a client that reads only after
+        it has written all would meet a closed connection."""
         try:
-            answer = self._receive(request.upload(environ, raw_allowed))
+            yield from answer
+        finally:
+            if isinstance(answer, _Closable):
+                answer.close()
+        self._drain(asked)
+
+    def _upload(self, asked: UploadRequest, path: str) -> Answer:
+        began = time.monotonic()
+        peer = asked.caller.peer
+        try:
+            answer = self._receive(asked)
             self._metrics.acknowledged(time.monotonic() - began)
         except Exception as error:
             if not isinstance(error, Refused) or error.refusal.counts:
                 self._note_refused(error.refusal.code if isinstance(error, Refused) else "internal")
-            path, peer = environ["PATH_INFO"], environ.get("REMOTE_ADDR", "")
             answer = self._troubles.answer(error, path, peer)
         mark(answer.headers)
         self._log.debug(
             "upload.answered",
             status=answer.status_code,
             seconds=round(time.monotonic() - began, 4),
-            peer=environ.get("REMOTE_ADDR", ""),
+            peer=peer,
         )
         return answer

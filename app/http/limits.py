@@ -10,7 +10,7 @@ from app.admission import checks
 from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.refusals import Refused
-from app.upload import body, fields, form, stalled
+from app.upload import fields, form, stalled
 from headgate.settings.settings import Settings
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.image.names import MEDIA_TYPES
@@ -41,7 +41,7 @@ def limits(
         "max_field_bytes": form.FIELD_BYTES_MAX,
         "max_headers": checks.MAX_HEADERS,
         "chunked": {"multipart": True, "raw": False},
-        "body_seconds": body.BODY_SECONDS,
+        "body_seconds": stalled.seconds_for(settings.receiver.max_image),
         "min_rate": stalled.MIN_RATE,
         "device_rate": settings.receiver.device_rate,
         "device_parallel": settings.receiver.device_parallel,

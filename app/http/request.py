@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from app.admission.auth import Caller
 from app.upload import fields
-from app.upload.request import Framing, UploadRequest
+from app.upload.request import CountedInput, Framing, UploadRequest
 
 Environ = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def upload(environ: Environ, raw_allowed: bool) -> UploadRequest:
     media_type, boundary = content_type(environ.get("CONTENT_TYPE", ""))
     return UploadRequest(
         caller=caller(environ),
-        body=environ["wsgi.input"],
+        body=CountedInput(environ["wsgi.input"]),
         framing=framing(environ),
         raw_allowed=raw_allowed,
         media_type=media_type,

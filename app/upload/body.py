@@ -5,6 +5,7 @@ Socket trouble ends here, as a refusal; it never looks like trouble with the dis
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
 from collections.abc import Callable
@@ -18,13 +19,8 @@ from app.upload.stalled import Stalls
 PIECE = 64 * 1024
 """Bytes asked for at once; larger pieces were measured to be hardly faster, and take memory."""
 
-BODY_SECONDS = 60
-PACE = 16 * 1024
-"""A body may take ``BODY_SECONDS``, and one second more for each ``PACE`` bytes that it announces.
-``Stalls`` judges the slowest pace as well, because a read may block for long."""
 DRAIN_BYTES = 32 * 1024 * 1024
-DRAIN_SECONDS = 2
-
+DRAIN_SECONDS = 60
 
 _ALONE: AbstractContextManager[None] = nullcontext()
 
@@ -55,14 +51,16 @@ class RequestBody:
         self._stalls = stalls
         self._peer = peer
         self._digest = digest
-        self._seconds = BODY_SECONDS + (limit if length is None else length) / PACE
         self._monotonic = monotonic
         self._started_at = monotonic()
         self.received = 0
         self.ended = False
 
     def read(self) -> bytes:
-        """The next bytes, b"" at the end; Refused when it is short, too slow or too large."""
+        """The next bytes, b"" at the end; Refused when it is short, too slow or too large.
+
+        How long it may take follows from its length: progress alone is judged, here and, while a
+        read blocks, by ``Stalls``."""
         if self.ended:
             return b""
         left = self._limit + 1 if self._length is None else self._length
@@ -97,28 +95,36 @@ class RequestBody:
             return
         elapsed = self._monotonic() - self._started_at
         slowest = (elapsed - self._stalls.grace_seconds) * self._stalls.min_rate
-        if elapsed > self._seconds or self.received < slowest:
+        if self.received < slowest:
             raise self._too_slow()
 
     def _too_slow(self) -> Refused:
         self.ended = True
         return Refused(
             "too_slow",
-            seconds=round(self._seconds),
             grace=round(self._stalls.grace_seconds),
             rate=self._stalls.min_rate,
         )
 
-    def drain(self) -> None:
-        """Read on and forget, within bounds, so that a client that only writes sees its refusal."""
-        until = self._monotonic() + DRAIN_SECONDS
-        left = DRAIN_BYTES
-        while not self.ended and left > 0 and self._monotonic() < until:
-            wanted = PIECE if self._length is None else min(PIECE, self._length - self.received)
-            piece = self._take(wanted) if wanted else b""
-            self.received += len(piece)
+
+def drain(
+    source: InputStream,
+    stalls: Stalls,
+    peer: str,
+    stopping: Callable[[], bool],
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Read on and forget, within bounds, so that a client that reads only after it has written all
+    of its body can still read the answer."""
+    until = monotonic() + DRAIN_SECONDS
+    left = DRAIN_BYTES
+    with contextlib.suppress(OSError):  # the client is gone
+        while left > 0 and monotonic() < until and not stopping():
+            with stalls.reading(peer):
+                piece = source.read(PIECE)
             left -= len(piece)
-            self.ended = len(piece) < wanted or wanted == 0
+            if len(piece) < PIECE:
+                return
 
 
 class DecodedBody:

@@ -15,6 +15,22 @@ class InputStream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class CountedInput:
+    """``wsgi.input``, of which is known how much was read."""
+
+    __slots__ = ("_source", "received")
+
+    def __init__(self, source: InputStream) -> None:
+        self._source = source
+        self.received = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As PEP 3333 has it."""
+        piece = self._source.read(size)
+        self.received += len(piece)
+        return piece
+
+
 @dataclass(frozen=True, slots=True)
 class Framing:
     """What the header says of the body's length, as text; None where it says nothing."""
@@ -28,7 +44,7 @@ class UploadRequest:
     """A POST of an image."""
 
     caller: Caller
-    body: InputStream
+    body: CountedInput
     framing: Framing
     raw_allowed: bool  # a strict receiver takes the image itself as the body here
     media_type: str = ""

@@ -25,6 +25,12 @@ GRACE_SECONDS = 10
 MIN_RATE = 2048
 """Bytes a second that keep a connection."""
 
+
+def seconds_for(size: int) -> int:
+    """How long a body of ``size`` bytes may take at most."""
+    return GRACE_SECONDS + size // MIN_RATE
+
+
 _LAST_DATA_RECEIVED = struct.Struct("=I")  # milliseconds, at byte 52 of struct tcp_info
 _BYTES_RECEIVED = struct.Struct("=Q")  # at byte 128
 

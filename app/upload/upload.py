@@ -15,7 +15,7 @@ from app.refusals import Refused
 from app.responses import Answer
 from app.upload import form
 from app.upload.accept import PictureTaker
-from app.upload.body import DecodedBody, RequestBody
+from app.upload.body import DecodedBody, RequestBody, drain
 from app.upload.digests import ContentDigest
 from app.upload.form import BodyKind, FormContents
 from app.upload.policy import Policy
@@ -53,8 +53,7 @@ class Uploads:
         self._log = get_log()
 
     def receive(self, request: UploadRequest) -> Answer:
-        """The answer to one upload; every refusal is a ``Refused`` whose body has been drained."""
-        body: RequestBody | None = None
+        """The answer to one upload, or Refused; then not all of its body may have been read."""
         device, contents = "", FormContents()
         try:
             sender = self._gate.identify(request.caller)
@@ -70,27 +69,17 @@ class Uploads:
         except Refused as refused:
             if refused.refusal.of_image:
                 self._note_unusable(request, sender, device or contents.form.get("device", ""))
-            if body is None:
-                self.drain(request, 0)
-            elif body.received or not request.expects_continue:
-                self._drain(body)
             raise
 
-    def drain(self, request: UploadRequest, received: int) -> None:
-        """Read the rest of a body, within bounds, for clients that write all before they read.
+    def drain(self, request: UploadRequest) -> None:
+        """Read the rest of a body after its answer, for clients that write all before they read.
 
         One that waits for 100 Continue has sent nothing, and reading would make it send."""
-        if not received and request.expects_continue:
+        if request.expects_continue and not request.body.received:
             return
-        with contextlib.suppress(Refused):  # its length is of no use
-            body = self._body(request, _length(request.framing))
-            body.received = received
-            self._drain(body)
-
-    def _drain(self, body: RequestBody) -> None:
         if self._draining.acquire(blocking=False):
             try:
-                body.drain()
+                drain(request.body, self._stalls, request.caller.peer, lambda: self._gate.stopping)
             finally:
                 self._draining.release()
 

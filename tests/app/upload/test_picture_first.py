@@ -400,6 +400,20 @@ def test_an_early_answer_to_a_large_body_arrives(open_to_all: Receiver, path: st
     assert "detail" in answer.json
 
 
+def test_an_answer_does_not_wait_for_the_rest_of_a_body(open_to_all: Receiver) -> None:
+    """And the rest is read after it, so that the same connection takes the next request."""
+    body, begun = bytes(3_000_000), 100_000
+    with open_to_all.connect() as connection:
+        connection.sendall(head("POST", "/nowhere", body, Connection="keep-alive") + body[:begun])
+        refused = read_answer(connection)
+        assert refused is not None
+        assert refused.status == 404
+        connection.sendall(body[begun:] + head("GET", "/healthz"))
+        answer = read_answer(connection)
+    assert answer is not None
+    assert answer.status == 200
+
+
 def test_how_long_a_connection_is_kept_is_announced(receiver: Receiver) -> None:
     assert receiver.get("/healthz").headers["keep-alive"] == "timeout=60"
 
