@@ -23,6 +23,7 @@ from headgate.host.processes import end_with_parent
 from headgate.monitor.collect import snapshot
 from headgate.settings.load import load
 from headgate.spool.spool import Spool
+from uploader.s3.probe import KEY as PROBE
 
 PHOTOGRAPHS = Path(__file__).resolve().parent.parent / "docs" / "photos"
 CAMERAS = 20
@@ -103,6 +104,7 @@ class Demo:
             return [
                 hashlib.sha256(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()).hexdigest()
                 for key in keys
+                if not key.endswith(PROBE)
             ]
         finally:
             client.close()

@@ -10,6 +10,7 @@ from headgate.monitor import forecast as estimates
 from headgate.monitor.forecast import Forecast
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.image.image import Count, State
+from headgate.spool.site.confirmation import confirmation
 from headgate.spool.site.triggers import KINDS, Fired
 from headgate.spool.spool import RETRY, Inventory, Spool
 
@@ -57,6 +58,7 @@ def snapshot(spool: Spool, latest: int = 20, runs: int = 10) -> Snapshot:
         admission=spool.admission(),
         clock_behind=set_clock.behind(now, spool.newest_known_at()),
         refused=spool.refused_lately(now),
+        confirmation=confirmation(spool.site, spool.settings),
     )
 
 

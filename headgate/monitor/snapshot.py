@@ -15,6 +15,7 @@ from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import UNASKED, Admission
 from headgate.spool.image.image import NONE, Count, Receipt
 from headgate.spool.site.alerts import Alert
+from headgate.spool.site.confirmation import Confirmation
 from headgate.spool.site.runs import Proof, Run, RunTotals
 
 
@@ -74,6 +75,7 @@ class Snapshot:
     triggers: tuple[TriggerFacts, ...] = ()
     admission: Admission = UNASKED  # whether an image of the largest size would be taken
     refused: tuple[RefusedLately, ...] = ()  # the most first
+    confirmation: Confirmation | None = None  # what proves an upload; None: not seen yet
     clock_behind: str = ""  # why this machine's clock cannot be true
 
     def fields(self) -> dict[str, Any]:

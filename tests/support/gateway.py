@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from headgate.spool.upkeep import verify
 from tests.support.counting_proxy import Counting, counting
 from tests.support.environment import without_settings
 from tests.support.paths import ROOT
-from tests.support.s3_server import Place
+from tests.support.s3_server import Place, looked_at
 from tests.support.spooling import images_below, put
 from tests.support.wait import kill, spend, wait_until
 from tests.support.witness import assert_true
@@ -37,6 +37,7 @@ class Gateway:
         self.config = root / "headgate.toml"
         self.write()
         self.spool = Spool.open(self.settings())
+        self.endpoint_is_known()
         assert place.strict is not None
         self.script = place.strict.script
 
@@ -57,6 +58,13 @@ class Gateway:
             lines.append(f"[{section}]")
             lines += [f"{key} = {json.dumps(value)}" for key, value in values.items()]
         self.config.write_text("\n".join(lines) + "\n")
+        if endpoint or bucket:
+            self.endpoint_is_known()
+
+    def endpoint_is_known(self) -> None:
+        """Runs begin with the images: what the server takes need not be found out first."""
+        with closing(Spool.open(self.settings())) as spool:
+            looked_at(spool)
 
     def settings(self) -> Any:
         from headgate.settings.load import load

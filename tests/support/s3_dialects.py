@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dev.s3_local.strict import error_reply
+from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import Place
-from uploader.s3.dialect import IfNoneMatch, ProofKind
+from uploader.s3.dialect import IfNoneMatch
 
 SHA256 = "x-amz-checksum-sha256"
 MODE = "x-amz-checksum-mode"

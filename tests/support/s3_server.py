@@ -27,9 +27,12 @@ from dev.s3_local.faults import Fault
 from dev.s3_local.local import StrictS3
 from headgate.settings.settings import Settings, combine
 from headgate.spool.budget.ledger import Grant
+from headgate.spool.site.confirmation import ProofKind
+from headgate.spool.spool import Spool
 from tests.support.wait import join
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
+from uploader.s3.dialect import Dialect, remember
 from uploader.wire.http import Timeouts
 from uploader.wire.meter import Meter
 
@@ -86,6 +89,11 @@ class Place:
     genuine: bool = False
     strict: StrictS3 | None = None
 
+    @property
+    def dialect(self) -> Dialect:
+        """What a sender has learned of it."""
+        return Dialect(proof=ProofKind.SHA256 if self.echoes_sha256 else ProofKind.ETAG)
+
     def settings(self, url: str = "", **more: Any) -> Settings:
         return settings_for(url or self.url, more.pop("bucket", self.bucket), **more)
 
@@ -109,6 +117,12 @@ class Place:
     def names(self) -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+
+def looked_at(spool: Spool) -> None:
+    """As after a first run, which finds out what the server takes: a test's runs send images only,
+    and what the server takes beyond the defaults they learn from its answers."""
+    remember(spool.site, spool.settings, Dialect(seen_at="2026-11-23T16:04:05+00:00"))
 
 
 def settings_for(url: str, bucket: str, **more: Any) -> Settings:

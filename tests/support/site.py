@@ -16,7 +16,7 @@ from headgate.spool.image.image import State
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
-from tests.support.s3_server import CountingPacer, Place
+from tests.support.s3_server import CountingPacer, Place, looked_at
 from tests.support.spooling import images_below, put
 from uploader.run import start
 from uploader.run.start import RunRequest, run
@@ -68,9 +68,9 @@ class Refusing:
 
 
 class Site:
-    """A spool and a bucket; runs in this process."""
+    """A spool and a bucket; runs in this process. ``new``: nothing is known of the server yet."""
 
-    def __init__(self, root: Path, place: Place, **more: str) -> None:
+    def __init__(self, root: Path, place: Place, *, new: bool = False, **more: str) -> None:
         self.place = place
         self.bucket = f"blame-{secrets.token_hex(6)}"
         place.client.create_bucket(Bucket=self.bucket)
@@ -80,6 +80,8 @@ class Site:
             **{name.replace("__", "."): value for name, value in more.items()},
         }  # fmt: skip
         self.spool = Spool.open(combine(None, None, {}, flags, root))
+        if not new:
+            looked_at(self.spool)
         self.server = Refusing(place)
 
     def fill(self, count: int, device: str = "") -> dict[str, bytes]:

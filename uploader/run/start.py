@@ -14,6 +14,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import LockHeld
+from headgate.spool.site.confirmation import server_name
 from headgate.spool.site.jobs import ALREADY_DONE, LATELY, served_by
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.site.runs import Run
@@ -30,7 +31,7 @@ from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
 from uploader.run.workers import Keys, Workers
 from uploader.s3.client import S3Sender
-from uploader.s3.dialect import Dialect, recall, remember, server_name
+from uploader.s3.dialect import Dialect, recall, remember
 from uploader.s3.probe import probe
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
@@ -44,8 +45,6 @@ BLINK_SECONDS = 0.5
 """As long as a look at the lock takes (``headgate watch``), which is no run."""
 _SPARE_SECONDS = 5.0
 """A run stops picking so long before the next one is due, and finishes what it is sending."""
-ECHOES = "echoes_sha256"
-"""The site's memory of whether the bucket's server reports SHA-256, by endpoint and bucket."""
 CONNECTIONS = "connections"
 """The site's memory of how many connections were of use, by endpoint and bucket."""
 
@@ -238,11 +237,10 @@ def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
 
 
 def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
-    settings, server = spool.settings, server_name(spool.settings)
-    known = (spool.site.get(ECHOES) or {}).get(server)
+    settings = spool.settings
     dialect = recall(spool.site, settings)
     sender = S3Sender(
-        settings, pacer, echoes_sha256=known, cutoff=cutoff, dialect=dialect,
+        settings, pacer, cutoff=cutoff, dialect=dialect,
         learn=lambda one: probe(one, settings.s3.prefix),
     )  # fmt: skip
 
@@ -250,8 +248,6 @@ def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitSt
         sender.close()
         if sender.clock_offset is not None:
             spool.site.put(S3_CLOCK, sender.clock_offset)
-        if sender.echoes_sha256 is not None and sender.echoes_sha256 != known:
-            spool.site.put(ECHOES, {server: sender.echoes_sha256})
         if sender.dialect != (dialect or Dialect()):
             remember(spool.site, settings, sender.dialect)
 

@@ -16,14 +16,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
+from headgate.spool.site.confirmation import ProofKind
 from uploader.s3.contract import Page, Stored, Upload
-from uploader.s3.dialect import Dialect, IfNoneMatch, ProofKind, is_about_headers
+from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
 from uploader.s3.request_headers import options
@@ -45,10 +46,10 @@ MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 class S3Sender:
     """A ``Sender`` for one bucket. Nothing is opened, or imported, before first use.
 
-    ``echoes_sha256`` and ``dialect``: what is known of the server (None: nothing yet); they change
-    with what is seen, so that a caller can remember them. ``learn``: looks what the server takes,
-    when an answer contradicts what is known. ``clock_offset``: seconds that the server's clock was
-    ahead of ours at the last answer.
+    ``dialect``: what is known of the server (None: nothing yet); it changes with what is seen, so
+    that a caller can remember it. ``learn``: finds out what the server takes, before the first
+    image if nothing is known, and when an answer contradicts what is known. ``clock_offset``:
+    seconds that the server's clock was ahead of ours at the last answer.
     """
 
     def __init__(
@@ -56,7 +57,6 @@ class S3Sender:
         settings: Settings,
         pacer: Meter,
         *,
-        echoes_sha256: bool | None = None,
         dialect: Dialect | None = None,
         learn: Callable[[S3Sender], object] = lambda _sender: None,
         timeouts: Timeouts | None = None,
@@ -70,18 +70,21 @@ class S3Sender:
         self._cutoff = cutoff
         self._now = now
         self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
-        self._wants_md5 = False
         self.dialect = dialect or Dialect()
         self._learning = threading.Lock()
         self._learn = learn
-        self._learnt = False
+        self._looked = self._looked_again = False
         self._lock = threading.Lock()
         self._access: Access | None = None
         self._exchange: Exchange | None = None
-        self.echoes_sha256 = echoes_sha256
         self.clock_offset: float | None = None
 
     def send(self, upload: Upload) -> Sent:
+        if not self.dialect.seen_at:
+            with self._learning:
+                if not (self.dialect.seen_at or self._looked):
+                    self._looked = True
+                    self._find_out()
         return self._send(upload, again=True)
 
     def _send(self, upload: Upload, *, again: bool) -> Sent:
@@ -100,8 +103,8 @@ class S3Sender:
                 headers["If-None-Match"] = "*"
             if dialect.sha256:
                 headers["x-amz-checksum-sha256"] = _base64(upload.sha256)
-            weak = self.echoes_sha256 is False or not dialect.sha256
-            if weak or dialect.wants_md5 or self._wants_md5:
+            weak = dialect.proof not in (None, ProofKind.SHA256) or not dialect.sha256
+            if weak or dialect.wants_md5:
                 headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
             answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
             if answer.status == 412:
@@ -119,8 +122,8 @@ class S3Sender:
             except SendError as error:
                 # HEAD has no body: the words are in the PUT's answer.
                 raise (self._no_s3(answer) if error.code == "not-s3" else error) from error
-        if found is not None and not found.sha256:
-            self.echoes_sha256 = False  # it was another server, or it could once
+        if found is not None and not found.sha256 and self.dialect.proof is not ProofKind.HEAD:
+            self._note(proof=ProofKind.ETAG)  # it was another server, or it could once
         if found is None:
             raise SendError(
                 ErrorKind.TRANSIENT,
@@ -250,9 +253,9 @@ class S3Sender:
         """What an answer that is a failure means."""
         place = self.place
         place = RequestTarget(place.bucket, place.host, answer.region, self.clock_offset)
-        if answer.status == 400 and b"Content-MD5" in answer.body and not self._wants_md5:
+        if answer.status == 400 and b"Content-MD5" in answer.body and not self.dialect.wants_md5:
             # Some servers hold a bucket with Object Lock to it, whatever other digest they get.
-            self._wants_md5 = True
+            self._note(wants_md5=True)
             return SendError(
                 ErrorKind.TRANSIENT,
                 "wants-md5",
@@ -273,7 +276,7 @@ class S3Sender:
                 return answer
         plain = self.ask("HEAD", key, {}, EMPTY_SHA256)
         if plain.status in (200, 403, 404):  # anything else says nothing about the header
-            self.dialect = replace(self.dialect, checksum_mode=False)
+            self._note(checksum_mode=False)
         return plain
 
     def _before(self, upload: Upload) -> Sent | None:
@@ -292,11 +295,20 @@ class S3Sender:
         if not is_about_headers(answer.status, answer.code) or b"Content-MD5" in answer.body:
             return False
         with self._learning:
-            if self.dialect.takes_as(used) and not self._learnt:
-                self._learnt = True
-                with contextlib.suppress(SendError):  # then the first answer is the better word
-                    self._learn(self)
+            if self.dialect.takes_as(used) and not self._looked_again:
+                self._looked_again = True
+                self._find_out()
             return not self.dialect.takes_as(used)
+
+    def _find_out(self) -> None:
+        """Learn what the server takes. The caller holds ``_learning``."""
+        with contextlib.suppress(SendError):  # then the image's own answer says more
+            self._learn(self)
+
+    def _note(self, **seen: Any) -> None:
+        """One more fact about the server, from an answer."""
+        with self._lock:
+            self.dialect = replace(self.dialect, **seen)
 
     def _open(self) -> tuple[Access, Exchange]:
         with self._lock:
@@ -315,11 +327,14 @@ class S3Sender:
             return False  # whatever digest it repeats, it has stored nothing
         if reported:
             if reported == _base64(upload.sha256) and etag:
-                self.echoes_sha256 = True
+                if self.dialect.proof is not ProofKind.SHA256:
+                    self._note(proof=ProofKind.SHA256)
                 return True
             return False
-        if not self.echoes_sha256 and MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
-            self.echoes_sha256 = False
+        weak = self.dialect.proof is not ProofKind.SHA256
+        if weak and MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
+            if self.dialect.proof is not ProofKind.ETAG:
+                self._note(proof=ProofKind.ETAG)
             return True
         return False
 

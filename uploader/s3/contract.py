@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate.spool.image.image import Presence, Sent
-from uploader.s3.dialect import Dialect, IfNoneMatch, ProofKind
+from headgate.spool.site.confirmation import ProofKind
+from uploader.s3.dialect import Dialect, IfNoneMatch
 
 __all__ = [
     "Capability",

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from headgate.settings.settings import Settings
-
-MEMORY = "s3.dialect"
-"""The name under which the site's memory keeps what is known of a server."""
+from headgate.spool.site.confirmation import MEMORY, Memory, ProofKind, known_of, server_name
 
 
 class IfNoneMatch(StrEnum):
@@ -24,23 +22,6 @@ class IfNoneMatch(StrEnum):
     HONOURED = "honoured"  # 412
     IGNORED = "ignored"  # the object is overwritten
     REFUSED = "refused"  # no request with this header is taken
-
-
-class ProofKind(StrEnum):
-    """What confirms an image, the strongest first."""
-
-    SHA256 = "sha256"
-    ETAG = "etag"
-    HEAD = "head"
-    NONE = ""
-
-
-PROOFS = {
-    ProofKind.SHA256: "the SHA-256 that the server reports",
-    ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
-    ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
-    ProofKind.NONE: "nothing",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +62,9 @@ def from_json(known: Any) -> Dialect | None:
         return None
 
 
-class Memory(Protocol):
-    """Where it is remembered: the site's database."""
-
-    def get(self, name: str) -> Any: ...
-
-    def put(self, name: str, value: Any) -> None: ...
-
-
-def server_name(settings: Settings) -> str:
-    """The server and the bucket, as a key for what is remembered of them."""
-    return f"{settings.s3.endpoint_url} {settings.s3.bucket}"
-
-
 def recall(site: Memory, settings: Settings) -> Dialect | None:
     """What is known of the server that the settings name; None if nothing is."""
-    known = site.get(MEMORY)
-    return from_json(known.get(server_name(settings))) if isinstance(known, Mapping) else None
+    return from_json(known_of(site, settings))
 
 
 def remember(site: Memory, settings: Settings, dialect: Dialect) -> None:

@@ -102,7 +102,6 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         missing_rights=tuple(rights),
         sentences=(),
     )
-    sender.echoes_sha256 = capability.echoes_sha256
     sender.dialect = capability.dialect(datetime.now(UTC).isoformat(timespec="seconds"))
     seen_so_far = _with_sentences(capability, seen.status)
     proxy = sender.access.target.proxy

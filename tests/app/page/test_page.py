@@ -20,6 +20,7 @@ from headgate.spool.budget.uplink import BudgetUse
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.disk.room import Receiving
 from headgate.spool.image.image import Count, State
+from headgate.spool.site.confirmation import Confirmation, ProofKind
 from headgate.spool.site.runs import Proof
 from tests.support.page import NONE, NOW, PLACE, Page, Told, facts, receipt, room, run
 from tests.support.paths import ROOT
@@ -148,6 +149,18 @@ def test_the_gravest_finding_comes_first_and_none_is_dropped() -> None:
     for word in ("aside", "uplink", "machine"):
         assert any(word in remark for remark in said.remarks), word
     assert len(said.remarks) == 3
+
+
+def test_the_page_names_the_proof_in_force(told: tuple[Told, FlaskClient]) -> None:
+    spool, client = told
+    local = {"environ_base": {"REMOTE_ADDR": "127.0.0.1"}}
+    spool.said = facts()
+    assert "confirmed by" not in client.get("/", **local).text
+    spool.said = facts(confirmation=Confirmation(ProofKind.SHA256, "2026-11-30T08:00:00+00:00"))
+    page = client.get("/", **local).text
+    assert "each image confirmed by the SHA-256 that the server reports (seen 2026-11-30)" in page
+    document = client.get("/status.json", **local).json
+    assert document["confirmation"]["kind"] == "sha256"
 
 
 @pytest.fixture

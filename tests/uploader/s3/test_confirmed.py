@@ -19,9 +19,11 @@ from typing import Any
 import pytest
 
 from dev.s3_local.http_server import Server
+from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Upload
+from uploader.s3.dialect import Dialect
 from uploader.wire.errors import ErrorKind, SendError
 
 IMAGE = b"the image itself" * 64
@@ -35,6 +37,7 @@ STATES: dict[str, bytes | None] = {
 }
 DIGESTS = ("its own", "repeated", "of parts", "none")
 ETAGS = ("md5", "MD5", "weak", "kms", "parts", "none")
+PROOF = {None: None, True: ProofKind.SHA256, False: ProofKind.ETAG}
 OUTCOMES = ("200", "412", "409", "lost", "stale")
 
 
@@ -124,7 +127,7 @@ def attempt(
     sender: S3Sender, upload: Upload, *, known: bool | None = None, lost: bool = False
 ) -> SendError | None:
     """What a run does with an image: ask first where an answer was lost. None: confirmed."""
-    sender.echoes_sha256 = known
+    sender.dialect = Dialect(proof=PROOF[known])
     try:
         if not (lost and sender.find(upload)):
             sender.send(upload)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from dev.s3_local.faults import Act, once
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import State
+from headgate.spool.site.confirmation import PROOFS, ProofKind
 from tests.support.receiver import ROOT
 from tests.support.s3_dialects import BEHAVIOURS, IF_NONE_MATCH, MODE, SHA256, Behaviour, Speaking
 from tests.support.s3_server import Place, strict_place
@@ -23,7 +24,7 @@ from uploader.cli.main import headgate
 from uploader.run import start
 from uploader.s3 import dialect
 from uploader.s3.contract import Upload
-from uploader.s3.dialect import PROOFS, Dialect, IfNoneMatch, ProofKind
+from uploader.s3.dialect import Dialect, IfNoneMatch
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
 
@@ -111,16 +112,17 @@ def test_an_object_that_is_there_is_never_overwritten(
     assert place.read(upload.key) == upload.path.read_bytes()
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["nothing", "wrongly"])
 @pytest.mark.parametrize(
     "behaviour", [one for one in USABLE if one.refused],
     ids=name_of,
 )  # fmt: skip
-def test_a_run_that_knows_nothing_adapts_and_remembers(
-    tmp_path: Path, place: Place, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_knows_nothing_or_wrongly_adapts_and_remembers(
+    tmp_path: Path, place: Place, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch, new: bool
 ) -> None:
     """Nothing is set aside meanwhile, and the next run sends each image once."""
     monkeypatch.setattr(start, "Pacer", FreePacer)
-    site = Site(tmp_path, place, uplink__parallel="2")
+    site = Site(tmp_path, place, new=new, uplink__parallel="2")
     speaking = Speaking(place, behaviour)
     try:
         images = site.fill(4)
@@ -141,6 +143,30 @@ def test_a_run_that_knows_nothing_adapts_and_remembers(
         site.spool.close()
 
 
+def test_the_first_run_finds_out_what_a_server_ignores(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer to an image would tell. The second run knows it, and does not look again."""
+    monkeypatch.setattr(start, "Pacer", FreePacer)
+    site = Site(tmp_path, place, new=True)
+    speaking = Speaking(place, NAMED["SeaweedFS 3.96"])
+    try:
+        images = site.fill(1)
+        assert site.run().exit_code == Exit.OK
+        known = dialect.recall(site.spool.site, site.spool.settings)
+        assert known is not None and known.if_none_match is IfNoneMatch.IGNORED
+        assert known.proof is ProofKind.ETAG and known.seen_at
+        looks, speaking.methods[:] = len(speaking.methods), []
+        images |= site.fill(1)
+        assert site.run().exit_code == Exit.OK
+        assert speaking.methods == ["HEAD", "PUT", "HEAD"]  # before, the image, seen after it
+        assert looks > 6 and site.objects() == images
+    finally:
+        speaking.stop()
+        site.server.stop()
+        site.spool.close()
+
+
 def test_a_server_that_changes_is_looked_at_again(place: Place, tmp_path: Path) -> None:
     """Once a run: an image that is refused for itself costs no second look."""
     looked: list[object] = []
@@ -152,6 +178,7 @@ def test_a_server_that_changes_is_looked_at_again(place: Place, tmp_path: Path) 
     b2 = NAMED["Backblaze B2 (2024-07)"]
     with closing(place.sender(learn=learn)) as sender:
         sender.send(image(tmp_path))
+        assert len(looked) == 1  # at the beginning nothing is known
         speaking = Speaking(place, b2)
         try:
             sender.send(image(tmp_path))  # refused, looked at, and sent again
@@ -169,7 +196,7 @@ def test_a_server_that_changes_is_looked_at_again(place: Place, tmp_path: Path) 
                 assert caught.value.kind is ErrorKind.PERMANENT
         finally:
             speaking.stop()
-    assert len(looked) == 1
+    assert len(looked) == 2
 
 
 def test_a_head_that_is_refused_for_its_checksum_mode_is_asked_without(
@@ -274,3 +301,4 @@ def test_a_refusal_that_passes_is_no_refusal_of_a_header(place: Place) -> None:
         finally:
             place.strict.script.replace([])
         assert sender.dialect.sha256 and sender.dialect.proof is ProofKind.SHA256
+        assert not sender.dialect.wants_md5

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from dev.s3_local.faults import Act, Fault, once
+from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import CountingPacer, Place, script, strict_place, upload_of
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Sent, Upload
+from uploader.s3.dialect import Dialect
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Timeouts
@@ -54,8 +56,8 @@ def place(
 @pytest.fixture
 def sender(request: pytest.FixtureRequest, place: Place) -> Iterator[S3Sender]:
     """One that knows nothing of the server yet, or what it would have learnt."""
-    known = place.echoes_sha256 if getattr(request, "param", "") == "known" else None
-    sender = place.sender(timeouts=PATIENT, echoes_sha256=known)
+    known = place.dialect if getattr(request, "param", "") == "known" else None
+    sender = place.sender(timeouts=PATIENT, dialect=known)
     yield sender
     sender.close()
 
@@ -87,7 +89,7 @@ def test_a_fault_is_raised_for_what_it_is_and_settled_next_time(
     kind, code, unknown = RAISED[act]
     script(place, once(act))
     silent = act in (Act.SILENT, Act.SILENT_STORED)
-    hasty = place.sender(timeouts=IMPATIENT, echoes_sha256=sender.echoes_sha256)
+    hasty = place.sender(timeouts=IMPATIENT, dialect=sender.dialect)
     with contextlib.closing(hasty), pytest.raises(SendError) as caught:
         (hasty if silent else sender).send(upload)
     assert (caught.value.kind, caught.value.code) == (kind, code)
@@ -167,7 +169,7 @@ def test_an_early_refusal_saves_the_rest_of_the_body(place: Place, tmp_path: Pat
     path.write_bytes(os.urandom(20_000_000))
     pacer = CountingPacer()
     script(place, once(Act.STATUS))
-    sender = place.sender(pacer, timeouts=PATIENT, echoes_sha256=place.echoes_sha256)
+    sender = place.sender(pacer, timeouts=PATIENT, dialect=place.dialect)
     with pytest.raises(SendError):
         sender.send(upload_of(path, "faults/large.jpg"))
     sender.close()
@@ -205,7 +207,7 @@ def test_what_was_learnt_of_the_server_is_remembered(
 ) -> None:
     script(place)
     sender.send(upload)
-    assert sender.echoes_sha256 == place.echoes_sha256
+    assert sender.dialect.proof is place.dialect.proof
     assert sender.clock_offset is not None
     assert abs(sender.clock_offset) < 5
 
@@ -213,7 +215,7 @@ def test_what_was_learnt_of_the_server_is_remembered(
 def test_a_server_known_to_report_sha256_is_held_to_it(place: Place, upload: Upload) -> None:
     script(place, once(Act.NO_CHECKSUM))
     assert place.strict is not None
-    sender = place.sender(echoes_sha256=place.echoes_sha256)
+    sender = place.sender(dialect=place.dialect)
     check_proof(place, sender.send(upload), upload)
     assert place.strict.script.seen("HEAD") == (1 if place.echoes_sha256 else 0)
     sender.close()
@@ -245,9 +247,10 @@ def test_content_md5_is_sent_where_it_is_what_the_server_checks(
 def test_what_was_remembered_wrongly_is_learnt_anew(place: Place, upload: Upload) -> None:
     script(place)
     assert place.strict is not None
-    sender = place.sender(echoes_sha256=not place.echoes_sha256)
+    other = ProofKind.ETAG if place.echoes_sha256 else ProofKind.SHA256
+    sender = place.sender(dialect=Dialect(proof=other))
     check_proof(place, sender.send(upload), upload)
-    assert sender.echoes_sha256 == place.echoes_sha256
+    assert sender.dialect.proof is place.dialect.proof
     heads = place.strict.script.seen("HEAD")
     sender.send(replace(upload, key=f"{upload.key}-2"))
     assert place.strict.script.seen("HEAD") == heads

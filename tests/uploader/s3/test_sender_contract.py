@@ -385,5 +385,5 @@ def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:
     assert seen.tells_missing
     assert not seen.missing_rights
     assert seen.sentences
-    assert sender.echoes_sha256 == place.echoes_sha256
+    assert sender.dialect.proof is place.dialect.proof
     assert [key for key in place.names() if key.startswith(".headgate")] == [".headgate-probe"]

@@ -13,6 +13,7 @@ from headgate.settings.settings import SETTINGS, Settings
 from headgate.settings.units import Percent, format_duration, human_size
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
 from headgate.spool.owner import opened
+from headgate.spool.site.confirmation import PROOFS
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.doctor import clear_text
@@ -20,7 +21,7 @@ from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.s3.client import S3Sender
 from uploader.s3.contract import Capability
-from uploader.s3.dialect import PROOFS, remember
+from uploader.s3.dialect import remember
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer

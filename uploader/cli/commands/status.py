@@ -14,7 +14,7 @@ from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
-from uploader.s3.dialect import PROOFS, Dialect, recall
+from uploader.s3.dialect import recall
 
 
 @click.command(
@@ -40,17 +40,15 @@ def command(context: Context, as_json: bool) -> None:
         for line in _lines(facts):
             print_text(line)
         print_text(f"spool      {settings.spool.path} ({human_size(facts.free_bytes)} free)")
-        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}{_proof(dialect)}")
+        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}{_proof(facts)}")
         for warning in warnings:
             print_text(styled(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted or facts.lost.images:
         raise SystemExit(Exit.ERROR)
 
 
-def _proof(dialect: Dialect | None) -> str:
-    if dialect is None or dialect.proof is None:
-        return ""
-    return f", each image confirmed by {PROOFS[dialect.proof]} (seen {dialect.seen_at[:10]})"
+def _proof(facts: Snapshot) -> str:
+    return f", {facts.confirmation.words}" if facts.confirmation is not None else ""
 
 
 def _count(count: Count) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from headgate.spool.site.confirmation import PROOFS
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 from uploader.s3.contract import Capability
-from uploader.s3.dialect import PROOFS
 
 _POLICY = "attach deploy/s3/iam-policy.json to the uploader's user or role"
 
