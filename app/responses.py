@@ -79,6 +79,8 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
     }
     if receipt.media_type:
         fields["media_type"] = receipt.media_type
+    if receipt.key_given:
+        fields["idempotency_key"] = receipt.key_given
     if receipt.reason:
         fields["reason"] = receipt.reason
     if (named := device_shown(receipt.device)) != receipt.device:

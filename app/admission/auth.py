@@ -43,13 +43,18 @@ class Principal:
     device: str = ""
     urgent: bool = False
     may_drain: bool = False
+    may_forward: bool = False  # another gateway, which says whose picture it has
     is_local: bool = False  # a program that shares the spool and says itself whose picture it has
 
     @property
     def sees_only(self) -> str:
         """The device whose images alone are for this one; "" for all: someone who needs no token,
         or whose token has a right to the site (headgate device add NAME --drain)."""
-        return "" if self.may_drain else self.device
+        return "" if self.may_drain or self.may_forward else self.device
+
+    def sends_for(self, named: str) -> str:
+        """The device of an image that names this one."""
+        return named if named and (self.may_forward or not self.device) else self.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +239,9 @@ def _by_token(
         raise Refused("unauthorized", reason="This token is invalid or was revoked.")
     if shown.name and names.device_name(shown.name) != credential.device:
         raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
-    return Principal(credential.device, credential.urgent, credential.may_drain)
+    return Principal(
+        credential.device, credential.urgent, credential.may_drain, credential.may_forward
+    )
 
 
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

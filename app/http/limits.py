@@ -56,6 +56,7 @@ def limits(
         known["device"] = {
             "name": sender.device,
             "urgent": sender.urgent,
+            "forward": sender.may_forward,
             "last_at": None if seen is None else responses.instant(seen.last_at),
             "images": 0 if seen is None else seen.images,
             "clock_offset_seconds": None if seen is None else seen.clock_offset_seconds,

@@ -235,6 +235,7 @@ def _receipt() -> Schema:
     later = {
         "media_type": _TEXT,
         "reason": _TEXT,
+        "idempotency_key": _TEXT,
         "warnings": {"type": "array", "items": _TEXT},
         "complete": {"type": "boolean", "description": "false: the image lacks its end"},
         "device_name": _TEXT,

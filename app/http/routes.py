@@ -19,6 +19,8 @@ from app.http.metrics import CONTENT_TYPE, Metrics
 from app.http.request import caller
 from app.refusals import Refused
 from app.responses import Answer, mark
+from app.upload.fields import HEADERS
+from headgate.spool.image.names import device_name
 from headgate.spool.spool import Spool
 
 GAPS_MAX = 1000
@@ -56,6 +58,12 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
     def receipt(ref: str) -> Answer:
         sender = gate.identify(caller(request.environ))
         held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
+        if key := request.headers.get(HEADERS["idempotency_key"], ""):
+            # Of several images with these bytes the one that was sent with this key.
+            named = device_name(request.headers.get(HEADERS["device"], ""))
+            held = spool.receipt_by_key(sender.sends_for(named), key)
+            if held is not None and ref not in (held.id, held.sha256):
+                held = None
         if held is None:
             raise Refused("no_receipt")
         return responses.receipt(held)

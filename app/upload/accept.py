@@ -120,10 +120,10 @@ class PictureTaker:
         return accepted
 
     def device_of(self, sender: Principal, named: str, policy: Policy) -> str:
-        """Whose upload this is: the token's device, whatever it calls itself. A name that was
-        enrolled is its token's alone: with another's, an image or a key could be taken for that
-        device's own."""
-        if sender.device and named and named != sender.device:
+        """Whose upload this is: the token's device, whatever it calls itself, unless its token may
+        forward. A name that was enrolled is its token's alone: with another's, an image or a key
+        could be taken for that device's own."""
+        if named and sender.sends_for(named) != named:
             policy.remark(
                 Refused("wrong_device", device=sender.device, named=names.device_shown(named)),
                 f"device {names.device_shown(named)} is not whose token this is: {sender.device}",
@@ -138,7 +138,7 @@ class PictureTaker:
                 "as Authorization: Bearer, or use another name; headgate device rotate makes a "
                 "new token.",
             )
-        return sender.device or named
+        return sender.sends_for(named)
 
     @staticmethod
     def _check_digest(pictures: Sequence[Picture], said: DeclaredFields) -> None:

@@ -64,7 +64,7 @@ class Uploads:
             length = _length(request.framing)
             body = self._body(request, length, _promised(request, policy))
             device = self._device_before_body(request, sender)
-            with self._gate.of_device(device):
+            with self._gate.of_device("" if sender.may_forward else device):
                 return self._receive(request, sender, device, body, length, contents, policy)
         except Refused as refused:
             if refused.refusal.of_image:
@@ -128,7 +128,9 @@ class Uploads:
 
         def of_device(device: str) -> contextlib.AbstractContextManager[None]:
             # A device that is only named in the form could not be counted before.
-            return self._gate.of_device("" if counted else device)
+            # A gateway keeps to its own budget, and sends many images of one device at once.
+            known = counted or sender.may_forward
+            return self._gate.of_device("" if known else device)
 
         with (
             self._gate.let_in(size, lambda: body.received),

@@ -59,8 +59,9 @@ def devices(
     ever = site.devices.all(now)
     known = {one.name: one.revoked_at is None for one in ever}
     seen = catalog.arrivals_of_all([name for name, valid in known.items() if valid], OTHERS_MAX)
-    # A scheduler's token sends no images: it is no camera that was never seen.
-    silent = {one.name for one in ever if one.may_drain} - {one.device for one in seen}
+    # A scheduler's token sends no images, and a gateway's those of others: no camera is missed.
+    others = {one.name for one in ever if one.may_drain or one.may_forward}
+    silent = others - {one.device for one in seen}
     enrolled = [name for name, valid in known.items() if valid and name not in silent]
     names = {*enrolled, *(one.device for one in seen)}
     missing = catalog.missing([one.device for one in seen])

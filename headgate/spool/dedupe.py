@@ -109,6 +109,13 @@ class DuplicateLookup:
             remarks=item.remarks,
         )
 
+    def by_key(self, device: str, key: str) -> Receipt | None:
+        """The receipt of the image that came with this Idempotency-Key."""
+        item = self._catalog.by_key(device, key)
+        if item is not None:
+            return self.receipt_of(item)
+        return self._receipts.by_key(device, key, reversed(self._receipts.days()))
+
     def receipt(self, ref: str, device: str) -> Receipt | None:
         """By id or by SHA-256 (64 hex digits); only of the device, if one is named: devices may
         send the same bytes, and each asks for its own image."""

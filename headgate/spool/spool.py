@@ -357,6 +357,10 @@ class Spool:
         this device's images, if one is named."""
         return self._held.receipt(ref, device)
 
+    def receipt_by_key(self, device: str, key: str) -> Receipt | None:
+        """The receipt of the image that this device sent with this Idempotency-Key."""
+        return self._held.by_key(device, key)
+
     def images(self, state: State | None, limit: int) -> list[Receipt]:
         """Receipts of images, newest first; of one state only, if it is given."""
         found: list[Receipt] = []

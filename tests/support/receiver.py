@@ -266,10 +266,11 @@ def site(receiver: Receiver) -> Iterator[Site]:
         opened.close()
 
 
-def enrol(receiver: Receiver, name: str, *, urgent: bool = False) -> str:
+def enrol(receiver: Receiver, name: str, *, urgent: bool = False, forward: bool = False) -> str:
     """As ``headgate device add`` does, in another program."""
     with site(receiver) as opened:
-        return opened.devices.add([name], datetime.now(UTC), urgent=urgent)[0].secret
+        now = datetime.now(UTC)
+        return opened.devices.add([name], now, urgent=urgent, may_forward=forward)[0].secret
 
 
 def check(answer: Answer | None, status: int, code: str = "") -> Answer:

@@ -37,6 +37,7 @@ TABLES = """
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_device ON tokens (device);
     """
+FORWARDING = "ALTER TABLE devices ADD COLUMN may_forward INTEGER NOT NULL DEFAULT 0;"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Device:
     revoked_at: datetime | None
     tokens: int
     may_drain: bool = False  # it may ask for drains (POST /jobs/drain)
+    may_forward: bool = False  # it may send images of other devices, as another gateway does
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Credential:
     device: str
     urgent: bool
     may_drain: bool = False
+    may_forward: bool = False
 
 
 class DeviceTrouble(Exception):
@@ -84,7 +87,7 @@ class Devices:
         digest = _digest(secret)
         with self._lock:
             row = self._db.execute(
-                "SELECT digest, device, urgent, may_drain FROM tokens "
+                "SELECT digest, device, urgent, may_drain, may_forward FROM tokens "
                 "JOIN devices ON name = device "
                 "WHERE digest = ? AND (ends_at IS NULL OR ends_at > ?)",
                 (digest, stamp(now)),
@@ -92,7 +95,7 @@ class Devices:
         # The index found it by its digest, of which an attacker cannot choose a single byte.
         if row is None or not hmac.compare_digest(row[0], digest):
             return None
-        return Credential(row[1], bool(row[2]), bool(row[3]))
+        return Credential(row[1], *map(bool, row[2:]))
 
     def add(
         self,
@@ -101,6 +104,7 @@ class Devices:
         *,
         urgent: bool = False,
         may_drain: bool = False,
+        may_forward: bool = False,
     ) -> list[Token]:
         """Enrol devices, all or none; DeviceTrouble if one is enrolled or its name is unusable.
 
@@ -121,10 +125,13 @@ class Devices:
                     f"{_some(held)}: enrolled already; headgate device rotate makes a new token"
                 )
             db.executemany(
-                "INSERT INTO devices (name, urgent, added_at, may_drain) VALUES (?1, ?2, ?3, ?4) "
-                "ON CONFLICT (name) DO UPDATE SET urgent = ?2, added_at = ?3, revoked_at = NULL, "
-                "may_drain = ?4",
-                [(name, int(urgent), stamp(now), int(may_drain)) for name in wanted],
+                "INSERT INTO devices (name, urgent, added_at, may_drain, may_forward) "
+                "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET urgent = ?2, "
+                "added_at = ?3, revoked_at = NULL, may_drain = ?4, may_forward = ?5",
+                [
+                    (name, int(urgent), stamp(now), int(may_drain), int(may_forward))
+                    for name in wanted
+                ],
             )
             self._keep(tokens, now)
         return tokens
@@ -177,7 +184,8 @@ class Devices:
         with self._lock:
             rows = self._db.execute(
                 "SELECT name, urgent, added_at, revoked_at, (SELECT count(*) FROM tokens "
-                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)), may_drain FROM devices "
+                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)), may_drain, may_forward "
+                "FROM devices "
                 "ORDER BY name",
                 (stamp(now),),
             ).fetchall()
@@ -189,8 +197,9 @@ class Devices:
                 revoked_at=None if revoked_at is None else instant(revoked_at),
                 tokens=tokens,
                 may_drain=bool(may_drain),
+                may_forward=bool(may_forward),
             )
-            for name, urgent, added_at, revoked_at, tokens, may_drain in rows
+            for name, urgent, added_at, revoked_at, tokens, may_drain, may_forward in rows
         ]
 
     def _row(self, name: str) -> tuple[object, ...] | None:

@@ -89,6 +89,7 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX runs_good ON runs (number) WHERE success = 1;
     ALTER TABLE jobs ADD COLUMN succeeded INTEGER;
     """,
+    devices.FORWARDING,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",

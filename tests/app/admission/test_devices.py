@@ -109,6 +109,52 @@ def test_devices_that_sent_the_same_bytes_each_find_their_own_image(
     assert all(b"no_receipt" not in answer.body for answer in small)
 
 
+def test_a_gateways_token_sends_for_the_devices_that_it_names(
+    guarded: Receiver, photo: Photo
+) -> None:
+    gateway = {"Authorization": f"Bearer {enrol(guarded, 'box-1', forward=True)}"}
+    enrol(guarded, "cam-u")
+    named = check(guarded.post_raw(photo(), X_Device="cam-u", **gateway), 201).json
+    assert named["device"] == "cam-u" and "warnings" not in named
+    form = guarded.post_form(part("device", "cam-v"), part("image", photo(), "a.jpg"), **gateway)
+    assert check(form, 201).json["device"] == "cam-v"
+    assert check(guarded.post_raw(photo(), **gateway), 201).json["device"] == "box-1"
+    limits = check(guarded.request("GET", "/limits", **gateway), 200).json
+    assert limits["device"]["forward"] is True
+
+
+def test_a_gateway_sends_as_fast_as_it_may(own: Path, photo: Photo) -> None:
+    with running(own, receiver__device_rate="1") as receiver:
+        gateway = {"Authorization": f"Bearer {enrol(receiver, 'box-1', forward=True)}"}
+        camera = {"Authorization": f"Bearer {enrol(receiver, 'cam-1')}"}
+        for _ in range(5):
+            check(receiver.post_raw(photo(), X_Device="cam-2", **gateway), 201)
+        answers = [receiver.post_raw(photo(), **camera).status for _ in range(5)]
+        assert 429 in answers
+
+
+def test_a_receipt_is_found_by_the_key_that_its_image_came_with(
+    guarded: Receiver, photo: Photo
+) -> None:
+    """Also where the same device sent the same bytes more than once."""
+    gateway = {"Authorization": f"Bearer {enrol(guarded, 'box-2', forward=True)}"}
+    data = photo()
+    path = f"/images/{hashlib.sha256(data).hexdigest()}"
+    ids = {}
+    for key in ("one", "two"):
+        sent = guarded.post_raw(data, X_Device="cam-w", Idempotency_Key=key, **gateway)
+        ids[key] = check(sent, 201).json["id"]
+        assert sent.json["idempotency_key"] == key
+    assert len(set(ids.values())) == 2
+    for key, image in ids.items():
+        named = {"X_Device": "cam-w", "Idempotency_Key": key, **gateway}
+        assert check(guarded.request("GET", path, **named), 200).json["id"] == image
+        other = guarded.request("GET", f"/images/{'0' * 64}", **named)
+        check(other, 404, "no_receipt")
+    absent = {"X_Device": "cam-w", "Idempotency_Key": "three", **gateway}
+    check(guarded.request("GET", path, **absent), 404, "no_receipt")
+
+
 def test_revoked_while_the_receiver_runs(guarded: Receiver, photo: Photo) -> None:
     bearer = {"Authorization": f"Bearer {enrol(guarded, 'cam-g')}"}
     check(guarded.post_raw(photo(), **bearer), 201)
@@ -261,6 +307,7 @@ def test_the_handshake_knows_who_asks(guarded: Receiver, photo: Photo) -> None:
     assert known.json["device"] == {
         "name": "cam-j",
         "urgent": True,
+        "forward": False,
         "last_at": None,
         "images": 0,
         "clock_offset_seconds": None,

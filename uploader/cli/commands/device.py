@@ -46,6 +46,11 @@ def command() -> None:
     "--drain", is_flag=True, help="Allow these devices to start drains with POST /jobs/drain."
 )
 @click.option(
+    "--forward",
+    is_flag=True,
+    help="Allow these to send images of other devices: they are gateways (destination.kind http).",
+)
+@click.option(
     "--out", metavar="FILE", help="Write the tokens to a new file that only you can read."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -55,6 +60,7 @@ def add(
     names: tuple[str, ...],
     urgent: bool,
     drain: bool,
+    forward: bool,
     out: str | None,
     as_json: bool,
 ) -> None:
@@ -65,8 +71,12 @@ def add(
     """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
-        tokens.made = spool.site.devices.add(wanted, spool.now(), urgent=urgent, may_drain=drain)
-        logs.get().info("device.added", devices=len(wanted), urgent=urgent, drain=drain)
+        tokens.made = spool.site.devices.add(
+            wanted, spool.now(), urgent=urgent, may_drain=drain, may_forward=forward
+        )
+        logs.get().info(
+            "device.added", devices=len(wanted), urgent=urgent, drain=drain, forward=forward
+        )
 
 
 @command.command(
@@ -283,7 +293,8 @@ def _token(device: Device | None) -> str:
     if device.revoked_at is not None:
         return "revoked"
     count = "" if device.tokens == 1 else f" x {device.tokens}"
-    rights = ["urgent"] * device.urgent + ["drain"] * device.may_drain
+    has = {"urgent": device.urgent, "drain": device.may_drain, "forward": device.may_forward}
+    rights = [right for right, given in has.items() if given]
     return ("+".join(rights) or "valid") + count
 
 
