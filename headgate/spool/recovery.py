@@ -37,36 +37,24 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
         arrived: dict[str, int] = {}
         # On disk before it is known: the receiver may have died between its link and its fsync.
         durable.sync_folders({files.new / folder})
-        for name in files.names_in(files.new / folder):
-            item = catalog.get(name.id)
-            if item is None and receipts.get(name.id) is None:
-                meta = _metadata(files.in_new(name), name)
-                if meta is None:
-                    continue
-                restored += catalog.restore(name, meta, State.WAITING)
-                arrived[name.id] = meta.size
-            else:
-                arrived[name.id] = item.size if item is not None else 0
-        for name in aside:
-            if name.folder == folder:
-                item = catalog.get(name.id)
-                if item is None:
-                    path = files.in_aside(name)
-                    meta = _metadata(path, name)
-                    if meta is None:
-                        continue
-                    catalog.restore(name, meta, State.SET_ASIDE, error=read_reason(path))
-                    arrived[name.id] = meta.size
-                else:
-                    arrived[name.id] = item.size
-        arrived.update(receipts.in_folder(folder))
-        arrived.update(gone.in_folder(folder))
+        found = [(name, State.WAITING) for name in files.names_in(files.new / folder)]
+        found += [(name, State.SET_ASIDE) for name in aside if name.folder == folder]
+        for name, state in found:
+            if catalog.get(name.id) is None and receipts.get(name.id) is None:
+                waits = state is State.WAITING
+                path = files.in_new(name) if waits else files.in_aside(name)
+                meta = _metadata(path, name)
+                if meta is not None:
+                    error = "" if waits else read_reason(path)
+                    restored += catalog.restore(name, meta, state, error=error)
+        # What has a row, a receipt or a line: a run moves images meanwhile, in both directions.
+        for _ in range(2):
+            arrived.update(receipts.in_folder(folder))
+            arrived.update(gone.in_folder(folder))
+            arrived.update(catalog.minutes.rows(folder))
         for name in files.names_in(files.done / folder):
-            if name.id not in arrived:
-                item = catalog.get(name.id)
-                size = item.size if item is not None else _size(files.in_done(name))
-                if size is not None:
-                    arrived[name.id] = size
+            if name.id not in arrived and (size := _size(files.in_done(name))) is not None:
+                arrived[name.id] = size
         catalog.minutes.recount(folder, _count(arrived.values()))
     return restored
 

@@ -340,9 +340,9 @@ class Spool:
         self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)
 
     def _enter(self, folder: str) -> None:
-        self.catalog.minutes.enter(folder, lambda: self._gone_from(folder))
+        self.catalog.minutes.enter(folder, lambda: self.gone_from(folder))
 
-    def _gone_from(self, folder: str) -> dict[str, int]:
+    def gone_from(self, folder: str) -> dict[str, int]:
         """Ids and sizes of what arrived in a minute folder and is in it no more."""
         return self.receipts.in_folder(folder) | self.site.gone.in_folder(folder)
 

@@ -10,7 +10,7 @@ is under way. A program that starts scans the named folders (``headgate.spool.re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,10 +27,13 @@ from headgate.spool.catalog.schema import (
     SENDING,
     STATES,
     WAITING,
+    arrive,
     count_received,
     insert,
     items,
+    note_restored,
     read_totals,
+    was_restored,
 )
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
@@ -61,7 +64,8 @@ class Catalog:
     def add(self, name: Name, meta: Metadata, clock: ClockReading | None = None) -> None:
         """The row of an image that has just arrived, with what its device's clock said then.
 
-        It may be there already: verify --repair can find the file before its receiver gets here.
+        It may have been there already: verify --repair can find the file before its receiver gets
+        here, and a run can have sent it since. It counts once.
         """
         self.add_all([(name, meta, clock)])
 
@@ -70,7 +74,7 @@ class Catalog:
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             new: dict[str, tuple[datetime, Count]] = {}
             for name, meta, clock in arrived:
-                if insert(db, name, meta, WAITING, unknown=False):
+                if arrive(db, name, meta):
                     at, count = new.get(name.folder, (name.received_at, Count()))
                     new[name.folder] = at, count + Count(1, meta.size)
                     device_stats.note(db, name, meta, clock)
@@ -90,12 +94,16 @@ class Catalog:
     ) -> bool:
         """The row of a file that was found without one; False if there is one by now.
 
-        ``received``: it was not counted as received either.
+        ``received``: the caller holds the drain lock, and it was not counted as received either.
+        Without that lock a repair and a run may have been faster: then it is not counted again.
         """
         internal = ASIDE if state is State.SET_ASIDE else WAITING
         with self._on.write, sqlite.transaction(self._on.writer) as db:
+            if not received and was_restored(db, name):
+                return False
             new = insert(db, name, meta, internal, unknown=unknown, error=error)
             if new and received:
+                note_restored(db, name)
                 count_received(db, Count(1, meta.size), name.folder)
             if new:
                 traffic.received(db, name.received_at, Count(1, meta.size))
@@ -346,8 +354,12 @@ class Catalog:
             )
         return Totals(received, found.waiting, found.sending, found.set_aside)
 
-    def settle(self, elsewhere: Count) -> None:
-        """Recount all totals: ``received`` is the rows here and those with a receipt."""
+    def settle(self, elsewhere: Count, gone_from: Callable[[str], Mapping[str, int]]) -> None:
+        """Recount all totals: ``received`` is the rows here and those counted ``elsewhere``.
+
+        The named minute folders as well, or the next start would correct the total a second time;
+        ``gone_from`` gives the ids and sizes of what arrived in a folder and has no row any more.
+        """
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             db.execute("UPDATE totals SET images = 0, bytes = 0")
             db.execute(
@@ -356,6 +368,7 @@ class Catalog:
             )
             row = db.execute("SELECT count(*), ifnull(sum(size), 0) FROM images").fetchone()
             count_received(db, Count(*row) + elsewhere)
+            self.minutes.settle(db, gone_from)
 
     def damaged(self) -> str:
         """What SQLite's own check says is wrong; empty if nothing."""

@@ -50,11 +50,7 @@ class Minutes:
                 last = int(db.execute("SELECT ifnull(max(position), 0) FROM minutes").fetchone()[0])
                 db.execute("UPDATE minutes SET position = ? WHERE folder = ?", (last + 1, folder))
                 if not sqlite.changes(db):
-                    low = folder.replace("-", "").replace("/", "T")
-                    alive = db.execute(
-                        "SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~")
-                    )
-                    sizes = {**finished(), **dict(alive.fetchall())}
+                    sizes = {**finished(), **_rows(db, folder)}
                     db.execute(
                         "INSERT INTO minutes (folder, position, images, bytes) VALUES (?, ?, ?, ?)",
                         (folder, last + 1, len(sizes), sum(sizes.values())),
@@ -85,6 +81,20 @@ class Minutes:
             rows = self._on.reader.execute("SELECT folder, images, bytes FROM minutes").fetchall()
         return {folder: Count(images, size) for folder, images, size in rows}
 
+    def rows(self, folder: str) -> dict[str, int]:
+        """Ids and sizes of the images alive that arrived in a minute folder."""
+        with self._on.read:
+            return _rows(self._on.reader, folder)
+
+    def settle(self, db: sqlite.Connection, gone_from: Callable[[str], Mapping[str, int]]) -> None:
+        """Count each named folder again, in a transaction that recounts ``received``."""
+        for (folder,) in db.execute("SELECT folder FROM minutes").fetchall():
+            sizes = {**gone_from(folder), **_rows(db, folder)}
+            db.execute(
+                "UPDATE minutes SET images = ?, bytes = ? WHERE folder = ?",
+                (len(sizes), sum(sizes.values()), folder),
+            )
+
     def recount(self, folder: str, found: Count) -> None:
         """Correct ``received`` by what the scan found to have arrived in a named folder."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
@@ -99,3 +109,9 @@ class Minutes:
                 (found.images, found.bytes, folder),
             )
             count_received(db, missing)
+
+
+def _rows(db: sqlite.Connection, folder: str) -> dict[str, int]:
+    low = folder.replace("-", "").replace("/", "T")
+    found = db.execute("SELECT id, size FROM images WHERE id >= ? AND id < ?", (low, low + "~"))
+    return dict(found.fetchall())

@@ -98,6 +98,15 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE images ADD COLUMN remarks TEXT NOT NULL DEFAULT '';
     """
     + device_stats.WARNED,
+    # Images whose rows verify --repair wrote while their receiver may still have been about to.
+    # A run can send such an image and delete its row before the receiver writes it: see ``arrive``.
+    """
+    CREATE TABLE restored (id TEXT PRIMARY KEY, folder TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX restored_by_folder ON restored (folder);
+    CREATE TRIGGER restored_gone AFTER DELETE ON minutes BEGIN
+        DELETE FROM restored WHERE folder = old.folder;
+    END;
+    """,
 )
 
 COLUMNS = (
@@ -163,6 +172,29 @@ def insert(
         ),
     )
     return bool(sqlite.changes(db))
+
+
+def arrive(db: sqlite.Connection, name: Name, meta: Metadata) -> bool:
+    """Add the row of an image that has just been linked; False if it had one before.
+
+    It may have had one that is gone again: ``verify --repair`` found the file first, and a run has
+    sent it since. A second row would count the image twice.
+    """
+    return not was_restored(db, name) and insert(db, name, meta, WAITING, unknown=False)
+
+
+def was_restored(db: sqlite.Connection, name: Name) -> bool:
+    """Whether ``verify --repair`` wrote its row while its accept may have been under way."""
+    return bool(db.execute("SELECT 1 FROM restored WHERE id = ?", (name.id,)).fetchone())
+
+
+def note_restored(db: sqlite.Connection, name: Name) -> None:
+    """Remember that this image has had its row, as long as its accept may be under way: that is,
+    as long as the catalog names its minute folder."""
+    db.execute(
+        "INSERT OR IGNORE INTO restored SELECT ?, folder FROM minutes WHERE folder = ?",
+        (name.id, name.folder),
+    )
 
 
 def count_received(db: sqlite.Connection, count: Count, folder: str = "") -> None:

@@ -27,6 +27,7 @@ _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
 _LOOK_BATCH = 10_000  # the more at once, the more of them one listing shows
 _ALL = 1_000_000
+_PAGE = 1000
 _PRUNING = "pruning"  # the site's memory of the files whose receipts say "gone" already
 
 
@@ -143,8 +144,9 @@ class Mover:
                 continue
             durable.remove(aside)
             durable.sync_folders({self._files.aside})
-            self._catalog.drop([line.id])
+            # The line first: at every instant something counts this image as received.
             self._gone.discarded(line.id, line.at)
+            self._catalog.drop([line.id])
             done += 1
         return done
 
@@ -161,6 +163,23 @@ class Mover:
                 self._gone.returned(line.id)
                 back += 1
         return back
+
+    def drop_rows_counted_elsewhere(self) -> int:
+        """Drop the rows of images that a receipt, or a line among those that are gone, counts as
+        well; how many. A run that was killed between the two writes leaves such a row."""
+        dropped, after = 0, 0
+        while page := self._catalog.after(after, _PAGE):
+            after = page[-1].arrival
+            twice = [item.id for item in page if self._counts_elsewhere(item.id)]
+            self._catalog.drop(twice)
+            dropped += len(twice)
+        return dropped
+
+    def _counts_elsewhere(self, image_id: str) -> bool:
+        if self._receipts.get(image_id) is not None:
+            return True
+        line = self._gone.get(image_id)
+        return line is not None and line.stage is not Stage.ASKED
 
     def lose(self, item: Item, now: datetime) -> None:
         """Its file is nowhere: it keeps a line in the books, which verify names until a person

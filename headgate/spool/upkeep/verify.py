@@ -241,11 +241,12 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
     for day in spool.receipts.days():
         spool.receipts.settle(day)
     mover.welcome_back()
-    spool.catalog.settle(_elsewhere(spool))
+    mover.drop_rows_counted_elsewhere()
+    spool.catalog.settle(_elsewhere(spool), spool.gone_from)
     missing = received - spool.catalog.totals().received
     if missing.images > 0:
         spool.site.gone.missing(Count(missing.images, max(0, missing.bytes)), spool.now())
-        spool.catalog.settle(_elsewhere(spool))
+        spool.catalog.settle(_elsewhere(spool), spool.gone_from)
         left += [line for line in _gone(spool) if line.name is None and line not in left]
     return left
 

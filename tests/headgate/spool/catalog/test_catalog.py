@@ -163,7 +163,7 @@ class Model:
             del self.rows[ident]
 
     def settle(self, elsewhere: int) -> None:
-        self.catalog.settle(Count(elsewhere, elsewhere))
+        self.catalog.settle(Count(elsewhere, elsewhere), lambda _: {})
         self.received = len(self.rows) + elsewhere
         self.received_bytes = sum(10 + row.number for row in self.rows.values()) + elsewhere
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from headgate.monitor.collect import snapshot
-from headgate.spool import sqlite
+from headgate.spool import recovery, sqlite
+from headgate.spool.catalog.device_stats import ClockReading
 from headgate.spool.disk import xattrs
 from headgate.spool.errors import SpoolUnsuitable
-from headgate.spool.image.image import Count, Receipt, Sent, State
+from headgate.spool.image.image import Count, Metadata, Receipt, Sent, State
+from headgate.spool.image.names import Name
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
-from headgate.spool.upkeep.mover import Mover
+from headgate.spool.upkeep.mover import Mover, Presence
 from headgate.spool.upkeep.verify import Disagreement, DisagreementKind
 from tests.support.damage import lose
-from tests.support.spooling import Clock, images_below, open_spool, put
+from tests.support.spooling import Clock, Crash, images_below, open_spool, put
 
 
 class Site:
@@ -224,6 +227,180 @@ def test_a_lost_image_that_is_put_back_counts_once(spool: Spool, site: Site) -> 
     facts = snapshot(spool)
     assert (facts.received.images, facts.waiting.images, facts.lost.images) == (4, 1, 0)
     assert facts.unaccounted == 0
+
+
+@pytest.mark.parametrize(
+    "then, state",
+    [
+        ("nothing", State.WAITING),
+        ("sent", State.UPLOADED),
+        ("sent and pruned", State.UPLOADED),
+        ("set aside", State.SET_ASIDE),
+        ("discarded", State.DISCARDED),
+    ],
+)
+def test_an_image_counts_once_that_a_repair_finds_before_its_receiver_writes_its_row(
+    spool: Spool, then: str, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows = spool.catalog.add_all
+
+    def be_late(arrived: Iterable[tuple[Name, Metadata, ClockReading | None]]) -> None:
+        [(name, meta, reading)] = arrived
+        with (
+            closing(Spool(spool.settings, spool.now)) as other,
+            other.hold_drain_lock("a run", 0) as lock,
+        ):
+            mover = Mover(other, lock)
+            assert verify.repair(other, mover, found_in(other)) == []
+            item = other.catalog.get(name.id)
+            assert item is not None
+            if then.startswith("sent"):
+                mover.finish([(item, Sent("b", "k", "e"))], other.now())
+            if then == "sent and pruned":
+                mover.prune(other.now(), need=10**6)
+            if then in ("set aside", "discarded"):
+                mover.set_aside(item, "torn", other.now())
+            if then == "discarded":
+                other.site.gone.ask(item, other.now(), "ann", "a test")
+                mover.discard()
+        write_rows([(name, meta, reading)])
+
+    monkeypatch.setattr(spool.catalog, "add_all", be_late)
+    image = put(spool, b"image").receipt.id
+    monkeypatch.undo()
+    assert found_in(spool) == []
+    receipt = spool.receipt(image)
+    assert receipt is not None and receipt.state is state
+    facts = snapshot(spool)
+    assert (facts.received.images, facts.unaccounted, mend(spool)) == (1, 0, [])
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("what", ["finish", "lose", "discard", "reopen"])
+def test_an_image_counts_once_where_a_run_was_killed_between_its_row_and_its_other_line(
+    spool: Spool, site: Site, what: str, nth: int
+) -> None:
+    """The row goes last, so that something counts the image at every instant; a repair that comes
+    before the next run must not count it by both."""
+    _kill_before(spool, site, what, nth)
+    assert [trouble for trouble in mend(spool) if trouble.name is None] == []
+    with spool.hold_drain_lock("the next run", 0) as lock:
+        mover = Mover(spool, lock)
+        mover.reconcile(spool.now())
+        for item in spool.catalog.after(0, 10):
+            mover.locate(item, spool.now())
+    assert [trouble for trouble in mend(spool) if trouble.name is None] == []
+    assert snapshot(spool).received.images == 4
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("what", ["finish", "lose", "discard", "reopen"])
+def test_a_start_counts_an_image_that_a_killed_run_left_between_two_lines(
+    spool: Spool, site: Site, what: str, nth: int
+) -> None:
+    _kill_before(spool, site, what, nth)
+    spool.recover()
+    with spool.hold_drain_lock("the next run", 0) as lock:
+        mover = Mover(spool, lock)
+        mover.reconcile(spool.now())
+        for item in spool.catalog.after(0, 10):
+            mover.locate(item, spool.now())
+    facts = snapshot(spool)
+    assert (facts.received.images, facts.unaccounted) == (4, 0)
+
+
+def test_a_start_adds_no_row_of_an_image_that_was_restored_and_sent_meanwhile(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = put(spool, b"image").receipt.id
+    _edit(spool, "DELETE FROM images")
+    read = recovery._metadata
+
+    def be_late(path: Path, name: Name) -> Metadata | None:
+        meta = read(path, name)
+        mend(spool)
+        with spool.hold_drain_lock("a run", 0) as lock:
+            item = spool.catalog.get(image)
+            assert item is not None
+            Mover(spool, lock).finish([(item, Sent("b", "k", "e"))], spool.now())
+        return meta
+
+    monkeypatch.setattr(recovery, "_metadata", be_late)
+    assert spool.recover().restored == 0
+    assert spool.catalog.get(image) is None
+    assert found_in(spool) == []
+
+
+def _kill_before(spool: Spool, site: Site, what: str, nth: int) -> None:
+    """A run is killed before the nth of its writes to catalog, receipts and the list of the gone,
+    if it makes so many."""
+    writes = 0
+
+    def counted(write: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **more: object) -> object:
+            nonlocal writes
+            writes += 1
+            if writes == nth:
+                raise Crash
+            return write(*args, **more)
+
+        return call
+
+    items = {item.id: item for item in spool.catalog.after(0, 10)}
+    spool.site.gone.ask(items[site.aside.id], spool.now(), "ann", "a test")
+    if what != "discard":
+        spool.site.gone.returned(site.aside.id)
+    with spool.hold_drain_lock("a run", 0) as lock, pytest.MonkeyPatch.context() as patch:
+        mover = Mover(spool, lock)
+        for where, name in (
+            (spool.catalog, "drop"), (spool.catalog, "finished"), (spool.catalog, "reopen"),
+            (spool.receipts, "add"), (spool.receipts, "withdraw"),
+            (spool.site.gone, "lose"), (spool.site.gone, "discarded"),
+        ):  # fmt: skip
+            patch.setattr(where, name, counted(getattr(where, name)))
+        with contextlib.suppress(Crash):
+            if what == "finish":
+                mover.finish([(items[site.waiting.id], Sent("b", "k", "e"))], spool.now())
+            elif what == "lose":
+                path_of(spool, site.waiting, "new").unlink()
+                mover.lose(items[site.waiting.id], spool.now())
+            elif what == "discard":
+                mover.discard()
+            else:
+                mover.prune(spool.now(), need=10**6, look=lambda _: {site.done.id: Presence.GONE})
+    assert writes == min(nth, 2)
+
+
+def test_a_start_beside_a_run_and_a_repair_counts_each_image_once(spool: Spool, site: Site) -> None:
+    """The named folders are counted again with the totals: otherwise the next start would correct
+    by them what the repair has corrected already."""
+    _edit(spool, "UPDATE minutes SET images = images - 1, bytes = bytes - 7")
+    _edit(spool, "UPDATE totals SET images = images - 1, bytes = bytes - 7 WHERE state = -1")
+    mend(spool)
+    spool.recover()
+    assert snapshot(spool).received.images == 4
+    assert mend(spool) == []
+
+
+def test_restored_rows_are_remembered_only_while_their_accept_may_be_under_way(
+    spool: Spool, clock: Clock
+) -> None:
+    def remembered() -> int:
+        with closing(sqlite.raw(spool.files.state / "catalog.sqlite3")) as db:
+            return int(db.execute("SELECT count(*) FROM restored").fetchone()[0])
+
+    image = put(spool, b"image").receipt.id
+    _edit(spool, "DELETE FROM images")
+    mend(spool)
+    assert remembered() == 1
+    for minute in range(3):
+        clock.advance(minutes=1)
+        put(spool, b"%d" % minute)
+    assert remembered() == 0
+    _edit(spool, f"DELETE FROM images WHERE id = '{image}'")
+    mend(spool)
+    assert remembered() == 0
+    assert found_in(spool) == []
 
 
 def test_changed_bytes_are_found_by_their_size_and_by_reading(spool: Spool, site: Site) -> None:
