@@ -40,14 +40,16 @@ class Gate:
         chance: Callable[[], float] = random.random,
     ) -> None:
         settings = spool.settings
-        self.latch = Latch(spool.probe, self._opened)
-        self.reservations = Reservations()
+        board = spool.board
+        self.latch = Latch(spool.probe, self._opened, board)
+        self.reservations = Reservations(board)
         self.rates = Rates(
             settings.receiver.device_rate,
             settings.receiver.device_parallel,
             monotonic,
+            board,
         )
-        self.intake = Intake(settings.receiver.intake, monotonic)
+        self.intake = Intake(settings.receiver.intake, monotonic, board)
         self._on_network = not address_of(settings.receiver.bind).is_loopback
         self._local_key = str(spool.site.get(hand_over.KEY) or "")
         self._hosts = frozenset(settings.receiver.hosts) or own_names()
@@ -162,7 +164,7 @@ class Gate:
         try:
             yield
         finally:
-            self.intake.give_back(max(0, size - received()))
+            self.intake.give_back(max(0, size - received()), size)
 
     def _opened(self) -> None:
         get_log().warning("disk.trusted", reason="its probes have passed")

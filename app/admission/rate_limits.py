@@ -1,81 +1,124 @@
 """How much one device, and all of them together, may send: refused before the body is read.
 
-Token buckets (Turner 1986): what is not used is saved up, for one second at most.
+Token buckets (Turner 1986): what is not used is saved up, for one second at most. They are on the
+board, so what a device may send is what it may send to all processes of the receiver together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from app.refusals import Refused
+from headgate.host.board import (
+    DEVICE_KEYS,
+    DEVICE_TIMES,
+    DEVICE_TOKENS,
+    DEVICE_UPLOADS,
+    DEVICES,
+    INTAKE,
+    INTAKE_HELD,
+    Board,
+    Part,
+)
 
-_KNOWN_MAX = 10_000
-"""Devices remembered before those that are at rest are forgotten; forgetting gives no device
-more."""
+_PLACES = 16
+"""Entries in which a device may be, beginning with the one that its name leads to."""
 
-
-@dataclass(slots=True)
-class _Device:
-    tokens: float
-    at: float
-    uploads: int = 0
+_LEFT, _AT, _BEGUN = range(3)
+"""The cells of the intake."""
 
 
 class Rates:
     """Of each device: requests a second, and uploads at once; 0 stands for no bound.
 
-    Thread-safe.
+    Thread-safe. A device that rests has all of its tokens, so forgetting it gives it nothing: its
+    entry goes to the next device that leads there. The table has more entries than uploads can be
+    in flight; if all places of a device are busy all the same, it is let in uncounted.
     """
 
     def __init__(
-        self, per_second: int, parallel: int, monotonic: Callable[[], float] = time.monotonic
+        self,
+        per_second: int,
+        parallel: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
     ) -> None:
+        board = board or Board.alone()
         self._rate = per_second
         self._parallel = parallel
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._known: dict[str, _Device] = {}
+        self._lock = board.lock(Part.RATES)
+        self._keys = board.own(DEVICE_KEYS)
+        self._tokens = board.own(DEVICE_TOKENS)
+        self._times = board.own(DEVICE_TIMES)
+        self._own = board.own(DEVICE_UPLOADS)
+        self._uploads = board.all(DEVICE_UPLOADS)
+        self._leaving = threading.Lock()
 
     @contextmanager
     def hold(self, device: str) -> Iterator[None]:
         """Around one upload of this device; Refused when it sends too often or too much at once."""
-        known = self._enter(device)
+        place = self._enter(device)
         try:
             yield
         finally:
-            with self._lock:
-                known.uploads -= 1
+            if place is not None:
+                with self._leaving:
+                    self._own[place] -= 1
 
-    def _enter(self, device: str) -> _Device:
+    def _enter(self, device: str) -> int | None:
+        if not self._rate and not self._parallel:
+            return None
         now = self._monotonic()
         with self._lock:
-            known = self._known.get(device)
-            if known is None:
-                self._forget_resting(now)
-                known = self._known[device] = _Device(float(self._rate), now)
-            known.tokens = min(float(self._rate), known.tokens + (now - known.at) * self._rate)
-            known.at = now
-            if self._parallel and known.uploads >= self._parallel:
+            place = self._place(_key(device), now)
+            if place is None:
+                return None
+            tokens = self._tokens[place] + (now - self._times[place]) * self._rate
+            self._tokens[place] = tokens = min(float(self._rate), tokens)
+            self._times[place] = now
+            if self._parallel and self._in_flight(place) >= self._parallel:
                 raise Refused("too_many_at_once", limit=self._parallel)
-            if self._rate and known.tokens < 1:
-                wait = math.ceil((1 - known.tokens) / self._rate)
+            if self._rate and tokens < 1:
+                wait = math.ceil((1 - tokens) / self._rate)
                 raise Refused("too_many_requests", limit=self._rate, retry_after=wait)
-            known.tokens -= 1
-            known.uploads += 1
-            return known
+            self._tokens[place] = tokens - 1
+            with self._leaving:
+                self._own[place] += 1
+            return place
 
-    def _forget_resting(self, now: float) -> None:
-        if len(self._known) >= _KNOWN_MAX:
-            resting = [
-                d for d, known in self._known.items() if not known.uploads and now - known.at > 1
-            ]
-            for device in resting:
-                del self._known[device]
+    def _place(self, key: int, now: float) -> int | None:
+        """Where this device is, or is to be from now on; None: all of its places are busy."""
+        free = None
+        for step in range(_PLACES):
+            place = (key + step) % DEVICES
+            if self._keys[place] == key:
+                return place
+            if free is None and self._rests(place, now):
+                free = place
+        if free is not None:
+            # The key last: what a killed process leaves half-done is an entry at rest.
+            self._tokens[free], self._times[free] = float(self._rate), now
+            self._keys[free] = key
+        return free
+
+    def _rests(self, place: int, now: float) -> bool:
+        if not self._keys[place]:
+            return True
+        return now - self._times[place] > 1 and not self._in_flight(place)
+
+    def _in_flight(self, place: int) -> int:
+        return sum(uploads[place] for uploads in self._uploads)
+
+
+def _key(device: str) -> int:
+    """Not 0, which is an entry that was never used."""
+    return int.from_bytes(hashlib.blake2b(device.encode(), digest_size=8).digest(), "big") or 1
 
 
 class Intake:
@@ -85,12 +128,22 @@ class Intake:
     ones wait until it is paid for. So large images pass a small bound, too.
     """
 
-    def __init__(self, rate: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
+    ) -> None:
+        board = board or Board.alone()
         self._rate = rate
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._left = float(rate)
-        self._at = monotonic()
+        self._lock = board.lock(Part.INTAKE)
+        self._cells = board.own(INTAKE)
+        self._held = board.own(INTAKE_HELD)
+        with self._lock:
+            if not self._cells[_BEGUN]:  # the first of the processes
+                self._cells[_LEFT], self._cells[_AT] = float(rate), monotonic()
+                self._cells[_BEGUN] = 1.0
 
     def wait_seconds(self) -> int:
         """How long until an upload would be let in; 0 now."""
@@ -104,19 +157,30 @@ class Intake:
             self._refill()
             if wait := self._wait():
                 raise Refused("intake_spent", retry_after=wait)
-            self._left -= size
+            self._cells[_LEFT] -= size
+            self._held[0] += size
 
-    def give_back(self, size: int) -> None:
-        """How many of them never came."""
+    def give_back(self, size: int, taken: int) -> None:
+        """At the end of an upload for which ``taken`` was taken: how many bytes never came."""
         with self._lock:
-            self._left += size
+            self._cells[_LEFT] += size
+            self._held[0] -= taken
 
     def _wait(self) -> int:
-        if not self._rate or self._left > 0:
+        left = self._cells[_LEFT]
+        if not self._rate or left > 0:
             return 0
-        return max(1, math.ceil(-self._left / self._rate))
+        return max(1, math.ceil(-left / self._rate))
 
     def _refill(self) -> None:
         now = self._monotonic()
-        self._left = min(float(self._rate), self._left + (now - self._at) * self._rate)
-        self._at = now
+        left = self._cells[_LEFT] + (now - self._cells[_AT]) * self._rate
+        self._cells[_LEFT], self._cells[_AT] = min(float(self._rate), left), now
+
+
+def give_back_intake(board: Board, process: int) -> None:
+    """A process has died: what it took for uploads under way goes back."""
+    held = board.all(INTAKE_HELD)[process]
+    with board.lock(Part.INTAKE):
+        board.own(INTAKE)[_LEFT] += held[0]
+        held[0] = 0.0

@@ -1,4 +1,8 @@
-"""Disk promised to uploads that still arrive, so that two are not promised the same bytes."""
+"""Disk promised to uploads that still arrive, so that two are not promised the same bytes.
+
+What each process of the receiver has promised is in its row of the board; what is promised is the
+sum.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from app.refusals import Refused
+from headgate.host.board import PROMISED, Board, Part
 from headgate.spool.disk.room import BLOCK, on_disk
+
+_BYTES, _IMAGES, _WRITING, _DONE = range(4)
+"""The cells of a row: bytes reserved now; files that are still to be made; bytes that may be
+counted twice, because they are being written; and of how many that was over, so far."""
 
 _MOMENTS = 20
 _MOMENT_SECONDS = 0.05
@@ -23,52 +32,71 @@ class Reservations:
     for such pieces alone waits a moment for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board | None = None) -> None:
+        self._board = board or Board.alone()
+        self._own = self._board.own(PROMISED)
         self._changed = threading.Condition()
-        self._writing = 0  # bytes that may be counted twice
-        self.size = 0  # bytes reserved now
-        self.images = 0  # files that are still to be made
+
+    @property
+    def size(self) -> int:
+        """Bytes reserved now."""
+        return int(self._board.total(PROMISED, _BYTES))
+
+    @property
+    def images(self) -> int:
+        """Files that are still to be made."""
+        return int(self._board.total(PROMISED, _IMAGES))
+
+    @property
+    def _writing(self) -> int:
+        return int(self._board.total(PROMISED, _WRITING))
 
     def hold(self, size: int, admit: Callable[[int, int], None]) -> Reservation:
         """Reserve disk for an image of ``size`` bytes, unless ``admit(bytes, images)`` of all
         others raises. A context: whatever is left goes back at its end.
 
-        ``admit`` looks at the disk under the lock: between the look and the reservation no one
-        else may be promised what it saw. statvfs(2) reads counters in memory, also when the disk
-        hangs.
+        ``admit`` looks at the disk under the board's lock: between the look and the reservation no
+        one else may be promised what it saw. statvfs(2) reads counters in memory, also when the
+        disk hangs. What is given back meanwhile is in a file already, so it is counted twice for
+        this moment, or by the file system, and never left out: the sum is made before the look.
         """
         wanted = on_disk(size)
-        with self._changed:
-            for moment in range(_MOMENTS):
-                try:
+        for moment in range(_MOMENTS):
+            done = self._board.total(PROMISED, _DONE)
+            try:
+                with self._board.lock(Part.ROOM):
                     admit(self.size, self.images)
-                    break
-                except Refused as refused:
-                    twice = 0 < int(refused.facts.get("missing", 0)) <= self._writing
-                    if not twice or moment == _MOMENTS - 1:
-                        raise
-                    self._changed.wait(_MOMENT_SECONDS)
-            self.size += wanted
-            self.images += 1
-        return Reservation(self, wanted)
+                    with self._changed:
+                        self._own[_BYTES] += wanted
+                        self._own[_IMAGES] += 1
+                    return Reservation(self, wanted)
+            except Refused as refused:
+                # What was counted twice is being written still, or came to its end since.
+                twice = self._writing + max(0, self._board.total(PROMISED, _DONE) - done)
+                missing = int(refused.facts.get("missing", 0))
+                if not 0 < missing <= twice or moment == _MOMENTS - 1:
+                    raise
+            with self._changed:
+                self._changed.wait(_MOMENT_SECONDS)
+        raise AssertionError("the last moment returns or raises")
 
     def promised(self) -> tuple[int, int]:
         """Bytes and images that are promised now; bytes that are being written at this moment are
         left to the file system's count."""
-        with self._changed:
-            return max(0, self.size - self._writing), self.images
+        return max(0, self.size - self._writing), self.images
 
     def begin_write(self, size: int) -> None:
         """For ``Reservation`` alone."""
         with self._changed:
-            self._writing += size
+            self._own[_WRITING] += size
 
     def give_back(self, size: int, images: int, written: int = 0) -> None:
         """For ``Reservation`` alone."""
         with self._changed:
-            self._writing -= written
-            self.size -= size
-            self.images -= images
+            self._own[_DONE] += written
+            self._own[_WRITING] -= written
+            self._own[_BYTES] -= size
+            self._own[_IMAGES] -= images
             if written:
                 self._changed.notify_all()
 

@@ -95,6 +95,7 @@ def serving_application(settings: Settings, parent: int, address: Address, level
         lock = spool.hold_receiver_lock()
         recovered = spool.recover()
         leave_key(spool.site)
+        spool.start_chores()
     except (SpoolUnsuitable, LockHeld, DiskError) as error:
         fail(str(error))
         raise

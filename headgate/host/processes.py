@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+def written_bytes(pid: int) -> int | None:
+    """What this process made the disk write, as the kernel counts it (proc(5), /proc/pid/io: pages
+    that were made dirty); None where it does not say."""
+    try:
+        said = Path(f"/proc/{pid}/io").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^write_bytes: (\d+)$", said, re.MULTILINE)
+    return None if found is None else int(found[1])
 
 
 def running_names() -> set[str]:

@@ -1,8 +1,8 @@
 """Which image an upload is: so that a lost answer never makes a second one.
 
 Same device and same Idempotency-Key, or without a key the same device, SHA-256 and sequence number:
-the same image. Of two at once, the second waits for the outcome of the first; there is one receiver
-process, so a lock in memory is enough.
+the same image. Of two at once, the second waits for the outcome of the first, whichever of the
+receiver's processes they come to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
+from headgate.host.board import Board
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.disk.layout import Files
 from headgate.spool.image import names
@@ -23,10 +24,15 @@ from headgate.spool.site.gone import Gone
 
 
 class KeyedLocks:
-    """One at a time for each identity; ``waiting`` stands around the wait for another's end."""
+    """One at a time for each identity; ``waiting`` stands around the wait for another's end.
 
-    def __init__(self, waiting: AbstractContextManager[None]) -> None:
+    Threads of this process wait for each other in memory; the board's locks, which the kernel
+    frees when their process dies, keep the processes apart.
+    """
+
+    def __init__(self, waiting: AbstractContextManager[None], board: Board | None = None) -> None:
         self._waiting = waiting
+        self._board = board or Board.alone()
         self._changed = threading.Condition()
         self._taken: set[tuple[str, ...]] = set()
 
@@ -37,7 +43,8 @@ class KeyedLocks:
             with self._waiting, self._changed:
                 self._changed.wait_for(lambda: self._take(identities))
         try:
-            yield
+            with self._board.names(map(_name, identities), self._waiting):
+                yield
         finally:
             with self._changed:
                 self._taken -= identities
@@ -49,6 +56,10 @@ class KeyedLocks:
             if free:
                 self._taken |= identities
             return free
+
+
+def _name(identity: tuple[str, ...]) -> bytes:
+    return "\0".join(identity).encode()
 
 
 def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:

@@ -28,9 +28,10 @@ class DiskError(Exception):
     """The disk refused. Nothing was acknowledged, and the failed file is never fsynced again."""
 
     def __init__(self, error: OSError, doing: str) -> None:
-        super().__init__(f"{doing}: {error.strerror or error}")
         self.errno = error.errno
         self.doing = doing
+        self.sentence = error.strerror or str(error)
+        super().__init__(f"{doing}: {self.sentence}")
 
     @property
     def full(self) -> bool:

@@ -1,4 +1,5 @@
-"""After an unclean stop: add to the catalog what its files say and its lost rows do not."""
+"""After an unclean stop, of the receiver or of one of its processes: add to the catalog what its
+files say and its lost rows do not."""
 
 from __future__ import annotations
 
@@ -56,6 +57,29 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
             if name.id not in arrived and (size := _size(files.in_done(name))) is not None:
                 arrived[name.id] = size
         catalog.minutes.recount(folder, _count(arrived.values()))
+    return restored
+
+
+def adopt(
+    files: Files, catalog: Catalog, receipts: Receipts, gone: Gone, folders: Iterable[str]
+) -> int:
+    """Restore the rows of what a process of the receiver linked into these folders before it died,
+    while others go on; how many were missing.
+
+    What another process has just linked, and will add itself, may be among them: its row is there
+    a little earlier then, and counts once (``Catalog.add_all``).
+    """
+    restored = 0
+    for folder in folders:
+        durable.sync_folders({files.new / folder})
+        for name in files.names_in(files.new / folder):
+            if catalog.get(name.id) or receipts.get(name.id) or gone.get(name.id):
+                continue
+            meta = _metadata(files.in_new(name), name)
+            if meta is not None:
+                restored += catalog.restore(
+                    name, meta, State.WAITING, unknown=True, received=True, locked=False
+                )
     return restored
 
 

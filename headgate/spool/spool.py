@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headgate.host import logs, mounts, set_clock
+from headgate.host.board import Board, Part
 from headgate.settings import units
 from headgate.settings.settings import Settings
 from headgate.spool import identity, recovery, sqlite
@@ -45,7 +46,8 @@ from headgate.spool.site.gone import Stage
 from headgate.spool.site.site import Site
 
 _GONE = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
-CHECKPOINT_SECONDS = 2.0
+CHORES_SECONDS = 2.0
+"""Between two checkpoints."""
 RESERVE_ROUNDS = 15
 """How many of these pass before the reserve is looked at."""
 RETRY = "retry"
@@ -98,15 +100,21 @@ class _Linked:
 class Spool:
     """One spool folder, open. Open it after any fork; close it when done."""
 
-    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime] = utc_now,
+        board: Board | None = None,
+    ) -> None:
         """Use ``Spool.open``; this opens what is there."""
         self.settings = settings
+        self.board = board or Board.alone()
         self.path = settings.spool.path
         self.now = now
         self.files = Files(self.path)
         state = self.files.state
         try:
-            self.catalog = Catalog(state / "catalog.sqlite3")
+            self.catalog = Catalog(state / "catalog.sqlite3", self.board)
         except sqlite.Damaged as error:
             raise SpoolUnsuitable(
                 f"the catalog in {state} is damaged ({error}); stop the receiver and run "
@@ -133,13 +141,13 @@ class Spool:
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
         self.cpu_turns = CpuTurns()
-        self._identities = KeyedLocks(self.cpu_turns.waiting)
+        self._identities = KeyedLocks(self.cpu_turns.waiting, self.board)
         self._commits = GroupCommit(self._commit, self.cpu_turns.waiting)
         self._folders = Folders(self.files.new)
         self._refused = refused.Pending()
         self._clock: set_clock.ArrivalClock | None = None
         self._closing = threading.Event()
-        self._checkpoints: threading.Thread | None = None
+        self._chores: threading.Thread | None = None
 
     @classmethod
     def open(
@@ -149,8 +157,10 @@ class Spool:
         create: bool = True,
         probe: bool = True,
         now: Callable[[], datetime] = utc_now,
+        board: Board | None = None,
     ) -> Spool:
         """The spool that the settings name, made where it is missing unless ``create`` is False.
+        ``board`` is what the processes of a receiver share.
 
         SpoolUnsuitable if this place cannot keep the promise: the sentence says what can.
         """
@@ -163,7 +173,7 @@ class Spool:
             reserve.give_up(state, everything=True)
             prepare(settings, create=create, probe=probe)
         try:
-            opened = cls(settings, now)
+            opened = cls(settings, now, board)
         except sqlite.Error as error:
             raise SpoolUnsuitable(
                 f"the databases in {state} cannot be opened ({error}); if the disk has no room "
@@ -188,8 +198,8 @@ class Spool:
 
     def close(self) -> None:
         self._closing.set()
-        if self._checkpoints is not None:
-            self._checkpoints.join()
+        if self._chores is not None:
+            self._chores.join()
         self._folders.close()
         with contextlib.suppress(sqlite.Error):  # of a full disk: counts are no image
             self._refused.write(self.catalog.note_refused, self.now())
@@ -199,14 +209,16 @@ class Spool:
 
     # -- the receiver's side
 
-    def hold_receiver_lock(self, wait_seconds: float = 2) -> Lock:
-        """There is one receiver; LockHeld names the other."""
+    def hold_receiver_lock(self, wait_seconds: float = 2, pid: int | None = None) -> Lock:
+        """There is one receiver; LockHeld names the other. ``pid`` is the process that will hold
+        the lock, this one by default."""
         try:
             return locks.acquire(
                 self.files.tmp,
                 self.files.state / "receiver.lock",
                 "a receiver",
                 wait_seconds=wait_seconds,
+                pid=pid,
             )
         except LockHeld as error:
             raise LockHeld(f"{error}: this spool already has its receiver; stop that one") from None
@@ -222,21 +234,34 @@ class Spool:
         cut_off = durable.empty_tmp(self.files.tmp)
         restored = recovery.scan(self.files, self.catalog, self.receipts, self.site.gone)
         self._renew_reserve()
-        self._checkpoints = threading.Thread(
-            target=self._checkpoint, name="checkpoints", daemon=True
-        )
-        self._checkpoints.start()
         return Recovered(cut_off, restored)
 
-    def _checkpoint(self) -> None:
-        rounds = 0
-        while not self._closing.wait(CHECKPOINT_SECONDS):
+    def recover_from(self, process: int) -> Recovered:
+        """Make good the death of one process of the receiver, while the others go on."""
+        cut_off = durable.empty_tmp(self.files.tmp, _prefix(process))
+        folders = self.catalog.minutes.marked_by(process)
+        restored = recovery.adopt(self.files, self.catalog, self.receipts, self.site.gone, folders)
+        self.catalog.minutes.unmark(process)
+        return Recovered(cut_off, restored)
+
+    def start_chores(self) -> None:
+        """Checkpoints and the like, by a thread, for as long as this process receives."""
+        self._chores = threading.Thread(target=self._do_chores, name="chores", daemon=True)
+        self._chores.start()
+
+    def _do_chores(self) -> None:
+        """Of several processes the one does what is done once that holds the lock for it, which
+        is another's when it dies."""
+        rounds, does_it = 0, False
+        while not self._closing.wait(CHORES_SECONDS):
+            does_it = does_it or self.board.lock(Part.CHORES).try_enter()
             rounds += 1
-            if rounds % RESERVE_ROUNDS == 0:
+            if does_it and rounds % RESERVE_ROUNDS == 0:
                 self._renew_reserve()
             try:
                 self._refused.write(self.catalog.note_refused, self.now())
-                self.catalog.checkpoint()
+                if does_it:
+                    self.catalog.checkpoint()
             except sqlite.Error:
                 continue  # the disk's trouble shows at the next accept, which can say so
 
@@ -248,7 +273,7 @@ class Spool:
 
     def incoming(self) -> Incoming:
         """A file in tmp/ to receive into; a context manager."""
-        return Incoming(self.files.tmp)
+        return Incoming(self.files.tmp, _prefix(self.board.number))
 
     def accept(
         self,
@@ -423,6 +448,11 @@ class Spool:
     def refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:
         """Uploads that were refused in the last minutes, by code, the most first."""
         return self.catalog.refused_lately(now, self._refused.counts())
+
+
+def _prefix(process: int) -> str:
+    """How names in tmp/ begin: by whose they are."""
+    return f"{process}-"
 
 
 def prepare(settings: Settings, *, create: bool = True, probe: bool = True) -> None:

@@ -15,6 +15,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,10 +165,17 @@ def raw(path: Path | str, *, read_only: bool = False) -> Connection:
 class Pair:
     """One connection that writes and one that reads a file, each under its lock."""
 
-    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        write: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """``write`` is a lock that several processes share; without it they find out from SQLite
+        that another one writes, which asks again after a while and lets no one go first."""
         self.writer = connect(path, migrations, full=False)
         self.reader = connect(path, migrations, full=False, read_only=True)
-        self.write = threading.Lock()
+        self.write: AbstractContextManager[object] = write or threading.Lock()
         self.read = threading.Lock()
 
     def close(self) -> None:

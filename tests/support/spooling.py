@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from headgate.host.board import Board
 from headgate.settings.settings import Settings, combine
 from headgate.spool.disk import durable
 from headgate.spool.disk.durable import Incoming
 from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Metadata, Sent
-from headgate.spool.spool import Accepted, Spool
+from headgate.spool.spool import Accepted, Spool, utc_now
 from headgate.spool.upkeep.mover import Mover
 
 DISK_CALLS = frozenset(
@@ -102,10 +103,14 @@ def settings_for(root: Path, **flags: str) -> Settings:
     return combine(None, None, {}, {k.replace("__", "."): v for k, v in flags.items()}, root)
 
 
-def open_spool(root: Path, now: Callable[[], datetime] | None = None, **flags: str) -> Spool:
-    """The spool below ``root``, as a receiver opens it."""
-    settings = settings_for(root, **flags)
-    return Spool.open(settings, now=now) if now is not None else Spool.open(settings)
+def open_spool(
+    root: Path,
+    now: Callable[[], datetime] | None = None,
+    board: Board | None = None,
+    **flags: str,
+) -> Spool:
+    """The spool below ``root``, as a receiver opens it, or one of its processes."""
+    return Spool.open(settings_for(root, **flags), now=now or utc_now, board=board)
 
 
 def put(spool: Spool, data: bytes, device: str = "cam-1", **more: Any) -> Accepted:

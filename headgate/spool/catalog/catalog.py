@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from headgate.host.board import Board, Part
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.catalog.backlog import Backlog
@@ -45,9 +46,10 @@ _LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, howev
 class Catalog:
     """One writer connection under a lock, one reader. Open it after any fork."""
 
-    def __init__(self, path: Path) -> None:
-        self._on = sqlite.Pair(path, MIGRATIONS)
-        self.minutes = Minutes(self._on)
+    def __init__(self, path: Path, board: Board | None = None) -> None:
+        board = board or Board.alone()
+        self._on = sqlite.Pair(path, MIGRATIONS, board.lock(Part.CATALOG))
+        self.minutes = Minutes(self._on, board)
         self.backlog = Backlog(self._on)
 
     def close(self) -> None:
@@ -91,15 +93,17 @@ class Catalog:
         unknown: bool = False,
         error: str = "",
         received: bool = False,
+        locked: bool = True,
     ) -> bool:
         """The row of a file that was found without one; False if there is one by now.
 
-        ``received``: the caller holds the drain lock, and it was not counted as received either.
-        Without that lock a repair and a run may have been faster: then it is not counted again.
+        ``received``: it was not counted as received either; ``locked``: then the caller holds the
+        drain lock. Without that lock a repair and a run may have been faster: then it is not
+        counted again.
         """
         internal = ASIDE if state is State.SET_ASIDE else WAITING
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            if not received and was_restored(db, name):
+            if not (received and locked) and was_restored(db, name):
                 return False
             new = insert(db, name, meta, internal, unknown=unknown, error=error)
             if new and received:

@@ -405,15 +405,16 @@ def probe(root: Path) -> None:
                 os.unlink(linked)
 
 
-def empty_tmp(tmp: Path) -> int:
-    """Unlink what was being received when the receiver last died; how many there were.
+def empty_tmp(tmp: Path, prefix: str = "") -> int:
+    """Unlink what was being received when the receiver last died, or only those of its files whose
+    names begin with ``prefix``; how many there were.
 
     A probe may be another program's, at this very moment: only an old one goes.
     """
     found = 0
     with _disk("emptying tmp/"):
         for entry in list(os.scandir(tmp)):
-            if not entry.is_file(follow_symlinks=False):
+            if not entry.is_file(follow_symlinks=False) or not entry.name.startswith(prefix):
                 continue
             if entry.name.startswith(_PROBE):
                 with contextlib.suppress(FileNotFoundError):

@@ -24,10 +24,15 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Lock:
-    """A held lock; ``release`` or the end of the program gives it back."""
+    """A held lock; ``release`` or the end of the program gives it back. Its descriptors may be
+    handed to another process, which then holds it too."""
 
     def __init__(self, descriptors: list[int]) -> None:
         self._descriptors = descriptors
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return tuple(self._descriptors)
 
     def release(self) -> None:
         for fd in self._descriptors:
@@ -46,7 +51,7 @@ class Lock:
         self.release()
 
 
-def _try(folder: Path, note: Path, who: str) -> Lock | None:
+def _try(folder: Path, note: Path, who: str, pid: int) -> Lock | None:
     descriptors: list[int] = []
     try:
         descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -66,7 +71,7 @@ def _try(folder: Path, note: Path, who: str) -> Lock | None:
             os.close(descriptors.pop())  # it was replaced between open and flock
         try:
             os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{who}, pid {os.getpid()}\n".encode(), 0)
+            os.pwrite(fd, f"{who}, pid {pid}\n".encode(), 0)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise  # else the file does not say who holds it, but it is held all the same
@@ -112,11 +117,13 @@ def acquire(
     wait_seconds: float = 0,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
+    pid: int | None = None,
 ) -> Lock:
-    """The lock, within ``wait_seconds``; LockHeld otherwise."""
+    """The lock, within ``wait_seconds``; LockHeld otherwise. ``pid`` is for the note, if the lock
+    is for another process than this one."""
     until = monotonic() + wait_seconds
     while True:
-        lock = _try(folder, note, who)
+        lock = _try(folder, note, who, pid or os.getpid())
         if lock is not None:
             return lock
         left = until - monotonic()

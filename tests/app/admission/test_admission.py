@@ -112,16 +112,20 @@ def test_a_device_sends_so_much_at_once() -> None:
     assert [once(limited) for _ in range(5)] == [""] * 5
 
 
-def test_devices_at_rest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limits, "_KNOWN_MAX", 10)
+def test_devices_at_rest_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limits, "DEVICES", 16)  # all of them are every device's places
     clock = Seconds()
-    limited = Rates(1, 0, clock)
+    limited = Rates(1, 1, clock)
     with limited.hold("busy"):
-        for number in range(9):
-            once(limited, f"cam-{number}")
+        for number in range(15):
+            assert once(limited, f"cam-{number}") == ""
+            assert once(limited, f"cam-{number}") == "too_many_requests"
+        # No place is at rest: it is let in, and not counted.
+        assert [once(limited, "one more") for _ in range(3)] == [""] * 3
         clock.now += 2
-        once(limited, "one more")
-        assert set(limited._known) == {"busy", "one more"}
+        assert once(limited, "one more") == ""
+        assert once(limited, "one more") == "too_many_requests"
+        assert once(limited, "busy") == "too_many_at_once"
 
 
 # -- all of them
@@ -146,7 +150,7 @@ def test_the_site_takes_in_so_much() -> None:
 def test_what_never_came_is_given_back() -> None:
     intake = Intake(100, Seconds())
     intake.take(500)
-    intake.give_back(450)
+    intake.give_back(450, 500)
     assert intake.wait_seconds() == 0
 
 
