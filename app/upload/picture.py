@@ -1,7 +1,7 @@
 """One picture on its way to a file in tmp/: recognised, unwrapped, measured, written and hashed.
 
-Whatever way it comes, its bytes go through here. The content decides what it is; base64, a data URI
-and line breaks before it are taken off.
+Whatever way it comes, its bytes go through here. The content decides what it is; base64, a data
+URI, and line breaks or a part's header before it are taken off.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ SEARCHED = 4096
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\s-]+")
 _DATA_URI = re.compile(rb"data:[^,]{0,200};base64,", re.IGNORECASE)
 _SPACE = b" \t\r\n"
+_PART_HEADER = re.compile(
+    rb"\s*(?:--[!-~]{1,200}[ \t]*\r?\n)?(?:[A-Za-z0-9-]{1,64}:[^\r\n]{0,200}\r?\n){1,16}\r?\n"
+)
+"""What servers of motion JPEG write before each picture, and clients copy with it."""
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
@@ -47,6 +51,9 @@ def wrapping(head: bytes) -> tuple[Wrapping, int] | None:
     if media_type(head):
         return Wrapping.NONE, 0
     skipped = len(head) - len(head.lstrip(_SPACE))
+    header = _PART_HEADER.match(head)
+    if header and b"content-disposition" not in header[0].lower():  # that would be a form
+        skipped = header.end()
     if skipped and media_type(head[skipped:]):
         return Wrapping.NONE, skipped
     uri = _DATA_URI.match(head, skipped)
@@ -116,7 +123,7 @@ class Picture:
         if skipped and self._wrapping is Wrapping.NONE:
             self._policy.remark(
                 self.unsupported(held),
-                f"{skipped} bytes of white space before the image were left out",
+                f"{skipped} bytes before the image were left out: white space, or a part's header",
             )
         self._incoming = self._target.open()
         return held[skipped:]

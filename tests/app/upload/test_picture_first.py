@@ -462,6 +462,39 @@ def test_white_space_before_an_image_is_left_out(receiver: Receiver, photo: Phot
     assert "white space" in answer.json["warnings"][0]
 
 
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"--myboundary\r\nContent-Type: image/jpeg\r\nContent-Length: 1234\r\n\r\n",
+        b"\r\n--ffserver\nContent-type: image/jpeg\n\n",
+        b"Content-Type: image/jpeg\r\nX-Timestamp: 0.000000\r\n\r\n",
+    ],
+)
+def test_a_header_of_motion_jpeg_before_an_image_is_left_out(
+    receiver: Receiver, photo: Photo, header: bytes, raw: bool
+) -> None:
+    image = photo()
+    if raw:
+        answer = ask(receiver, header + image, "image/jpeg")
+    else:
+        answer = receiver.post_form(part("image", header + image, "a.jpg"))
+    check(answer, 201)
+    assert stored(receiver, answer.json["id"]).read_bytes() == image
+    assert "before the image" in answer.json["warnings"][0]
+
+
+def test_a_transfer_encoding_of_a_part_changes_nothing(receiver: Receiver, photo: Photo) -> None:
+    image = photo()
+    for name, body in (("base64", base64.encodebytes(image)), ("binary", image)):
+        plain = part("image", body, "a.jpg")
+        coded = plain.replace(
+            b"\r\n\r\n", f"\r\nContent-Transfer-Encoding: {name}\r\n\r\n".encode(), 1
+        )
+        answer = check(receiver.post_form(coded, part("device", name)), 201)
+        assert stored(receiver, answer.json["id"]).read_bytes() == image
+
+
 def test_other_bytes_before_an_image_are_told(receiver: Receiver, photo: Photo) -> None:
     answer = check(receiver.post_raw(b"junk" * 5 + photo()), 415, "unsupported_image")
     assert "after 20 other bytes" in answer.json["detail"]
