@@ -356,6 +356,7 @@ class Refused(Exception):
     def __init__(self, code: str, **facts: str | int) -> None:
         self.refusal = REFUSALS[code]
         self.facts = facts
+        self.challenges: tuple[str, ...] | None = None  # of a 401, beside Basic and Bearer
         super().__init__(self.sentence)
 
     @property

@@ -160,7 +160,7 @@ def refusal(refused: Refused) -> Answer:
     if refused.retry_after:
         response.headers["Retry-After"] = str(refused.retry_after)
     if row.status == 401:
-        response.challenges = ('Basic realm="headgate"', "Bearer")
+        response.challenges = (*(refused.challenges or ()), 'Basic realm="headgate"', "Bearer")
     if row.status == 405 and "allowed" in refused.facts:
         response.headers["Allow"] = str(refused.facts["allowed"])
     response.headers["Cache-Control"] = "no-store"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from app.admission import auth, checks
+from app.admission import auth, checks, digest
 from app.admission.auth import Caller, Principal
 from app.admission.disk_breaker import Latch
 from app.admission.rate_limits import Intake, Rates
@@ -26,6 +26,7 @@ from headgate.monitor import collect
 from headgate.monitor.snapshot import Snapshot
 from headgate.spool.disk import room
 from headgate.spool.disk.room import Admission, Receiving
+from headgate.spool.site.devices import Credential
 from headgate.spool.spool import Spool
 
 
@@ -66,17 +67,42 @@ class Gate:
         """Who sent this request; Refused if the sender has no permission."""
         if auth.is_local(caller, self._local_key):
             return Principal(is_local=True)
-        settings = self._spool.settings
-        return auth.identify(
-            caller,
-            settings.receiver.auth,
-            settings.receiver.allow,
-            lambda token: self._spool.site.devices.authenticate(token, self._spool.now()),
-            names=self._hosts,
-            url_tokens=settings.receiver.token_in_url,
-            on_network=self._on_network,
-            enrolled=lambda: self._spool.site.devices.any_valid(self._spool.now()),
-        )
+        receiver = self._spool.settings.receiver
+        devices = self._spool.site.devices
+        try:
+            return auth.identify(
+                caller,
+                receiver.auth,
+                receiver.allow,
+                lambda token: devices.authenticate(token, self._spool.now()),
+                by_digest=self._by_digest,
+                names=self._hosts,
+                url_tokens=receiver.token_in_url,
+                on_network=self._on_network,
+                enrolled=lambda: devices.any_valid(self._spool.now()),
+            )
+        except Refused as refused:
+            if refused.refusal.status == 401 and refused.challenges is None:
+                refused.challenges = self._challenges(
+                    caller, stale=bool(refused.facts.get("stale"))
+                )
+            raise
+
+    def _by_digest(self, caller: Caller) -> Credential | None:
+        if not digest.is_one(caller):
+            return None
+        devices, now = self._spool.site.devices, self._spool.now()
+        key = devices.digest_key() or ""
+        seconds = int(now.timestamp())
+        return digest.check(caller, lambda name: devices.digest_logins(name, now), key, seconds)
+
+    def _challenges(self, caller: Caller, *, stale: bool) -> tuple[str, ...]:
+        """Digest is offered once a device is enrolled for it: cameras prefer it to Basic."""
+        key = self._spool.site.devices.digest_key()
+        if key is None:
+            return ()
+        seconds = int(self._spool.now().timestamp())
+        return digest.challenges(key, caller.peer, seconds, stale=stale)
 
     def identify_viewer(self, caller: Caller) -> Principal:
         """The same for a reader of the page: what is shown may be shown under this name."""

@@ -1,7 +1,8 @@
 """Who sends: the device of the token, or a sender who needs none. Pure.
 
 ``Authorization: Bearer`` (RFC 6750), or ``Basic`` (RFC 7617) with the device's name and its token
-as the password, for cameras that know nothing else.
+as the password, for cameras that know nothing else; ``app.admission.digest`` for those that know
+not even that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Caller:
     origin: str | None = None
     fetch_site: str | None = None
     forwarded: bool = False  # a proxy passed it on, so the peer's address says nothing
+    method: str = ""
+    path: str = ""
     url_token: str = ""  # ``?token=`` in the address; counts only where a setting allows it
 
 
@@ -166,6 +169,7 @@ def identify(
     allow: tuple[str, ...],
     known: Callable[[str], Credential | None],
     *,
+    by_digest: Callable[[Caller], Credential | None] = lambda _: None,
     names: Collection[str] = (),
     url_tokens: bool = False,
     on_network: bool = False,
@@ -175,20 +179,23 @@ def identify(
 
     A valid token counts under every ``auth``. One that is not valid is refused, except where
     none is needed ("open"): there it is ignored, because cameras send logins that were not asked
-    for. ``known`` gives the credential of a token; ``url_tokens`` lets it stand in the address;
-    ``names`` are those of this machine.
+    for. ``known`` gives the credential of a token, ``by_digest`` that of a Digest login (None:
+    there was none); ``url_tokens`` lets a token stand in the address; ``names`` are those of this
+    machine.
     "auto" lets this machine itself send without one, as long as nothing hints at others: the
     receiver listens to the network (``on_network``), a device has a token (``enrolled``), or a
     proxy left its mark.
     """
     try:
-        found = _by_token(caller, known, url_tokens=url_tokens)
+        credential = by_digest(caller) or _by_token(caller, known, url_tokens=url_tokens)
     except Refused as refused:
         if auth != "open" or refused.refusal.code != "unauthorized":
             raise
-        found = None
-    if found is not None:
-        return found
+        credential = None
+    if credential is not None:
+        return Principal(
+            credential.device, credential.urgent, credential.may_drain, credential.may_forward
+        )
     if caller.url_token and not url_tokens and auth != "open":
         raise Refused(
             "unauthorized",
@@ -227,7 +234,7 @@ def identify(
 
 def _by_token(
     caller: Caller, known: Callable[[str], Credential | None], *, url_tokens: bool
-) -> Principal | None:
+) -> Credential | None:
     """Whose token came along; None if none did."""
     shown = presented(caller.authorization)
     if shown is None and url_tokens and caller.url_token:
@@ -239,9 +246,7 @@ def _by_token(
         raise Refused("unauthorized", reason="This token is invalid or was revoked.")
     if shown.name and names.device_name(shown.name) != credential.device:
         raise Refused("wrong_device", device=credential.device, named=shown.name[:64])
-    return Principal(
-        credential.device, credential.urgent, credential.may_drain, credential.may_forward
-    )
+    return credential
 
 
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

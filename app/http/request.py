@@ -38,6 +38,8 @@ def is_forwarded(environ: Environ) -> bool:
 def caller(environ: Environ) -> Caller:
     """Who is at the other end."""
     return Caller(
+        method=environ.get("REQUEST_METHOD", ""),
+        path=environ.get("PATH_INFO", ""),
         peer=environ.get("REMOTE_ADDR", ""),
         authorization=environ.get("HTTP_AUTHORIZATION", ""),
         host=environ.get("HTTP_HOST", ""),

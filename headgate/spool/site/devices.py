@@ -2,7 +2,8 @@
 
 A token is 256 random bits. Only its SHA-256 is stored: a reader of the file cannot send with it,
 and a plain hash is enough, because 256 bits cannot be guessed (unlike a password). A revoked token
-is gone with the commit: each request reads the file.
+is gone with the commit: each request reads the file. Devices that log in by HTTP Digest have tokens
+of 128 bits, and what is stored of theirs can be sent with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from headgate.spool import sqlite
@@ -20,6 +21,10 @@ from headgate.spool.image import names
 from headgate.spool.sqlite import instant, stamp
 
 TOKEN_BYTES = 32
+DIGEST_TOKEN_BYTES = 16
+"""Of a device that logs in by Digest: cameras have little room for a password."""
+DIGEST_REALM = "headgate"
+_DIGEST_KEY = "digest.key"
 _PREFIX = "hg_"  # so that people, and scanners of repositories, know one when they see it
 
 TABLES = """
@@ -40,6 +45,21 @@ TABLES = """
 FORWARDING = "ALTER TABLE devices ADD COLUMN may_forward INTEGER NOT NULL DEFAULT 0;"
 
 
+DIGEST = """
+    CREATE TABLE digest_logins (
+        device TEXT NOT NULL REFERENCES devices (name),
+        md5 TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        ends_at INTEGER
+    ) STRICT;
+    CREATE INDEX digest_logins_by_device ON digest_logins (device);
+    ALTER TABLE devices ADD COLUMN by_digest INTEGER NOT NULL DEFAULT 0;
+    """
+"""For devices that log in by HTTP Digest, and for those alone: what is stored is as good as the
+token (RFC 7616, 5.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One that was enrolled. ``tokens`` counts those that are valid now."""
@@ -51,6 +71,7 @@ class Device:
     tokens: int
     may_drain: bool = False  # it may ask for drains (POST /jobs/drain)
     may_forward: bool = False  # it may send images of other devices, as another gateway does
+    digest: bool = False  # it may log in by HTTP Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +90,15 @@ class Credential:
     urgent: bool
     may_drain: bool = False
     may_forward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DigestLogin:
+    """What HTTP Digest needs of a device's token: H(name:realm:token) in hex, by each hash."""
+
+    credential: Credential
+    md5: str = field(repr=False)
+    sha256: str = field(repr=False)
 
 
 class DeviceTrouble(Exception):
@@ -105,6 +135,7 @@ class Devices:
         urgent: bool = False,
         may_drain: bool = False,
         may_forward: bool = False,
+        digest: bool = False,
     ) -> list[Token]:
         """Enrol devices, all or none; DeviceTrouble if one is enrolled or its name is unusable.
 
@@ -117,7 +148,7 @@ class Devices:
             )
         if len(set(wanted)) < len(wanted):
             raise DeviceTrouble("the same device is named twice")
-        tokens = [_new(name) for name in wanted]
+        tokens = [_new(name, digest=digest) for name in wanted]
         with self._lock, sqlite.transaction(self._db) as db:
             held = [name for name in wanted if self._row(name) and not self._is_revoked(name)]
             if held:
@@ -125,32 +156,40 @@ class Devices:
                     f"{_some(held)}: enrolled already; headgate device rotate makes a new token"
                 )
             db.executemany(
-                "INSERT INTO devices (name, urgent, added_at, may_drain, may_forward) "
-                "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET urgent = ?2, "
-                "added_at = ?3, revoked_at = NULL, may_drain = ?4, may_forward = ?5",
+                "INSERT INTO devices (name, urgent, added_at, may_drain, may_forward, by_digest) "
+                "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO UPDATE SET urgent = ?2, "
+                "added_at = ?3, revoked_at = NULL, may_drain = ?4, may_forward = ?5, "
+                "by_digest = ?6",
                 [
-                    (name, int(urgent), stamp(now), int(may_drain), int(may_forward))
+                    (name, int(urgent), stamp(now), int(may_drain), int(may_forward), int(digest))
                     for name in wanted
                 ],
             )
+            if digest:
+                db.execute(
+                    "INSERT OR IGNORE INTO memory (name, value) VALUES (?, ?)",
+                    (_DIGEST_KEY, secrets.token_urlsafe(TOKEN_BYTES)),
+                )
             self._keep(tokens, now)
         return tokens
 
     def rotate(self, wanted: Sequence[str], now: datetime, overlap: timedelta) -> list[Token]:
         """New tokens, all or none; the old ones end after ``overlap``. DeviceTrouble if one is not
         enrolled."""
-        tokens = [_new(name) for name in wanted]
         with self._lock, sqlite.transaction(self._db) as db:
             self._require(wanted)
+            by_digest = self._by_digest()
+            tokens = [_new(name, digest=name in by_digest) for name in wanted]
             ends_at = stamp(now + overlap)
-            for name in wanted:
-                db.execute(
-                    "DELETE FROM tokens WHERE device = ? AND ends_at <= ?", (name, stamp(now))
+            for table in ("tokens", "digest_logins"):
+                db.executemany(
+                    f"DELETE FROM {table} WHERE device = ? AND ends_at <= ?",
+                    [(name, stamp(now)) for name in wanted],
                 )
-                db.execute(
-                    "UPDATE tokens SET ends_at = ?2 WHERE device = ?1 "
+                db.executemany(
+                    f"UPDATE {table} SET ends_at = ?2 WHERE device = ?1 "
                     "AND (ends_at IS NULL OR ends_at > ?2)",
-                    (name, ends_at),
+                    [(name, ends_at) for name in wanted],
                 )
             self._keep(tokens, now)
         return tokens
@@ -160,11 +199,38 @@ class Devices:
         then none was revoked."""
         with self._lock, sqlite.transaction(self._db) as db:
             self._require(wanted)
-            db.executemany("DELETE FROM tokens WHERE device = ?", [(name,) for name in wanted])
+            for table in ("tokens", "digest_logins"):
+                db.executemany(
+                    f"DELETE FROM {table} WHERE device = ?", [(name,) for name in wanted]
+                )
             db.executemany(
                 "UPDATE devices SET revoked_at = ?2 WHERE name = ?1",
                 [(name, stamp(now)) for name in wanted],
             )
+
+    def digest_key(self) -> str | None:
+        """The key of Digest's nonces; None if no device was ever enrolled for Digest."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT value FROM memory WHERE name = ?", (_DIGEST_KEY,)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
+    def digest_logins(self, name: str, now: datetime) -> list[DigestLogin]:
+        """Those of a device that are valid now; after a change of its token there are two."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT urgent, may_drain, may_forward, md5, sha256 FROM digest_logins "
+                "JOIN devices ON name = device "
+                "WHERE device = ? AND (ends_at IS NULL OR ends_at > ?)",
+                (name, stamp(now)),
+            ).fetchall()
+        return [
+            DigestLogin(
+                Credential(name, bool(urgent), bool(may_drain), bool(may_forward)), md5, sha256
+            )
+            for urgent, may_drain, may_forward, md5, sha256 in rows
+        ]
 
     def any_valid(self, now: datetime) -> bool:
         """Whether a device has a token that is good now."""
@@ -184,9 +250,8 @@ class Devices:
         with self._lock:
             rows = self._db.execute(
                 "SELECT name, urgent, added_at, revoked_at, (SELECT count(*) FROM tokens "
-                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)), may_drain, may_forward "
-                "FROM devices "
-                "ORDER BY name",
+                "WHERE device = name AND (ends_at IS NULL OR ends_at > ?)), may_drain, "
+                "may_forward, by_digest FROM devices ORDER BY name",
                 (stamp(now),),
             ).fetchall()
         return [
@@ -198,8 +263,9 @@ class Devices:
                 tokens=tokens,
                 may_drain=bool(may_drain),
                 may_forward=bool(may_forward),
+                digest=bool(digest),
             )
-            for name, urgent, added_at, revoked_at, tokens, may_drain, may_forward in rows
+            for name, urgent, added_at, revoked_at, tokens, may_drain, may_forward, digest in rows
         ]
 
     def _row(self, name: str) -> tuple[object, ...] | None:
@@ -217,15 +283,34 @@ class Devices:
                 f"{_some(unknown)}: not enrolled; headgate device list shows who is"
             )
 
-    def _keep(self, tokens: Iterable[Token], now: datetime) -> None:
+    def _by_digest(self) -> set[str]:
+        rows = self._db.execute("SELECT name FROM devices WHERE by_digest = 1").fetchall()
+        return {str(name) for (name,) in rows}
+
+    def _keep(self, tokens: Sequence[Token], now: datetime) -> None:
         self._db.executemany(
             "INSERT INTO tokens (digest, device, made_at) VALUES (?, ?, ?)",
             [(_digest(token.secret), token.device, stamp(now)) for token in tokens],
         )
+        by_digest = self._by_digest()
+        self._db.executemany(
+            "INSERT INTO digest_logins (device, md5, sha256, made_at) VALUES (?, ?, ?, ?)",
+            [
+                (token.device, *_digest_login(token), stamp(now))
+                for token in tokens
+                if token.device in by_digest
+            ],
+        )
 
 
-def _new(device: str) -> Token:
-    return Token(device, _PREFIX + secrets.token_urlsafe(TOKEN_BYTES))
+def _new(device: str, *, digest: bool = False) -> Token:
+    size = DIGEST_TOKEN_BYTES if digest else TOKEN_BYTES
+    return Token(device, _PREFIX + secrets.token_urlsafe(size))
+
+
+def _digest_login(token: Token) -> tuple[str, str]:
+    text = f"{token.device}:{DIGEST_REALM}:{token.secret}".encode()
+    return hashlib.md5(text, usedforsecurity=False).hexdigest(), hashlib.sha256(text).hexdigest()
 
 
 def _digest(secret: str) -> bytes:

@@ -90,6 +90,7 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE jobs ADD COLUMN succeeded INTEGER;
     """,
     devices.FORWARDING,
+    devices.DIGEST,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",

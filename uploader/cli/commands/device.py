@@ -38,6 +38,7 @@ def command() -> None:
         "headgate device add cam-07",
         'headgate device add "cam-{001..200}" --out tokens.csv  # a whole fleet',
         "headgate device add gate-01 --urgent",
+        "headgate device add door-01 --digest  # a camera that knows only HTTP Digest",
     )
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -51,6 +52,12 @@ def command() -> None:
     help="Allow these to send images of other devices: they are gateways (destination.kind http).",
 )
 @click.option(
+    "--digest",
+    is_flag=True,
+    help="For cameras that know only HTTP Digest. The spool then stores a secret as good as the "
+    "token.",
+)
+@click.option(
     "--out", metavar="FILE", help="Write the tokens to a new file that only you can read."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -61,21 +68,28 @@ def add(
     urgent: bool,
     drain: bool,
     forward: bool,
+    digest: bool,
     out: str | None,
     as_json: bool,
 ) -> None:
     """Enrol devices, and print a token for each.
 
-    Either all are enrolled or none. A token is shown only once: the spool stores just its SHA-256.
+    Either all are enrolled or none. A token is shown only once: the spool stores just its SHA-256
+    (with --digest, in addition what that login is checked by).
     A device that was revoked and is added again gets a new token.
     """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
         tokens.made = spool.site.devices.add(
-            wanted, spool.now(), urgent=urgent, may_drain=drain, may_forward=forward
+            wanted, spool.now(), urgent=urgent, may_drain=drain, may_forward=forward, digest=digest
         )
         logs.get().info(
-            "device.added", devices=len(wanted), urgent=urgent, drain=drain, forward=forward
+            "device.added",
+            devices=len(wanted),
+            urgent=urgent,
+            drain=drain,
+            forward=forward,
+            digest=digest,
         )
 
 
@@ -293,7 +307,12 @@ def _token(device: Device | None) -> str:
     if device.revoked_at is not None:
         return "revoked"
     count = "" if device.tokens == 1 else f" x {device.tokens}"
-    has = {"urgent": device.urgent, "drain": device.may_drain, "forward": device.may_forward}
+    has = {
+        "urgent": device.urgent,
+        "drain": device.may_drain,
+        "forward": device.may_forward,
+        "digest": device.digest,
+    }
     rights = [right for right, given in has.items() if given]
     return ("+".join(rights) or "valid") + count
 
