@@ -29,7 +29,8 @@ from tests.support.s3_server import strict_place
 from tests.support.site import FreePacer
 from tests.support.wait import kill, wait_for_event
 from uploader.run import start
-from uploader.run.start import RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import run
 from uploader.s3.probe import KEY
 
 Photo = Callable[[], bytes]

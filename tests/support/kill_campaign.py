@@ -20,7 +20,8 @@ from headgate.spool.budget.ledger import Grant
 from headgate.spool.disk import durable
 from headgate.spool.spool import Spool
 from tests.support.wait import moments, spend
-from uploader.run.start import RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import run
 from uploader.s3 import endpoint  # boto3, before any fork
 from uploader.wire.pacer import Pacer
 

@@ -13,13 +13,15 @@ import pytest
 
 from headgate.settings.settings import combine
 from headgate.spool.image.image import State
+from headgate.spool.site.outcome import Ending
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.support.s3_server import CountingPacer, Place, looked_at
 from tests.support.spooling import images_below, put
 from uploader.run import start
-from uploader.run.start import RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import run
 from uploader.s3.probe import KEY
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
@@ -119,7 +121,9 @@ class FreePacer(CountingPacer):
 
     def __init__(self, *_args: object, **_more: object) -> None:
         super().__init__()
-        self.closed, self.rate, self.waiting = None, 10**9, 0
+        self.rate, self.waiting = 10**9, 0
+        self.closed: Ending | None = None
+        self.left_today: int | None = None
 
     @property
     def sent(self) -> int:
@@ -128,8 +132,11 @@ class FreePacer(CountingPacer):
     def waited(self) -> float:
         return 0.0
 
-    def close(self, reason: object) -> None:
+    def close(self, reason: Ending) -> None:
         raise AssertionError(f"stopped: {reason}")
+
+    def end(self, reason: object) -> None:
+        """The run is over."""
 
 
 @contextlib.contextmanager

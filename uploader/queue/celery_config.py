@@ -16,8 +16,6 @@ from urllib.parse import urlsplit
 from headgate.settings.settings import Settings
 
 TASK = "headgate.drain"
-BREAK_OFF_SECONDS = 12
-"""How long before the next message is due an active drain is stopped."""
 SOFT_SECONDS = 10
 HARD_SECONDS = 2
 """Celery's own limits, so long before the next message is due: only if that was of no use."""

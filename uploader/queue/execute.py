@@ -36,7 +36,8 @@ from headgate.spool.site.jobs import (
 )
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.site import Site
-from uploader.queue.celery_config import BREAK_OFF_SECONDS, MOST_DELIVERIES
+from uploader.queue.celery_config import MOST_DELIVERIES
+from uploader.run.bounds import QUEUE_BREAK_OFF_SECONDS
 
 _TOLD = (
     "outcome", "exit_code", "succeeded", "images", "bytes", "wire_bytes", "set_aside", "deferred",
@@ -150,7 +151,7 @@ def _drain(work: Work, job: Job) -> dict[str, Any]:
     )  # fmt: skip
     work.started(process.pid)
     try:
-        out = _wait(process, work.interval_seconds - BREAK_OFF_SECONDS)
+        out = _wait(process, work.interval_seconds - QUEUE_BREAK_OFF_SECONDS)
     finally:
         work.started(0)
     return _outcome(work, job, process.returncode, out)

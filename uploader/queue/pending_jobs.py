@@ -7,7 +7,8 @@ from datetime import timedelta
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.jobs import Job
 from headgate.spool.spool import Spool
-from uploader.run.start import AlreadyDone, RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import AlreadyDone, run
 
 _WORKERS = timedelta(minutes=2)
 """How long a job is the worker's, where there is one."""

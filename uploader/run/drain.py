@@ -7,10 +7,11 @@ a kill at any point leaves each image in exactly one place, and those being sent
 from __future__ import annotations
 
 import gc
+import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -27,9 +28,11 @@ from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from uploader.run import retry_policy
+from uploader.run.bounds import Bounds
 from uploader.run.breaker import LIMIT, Breaker
 from uploader.run.concurrency import Parallel
-from uploader.run.pick import Candidates, OfOne, Picker
+from uploader.run.pick import Candidates, Clearance, OfOne, Picker
+from uploader.run.runway import Runway
 from uploader.run.sample import Sample
 from uploader.run.seen import Lookout
 from uploader.run.workers import Result, Workers
@@ -50,17 +53,6 @@ own."""
 _RETRY_WORTH_WAITING = timedelta(seconds=60)
 YIELD = "yield"
 """The request by which a run started by hand asks one started by cron to end soon."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Where a run ends although images still wait. Zero or None: no such bound."""
-
-    seconds: float | None = None  # then it stops picking
-    images: int = 0
-    bytes: int = 0
-    until_empty: bool = False
-    device: str = ""  # only its images
 
 
 @dataclass(slots=True)
@@ -127,6 +119,10 @@ class Drain:
         )
         self.progress = Progress()
         self._sample = Sample()
+        cut = math.inf if bounds.cut_seconds is None else bounds.cut_seconds
+        self._runway = Runway(
+            context.spool.uplink, context.pacer, context.monotonic, context.monotonic() + cut
+        )
         self._out = 0  # with the workers
         self._reached = False  # S3 answered in this run
         self._breaker = Breaker()
@@ -139,6 +135,7 @@ class Drain:
         self._looked_at = -_LOOK_SECONDS
         self._throttles = 0
         self._ending = Outcome.UNDER_WAY  # why nothing more is picked
+        self._why_held: Ending | None = None
         self._exit = Exit.OK
 
     def stop(self, outcome: Outcome = Outcome.STOPPED) -> None:
@@ -219,8 +216,7 @@ class Drain:
             if seconds is not None and self._context.monotonic() - started >= seconds:
                 self.stop(Outcome.TIME_SPENT)
             if (shut := self._pacer.closed) and not self._ending:
-                self.progress.message = shut.message
-                self.stop(shut.outcome)
+                self._end(shut)
             if self._ending:
                 self._recall()
             else:
@@ -306,9 +302,17 @@ class Drain:
         if look:
             self._looked_at = now
             self._catalog.due(self._spool.now())
-        items = self._refused_before() or self._picker.pick(images, size, look=look)
+        items = self._refused_before() or self._picker.pick(
+            images, size, look=look, clear=self._runway.clear
+        )
+        refusals = self._runway.take_refusals()
+        self._set_too_large_aside(refusals.never)
         if items and items[0].size > size and self.progress.picked_images:
+            self._runway.ended(items)
             self._end_batch()
+            return
+        if refusals.short and not (items or self._out or refusals.never):
+            self._end(self._runway.ending(refusals.short))
             return
         self._catalog.claim(items)
         if items:
@@ -323,9 +327,22 @@ class Drain:
         """One that was refused before others were confirmed, and still waits."""
         while self._again and not self._breaker.careful:
             item = self._catalog.get(self._again.pop(0))
-            if item is not None and item.state is State.WAITING and item.refusals:
+            waits = item is not None and item.state is State.WAITING and item.refusals
+            if item is not None and waits and self._runway.clear(item) is Clearance.NOW:
                 return [item]
         return []
+
+    def _set_too_large_aside(self, items: Iterable[Item]) -> None:
+        for item in items:
+            why = retry_policy.larger_than_a_day(item.size, self._spool.settings.uplink.daily)
+            self._mover.set_aside(item, why, self._spool.now())
+            self.progress.set_aside += 1
+            self._log.warning("image.too-large", image=item.id, why=why)
+
+    def _end(self, why: Ending) -> None:
+        self.progress.message = why.message
+        self._why_held = why
+        self.stop(why.outcome)
 
     def _end_batch(self) -> None:
         if not self._out:  # before that, stopping would call back what belongs to the batch
@@ -366,6 +383,8 @@ class Drain:
         items = self._workers.cancel_pending()
         if items:
             self._out -= len(items)
+            self._runway.ended(items)
+            self._picker.give_back(items)
             self._catalog.unclaim(items)
 
     # -- results
@@ -375,6 +394,7 @@ class Drain:
             self._judge_look(result)
         else:
             self._out -= 1
+            self._runway.ended([result.item])
             self._judge(result)
 
     def _judge(self, result: Result) -> None:
@@ -601,7 +621,7 @@ class Drain:
         return run.message
 
     def _held_back(self) -> str:
-        return f" Then: {self._pacer.closed}." if self._ending in HELD_BACK else ""
+        return f" Then: {self._why_held}." if self._ending in HELD_BACK else ""
 
 
 def with_rest(run: Run, totals: Totals) -> Run:

@@ -11,15 +11,28 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from headgate.spool.image.image import Item
 
 _PAGE = 10
+_PASS_OVER = 16
+"""Images that may not start are passed over in one pick, at most: what fits is looked for, but not
+among all that wait."""
 NEWEST_IN_TEN = 7
 """Of ten images of one device with ``mixed``: the newest seven, then the three oldest."""
+
+
+class Clearance(Enum):
+    """Whether an image may start."""
+
+    NOW = "now"
+    LATER = "later"  # when some of those under way have ended
+    NOT_ANY_MORE = "not any more"  # what is left does not cover it, even alone
+    NEVER = "never"  # it takes more than a whole day's allowance
 
 
 class Candidates(Protocol):
@@ -131,6 +144,10 @@ class _Lane:
         self._turns[self._next.name.device] += 1
         self._next = None
 
+    def skip(self) -> None:
+        """What ``peek`` showed is not picked this time."""
+        self._next = None
+
 
 class Picker:
     """Remembers, over the picks of a run, who was served how much.
@@ -147,12 +164,21 @@ class Picker:
         self._in_a_hurry: list[str] = []  # devices with urgent images, when last looked
         self._lead = 0  # bytes by which urgent images are ahead while others wait as well
 
-    def pick(self, images: int, size: int, *, look: bool = True) -> list[Item]:
+    def pick(
+        self,
+        images: int,
+        size: int,
+        *,
+        look: bool = True,
+        clear: Callable[[Item], Clearance] = lambda item: Clearance.NOW,
+    ) -> list[Item]:
         """Up to this many images and bytes, in the order to send them.
 
         One image that is larger than ``size`` alone is picked alone, or it would wait forever.
         ``look``: look up again which devices wait, which costs a step for each of them; otherwise
         those that waited last time are served, unless none of them has anything left.
+        ``clear`` says whether an image may start: others may go instead of one that may not any
+        more, but none goes before one that only has to wait for its turn.
         """
         if look:
             self._look()
@@ -166,16 +192,35 @@ class Picker:
             urgent=False, page=page,
         )  # fmt: skip
         picked: list[Item] = []
-        while len(picked) < images:
+        passed_over = 0
+        while len(picked) < images and passed_over < _PASS_OVER:
+            lead = self._lead
             lane = self._lane(urgent, others)
             item = lane.peek()
             if item is None or (picked and item.size > size):
                 break
+            clearance = clear(item)
+            if clearance is Clearance.LATER:
+                self._lead = lead
+                break
+            if clearance is not Clearance.NOW:
+                self._lead = lead
+                lane.skip()
+                passed_over += 1
+                continue
             lane.take()
             size -= item.size
             picked.append(item)
             self.served[item.name.device] += item.size
-        return picked if picked or look else self.pick(images, size)
+        if picked or passed_over or look:
+            return picked
+        return self.pick(images, size, clear=clear)
+
+    def give_back(self, items: Iterable[Item]) -> None:
+        """These were picked and did not start: their devices were not served."""
+        for item in items:
+            if item.name.device in self.served:
+                self.served[item.name.device] -= item.size
 
     def _look(self) -> None:
         waiting = self._source.waiting_devices()

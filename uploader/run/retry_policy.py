@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
 from headgate.host.exit_codes import Exit
+from headgate.settings.units import human_size
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
 from uploader.s3.errors import THROTTLES, skew_words
 from uploader.wire.errors import ErrorKind, SendError
@@ -52,6 +53,14 @@ def gone_from_bucket(images: int, key: str) -> str:
         "were set aside, and their receipts no longer say that the images are safe to erase. See "
         "who removes objects, then send them again with `headgate retry --all`. If something takes "
         "images out on purpose, set s3.check_copies to off and discard these."
+    )
+
+
+def larger_than_a_day(size: int, daily: int) -> str:
+    """Why an image is set aside that a whole day's allowance does not cover."""
+    return (
+        f"It has {human_size(size)}, and uplink.daily lets {human_size(daily)} leave on one day, "
+        "so it cannot be sent. Raise uplink.daily, then headgate retry."
     )
 
 

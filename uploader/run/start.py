@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -24,8 +24,9 @@ from headgate.spool.upkeep.mover import Mover
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.notify import after_run
 from uploader.run import retry_policy
+from uploader.run.bounds import BY_QUEUE, RunRequest, bounds_of
 from uploader.run.concurrency import FIRST, Parallel
-from uploader.run.drain import YIELD, Bounds, Drain, RunContext, run_id, with_rest
+from uploader.run.drain import YIELD, Drain, RunContext, run_id, with_rest
 from uploader.run.progress import ProgressWatcher
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
@@ -37,39 +38,15 @@ from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
 from uploader.wire.pacer import Pacer
 
-_QUEUE_SPARE_SECONDS = 15.0
-"""The same for a run that the queue's time limits break off if it takes too long."""
-BY_QUEUE = ("queue", "http")
 LOCK_WAIT_SECONDS = 15.0
 BLINK_SECONDS = 0.5
 """As long as a look at the lock takes (``headgate watch``), which is no run."""
-_SPARE_SECONDS = 5.0
-"""A run stops picking so long before the next one is due, and finishes what it is sending."""
 CONNECTIONS = "connections"
 """The site's memory of how many connections were of use, by endpoint and bucket."""
 
 
 class AlreadyDone(Exception):
     """A run since the job was asked for left nothing of it to do; the sentence says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """How a run was asked for."""
-
-    trigger: str = "hand"  # one of spool.triggers.KINDS
-    until_empty: bool = False
-    max_seconds: float | None = None
-    max_bytes: int = 0
-    show_progress: bool = False
-    sender: str = ""  # who asked, where that is known
-    job: str = ""  # the job that this run carries out
-    device: str = ""  # only its images
-
-    @property
-    def bounded(self) -> bool:
-        """Whether it is for less than all that waits."""
-        return bool(self.device or self.max_bytes or self.max_seconds is not None)
 
 
 def drain_lock(spool: Spool, order: RunRequest) -> Lock:
@@ -156,7 +133,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
         spool.site.jobs.take_up(report, order.job, bounded=order.bounded)
         structlog.contextvars.bind_contextvars(run=report.id)
         stack.callback(structlog.contextvars.unbind_contextvars, "run")
-        bounds = _bounds(spool, order)
+        bounds = bounds_of(spool.settings, order)
         if bounds.seconds is not None and ledger.blocked_seconds > bounds.seconds:
             left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
             until = f"the ledger counts as spent until {left:%H:%M:%S} UTC"
@@ -168,6 +145,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             lambda: uplink.cap().for_images,
             blocked_reason=lambda: uplink.blocked_reason(ledger),
         )
+        stack.callback(lambda: pacer.end(Ending(Outcome.DONE)))
         cutoff = Cutoff()
         sender = _sender(spool, pacer, cutoff, stack)
         settings = spool.settings
@@ -205,23 +183,6 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             why=report.message,
         )
         return report
-
-
-def _bounds(spool: Spool, order: RunRequest) -> Bounds:
-    settings = spool.settings
-    seconds: float | None = None
-    if not order.until_empty:
-        spare = _QUEUE_SPARE_SECONDS if order.trigger in BY_QUEUE else _SPARE_SECONDS
-        seconds = float(settings.uplink.interval) - spare
-    if order.max_seconds is not None:
-        seconds = order.max_seconds if seconds is None else min(seconds, order.max_seconds)
-    size = settings.uplink.batch_bytes
-    if order.max_bytes:
-        size = min(size, order.max_bytes) if size else order.max_bytes
-    if order.until_empty:
-        return Bounds(seconds, 0, order.max_bytes, until_empty=True, device=order.device)
-    images = settings.uplink.batch_images
-    return Bounds(seconds, images, size, device=order.device)
 
 
 def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:

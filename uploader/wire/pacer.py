@@ -81,6 +81,13 @@ class Pacer:
         return self._rate
 
     @property
+    def left_today(self) -> int | None:
+        """Bytes that may still be asked for on this day; None: no bound."""
+        with self._changed:
+            left = self._ledger.left_today
+            return None if left is None else left + self._grant.size
+
+    @property
     def closed(self) -> Ending | None:
         """Why nothing more leaves; None while it may."""
         return self._closed
@@ -94,6 +101,14 @@ class Pacer:
         with self._changed:
             self._closed = reason
             self._changed.notify_all()
+
+    def end(self, reason: Ending) -> None:
+        """The run is over: permit nothing more, and give the day what no connection has taken of
+        the last grant. Once."""
+        self.close(reason)
+        with self._turn, self._changed:
+            self._ledger.left_over(self._grant.size)
+            self._grant = Grant(0, self._grant.void_at)
 
     def take(self, wanted: int) -> Grant:
         """Block until 1 to ``wanted`` bytes may leave, and count them as leaving from now on.
@@ -131,8 +146,7 @@ class Pacer:
             unused = grant.size - written
             if unused:
                 # Only to its own second: another second's grant was charged for other bytes.
-                own = grant.void_at == self._grant.void_at
-                if own and now < self._grant.void_at:
+                if grant.void_at == self._grant.void_at:
                     self._grant = Grant(self._grant.size + unused, self._grant.void_at)
                 self._next_at -= unused * SECOND // max(1, self._rate)
                 self._changed.notify_all()
@@ -159,6 +173,8 @@ class Pacer:
         if spent:
             if self._grant.size:
                 self._ask = max(_FIRST_GRANT, self._ask // 2)
+                self._ledger.left_over(self._grant.size)
+                self._grant = Grant(0, self._grant.void_at)
             elif now < self._grant.void_at:
                 self._ask *= 2
             self._ask = min(self._ask, max(cap // 4, 1))

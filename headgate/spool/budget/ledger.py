@@ -12,6 +12,7 @@ spent.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -138,6 +139,7 @@ class Ledger:
         state = self._settled(state, boot)
         self._header, self._charges, self._day = state.header, state.charges, state.day
         self._first = budget.first_slot(self._charges, self._header.blocked_until)
+        self._unused = 0  # bytes charged to the day that did not leave, and cannot any more
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -165,7 +167,14 @@ class Ledger:
         return LedgerState(header, state.day, charges)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Nothing leaves any more: what is left over (``left_over``) goes back to its day."""
+        try:
+            if self._unused and self._day.number == self.day.number:
+                self._day = replace(self._day, charged=self._day.charged - self._unused)
+                with contextlib.suppress(DiskError):  # then it stays charged
+                    durable.write_records(self._fd, [(self._day.encode(), _DAY)])
+        finally:
+            os.close(self._fd)
 
     def now(self) -> int:
         """Ledger time in nanoseconds."""
@@ -186,29 +195,50 @@ class Ledger:
         return self._day.on(self._today(), self.now())
 
     @property
+    def left_today(self) -> int | None:
+        """Bytes that may still be charged on this day; None: no bound."""
+        if not self._allowance:
+            return None
+        day = self.day
+        if day.spent:
+            return 0
+        unused = self._unused if day.number == self._day.number else 0
+        return day.left(self._allowance) + unused
+
+    @property
     def day_spent(self) -> bool:
         """Whether nothing more may leave on this day."""
-        return self._allowance > 0 and not self.day.left(self._allowance)
+        return self.left_today == 0
+
+    def left_over(self, size: int) -> None:
+        """These bytes of the last grant did not leave before it was void. Their second is over,
+        but the day need not be charged again for the same number."""
+        self._unused += size
 
     def charge(self, wanted: int, rate: int) -> Grant | None:
         """Charge up to ``wanted`` bytes to this second and this day, on disk before it returns.
 
         None when the second has no room left: ask again when it is over; or when the day has none
-        (``day_spent``). The charge is never taken back. DiskError if it cannot be written.
+        (``day_spent``). The charge is never taken back; what a run says is left over of one
+        (``left_over``) pays for its next. DiskError if it cannot be written.
         """
         while True:
             slot = self.now() // SECOND
             if slot < self._first:
                 return None
-            day = self.day
+            day, left = self.day, self.left_today
+            if day.number != self._day.number:
+                self._unused = 0
             size = budget.grant(wanted, self._charges, slot, rate)
-            if self._allowance:
-                size = min(size, day.left(self._allowance))
+            if left is not None:
+                size = min(size, left)
             if size <= 0:
                 return None
+            paid = min(size, self._unused)
             charged = self._charges.get(slot, 0) + size
             self._charges[slot] = charged
-            self._day = replace(day, charged=day.charged + size)
+            self._unused -= paid
+            self._day = replace(day, charged=day.charged + size - paid)
             durable.write_records(
                 self._fd,
                 [
@@ -224,6 +254,7 @@ class Ledger:
             if self.now() // SECOND == slot:
                 return Grant(size, (slot + 1) * SECOND - self._header.base)
             # The second ended while the disk was writing: the grant is void, and stays charged.
+            self._unused += size
 
 
 def damage(path: Path) -> str:

@@ -26,6 +26,9 @@ from headgate.spool.site.outcome import Ending, Outcome
 
 LIMIT = "limit"
 """The site's memory of a ``headgate limit`` in force."""
+DAY_OVER = "day_over"
+"""The site's memory of a day whose allowance covers none of the images that wait."""
+_MINUTE, _PAUSE_AHEAD = timedelta(minutes=1), timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,12 @@ def create_ledgers(state: Path, interval: int) -> None:
         ledger.create(state / part, interval, ledger.boot_id(), spent=False, now=now)
 
 
-class LimitMemory(Protocol):
+class Memory(Protocol):
     """What remembers the limit that a person set (``headgate.spool.site.site``)."""
 
     def get(self, name: str) -> Any: ...
+
+    def put(self, name: str, value: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class Uplink:
     """One spool's uplink. ``now`` is the wall clock, aware; ``local`` what it shows here."""
 
     settings: Settings
-    site: LimitMemory
+    site: Memory
     state: Path
     now: Callable[[], datetime]
     local: Callable[[datetime], datetime] = wall_clock
@@ -146,6 +151,23 @@ class Uplink:
             settings.uplink.timetable, self.now(), settings.uplink.share, self.local
         )
 
+    def room_before_pause(self) -> int | None:
+        """Bytes of images that may leave before the timetable pauses sending; None if it does not
+        in the next twelve hours. Looked at minute by minute: a timetable knows no shorter times."""
+        link, entries = self.settings.uplink.link, self.settings.uplink.timetable
+        if all(entry.share.of(link) for entry in entries):
+            return None
+        now, limit, room = self.now(), self.site.get(LIMIT), 0.0
+        at = now
+        while at < now + _PAUSE_AHEAD:
+            rate = self._cap_at(at, limit).for_images
+            if not rate:
+                return int(room)
+            until = at.replace(second=0, microsecond=0) + _MINUTE
+            room += rate * (until - at).total_seconds()
+            at = until
+        return None
+
     def allowance(self, part: Part) -> int:
         """Bytes of one local day for this part; 0: no bound."""
         daily = self.settings.uplink.daily
@@ -158,7 +180,7 @@ class Uplink:
             return None
         interval = self.settings.uplink.interval
         use = ledger.read_use(self.state / Part.DRAIN, interval, today=self.today)
-        used = allowance if use.day_spent else use.day
+        used = allowance if use.day_spent or self._day_over() else use.day
         return Daily(allowance, used, lambda at: self.local(at).toordinal())
 
     def today(self) -> int:
@@ -181,8 +203,19 @@ class Uplink:
             why=cap.why,
             day_used=sum(use.day for use in uses),
             day_allowance=self.settings.uplink.daily,
-            day_spent=bool(daily) and (uses[0].day_spent or uses[0].day >= daily),
+            day_spent=bool(daily)
+            and (uses[0].day_spent or uses[0].day >= daily or self._day_over()),
         )
+
+    def end_day(self) -> None:
+        """Note that what is left of this day's allowance covers none of the images that wait."""
+        self.site.put(DAY_OVER, self._this_day())
+
+    def _day_over(self) -> bool:
+        return bool(self.site.get(DAY_OVER) == self._this_day())
+
+    def _this_day(self) -> list[int]:
+        return [self.today(), self.allowance(Part.DRAIN)]  # a larger allowance is another matter
 
     def open_ledger(self, part: Part) -> Ledger:
         """The part's ledger, to charge; only under the part's lock. DiskError."""
@@ -201,18 +234,35 @@ class Uplink:
         """Why nothing may leave for longer than a second, and when it may again; None if the gate
         is open."""
         if book.day_spent:
-            again = date.fromordinal(book.day.number) + timedelta(days=1)
-            when = f"{again:%a %d %b} at 00:00"
-            return Ending(Outcome.ALLOWANCE_SPENT, f"it begins again on {when} local time")
+            return Ending(Outcome.ALLOWANCE_SPENT, self._after_midnight(book.day.number))
         if not self.cap().rate:
             change = self.next_change()
             when = f"{self.local(change):%a %d %b at %H:%M}" if change else "another timetable"
             return Ending(Outcome.PAUSED, f"it begins again on {when} local time")
         return None
 
+    def too_little_left(self, left: int) -> Ending:
+        """Why a run ends that has ``left`` bytes of the day's allowance, and needs more for each
+        image that waits."""
+        return Ending(
+            Outcome.ALLOWANCE_SPENT,
+            f"{units.human_size(left)} are left of it, too little for the next image; "
+            + self._after_midnight(self.today()),
+        )
+
+    @staticmethod
+    def _after_midnight(day: int) -> str:
+        return (
+            f"it begins again on {date.fromordinal(day) + timedelta(days=1):%a %d %b} at 00:00 "
+            "local time"
+        )
+
 
 class _NoLimit:
     def get(self, _name: str) -> Any:
+        return None
+
+    def put(self, _name: str, _value: Any) -> None:
         return None
 
 

@@ -38,7 +38,8 @@ from headgate.spool.image.image import State
 from headgate.spool.site.jobs import Job
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.spool import Spool
-from tests.support.s3_server import PATIENT, CountingPacer
+from tests.support.s3_server import PATIENT
+from tests.support.site import FreePacer
 from tests.support.spooling import Clock, folder_in_memory, put, settings_for
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.cli.commands import drain as drain_command
@@ -47,7 +48,8 @@ from uploader.cli.doctor import collect
 from uploader.cli.doctor import schedule as doctor_schedule
 from uploader.cloudwatch.metrics import numbers
 from uploader.run import start
-from uploader.run.start import RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import run
 from uploader.s3 import endpoint
 from uploader.s3.client import S3Sender
 from uploader.s3.probe import KEY
@@ -245,25 +247,15 @@ def cache_of_one(make: Callable[..., Any]) -> Callable[..., Any]:
     return cached
 
 
-class OpenGate(CountingPacer):
+class OpenGate(FreePacer):
     """Lets everything pass. Stands in for the pacer of a run, which is not what is tried here."""
-
-    rate = 10_000_000
-    waiting = False
-    closed: Ending | None = None
 
     def __init__(self, *_args: object, **_more: object) -> None:
         super().__init__()
-
-    @property
-    def sent(self) -> int:
-        return self.written
+        self.rate = 10_000_000
 
     def close(self, reason: Ending) -> None:
         self.closed = reason
-
-    def waited(self) -> float:
-        return 0.0
 
 
 class Day:

@@ -16,7 +16,7 @@ from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.catalog.schema import WAITING, insert
 from headgate.spool.image.image import Item, Metadata, State
 from headgate.spool.image.names import Name
-from uploader.run.pick import Picker
+from uploader.run.pick import Clearance, Picker
 
 calm = settings(deadline=None)
 
@@ -105,6 +105,47 @@ def test_nothing_is_picked_twice_and_no_pick_exceeds_its_bounds(
         source.claim(picked)
         for device, more in arriving:
             source.add(device, more)
+
+
+def test_what_does_not_fit_any_more_is_passed_over_and_not_called_served() -> None:
+    source = Backlog()
+    for size in (90, 5, 90, 4):
+        source.add("a", size)
+    source.add("b", 50)
+    picker = Picker(source, {}, "oldest")
+
+    def clear(item: Item) -> Clearance:
+        return Clearance.NOW if item.size < 50 else Clearance.NOT_ANY_MORE
+
+    picked = picker.pick(10, 10**6, clear=clear)
+    assert sorted(item.size for item in picked) == [4, 5]
+    assert picker.served == {"a": 9, "b": 0}
+    picker.give_back(picked[:1])
+    assert picker.served["a"] == 9 - picked[0].size
+
+
+def test_no_more_than_a_few_are_passed_over_in_one_pick() -> None:
+    source, asked = backlog(a=100), []
+
+    def clear(item: Item) -> Clearance:
+        asked.append(item)
+        return Clearance.NOT_ANY_MORE
+
+    assert Picker(source, {}, "mixed").pick(50, 10**6, clear=clear) == []
+    assert len(asked) == 16
+
+
+def test_none_goes_before_one_that_only_waits_for_its_turn() -> None:
+    source = Backlog()
+    for device, size in (("a", 90), ("b", 5)):
+        source.add(device, size, urgent=device == "a")
+    picker = Picker(source, {}, "oldest")
+
+    def clear(item: Item) -> Clearance:
+        return Clearance.NOW if item.size < 50 else Clearance.LATER
+
+    assert picker.pick(10, 10**6, clear=clear) == []
+    assert [item.size for item in picker.pick(10, 10**6)] == [90, 5]
 
 
 @calm

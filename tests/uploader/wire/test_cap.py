@@ -25,11 +25,13 @@ import pytest
 from headgate.host.exit_codes import Exit
 from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.uplink import Part
+from headgate.spool.image.image import State
 from tests.support.counting_proxy import most_in
 from tests.support.gateway import Gateway, charged, counted, slack
 from tests.support.paths import ROOT
 from tests.support.s3_server import Place, strict_place
 from tests.support.wait import kill, moments, spend, wait_until
+from uploader.run.runway import AROUND_BYTES
 from uploader.wire.connection import SEND_BUFFER, connect
 
 
@@ -179,6 +181,31 @@ def test_a_day_carries_no_more_than_its_allowance_whatever_is_killed(gateway: Ga
     gateway.json("drain")
     gateway.script.replace(())
     assert gateway.spool.catalog.totals().waiting.images == 0
+
+
+def test_no_upload_starts_that_the_rest_of_the_day_does_not_cover(gateway: Gateway) -> None:
+    size, daily = 50_000, 1_000_000
+    gateway.fill(60, size)
+    with counted(gateway) as proxy:
+        gateway.write(
+            endpoint=proxy.url,
+            receiver={"max_image": "64KiB"},
+            uplink={"link": "1MB/s", "share": "100%", "daily": "1MB", "parallel": 32},
+        )
+        first = gateway.json("drain")
+        again = gateway.json("drain")
+        status = gateway.call("status").stdout
+    assert (first["outcome"], first["exit_code"]) == ("daily allowance spent", 0)
+    assert "too little for the next image; it begins again on" in first["message"]
+    assert first["failures"] == {} and first["attempts"] == first["images"]
+    # What a day carries less what no image fits into: the next one, and what lies around it.
+    assert daily - first["images"] * (size + AROUND_BYTES) < size + 2 * AROUND_BYTES
+    assert first["wire_bytes"] < first["images"] * (size + AROUND_BYTES)  # none was cut off
+    assert gateway.uploaded() == first["images"]
+    assert not [item for item in gateway.spool.catalog.in_state(State.WAITING, 100) if item.unknown]
+    assert (again["outcome"], again["wire_bytes"]) == ("daily allowance spent", 0)
+    assert "nothing more until midnight" in status
+    assert proxy.total <= daily
 
 
 # -- stalls

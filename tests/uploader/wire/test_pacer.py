@@ -297,6 +297,23 @@ def test_a_reason_closes_the_pacer_and_none_lets_it_wait(
     assert world.pacer.closed is spent and not said
 
 
+def test_the_day_is_charged_for_what_left_and_not_for_grants_that_were_not_used(
+    tmp_path: Path,
+) -> None:
+    line, path, daily = Line(), tmp_path / "ledger", 400_000
+    ledger.create(path, INTERVAL, BOOT, spent=False, now=line.at, day=7)
+    book = Ledger(path, INTERVAL, line.now, BOOT, allowance=daily, today=lambda: 7)
+    made = World(line, path, book, None, [], 1_000_000)  # type: ignore[arg-type]
+    made.pacer = Pacer(book, lambda: made.rate, line.now)
+    made.pacer._changed = line  # type: ignore[assignment]
+    for _ in range(150):  # each second ends with most of its grant unused
+        made.send(2_000, 0, 100)
+        made.finish()
+        assert made.pacer.left_today == daily - made.pacer.sent
+    assert made.pacer.sent == 300_000
+    book.close()
+
+
 def test_a_lower_rate_holds_from_the_next_second_on(world: World) -> None:
     def busy(seconds: int) -> None:
         until = world.line.at + seconds * SECOND

@@ -33,7 +33,8 @@ from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.verbosity import Verbosity
-from uploader.run.start import AlreadyDone, RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import AlreadyDone, run
 
 _TRIGGERS = [kind for kind in KINDS if kind != "cron"]
 _LAST_SAID = "cron.said"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -160,6 +161,52 @@ def test_a_charge_that_only_the_day_bounds_is_no_more_than_is_left(kit: Kit) -> 
         sizes.append(0 if grant is None else grant.size)
         kit.machine.passes(SECOND)
     assert sizes == [249] * 10 + [10, 0]
+    book.close()
+
+
+def test_what_is_left_over_of_a_grant_pays_for_the_next_one_on_the_same_day(kit: Kit) -> None:
+    book = kit.open()
+    assert book.left_today == ALLOWANCE
+    left = 0
+    while (grant := book.charge(250, RATE)) is not None or not book.day_spent:
+        if grant is not None:
+            left += grant.size // 2  # and its second ends
+            book.left_over(grant.size - grant.size // 2)
+        kit.machine.passes(SECOND)
+        assert left + (book.left_today or 0) == ALLOWANCE
+        use = ledger.read_use(kit.path, INTERVAL, kit.machine.boottime, kit.wall)
+        assert left <= use.day <= ALLOWANCE  # after a kill nothing that left is missing
+        if book.left_today and book.left_today < 4:
+            break
+    assert left >= ALLOWANCE - 4
+    book.close()
+
+
+def test_what_is_left_over_at_the_end_of_a_run_is_there_for_the_next_one(kit: Kit) -> None:
+    for _ in range(10):
+        book = kit.open()
+        grant = book.charge(250, RATE)
+        assert grant is not None
+        book.left_over(200)
+        book.close()
+        kit.machine.passes(2 * SECOND)
+    book = kit.open()
+    assert book.left_today == ALLOWANCE - 10 * 50
+    book.charge(250, RATE)
+    os.close(book._fd)  # killed: what may have left stays charged
+    book = kit.open()
+    assert book.left_today == ALLOWANCE - 10 * 50 - 250
+    book.close()
+
+
+def test_what_is_left_over_on_one_day_does_not_count_on_the_next(kit: Kit) -> None:
+    book = kit.open()
+    book.charge(250, RATE)
+    book.left_over(200)
+    assert book.left_today == ALLOWANCE - 50
+    kit.wall.day += 1
+    assert book.left_today == ALLOWANCE
+    assert kit.spend(book) == ALLOWANCE
     book.close()
 
 

@@ -23,7 +23,8 @@ from tests.support.spooling import put
 from uploader.alerts import heartbeat
 from uploader.alerts.heartbeat import address
 from uploader.cli.main import headgate
-from uploader.run.start import RunRequest, run
+from uploader.run.bounds import RunRequest
+from uploader.run.start import run
 
 
 @dataclass
