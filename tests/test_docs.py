@@ -22,7 +22,7 @@ from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.http.limits import limits
 from app.refusals import REFUSALS
-from app.server import server
+from app.server import server, serving
 from app.upload import fields, form, stalled
 from dev.docs import console, settings_page
 from dev.docs.__main__ import MAKERS, SLOW, manuals
@@ -426,7 +426,7 @@ def test_the_limits_of_the_receiver_are_those_of_the_code() -> None:
     assert numbers["an Idempotency-Key"] == [fields.KEY_MAX]
     assert numbers["tags"] == [fields.TAGS_MAX]
     assert numbers["a body"] == [stalled.MIN_RATE, stalled.GRACE_SECONDS]
-    assert numbers["a header, or an idle connection"] == [server.HEADER_SECONDS]
+    assert numbers["a header, or an idle connection"] == [serving.HEADER_SECONDS]
     assert server.CONNECTIONS_PER_THREAD == 4  # "four", in a sentence
 
 

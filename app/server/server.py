@@ -1,46 +1,27 @@
-"""``headgate-receiver``: the receiver under a production WSGI server (granian), in one serving
-process.
+"""``headgate-receiver``: the command, its settings and its address. Then it supervises the
+processes that serve (``app.server.supervisor``).
 
-The process that serves opens the spool, takes the receiver lock and recovers before it listens.
-It dies with its parent, so that a killed receiver holds neither the port nor the lock.
+What those need is imported by them, after the fork: this process stays for as long as the receiver
+runs, and is small.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
 import logging
 import os
-import signal
+import resource
 import socket
 import sys
-import threading
-from functools import partial
-from typing import Any
 
 import click
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
 
-from app import create_app
-from app.server import signals
-from app.upload.stalled import Stalls
-from headgate.host import logs, set_clock, terminal
+from app.server.supervisor import Death, Prepared, Supervisor, Work
+from headgate.host import cores, terminal
 from headgate.host.addresses import Address, address_of
-from headgate.host.processes import end_with_parent
-from headgate.intake.hand_over import leave_key
+from headgate.host.board import PROCESSES_MOST, Board
 from headgate.settings.load import load, split_flags
 from headgate.settings.settings import Settings, SettingsError
-from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
-from headgate.spool.spool import Spool
-
-HEADER_SECONDS = 75
-"""For all of a request's header, and for a connection that says nothing between two requests: more
-than ``KEEP_ALIVE_SECONDS``, which is announced to clients."""
-
-STOP_SECONDS = 75
-"""For uploads in flight when told to stop: longer than a body of a usual pace takes."""
 
 CONNECTIONS_PER_THREAD = 4
 """Connections let in for each thread; those that are idle or still send headers hold no thread."""
@@ -66,11 +47,12 @@ def fail(sentence: str) -> None:
     os._exit(1)
 
 
-def _free_address(wanted: Address) -> Address:
-    """``wanted`` with its port, after making sure that no one listens there; OSError if someone
-    does.
+def reserve(wanted: Address) -> tuple[socket.socket, Address]:
+    """``wanted`` with its port, which is ours for as long as the socket is open; OSError if someone
+    listens there.
 
-    The server sets SO_REUSEPORT, with which two receivers would share a port without a word.
+    The processes that serve bind to it with SO_REUSEPORT, with which two receivers would share a
+    port without a word. So it is tried without that first.
     """
     found = socket.getaddrinfo(
         wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -80,92 +62,54 @@ def _free_address(wanted: Address) -> Address:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(name)
         probe.listen(1)
-        host, port = probe.getsockname()[:2]
-    return Address(str(host), int(port))
+        name = probe.getsockname()
+    held = socket.socket(family, kind, protocol)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(name)
+    host, port = name[:2]
+    return held, Address(str(host), int(port))
 
 
-def serving_application(settings: Settings, parent: int, address: Address, level: int) -> Any:
-    """Called in the process that serves, after any fork and before it listens."""
-    end_with_parent(parent, signal.SIGKILL)
-    signals.take_signals()
-    logs.configure(level=level)
-    log = logs.get()
-    try:
-        spool = Spool.open(settings)
-        lock = spool.hold_receiver_lock()
-        recovered = spool.recover()
-        leave_key(spool.site)
-        spool.start_chores()
-    except (SpoolUnsuitable, LockHeld, DiskError) as error:
-        fail(str(error))
-        raise
-    if risk := spool.risk():
-        log.warning("spool.unsafe", reason=str(risk))
-    clock = set_clock.wait(
-        lambda: set_clock.doubt(spool.now(), spool.newest_known_at()),
-        signals.stopping,
-        lambda why: log.warning("clock.awaited", reason=why, seconds=set_clock.WAIT_SECONDS),
-    )
-    # An image under the wrong day is better than none, and says so.
-    if clock := spool.mark_arrivals() or clock:
-        log.warning("clock.wrong", reason=clock)
-    stalls = Stalls(address.port)
-    threading.Thread(
-        target=stalls.watch, args=(threading.Event(),), name="stalls", daemon=True
-    ).start()
-    log.info(
-        "receiver.started",
-        url=address.url,
-        spool=str(spool.path),
-        cut_off=recovered.cut_off,
-        restored=recovered.restored,
-    )
-    app = create_app(spool, stalls, signals.stopping)
-    app.extensions["receiver.lock"] = lock  # held until this process ends
-    gc.collect()
-    gc.freeze()  # what stays for good is not looked at again
-    return app
+def processes(settings: Settings) -> int:
+    """How many serve."""
+    wanted = settings.receiver.processes
+    return min(PROCESSES_MOST, cores.available()) if wanted == "auto" else wanted
 
 
-def serve(settings: Settings, level: int = logging.INFO) -> None:
-    """Listen until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished."""
+def run(settings: Settings, level: int = logging.INFO) -> int:
+    """Receive until told to stop (SIGTERM or Ctrl-C); uploads in flight are finished. The exit
+    code."""
     bind = settings.receiver.bind
     try:
-        address = _free_address(address_of(bind))
+        held, address = reserve(address_of(bind))
     except OSError as error:
         fail(_why_not(bind, error))
         raise
-    threads = settings.receiver.threads
-    connections = max(1024, threads * CONNECTIONS_PER_THREAD)
+    connections = max(1024, settings.receiver.threads * CONNECTIONS_PER_THREAD)
     _raise_open_files(connections * 2)
-    server = Granian(
-        "app.server.server",
-        address=address.host,
-        port=address.port,
-        interface=Interfaces.WSGI,
-        workers=1,
-        blocking_threads=threads,
-        backlog=1024,
-        backpressure=connections,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(
-            header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=64 * 1024
-        ),
-        websockets=False,
-        log_enabled=False,
-        workers_kill_timeout=STOP_SECONDS,
-    )
-    server.main_loop_interrupt = signals.PatientEvent()
-    server.signal_handler_interrupt = signals.once(server.signal_handler_interrupt)  # type: ignore[method-assign]
-    target = partial(serving_application, settings, os.getpid(), address, level)
-    try:
-        server.serve(target_loader=target, wrap_loader=False)
-    except SystemExit:
-        if not server.interrupt_signal:
-            raise
-        # Told to stop together with the process that serves, which was the faster one.
-    finally:
-        signals.ignore_further()
+    board = Board.shared(processes(settings))
+    supervisor = os.getpid()
+
+    def prepare(report: socket.socket) -> None:
+        from app.server import serving
+
+        serving.prepare(settings, level, supervisor, report)
+
+    def serve(number: int, prepared: Prepared, first: bool) -> None:
+        from app.server import serving
+
+        serving.serve(
+            settings, level, address, connections, board.of(number), prepared, first=first
+        )
+
+    def clean_up(death: Death) -> None:
+        from app.server import serving
+
+        serving.clean_up(settings, level, board.of(death.number), death)
+
+    with held:
+        return Supervisor(board, Work(prepare, serve, clean_up)).run()
 
 
 def _why_not(bind: str, error: OSError) -> str:
@@ -187,8 +131,6 @@ def _why_not(bind: str, error: OSError) -> str:
 
 
 def _raise_open_files(wanted: int) -> None:
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -226,8 +168,7 @@ def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: b
         for fault in error.faults:
             click.echo(terminal.escaped(f"headgate-receiver: {fault}"), err=True)
         raise SystemExit(2) from error
-    logs.configure(level=level)
-    serve(settings, level)
+    raise SystemExit(run(settings, level))
 
 
 def main() -> None:

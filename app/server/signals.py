@@ -2,9 +2,9 @@
 
 Two signals at once may both be taken by a thread other than the main one; then nothing wakes the
 main thread, which is where Python runs handlers, and a server that waits there for its handler
-waits forever (seen with SIGINT and SIGTERM 0.1 ms apart: one stop in five never came). So the
-serving process blocks them in all its threads and takes SIGTERM in one thread of its own, and the
-supervising process does not wait without looking up.
+waits forever (seen with SIGINT and SIGTERM 0.1 ms apart: one stop in five never came). So a
+serving process has them blocked in all its threads and takes SIGTERM in one thread of its own. The
+supervisor has no handlers at all: it blocks its signals and waits for them.
 """
 
 from __future__ import annotations
@@ -12,41 +12,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 
-_LOOK_UP_SECONDS = 0.5
 _stopping = threading.Event()
 
 
-class PatientEvent(threading.Event):
-    """An event whose wait returns to Python now and then, where pending handlers run."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is not None:
-            return super().wait(timeout)
-        while not super().wait(_LOOK_UP_SECONDS):
-            pass
-        return True
-
-
-def once(act: Callable[..., None]) -> Callable[..., None]:
-    """``act`` for the first signal only: a second one would run it in the middle of the first."""
-    called: list[bool] = []
-
-    def first(*told: object) -> None:
-        if not called:
-            called.append(True)
-            act(*told)
-
-    return first
-
-
 def take_signals() -> None:
-    """In the serving process's main thread, before it starts any other thread.
+    """In a serving process's main thread. Both signals are blocked in its other threads already:
+    the supervisor blocks them before it forks.
 
     The first SIGTERM reaches the handler that the server installs later, further ones do not.
-    Ctrl-C is the supervisor's: it reaches both processes, and one of them has to decide.
+    Ctrl-C is the supervisor's: it reaches all processes, and one of them has to decide.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     signal.signal(signal.SIGUSR1, _hand_over)
@@ -57,12 +33,6 @@ def take_signals() -> None:
 def stopping() -> bool:
     """Whether the serving process got a signal to stop: it accepts no new upload from then on."""
     return _stopping.is_set()
-
-
-def ignore_further() -> None:
-    """In the supervisor, once it has stopped: a late signal must not turn its exit into a death."""
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
 
 
 def _await_stop(inherited: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from dataclasses import dataclass
@@ -62,6 +61,8 @@ def request(
     seconds: float = 5.0,
 ) -> tuple[int, dict[str, Any] | None]:  # fmt: skip
     """The status of one answer, and its JSON object (None if it is something else); NoAnswer."""
+    import http.client  # and all of email and ssl, which the receiver's supervisor spares itself
+
     connection = http.client.HTTPConnection(address.host, address.port, timeout=seconds)
     listens = False
     try:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import fcntl
-import hashlib
 import mmap
 import os
 import struct
@@ -271,5 +270,7 @@ def _size(row: Row[int] | Row[float]) -> int:
 
 
 def _offset(name: bytes) -> int:
+    import hashlib  # not by the supervisor, which stays small
+
     digest = hashlib.blake2b(name, digest_size=8).digest()
     return _HASHED + (int.from_bytes(digest, "big") >> 2)

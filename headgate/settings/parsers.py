@@ -119,9 +119,11 @@ def number(low: int, high: int) -> Reader[int]:
     return Reader(read, f"a whole number from {low:,} to {high:,}")
 
 
-@taking("`auto`, or a whole number from 1 to 256")
-def auto_or_number(value: Any) -> int | Literal["auto"]:
-    return "auto" if value == "auto" else number(1, 256)(value)
+def auto_or_number(high: int) -> Reader[int | Literal["auto"]]:
+    def read(value: Any) -> int | Literal["auto"]:
+        return "auto" if value == "auto" else number(1, high)(value)
+
+    return Reader(read, f"`auto`, or a whole number from 1 to {high}")
 
 
 def several(value: Any) -> tuple[str, ...]:

@@ -229,7 +229,16 @@ class ReceiverSettings:
         640,
         reads.number(4, 4096),
         "threads",
-        "Maximum concurrent requests; each slow client occupies one thread.",
+        "Maximum concurrent requests of each process that serves; each slow client occupies one "
+        "thread.",
+    )
+    processes: int | Literal["auto"] = setting(
+        1,
+        reads.auto_or_number(8),
+        "processes",
+        "Processes that serve, on one port: auto for one a processor core that this machine or its "
+        "control group gives, 8 at most.",
+        example="auto",
     )
 
 
@@ -303,7 +312,7 @@ class UplinkSettings:
     )
     parallel: int | Literal["auto"] = setting(
         "auto",
-        reads.auto_or_number,
+        reads.auto_or_number(256),
         "connections",
         "Concurrent connections to S3; auto adapts to rate, latency and image size.",
     )

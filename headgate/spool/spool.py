@@ -265,10 +265,10 @@ class Spool:
             except sqlite.Error:
                 continue  # the disk's trouble shows at the next accept, which can say so
 
-    def mark_arrivals(self) -> str:
+    def mark_arrivals(self, newest_known_at: datetime | None) -> str:
         """From now on mark images that arrive before this machine's clock can be believed; why it
         cannot be at this moment, empty if it can. The receiver calls it when it has waited."""
-        self._clock = set_clock.ArrivalClock(self.newest_known_at())
+        self._clock = set_clock.ArrivalClock(newest_known_at)
         return self._clock.reason(self.now())
 
     def incoming(self) -> Incoming:

@@ -52,6 +52,7 @@ class Receiver:
         self.log = folder / "receiver.log"
         self.flags = {"receiver.bind": "127.0.0.1:0", "spool.path": str(self.spool), **settings}
         self.config = ""  # a settings file
+        self.environment: dict[str, str] = {}  # in addition
         self.program = START
         self.user: int | None = None  # who runs it, by number; the test's user by default
         self.process: subprocess.Popen[bytes] | None = None
@@ -70,7 +71,7 @@ class Receiver:
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env=environment(),
+                env=environment() | self.environment,
                 start_new_session=True,
             )
 
@@ -241,11 +242,63 @@ def running(folder: Path, **settings: str) -> Iterator[Receiver]:
         receiver.stop()
 
 
-def serving_process(receiver: Receiver) -> int:
+def serving_processes(receiver: Receiver) -> list[int]:
+    """The processes that listen at its port, in the order of their numbers for the system."""
     assert receiver.process is not None
     pid = receiver.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else pid
+    listening = {inode for local, _, state, inode in _connections() if local == receiver.port
+                 and state == _LISTEN}  # fmt: skip
+    return sorted(int(child) for child in children if listening & _sockets(int(child)))
+
+
+def await_processes(receiver: Receiver, count: int, without: int = 0) -> list[int]:
+    """Wait until so many listen, and among them not ``without``, which is gone."""
+
+    def all_listen() -> list[int]:
+        found = serving_processes(receiver)
+        return found if len(found) == count and without not in found else []
+
+    return wait_until(all_listen, f"{count} processes listen", detail=receiver.log.read_text)
+
+
+def serving_process(receiver: Receiver) -> int:
+    """The one that listens."""
+    return await_processes(receiver, 1)[0]
+
+
+def server_of(receiver: Receiver, connection: socket.socket) -> int:
+    """Which of the processes has accepted a connection; waits until one has."""
+    port = connection.getsockname()[1]
+
+    def found() -> int:
+        inodes = {inode for local, remote, _, inode in _connections()
+                  if (local, remote) == (receiver.port, port)}  # fmt: skip
+        holders = [pid for pid in serving_processes(receiver) if inodes & _sockets(pid)]
+        return holders[0] if holders else 0
+
+    return wait_until(found, "one of the processes accepts the connection")
+
+
+_LISTEN = "0A"
+
+
+def _connections() -> Iterator[tuple[int, int, str, str]]:
+    """Local port, remote port, state and inode of this machine's IPv4 connections (proc(5))."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        words = line.split()
+        local, remote = (int(words[at].partition(":")[2], 16) for at in (1, 2))
+        yield local, remote, words[3], words[9]
+
+
+def _sockets(pid: int) -> set[str]:
+    """The inodes of a process's sockets."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(fd).removeprefix("socket:[").rstrip("]"))
+    return found
 
 
 def stored(receiver: Receiver, image_id: str) -> Path:

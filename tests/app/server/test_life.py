@@ -20,6 +20,7 @@ from tests.support.receiver import (
     START,
     Answer,
     Receiver,
+    await_processes,
     environment,
     form,
     head,
@@ -130,11 +131,21 @@ def test_killed_in_the_middle_it_starts_again_with_nothing_half_and_nothing_lost
         assert len(receiver.images()) == 2
 
 
-def test_when_only_the_serving_process_is_killed_the_receiver_ends(own: Path) -> None:
+def test_when_only_the_serving_process_is_killed_another_serves(own: Path, photo: Photo) -> None:
     with running(own) as receiver:
-        os.kill(serving_process(receiver), signal.SIGKILL)
-        assert receiver.process is not None
-        assert receiver.process.wait(60) != 0
+        kept = receiver.post_raw(photo(), X_Device="cam-kill").json
+        connection, _ = begin_upload(receiver, photo())
+        killed = serving_process(receiver)
+        os.kill(killed, signal.SIGKILL)
+        with connection:
+            assert read_answer(connection) is None
+        await_processes(receiver, 1, without=killed)
+        assert receiver.half_received() == []
+        assert receiver.get(f"/images/{kept['id']}").json["state"] == "waiting"
+        assert receiver.post_raw(photo(), X_Device="cam-kill").status == 201
+        (died,) = (event for event in receiver.events if event["event"] == "process.died")
+        assert (died["pid"], died["how"], died["cut_off"]) == (killed, "SIGKILL", 1)
+        assert receiver.stop() == 0
 
 
 def listens(receiver: Receiver) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from app.server.signals import PatientEvent, once
 from tests.support.paths import ROOT
 from tests.support.receiver import environment
 
@@ -47,18 +46,3 @@ def test_of_many_signals_at_once_the_handler_hears() -> None:
     command = [sys.executable, "-c", CHILDREN]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_patient_event_is_an_event() -> None:
-    event = PatientEvent()
-    assert event.wait(0) is False
-    event.set()
-    assert event.wait(60) is True
-
-
-def test_only_the_first_call_acts() -> None:
-    told: list[tuple[int, ...]] = []
-    first = once(lambda *numbers: told.append(numbers))
-    first(1, 2)
-    first(3)
-    assert told == [(1, 2)]
