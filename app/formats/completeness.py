@@ -291,9 +291,10 @@ class _Unmarked(_Walk):
 
 
 class _Tiff(_Walk):
-    """Whole when its first directory and the strips and tiles that it names lie within it;
-    directories may be anywhere. Raw files of several cameras are TIFF, too: ``strips`` is False
-    for those whose strips are written otherwise."""
+    """Whole when its directories and the strips and tiles that they name lie within it; they may be
+    anywhere. With the first page, which is all that most programs show, it can be shown. Raw files
+    of several cameras are TIFF, too: ``strips`` is False for those whose strips are written
+    otherwise."""
 
     def __init__(self, *, strips: bool = True) -> None:
         super().__init__()
@@ -314,7 +315,11 @@ class _Tiff(_Walk):
         order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
         big = head[2:4] in (b"+\0", b"\0+")
         first = int.from_bytes(head[8:16] if big else head[4:8], order)
-        return 8 <= first < size and (not self._strips or found.data_end <= size)
+        if not 8 <= first < size:
+            return False
+        self.can_be_shown = 0 < found.first_end <= size
+        self.is_empty = not found.first_end and first + 2 <= size
+        return not self._strips or (self.can_be_shown and found.data_end <= size)
 
 
 _RAW_KINDS = {"dng": "image/x-adobe-dng", "nef": "image/x-nikon-nef"}

@@ -77,17 +77,21 @@ def j2c(head: bytes) -> int:
 
 @dataclass(slots=True)
 class TiffLook:
-    """What directories of a TIFF tell: the largest page, where the data that they name ends, and
-    whether it is a camera's raw file ("dng", "nef")."""
+    """What directories of a TIFF tell: the largest page, where the first one ends with all that it
+    names, where all of them do, and whether it is a camera's raw file ("dng", "nef")."""
 
     pixels: int = 0
+    first_end: int = 0
     data_end: int = 0
     raw: str = ""
 
 
 _STRIPS = {273: 279, 324: 325}
 """Tags of offsets, and of the lengths that go with them."""
-_MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR = 256, 257, 258, 259, 277, 278, 284
+_TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION = 322, 271, 330, 50706
+_NEEDED = (_BITS, *_STRIPS, *_STRIPS.values())
+"""Tags without whose values no decoder reads a page."""
 _LOCATIONS_MAX = 8192
 """Strips or tiles of a page that are looked at; of more only these."""
 
@@ -106,11 +110,14 @@ def tiff(head: bytes, read: Callable[[int, int], bytes]) -> TiffLook:
             break
         directory = read(at + count_size, count * entry_size + word)
         page = _Directory(directory, count, entry_size, word, order)
-        look.pixels = max(look.pixels, page.number(256) * page.number(257))
+        look.pixels = max(look.pixels, page.number(_WIDTH) * page.number(_HEIGHT))
+        end = max(at + count_size + count * entry_size, page.data_end(read))
+        look.data_end = max(look.data_end, end)
         if len(pages) == 1:
             look.raw = page.raw(read)
-            look.data_end = page.data_end(read)
+            look.first_end = end
         at = int.from_bytes(directory[count * entry_size :], order)
+        look.data_end = max(look.data_end, at + count_size if at else 0)
     return look
 
 
@@ -159,14 +166,32 @@ class _Directory:
             for at in range(0, min(len(data), length * count) - length + 1, length)
         ]
 
+    def _value_end(self, tag: int) -> int:
+        """Where a value ends that stands outside the directory; 0 if it does not."""
+        found = self._entry(tag)
+        if found is None or found[0] * found[1] <= self._word:
+            return 0
+        return int.from_bytes(found[2], self._order) + found[0] * found[1]
+
     def data_end(self, read: Callable[[int, int], bytes]) -> int:
-        """Where the last strip or tile ends."""
-        ends = [0]
+        """Where the last strip or tile ends, or the value that says where they are."""
+        ends = [self._value_end(tag) for tag in _NEEDED]
+        strip = self._strip_size(read)
         for offsets, lengths in _STRIPS.items():
             places = self._numbers(offsets, read)
             sizes = self._numbers(lengths, read)
-            ends += [at + size for at, size in zip(places, sizes, strict=False) if size]
+            ends += [at + min(size, strip) for at, size in zip(places, sizes, strict=False) if size]
         return max(ends)
+
+    def _strip_size(self, read: Callable[[int, int], bytes]) -> int:
+        """Bytes of a strip that is not compressed, whatever its length is said to be: writers get
+        that wrong, and decoders do not mind. Unlimited for others."""
+        if self.number(_COMPRESSION) != 1 or _TILE_WIDTH in self._at:
+            return _UNLIMITED
+        bits = self._numbers(_BITS, read) or [1]
+        samples = 1 if self.number(_PLANAR) == 2 else max(1, self.number(_SAMPLES))
+        rows = min(self.number(_ROWS) or self.number(_HEIGHT), self.number(_HEIGHT))
+        return (self.number(_WIDTH) * bits[0] * samples + 7) // 8 * rows
 
     def raw(self, read: Callable[[int, int], bytes]) -> str:
         if _DNG_VERSION in self._at:
@@ -178,4 +203,8 @@ class _Directory:
         return "nef" if read(at, 5).upper() == b"NIKON" else ""
 
 
-_LOOKED_AT = frozenset((256, 257, *_STRIPS, *_STRIPS.values(), _MAKE, _SUB_IFDS, _DNG_VERSION))
+_UNLIMITED = 2**64
+_LOOKED_AT = frozenset(
+    (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR, *_STRIPS, *_STRIPS.values(),
+     _TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION)
+)  # fmt: skip

@@ -43,7 +43,14 @@ WHOLE = {
     "image/webp": [pillow("WEBP"), pillow("WEBP", lossless=True)],
     "image/gif": [pillow("GIF")],
     "image/bmp": [pillow("BMP")],
-    "image/tiff": [pillow("TIFF"), b"MM\0*" + struct.pack(">I", 40) + bytes(100)],
+    "image/tiff": [
+        pillow("TIFF"),
+        b"MM\0*"
+        + struct.pack(">I", 40)
+        + bytes(32)
+        + struct.pack(">HHHII", 1, 256, 4, 1, 9)
+        + bytes(100),
+    ],
     "image/heic": [heif(b"heic"), heif(b"mif1", b"heic")],
     "image/avif": [heif(b"avif"), heif(b"mif1", b"miaf", b"avif"), pillow("AVIF")],
 }
@@ -145,6 +152,12 @@ def test_strips_and_rows_lie_within_the_file() -> None:
     first = tiff((256, 4, 1, 10), (257, 4, 1, 10), (273, 4, 1, 100), (279, 4, 1, 300))
     assert look(first + bytes(400 - len(first)), 64) == ("image/tiff", True)
     assert look(first + bytes(399 - len(first)), 64) == ("image/tiff", False)
+    wrong = tiff((256, 4, 1, 10), (257, 4, 1, 10), (258, 3, 1, 8), (259, 3, 1, 1), (273, 4, 1, 100),
+                 (278, 4, 1, 900), (279, 4, 1, 10**9))  # fmt: skip
+    assert look(wrong.ljust(200 + 100, b"\0"), 64) == ("image/tiff", True)
+    away = tiff((256, 4, 1, 10), (273, 4, 9, 200), (279, 4, 9, 240))  # where they are is cut off
+    assert look(away.ljust(276, b"\0"), 64) == ("image/tiff", True)
+    assert look(away.ljust(275, b"\0"), 64) == ("image/tiff", False)
     bitmap = bytearray(pillow("BMP"))
     bitmap[2:6] = struct.pack("<I", len(bitmap) + 2)  # what some writers say of the file's length
     assert look(bytes(bitmap), 1000) == ("image/bmp", True)
@@ -190,7 +203,24 @@ def test_bytes_behind_the_boxes_of_a_phone_do_no_harm() -> None:
 def test_a_tiff_without_its_directory_is_not_whole() -> None:
     image = b"II*\0" + struct.pack("<I", 5000) + bytes(4000)
     assert look(image, 100) == ("image/tiff", False)
-    assert look(image + bytes(2000), 100) == ("image/tiff", True)
+    directory = struct.pack("<HHHII", 1, 256, 4, 1, 9) + bytes(4)
+    image = image.ljust(5000, b"\0") + directory
+    assert look(image, 100) == ("image/tiff", True)
+    for cut in (5, 10, 15, 18):
+        assert look(image[:-cut], 100) == ("image/tiff", False)
+    assert outcome(image[: -len(directory)] + bytes(100)) == (False, False, True)
+
+
+def test_a_tiff_with_its_first_page_alone_can_be_shown() -> None:
+    """Most programs show no other; that the rest is missing is said."""
+    out = io.BytesIO()
+    pages = [Image.effect_noise((40, 30), 50) for _ in range(3)]
+    pages[0].save(out, "TIFF", save_all=True, append_images=pages[1:])
+    whole = out.getvalue()
+    assert outcome(whole) == (True, True, False)
+    assert outcome(whole[:-10])[:2] == (False, True)
+    assert outcome(whole[: len(whole) // 2])[:2] == (False, True)
+    assert outcome(whole[:1000])[:2] == (False, False)
 
 
 def test_what_phones_append_to_a_jpeg_does_no_harm() -> None:
