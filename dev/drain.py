@@ -15,7 +15,7 @@ def main() -> None:
     """Become the real command, which says what is wrong with the settings, if anything is."""
     variables = dict(os.environ)
     try:
-        bucket = load().s3.bucket
+        bucket = load().goes_to
     except SettingsError:
         bucket = "unknown"
     if not bucket and (endpoint := listening(OBJECTS)):

@@ -83,7 +83,7 @@ def last_outcome(path: Path) -> Outcome | None:
 
 def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: int) -> str:
     """What the newcomer needs to know, with the curl that works."""
-    bucket = settings.s3.bucket
+    bucket = settings.goes_to
     if stand_in is not None:
         bucket = f"stand-in ({shortened(stand_in.folder)}, kept; name a real one in headgate.toml)"
     photograph = shortened(PHOTOGRAPH)
@@ -122,7 +122,7 @@ class Running:
                 f"there, or take another: HEADGATE_RECEIVER_BIND={other} make run"
             )
         drains = dict(os.environ)
-        if not self.settings.s3.bucket:
+        if not self.settings.goes_to:
             self.stand_in = StandIn(OBJECTS.absolute())
             drains = {**environment("AWS_"), **self.stand_in.variables()}
         receiver = {**os.environ, "HEADGATE_RECEIVER_BIND": str(address)}

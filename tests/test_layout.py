@@ -53,7 +53,8 @@ app/page
 app
 app/server
 uploader/wire
-uploader/s3  uploader/alerts
+uploader/destination
+uploader/s3  uploader/http_post  uploader/alerts
 uploader/cloudwatch
 uploader/run
 uploader/queue

@@ -54,7 +54,7 @@ def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[st
         "keep_free_bytes": facts.admission.keep_free_bytes,
         "site": settings.site.name,
         "spool": str(settings.spool.path),
-        "bucket": settings.s3.bucket,
+        "bucket": settings.goes_to,
     }
 
 

@@ -17,6 +17,7 @@ from headgate.settings.table import (
     SECTIONS,
     SETTINGS,
     AlertSettings,
+    DestinationSettings,
     IntakeSettings,
     JobSettings,
     LogSettings,
@@ -43,6 +44,10 @@ class SettingsError(Exception):
 
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_PATHS = (
+    "log.file", "metrics.textfile", "s3.ca_bundle", "destination.ca_bundle", "jobs.oidc_keys",
+)  # fmt: skip
+"""Settings that are paths, relative to the settings file's folder, where they are no URLs."""
 _RESERVED = re.compile(r"HEADGATE_(CONFIG|TEST_.*)")
 
 
@@ -55,6 +60,7 @@ class Settings:
     receiver: ReceiverSettings
     intake: IntakeSettings
     uplink: UplinkSettings
+    destination: DestinationSettings
     s3: S3Settings
     queue: QueueSettings
     jobs: JobSettings
@@ -69,6 +75,11 @@ class Settings:
         """The value of the setting ``section.key``, where its name is known only at run time."""
         section, _, key = name.partition(".")
         return getattr(getattr(self, section), key)
+
+    @property
+    def goes_to(self) -> str:
+        """Where images go, for people: the bucket, or the URL; "" where none is set."""
+        return self.destination.url if self.destination.kind == "http" else self.s3.bucket
 
     @property
     def usual_rate(self) -> int:
@@ -175,7 +186,7 @@ def combine(
     if faults:
         raise SettingsError(faults)
     values["spool.path"] = base / values["spool.path"]
-    for name in ("log.file", "metrics.textfile", "s3.ca_bundle", "jobs.oidc_keys"):
+    for name in _PATHS:
         if values[name] and "://" not in str(values[name]):
             values[name] = str(base / str(values[name]))
     sections = {
@@ -206,6 +217,16 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         )
     if values.get("alerts.mail_to") and values.get("alerts.smtp_url") == "":
         faults.append("alerts.mail_to: there is no mail server; set alerts.smtp_url")
+    over_http = values.get("destination.kind") == "http"
+    if over_http and not values.get("destination.url"):
+        faults.append("destination.url: destination.kind is http, which needs the URL to post to")
+    if values.get("destination.await_safe") and (
+        not over_http or values.get("destination.proof") == "status"
+    ):
+        faults.append(
+            "destination.await_safe: only a Headgate says safe_to_erase: it needs kind http and "
+            "proof receipt"
+        )
     interval, floor = values.get("uplink.interval"), values.get("queue.floor")
     queue = values.get("uplink.trigger") == "queue"
     if queue and values.get("queue.broker", "-") == "":

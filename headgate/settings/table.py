@@ -333,6 +333,62 @@ class UplinkSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationSettings:
+    """[destination]: where images go: a bucket, or another server over HTTP."""
+
+    kind: str = setting(
+        "s3",
+        reads.choice("s3", "http"),
+        "",
+        "Where images go: s3 (the bucket in [s3]), or http: each is posted to destination.url.",
+        example="http",
+    )
+    url: str = setting(
+        "",
+        reads.url(reads.URL, "a URL like https://gateway.example.net/images"),
+        "",
+        "Address that images are posted to, of another Headgate or any server that takes uploads.",
+        example="https://gateway.example.net/images",
+    )
+    token: str = setting(
+        "",
+        reads.secret(r"[!-~]{0,4096}", "a token of printable ASCII characters"),
+        "",
+        "Token sent as Authorization: Bearer; empty sends none.",
+        secret=True,
+        example="hg_...",
+    )
+    field: str = setting(
+        "image",
+        reads.matching(r"[^\s\"\\]{0,64}", "a form field's name"),
+        "",
+        "Form field that holds the image; if empty, the image itself is the body.",
+    )
+    proof: str = setting(
+        "receipt",
+        reads.choice("receipt", "status"),
+        "",
+        "What confirms an image: receipt (of a Headgate, which names its SHA-256), or status: any "
+        "2xx. A status proves that something answered, and not that the image is stored.",
+    )
+    await_safe: bool = setting(
+        False,
+        reads.true_or_false,
+        "",
+        "Count an image as uploaded only once the receiving Headgate says safe_to_erase, which is "
+        "when its own destination has it.",
+        example=True,
+    )
+    ca_bundle: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "CA certificates to trust for destination.url; if empty, the system's.",
+        example="/etc/ssl/certs/site-ca.pem",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
     """[s3]: the bucket, and how objects are stored in it."""
 
@@ -615,6 +671,7 @@ SECTIONS: dict[str, type] = {
     "receiver": ReceiverSettings,
     "intake": IntakeSettings,
     "uplink": UplinkSettings,
+    "destination": DestinationSettings,
     "s3": S3Settings,
     "queue": QueueSettings,
     "jobs": JobSettings,

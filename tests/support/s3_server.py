@@ -30,8 +30,8 @@ from headgate.spool.budget.ledger import Grant
 from headgate.spool.site.confirmation import ProofKind
 from headgate.spool.spool import Spool
 from tests.support.wait import join
+from uploader.destination.contract import Upload
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Upload
 from uploader.s3.dialect import Dialect, remember
 from uploader.wire.http import Timeouts
 from uploader.wire.meter import Meter

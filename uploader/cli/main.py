@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NoReturn
@@ -152,7 +152,11 @@ def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout; instants and paths as text."""
-    print_text(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+    def plain(one: Any) -> Any:
+        return asdict(one) if is_dataclass(one) and not isinstance(one, type) else str(one)
+
+    print_text(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
 
 
 class _Lazy(click.Group):

@@ -430,6 +430,11 @@ class Drain:
 
     def _judge_error(self, item: Item, error: SendError, began: float) -> None:
         now = self._spool.now()
+        if error.held:  # no failure, and no proof yet; the way there is open
+            self._reached, self._down, self._throttles = True, 0, 0
+            self._clear(item, began)
+            self._defer(item, error, now)
+            return
         failures = self.progress.failures
         failures[error.kind.value] = failures.get(error.kind.value, 0) + 1
         if error.code not in retry_policy.OF_THE_FILE:
@@ -465,7 +470,7 @@ class Drain:
                     self._defer(item, error, now)
             case ErrorKind.TRANSIENT:
                 self._reached = True
-                if retry_policy.throttled(error):
+                if error.slow_down:
                     wait = retry_policy.pause_when_throttled(self._throttles, self._context.chance)
                     self._throttles += 1
                     self._calm_at = max(self._calm_at, self._context.monotonic() + wait)
@@ -491,7 +496,7 @@ class Drain:
             self._sample.lies = True
             self._disown()
             self._fail(retry_policy.NOT_HELD)
-        elif result.presence is Presence.THERE or seen_before or retry_policy.may_not_look(error):
+        elif result.presence is Presence.THERE or seen_before or (error and error.blind):
             if error is not None:
                 self._log.warning("bucket.unseen", code=error.code, why=error.message)
             self._sample.answered(self._context.monotonic())

@@ -8,8 +8,8 @@ from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import human_size
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
-from uploader.s3.errors import THROTTLES, skew_words
-from uploader.wire.errors import ErrorKind, SendError
+from uploader.s3.errors import skew_words
+from uploader.wire.errors import SendError
 
 FIRST_WAIT_SECONDS = 15.0
 LONGEST_WAIT_SECONDS = 3600.0
@@ -17,7 +17,6 @@ DOWN_IN_A_ROW = 3
 """Attempts in a row that reached nothing, after which the uplink counts as down."""
 BROKEN = frozenset({"timeout", "connection-lost"})
 """Codes of a connection that broke or stalled: fewer of them may fare better."""
-_BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 OF_THE_FILE = frozenset(
     {"changed", "file-changed", "file-unreadable", "not-a-file", "file-gone", "no-room"}
 )
@@ -40,11 +39,6 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
     return float(min(60.0, 2.0 ** min(times, 20)) * (0.5 + random()))
 
 
-def throttled(error: SendError) -> bool:
-    """Whether S3 asks the whole run, not just this image, to slow down."""
-    return error.kind is ErrorKind.TRANSIENT and error.code in _BUSY
-
-
 def gone_from_bucket(images: int, key: str) -> str:
     """What is said of objects that were confirmed and are no longer there."""
     what = "1 image that was" if images == 1 else f"{images} images that were"
@@ -62,11 +56,6 @@ def larger_than_a_day(size: int, daily: int) -> str:
         f"It has {human_size(size)}, and uplink.daily lets {human_size(daily)} leave on one day, "
         "so it cannot be sent. Raise uplink.daily, then headgate retry."
     )
-
-
-def may_not_look(error: SendError | None) -> bool:
-    """Whether S3 forbids to look (403): then the digest in the PUT's answer has to do."""
-    return error is not None and error.code in ("403", "AccessDenied")
 
 
 def not_shown(error: SendError | None) -> str:

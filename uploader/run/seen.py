@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 from headgate.spool.image.image import Presence, Receipt
-from uploader.s3.contract import Sender, Stored
+from uploader.destination.contract import Sender, Stored
 from uploader.wire.connection import BrokenOff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import normal_etag
@@ -29,10 +29,8 @@ _FEW = 2  # up to this many are looked up one by one
 class Lookout:
     """For one run. What could not be asked for any more is UNKNOWN; nothing is raised."""
 
-    def __init__(
-        self, sender: Sender, bucket: str, *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._sender, self._bucket, self._monotonic = sender, bucket, monotonic
+    def __init__(self, sender: Sender, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._sender, self._place, self._monotonic = sender, sender.place, monotonic
         self._known: dict[str, Presence] = {}
         self._spent = 0.0  # seconds
         self._until = 0.0
@@ -48,7 +46,7 @@ class Lookout:
         for one in receipts:
             if one.id not in self._known:
                 self._known[one.id] = Presence.UNKNOWN
-                if one.bucket == self._bucket:
+                if one.bucket == self._place:
                     folders[one.key.rpartition("/")[0]].append(one)
         if folders and not self._shut:
             began = self._monotonic()

@@ -18,22 +18,19 @@ from headgate.spool.site.confirmation import server_name
 from headgate.spool.site.jobs import ALREADY_DONE, LATELY, served_by
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.site.runs import Run
-from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.notify import after_run
-from uploader.run import retry_policy
+from uploader.destination.contract import Sender
+from uploader.run import destination, retry_policy
 from uploader.run.bounds import BY_QUEUE, RunRequest, bounds_of
 from uploader.run.concurrency import FIRST, Parallel
 from uploader.run.drain import YIELD, Drain, RunContext, run_id, with_rest
 from uploader.run.progress import ProgressWatcher
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
-from uploader.run.workers import Keys, Workers
-from uploader.s3.client import S3Sender
-from uploader.s3.dialect import Dialect, recall, remember
-from uploader.s3.probe import probe
+from uploader.run.workers import Workers
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
 from uploader.wire.pacer import Pacer
@@ -147,10 +144,10 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
         )
         stack.callback(lambda: pacer.end(Ending(Outcome.DONE)))
         cutoff = Cutoff()
-        sender = _sender(spool, pacer, cutoff, stack)
-        settings = spool.settings
-        keys = Keys(settings.site.name, settings.s3.prefix, settings.s3.layout)
-        workers = Workers(sender, lambda item: spool.files.in_new(item.name), keys)
+        sender = stack.enter_context(destination.opened(spool, pacer, cutoff))
+        workers = Workers(
+            sender, lambda item: spool.files.in_new(item.name), destination.describes(spool)
+        )
         watch = ProgressWatcher(spool, pacer) if order.show_progress else None
         context = RunContext(
             spool,
@@ -197,29 +194,12 @@ def _nothing_may_leave(spool: Spool, report: Run, why: Ending) -> Run:
     return spool.site.save_run(report)
 
 
-def _sender(spool: Spool, pacer: Pacer, cutoff: Cutoff, stack: contextlib.ExitStack) -> S3Sender:
-    settings = spool.settings
-    dialect = recall(spool.site, settings)
-    sender = S3Sender(
-        settings, pacer, cutoff=cutoff, dialect=dialect,
-        learn=lambda one: probe(one, settings.s3.prefix),
-    )  # fmt: skip
-
-    def close() -> None:
-        sender.close()
-        if sender.clock_offset is not None:
-            spool.site.put(S3_CLOCK, sender.clock_offset)
-        if sender.dialect != (dialect or Dialect()):
-            remember(spool.site, settings, sender.dialect)
-
-    stack.callback(close)
-    return sender
-
-
-def _lookout(spool: Spool, sender: S3Sender) -> Lookout | None:
-    if spool.settings.s3.check_copies == "off":
+def _lookout(spool: Spool, sender: Sender) -> Lookout | None:
+    by_status = spool.settings.destination.proof == "status"
+    over_http = spool.settings.destination.kind == "http"
+    if (over_http and by_status) or spool.settings.s3.check_copies == "off":
         return None
-    return Lookout(sender, spool.settings.s3.bucket)
+    return Lookout(sender)
 
 
 def _parallel(spool: Spool, stack: contextlib.ExitStack) -> Parallel:

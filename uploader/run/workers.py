@@ -14,8 +14,7 @@ from headgate.spool.disk import xattrs
 from headgate.spool.disk.layout import read_metadata
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Item, Presence, Sent
-from uploader.s3.contract import Sender, Stored, Upload
-from uploader.s3.keys import object_key, object_metadata
+from uploader.destination.contract import Describe, Sender, Stored, Upload
 from uploader.wire.connection import BrokenOff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import unreadable
@@ -40,15 +39,6 @@ class Result:
     presence: Presence | None = None  # the result of a look, and of nothing else
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """What makes a key out of a name."""
-
-    site: str
-    prefix: str
-    layout: str
-
-
 class Workers:
     """As many threads at work as ``resize`` asks for; ``send`` feeds them, ``result`` takes what
     comes. The threads are the drain's to start and to end."""
@@ -57,11 +47,11 @@ class Workers:
         self,
         sender: Sender,
         place: Callable[[Item], Path],
-        keys: Keys,
+        describe: Describe,
     ) -> None:
         self._sender = sender
         self._place = place
-        self._keys = keys
+        self._describe = describe
         self._jobs: deque[Item] = deque()
         self._looks: deque[tuple[Item, Sent]] = deque()
         self._news = threading.Condition()  # jobs, another size, or the end
@@ -201,7 +191,8 @@ class Workers:
         return result
 
     def upload(self, item: Item) -> Upload:
-        """What S3 is to be given. Missing, OSError, or SendError if the bytes are not the image."""
+        """What the destination is given. Missing, OSError, or SendError if the bytes are not the
+        image."""
         path = self._place(item)
         try:
             meta = read_metadata(path, item.name)
@@ -209,8 +200,7 @@ class Workers:
             raise unreadable(path, OSError(error.errno, str(error))) from error
         if meta.sha256 != item.sha256 or not meta.sha256.startswith(item.name.digest):
             raise _changed(meta.sha256)
-        key = object_key(self._keys.site, self._keys.prefix, self._keys.layout, item.name)
-        metadata = object_metadata(item.name, meta)
+        key, metadata = self._describe(item.name, meta)
         return Upload(path, key, item.sha256, item.size, meta.media_type, metadata)
 
     def _judged(self, item: Item, error: SendError) -> SendError:

@@ -23,7 +23,7 @@ from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
 from headgate.spool.site.confirmation import ProofKind
-from uploader.s3.contract import Page, Stored, Upload
+from uploader.destination.contract import Page, Stored, Upload
 from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
@@ -207,10 +207,14 @@ class S3Sender:
         if self._exchange is not None:
             self._exchange.close()
 
+    @property
+    def place(self) -> str:
+        return self._settings.s3.bucket
+
     # -- for the probe as well
 
     @property
-    def place(self) -> RequestTarget:
+    def request_target(self) -> RequestTarget:
         return RequestTarget(self.access.bucket, self.access.target.host)
 
     @property
@@ -251,7 +255,7 @@ class S3Sender:
 
     def error(self, method: str, answer: HttpResponse) -> SendError:
         """What an answer that is a failure means."""
-        place = self.place
+        place = self.request_target
         place = RequestTarget(place.bucket, place.host, answer.region, self.clock_offset)
         if answer.status == 400 and b"Content-MD5" in answer.body and not self.dialect.wants_md5:
             # Some servers hold a bucket with Object Lock to it, whatever other digest they get.
@@ -340,10 +344,11 @@ class S3Sender:
 
     def _no_s3(self, answer: HttpResponse) -> SendError:
         said = f' It says: "{answer.said}".' if answer.said else ""
+        host = self.request_target.host
         return SendError(
             ErrorKind.FATAL,
             "not-s3",
-            f"{self.place.host} answers {answer.status} with nothing in it that S3 says (no ETag): "
+            f"{host} answers {answer.status} with nothing in it that S3 says (no ETag): "
             "a login page or another web server stands between here and the bucket. Log in, let "
             f"Headgate through, or correct s3.endpoint_url.{said}",
             unknown=True,
@@ -385,7 +390,7 @@ class S3Sender:
                 at = parsedate_to_datetime(modified).astimezone(UTC)
         version = answer.headers.get("x-amz-version-id", "")
         return Sent(
-            bucket=self.place.bucket,
+            bucket=self.request_target.bucket,
             key=upload.key,
             etag=etag,
             sha256=reported,

@@ -27,6 +27,7 @@ class ErrorRule:
     bare: bool = False  # the opposite: only an answer without a code of S3's
     words: tuple[str, ...] = ()  # in lower case: any code with one of them in it
     passing: bool = False  # the server's own trouble, which passes: no verdict on the request
+    blind: bool = False  # no one may look what the bucket holds
 
 
 def _rule(kind: ErrorKind, codes: str, statuses: tuple[int, ...], sentence: str) -> ErrorRule:
@@ -40,6 +41,7 @@ THROTTLES = frozenset(
     }
 )
 """Codes by which S3 asks for fewer requests, of everybody and not for one image."""
+_BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
 
 RULES: tuple[ErrorRule, ...] = (
@@ -50,6 +52,7 @@ RULES: tuple[ErrorRule, ...] = (
         frozenset({"AccessDenied", "AllAccessDisabled"}),
         frozenset({403}),
         methods=frozenset({"HEAD"}),
+        blind=True,
     ),
     ErrorRule(
         ErrorKind.TRANSIENT,
@@ -280,4 +283,6 @@ def classify(
         rehash=rule.rehash,
         refusal=method == "PUT" and not rule.passing,
         passing=rule.passing,
+        slow_down=rule.kind is ErrorKind.TRANSIENT and (code or str(status)) in _BUSY,
+        blind=rule.blind,
     )

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 from headgate.spool.image.image import Metadata
 from headgate.spool.image.names import Name
+from uploader.destination.contract import Describe
 
 _T = TypeVar("_T")
 
@@ -41,6 +42,15 @@ def object_key(site: str, prefix: str, layout: str, name: Name) -> str:
         case "hive":
             return f"{prefix}site={site}/date={at:%Y-%m-%d}/device={device}/{file}"
     raise ValueError(f"{layout!r} is not one of {', '.join(LAYOUTS)}")
+
+
+def describe(site: str, prefix: str, layout: str) -> Describe:
+    """What makes the key and the metadata of each image, for these settings."""
+
+    def of_image(name: Name, meta: Metadata) -> tuple[str, Mapping[str, str]]:
+        return object_key(site, prefix, layout, name), object_metadata(name, meta)
+
+    return of_image
 
 
 @dataclass(frozen=True, slots=True)

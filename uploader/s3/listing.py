@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from uploader.s3.contract import Page
+from uploader.destination.contract import Page
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import normal_etag
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from headgate.settings.logins import without_login
+from uploader.s3.capability import Capability
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Capability
 from uploader.s3.dialect import is_about_headers
 from uploader.s3.errors import skew_words
 from uploader.wire.http import HttpResponse
@@ -50,7 +50,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         return sender.ask("PUT", key, {**headers, **named}, signed, BODY)
 
     usual, first = _first(put)
-    place, endpoint = sender.place, without_login(sender.access.base)
+    place, endpoint = sender.request_target, without_login(sender.access.base)
     if first.is_error:
         error = sender.error("PUT", first)
         if not _denied(first):

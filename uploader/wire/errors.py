@@ -25,6 +25,9 @@ class SendError(Exception):
     ``refusal``: an answer to a PUT that any other image might get as well, so by itself it proves
     nothing against this one (``uploader.run.breaker``).
     ``passing``: trouble of the server or the line, which passes by itself.
+    ``slow_down``: the server asks for fewer requests, of everybody and not for this image.
+    ``held``: no failure: the image is there, and what confirms it is still to come.
+    ``blind``: the destination cannot be asked what it holds.
     """
 
     def __init__(
@@ -37,6 +40,9 @@ class SendError(Exception):
         rehash: bool = False,
         refusal: bool = False,
         passing: bool = False,
+        slow_down: bool = False,
+        held: bool = False,
+        blind: bool = False,
     ) -> None:
         message = without_login(message)  # an error of a library's may name a URL
         super().__init__(f"{message} [{code}]")
@@ -47,3 +53,6 @@ class SendError(Exception):
         self.rehash = rehash
         self.refusal = refusal
         self.passing = passing
+        self.slow_down = slow_down
+        self.held = held
+        self.blind = blind

@@ -9,12 +9,20 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from uploader.wire.errors import ErrorKind, SendError
 
 _READ = 1024 * 1024
 OUT_OF_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What a process or the machine has run out of; no file is to blame."""
+
+
+class Body(Protocol):
+    """What is sent, piece by piece."""
+
+    def pieces(self, block: bytearray, head: bytes = b"") -> Iterator[memoryview]:
+        """``head`` and the whole body after it; a piece is void when the next one is asked for."""
 
 
 class FileBody:
@@ -79,7 +87,13 @@ class FileBody:
 
     def md5(self) -> bytes:
         """The MD5 digest, for servers that can confirm nothing better."""
-        digest = hashlib.md5(usedforsecurity=False)
+        return self._digest(hashlib.md5(usedforsecurity=False))
+
+    def sha256(self) -> bytes:
+        """The SHA-256 of what is there now, where no one on the other side compares it."""
+        return self._digest(hashlib.sha256())
+
+    def _digest(self, digest: hashlib._Hash) -> bytes:
         for piece in self.pieces(bytearray(min(_READ, self.size + 1))):
             digest.update(piece)
         return digest.digest()

@@ -28,7 +28,7 @@ from uploader.wire.connection import (
     connect,
 )
 from uploader.wire.errors import ErrorKind, SendError
-from uploader.wire.file_body import OUT_OF_ROOM, FileBody, no_room
+from uploader.wire.file_body import OUT_OF_ROOM, Body, no_room
 from uploader.wire.meter import Meter
 from uploader.wire.proxy import Proxy, tunnel
 
@@ -132,6 +132,8 @@ class Target:
     port: int
     tls: ssl.SSLContext | None = None
     proxy: Proxy | None = None
+    url_setting: str = "s3.endpoint_url"  # names of settings, for the sentences of errors
+    ca_setting: str = "s3.ca_bundle"
 
     @property
     def first(self) -> tuple[str, int]:
@@ -153,7 +155,7 @@ class HttpRequest:
     method: str
     target: str  # path and query, encoded
     headers: Mapping[str, str]
-    body: FileBody | bytes = b""
+    body: Body | bytes = b""
     most: int = _ANSWER_MAX  # bytes of the answer's body that are looked at
 
     @property
@@ -255,13 +257,13 @@ class Exchange:
                 cutoff=self.cutoff,
             )
         except OSError as error:
-            raise unreached(error, host, port) from error
+            raise unreached(error, host, port, target) from error
         try:
             wire = self._wire(sock)
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
-                raise unreached(error, target.host, target.port) from error
+                raise unreached(error, target.host, target.port, target) from error
             raise
         with self._lock:
             self.opened += 1
@@ -350,7 +352,7 @@ def _reset(connection: _Connection) -> None:
     connection.wire.reset()
 
 
-def unreached(error: OSError, host: str, port: int) -> SendError:
+def unreached(error: OSError, host: str, port: int, target: Target) -> SendError:
     """No connection could be made, so nothing was asked."""
     if error.errno in OUT_OF_ROOM:
         return no_room(error)
@@ -359,7 +361,7 @@ def unreached(error: OSError, host: str, port: int) -> SendError:
             ErrorKind.FATAL,
             "certificate",
             f"The certificate of {host} cannot be trusted ({error.verify_message}); correct "
-            "s3.endpoint_url, or name the authority's file in s3.ca_bundle.",
+            f"{target.url_setting}, or name the authority's file in {target.ca_setting}.",
         )
     if isinstance(error, ssl.SSLError):
         return SendError(
@@ -392,8 +394,8 @@ def lost(error: Exception, host: str, *, unknown: bool) -> SendError:
         return SendError(
             ErrorKind.TRANSIENT,
             "endless-answer",
-            f"The answer of {host} has no end: {error.strerror}. It is no S3 server, or something "
-            "stands before it; it is tried again later.",
+            f"The answer of {host} has no end: {error.strerror}. Another kind of server answers "
+            "there, or something stands before it; it is tried again later.",
             unknown=unknown,
         )
     if isinstance(error, OSError | http.client.RemoteDisconnected):

@@ -16,6 +16,27 @@ PATIENCE = Timeouts(connect=10.0, stall=20.0, answer=20.0)
 HASTE = Timeouts(connect=5.0, stall=5.0, answer=10.0)
 
 
+def target_of(url: str, tls: ssl.SSLContext | None = None) -> Target:
+    """Where to connect to for a URL, through the proxy that the environment names for it."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and tls is None:
+        tls = ssl.create_default_context()
+    host = parts.hostname or ""
+    proxy = proxy_from({} if proxy_bypass(host) else getproxies(), parts.scheme)
+    return Target(host, parts.port or (443 if tls else 80), tls, proxy)
+
+
+def path_of(url: str) -> str:
+    """The request target of a URL (RFC 9112, 3.2.1)."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def host_of(url: str) -> str:
+    """What the Host header says for a URL."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
 def ask(
     method: str,
     url: str,
@@ -26,18 +47,11 @@ def ask(
 ) -> HttpResponse:
     """Send it once, through the proxy that the environment names; SendError when no whole answer
     came back."""
-    parts = urlsplit(url)
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
-    host = parts.hostname or ""
-    proxies = {} if proxy_bypass(host) else getproxies()
-    proxy = proxy_from(proxies, parts.scheme)
-    target = Target(host, parts.port or (443 if tls else 80), tls, proxy)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     own = {
-        "Host": parts.netloc.rpartition("@")[2],
+        "Host": host_of(url),
         "User-Agent": "headgate",
         "Connection": "close",
         "Content-Length": str(len(body)),
     }
-    with closing(Exchange(target, pacer, patience)) as exchange:
-        return exchange.ask(HttpRequest(method, path, {**own, **(headers or {})}, body))
+    with closing(Exchange(target_of(url), pacer, patience)) as exchange:
+        return exchange.ask(HttpRequest(method, path_of(url), {**own, **(headers or {})}, body))

@@ -22,6 +22,8 @@ class ProofKind(StrEnum):
     SHA256 = "sha256"
     ETAG = "etag"
     HEAD = "head"
+    RECEIPT = "receipt"
+    STATUS = "status"
     NONE = ""
 
 
@@ -29,6 +31,8 @@ PROOFS = {
     ProofKind.SHA256: "the SHA-256 that the server reports",
     ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
     ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
+    ProofKind.RECEIPT: "the receipt of the Headgate that it is posted to",
+    ProofKind.STATUS: "the status of the answer alone (destination.proof)",
     ProofKind.NONE: "nothing",
 }
 
@@ -56,7 +60,9 @@ class Confirmation:
 
 
 def server_name(settings: Settings) -> str:
-    """The server and the bucket, as a key for what is remembered of them."""
+    """The destination, as a key for what is remembered of it: for S3 the server and the bucket."""
+    if settings.destination.kind == "http":
+        return settings.destination.url
     return f"{settings.s3.endpoint_url} {settings.s3.bucket}"
 
 
@@ -68,6 +74,8 @@ def known_of(site: Memory, settings: Settings) -> Any:
 
 def confirmation(site: Memory, settings: Settings) -> Confirmation | None:
     """The proof in force at the destination; None where none was seen yet."""
+    if settings.destination.kind == "http":
+        return Confirmation(ProofKind(settings.destination.proof))
     known = known_of(site, settings)
     if not isinstance(known, Mapping) or known.get("proof") is None:
         return None

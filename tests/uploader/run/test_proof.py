@@ -13,8 +13,8 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Presence
 from tests.support.s3_server import Place, script, strict_place, upload_of
 from tests.support.site import Site, unpaced
+from uploader.destination.contract import Stored, Upload
 from uploader.run import sample, workers
-from uploader.s3.contract import Stored, Upload
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
 

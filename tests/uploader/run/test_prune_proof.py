@@ -20,9 +20,9 @@ from headgate.spool.upkeep.mover import Mover
 from tests.support.s3_server import Place, script
 from tests.support.site import FreePacer, Site, unpaced
 from tests.support.spooling import Crash, images_below
+from uploader.destination.contract import Page
 from uploader.run.seen import Lookout
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Page
 from uploader.s3.listing import page_of
 from uploader.wire.errors import ErrorKind, SendError
 
@@ -157,7 +157,7 @@ def test_without_the_right_to_list_each_is_asked_for(site: Site) -> None:
             raise SendError(ErrorKind.FATAL, "AccessDenied", "S3 refused access.")
 
     with contextlib.closing(Unlisted(site.spool.settings, FreePacer())) as sender:
-        found = Lookout(sender, site.bucket)(receipts(site))
+        found = Lookout(sender)(receipts(site))
     assert set(found.values()) == {Presence.THERE}
     assert len(asked) == 1
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import Outcome
 from uploader.run import retry_policy
-from uploader.wire.errors import ErrorKind, SendError
+from uploader.s3.errors import RequestTarget, classify
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 
@@ -34,9 +34,11 @@ def test_the_wait_is_spread_from_half_to_one_and_a_half(attempts: int, chance: f
     "code", ["SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServiceUnavailable", "503"]
 )
 def test_a_throttle_slows_the_run_and_other_errors_do_not(code: str) -> None:
-    assert retry_policy.throttled(SendError(ErrorKind.TRANSIENT, code, "Slow down."))
-    assert not retry_policy.throttled(SendError(ErrorKind.FATAL, code, "Slow down."))
-    assert not retry_policy.throttled(SendError(ErrorKind.TRANSIENT, "InternalError", "Try again."))
+    bare = code.isdecimal()
+    place = RequestTarget("north", "s3.example.net")
+    assert classify("PUT", 503, "" if bare else code, place).slow_down
+    assert not classify("PUT", 500, "InternalError", place).slow_down
+    assert not classify("PUT", 403, "AccessDenied", place).slow_down
 
 
 @pytest.mark.parametrize("offset", [None, 0.0, 59.0, -59.0])

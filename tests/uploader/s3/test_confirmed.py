@@ -21,8 +21,8 @@ import pytest
 from dev.s3_local.http_server import Server
 from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import PATIENT, CountingPacer, environment, settings_for, upload_of
+from uploader.destination.contract import Upload
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Upload
 from uploader.s3.dialect import Dialect
 from uploader.wire.errors import ErrorKind, SendError
 

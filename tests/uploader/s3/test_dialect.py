@@ -21,9 +21,9 @@ from tests.support.s3_dialects import BEHAVIOURS, IF_NONE_MATCH, MODE, SHA256, B
 from tests.support.s3_server import Place, strict_place
 from tests.support.site import FreePacer, Site
 from uploader.cli.main import headgate
+from uploader.destination.contract import Upload
 from uploader.run import start
 from uploader.s3 import dialect
-from uploader.s3.contract import Upload
 from uploader.s3.dialect import Dialect, IfNoneMatch
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from uploader.s3.errors import RULES, RequestTarget, classify, rule_for
 from uploader.wire.errors import ErrorKind, SendError
-from uploader.wire.http import lost, unreached
+from uploader.wire.http import Target, lost, unreached
 
 PLACE = RequestTarget("images", "s3.example.net")
 
@@ -158,7 +158,7 @@ def test_no_code_stands_in_two_rows() -> None:
 def test_what_was_never_reached(trouble: OSError, kind: ErrorKind, code: str) -> None:
     if isinstance(trouble, ssl.SSLCertVerificationError):
         trouble.verify_message = "self-signed certificate"
-    found = unreached(trouble, "s3.example.net", 443)
+    found = unreached(trouble, "s3.example.net", 443, Target("s3.example.net", 443))
     assert (found.kind, found.code, found.unknown) == (kind, code, False)
     assert "s3.example.net" in found.message
 

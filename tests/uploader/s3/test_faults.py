@@ -17,8 +17,8 @@ import pytest
 from dev.s3_local.faults import Act, Fault, once
 from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import CountingPacer, Place, script, strict_place, upload_of
+from uploader.destination.contract import Sent, Upload
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Sent, Upload
 from uploader.s3.dialect import Dialect
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError

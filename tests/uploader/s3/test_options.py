@@ -12,8 +12,8 @@ import pytest
 
 from headgate.settings.settings import SettingsError
 from tests.support.s3_server import CountingPacer, Place, settings_for, upload_of
+from uploader.destination.contract import Upload
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Upload
 from uploader.s3.probe import probe
 from uploader.s3.request_headers import options
 from uploader.wire.errors import ErrorKind, SendError

@@ -1,14 +1,15 @@
-"""What every sender keeps, on every server: the strict stand-in (plain, TLS, without SHA-256) and
-the genuine one that HEADGATE_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name."""
+"""What the sender for S3 keeps beyond the contract of all destinations, on every server.
+
+They are the strict stand-in (plain, TLS, without SHA-256) and the genuine one that
+HEADGATE_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from tests.support.s3_server import (
     strict_place,
     upload_of,
 )
+from uploader.destination.contract import Stored
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Stored
 from uploader.s3.keys import described, object_key, object_metadata
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
@@ -118,10 +119,6 @@ def test_any_size_arrives(place: Place, sender: S3Sender, tmp_path: Path, size: 
     upload = upload_of(path, fresh_key())
     proof(place, sender.send(upload), path.read_bytes())
     assert place.read(upload.key) == path.read_bytes()
-
-
-def test_an_image_that_is_not_there_is_not_found(sender: S3Sender, image: Path) -> None:
-    assert sender.find(upload_of(image, fresh_key())) is None
 
 
 def test_what_was_sent_is_found_with_the_same_proof(
@@ -232,17 +229,6 @@ def test_bytes_that_are_not_the_ones_promised_are_refused(
     assert upload.key not in place.names()
 
 
-def test_a_byte_changed_on_disk_is_noticed(place: Place, sender: S3Sender, image: Path) -> None:
-    upload = upload_of(image, fresh_key())
-    data = bytearray(image.read_bytes())
-    data[5] ^= 1
-    image.write_bytes(data)
-    with pytest.raises(SendError) as caught:
-        sender.send(upload)
-    assert caught.value.rehash
-    assert upload.key not in place.names()
-
-
 def test_a_missing_bucket_stops_the_run_and_is_named(place: Place, image: Path) -> None:
     settings = place.settings(bucket="headgate-no-such-bucket")
     sender = S3Sender(settings, CountingPacer())
@@ -272,22 +258,6 @@ def test_wrong_credentials_stop_the_run(
     assert codes["AWS_ACCESS_KEY_ID"] == "InvalidAccessKeyId"
 
 
-def test_a_lost_answer_is_unknown_and_settled_by_asking(place: Place, image: Path) -> None:
-    with Proxy(place.url) as proxy:
-        sender = place.sender(url=proxy.url)
-        upload = upload_of(image, fresh_key())
-        assert sender.find(upload) is None  # a connection that is kept alive
-        proxy.eat_answers = True
-        with pytest.raises(SendError) as caught:
-            sender.send(upload)
-        assert caught.value.unknown
-        proxy.eat_answers = False
-        found = sender.find(upload)
-        sender.close()
-    assert found is not None
-    proof(place, found, image.read_bytes())
-
-
 def test_every_byte_that_leaves_was_permitted_and_counted(place: Place, image: Path) -> None:
     pacer = CountingPacer(max_piece=10_000)
     with Proxy(place.url) as proxy:
@@ -303,73 +273,6 @@ def test_every_byte_that_leaves_was_permitted_and_counted(place: Place, image: P
     assert pacer.written > 10 * image.stat().st_size
     assert pacer.largest <= 10_000
     assert proxy.connections == 1
-
-
-def test_many_threads_share_few_connections(place: Place, tmp_path: Path) -> None:
-    paths = [tmp_path / f"{number}" for number in range(40)]
-    for path in paths:
-        path.write_bytes(os.urandom(30_000))
-    prefix = fresh_key()
-    pacer = CountingPacer()
-    sender = place.sender(pacer)
-    uploads = [upload_of(path, f"{prefix}/{path.name}") for path in paths]
-    with ThreadPoolExecutor(8) as pool:
-        sent = list(pool.map(sender.send, uploads))
-    assert 1 <= sender.connections <= 8
-    sender.close()
-    assert [one.key for one in sent] == [upload.key for upload in uploads]
-    assert all(place.read(upload.key) == upload.path.read_bytes() for upload in uploads)
-
-
-def test_of_two_at_once_exactly_one_is_stored(place: Place, image: Path) -> None:
-    sender = place.sender()
-    for _ in range(5):
-        upload = upload_of(image, fresh_key())
-        start = threading.Barrier(2)
-
-        def attempt() -> str:
-            start.wait(60)  # noqa: B023
-            try:
-                return sender.send(upload).etag  # noqa: B023
-            except SendError as error:
-                assert error.kind is ErrorKind.TRANSIENT
-                return error.code
-
-        with ThreadPoolExecutor(2) as pool:
-            outcomes = [one.result(60) for one in [pool.submit(attempt) for _ in range(2)]]
-        assert hashlib.md5(image.read_bytes()).hexdigest() in outcomes
-        assert place.read(upload.key) == image.read_bytes()
-    sender.close()
-
-
-@pytest.mark.parametrize("kind", ["gone", "symlink", "fifo", "folder", "shorter", "longer"])
-def test_what_is_not_the_image_is_never_sent(
-    place: Place, sender: S3Sender, image: Path, kind: str
-) -> None:
-    upload = upload_of(image, fresh_key())
-    spare = image.with_suffix(".spare")
-    match kind:
-        case "gone":
-            image.unlink()
-        case "symlink":
-            image.rename(spare)
-            image.symlink_to(spare)
-        case "fifo":
-            image.unlink()
-            os.mkfifo(image)
-        case "folder":
-            image.unlink()
-            image.mkdir()
-        case "shorter":
-            os.truncate(image, 1000)
-        case "longer":
-            with image.open("ab") as file:
-                file.write(b"more")
-    with pytest.raises(SendError) as caught:
-        sender.send(upload)
-    assert caught.value.kind is ErrorKind.PERMANENT
-    assert not caught.value.unknown
-    assert upload.key not in place.names()
 
 
 def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:

@@ -16,11 +16,12 @@ from headgate.spool.owner import opened
 from headgate.spool.site.confirmation import PROOFS
 from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs as cron
-from uploader.cli.doctor import clear_text
+from uploader.cli.doctor import clear_text, collect
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.http_post.probe import Receiving
+from uploader.s3.capability import Capability
 from uploader.s3.client import S3Sender
-from uploader.s3.contract import Capability
 from uploader.s3.dialect import remember
 from uploader.s3.probe import probe
 from uploader.wire.errors import SendError
@@ -90,18 +91,22 @@ def check(context: Context, as_json: bool) -> None:
     settings = context.settings
     said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
     capability: Capability | None = None
+    receiving: Receiving | None = None
     try:
         with opened(settings, probe=True) as spool:
             said["notes"].append(f"the spool {settings.spool.path} accepts durable writes")
             said["warnings"] += [str(risk)] if (risk := spool.risk()) else []
-            capability = _bucket(spool, said)
+            if settings.destination.kind == "http":
+                receiving = _destination(spool, said)
+            else:
+                capability = _bucket(spool, said)
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
         said["faults"].append(str(error))
     said["warnings"] += [str(fault) for fault in cron.check(settings)]
     clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
     said["warnings"] += [f"{one.sentence}; {one.mend}" for one in clear if one.mend]
     if as_json:
-        print_json({**said, "bucket": capability})
+        print_json({**said, "bucket": capability, "destination": receiving})
     else:
         for word, sentences in said.items():
             for sentence in sentences:
@@ -112,6 +117,17 @@ def check(context: Context, as_json: bool) -> None:
                     context.say(text)
     if said["faults"]:
         raise SystemExit(Exit.ERROR)
+
+
+def _destination(spool: Spool, said: dict[str, list[str]]) -> Receiving | None:
+    found, trouble, reached = collect.destination(spool)
+    if found is None:
+        said["faults" if reached else "warnings"].append(trouble)
+        return None
+    said["faults"] += found.faults
+    said["warnings"] += found.warnings
+    said["notes"] += found.notes
+    return found
 
 
 def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:

@@ -17,6 +17,7 @@ from uploader.cli.doctor import (
     clock,
     collect,
     database,
+    destination,
     disk,
     network,
     schedule,
@@ -72,10 +73,16 @@ def _look(context: Context) -> list[Finding]:
             findings += disk.judge(collect.disk(spool))
             findings += network.judge(collect.receiver(spool, process))
             findings += schedule.judge(collect.schedule(spool))
-            found, trouble, reached = collect.bucket(spool)
-            findings += bucket.judge(found, trouble, reached)
-            offset = found.clock_offset_seconds if found is not None else None
-            endpoint = found.endpoint if found is not None else ""
+            offset: float | None = None
+            if settings.destination.kind == "http":
+                there, trouble, reached = collect.destination(spool)
+                findings += destination.judge(there, trouble, reached)
+                offset = there.clock_offset_seconds if there is not None else None
+            else:
+                found, trouble, reached = collect.bucket(spool)
+                findings += bucket.judge(found, trouble, reached)
+                offset = found.clock_offset_seconds if found is not None else None
+                endpoint = found.endpoint if found is not None else ""
             findings += clock.judge(collect.clock(spool, offset))
     except SpoolElsewhere as error:
         mend = "mount its disk; or, if that is gone for good: headgate spool adopt"

@@ -113,7 +113,7 @@ def command(
     finish the uploads in progress and stop.
     """
     settings = context.settings
-    if not settings.s3.bucket:
+    if not settings.goes_to:
         fail("no bucket is set; set bucket under [s3], or HEADGATE_S3_BUCKET", Exit.USAGE)
     context.become_owner()
     if with_parent:
@@ -241,12 +241,12 @@ def _rehearse(context: Context, as_json: bool) -> None:
         "waiting_bytes": totals.waiting.bytes,
         "rate": cap.rate,
         "spool": str(settings.spool.path),
-        "bucket": settings.s3.bucket,
+        "bucket": settings.goes_to,
     }
     if as_json:
         print_json(facts)
     else:
         print_text(
             f"would send {images(totals.waiting)} from "
-            f"{settings.spool.path} to {settings.s3.bucket} at up to {human_size(cap.rate)}/s"
+            f"{settings.spool.path} to {settings.goes_to} at up to {human_size(cap.rate)}/s"
         )

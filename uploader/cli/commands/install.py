@@ -200,7 +200,7 @@ def _schedule(installation: Installation, wanted: str, asked: bool, dry_run: boo
         done += carry_out(systemd.disabled(root, unit), dry_run=dry_run, say=say)
     if wanted == "none":
         return done + _no_cron(installation, dry_run)
-    if root != Path("/") or not installation.settings.s3.bucket:
+    if root != Path("/") or not installation.settings.goes_to:
         if asked:
             print_text("note: cron's lines go in when the bucket is set: headgate cron install")
         return done

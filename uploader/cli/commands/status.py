@@ -39,8 +39,9 @@ def command(context: Context, as_json: bool) -> None:
         settings = context.settings
         for line in _lines(facts):
             print_text(line)
+        place = "sent to" if settings.destination.kind == "http" else "bucket"
         print_text(f"spool      {settings.spool.path} ({human_size(facts.free_bytes)} free)")
-        print_text(f"bucket     {settings.s3.bucket or '(none is set)'}{_proof(facts)}")
+        print_text(f"{place:<10} {settings.goes_to or '(none is set)'}{_proof(facts)}")
         for warning in warnings:
             print_text(styled(f"warning    {warning}", fg="yellow"))
     if facts.unaccounted or facts.lost.images:

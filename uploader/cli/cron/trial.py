@@ -28,7 +28,7 @@ class Reach:
     access_key: str
     method: str  # botocore's word for where the credentials came from
     region: str
-    bucket: str  # its URL
+    bucket: str  # its URL, or that of another destination
 
 
 def bare_environment(account: pwd.struct_passwd, variables: Mapping[str, str]) -> dict[str, str]:
@@ -44,6 +44,8 @@ def bare_environment(account: pwd.struct_passwd, variables: Mapping[str, str]) -
 
 def reach(settings: Settings) -> Reach:
     """What boto3 finds in this very environment; CronError where that is not enough to send."""
+    if settings.destination.kind == "http":
+        return Reach("", "destination.token", "", settings.destination.url)
     from uploader.s3.endpoint import open_access  # imports boto3, which show and remove do without
 
     try:

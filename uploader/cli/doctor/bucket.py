@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from headgate.spool.site.confirmation import PROOFS
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
-from uploader.s3.contract import Capability
+from uploader.s3.capability import Capability
 
 _POLICY = "attach deploy/s3/iam-policy.json to the uploader's user or role"
 

@@ -10,12 +10,14 @@ from headgate.settings.settings import Settings
 from uploader.cli.doctor.findings import Finding, ok, warning
 
 _SENT: Mapping[str, str] = {
+    "destination.url": "images, their names and the token are sent",
     "s3.endpoint_url": "images, their names and the signatures of requests are sent",
     "queue.broker": "messages and the broker's password are sent",
     "alerts.slack_webhook": "alerts and the webhook's secret URL are sent",
     "alerts.heartbeat_url": "the heartbeat and its secret URL are sent",
     "jobs.oidc_keys": "the keys that verify identity tokens are fetched",
 }
+_UNUSED = {"http": "s3.endpoint_url", "s3": "destination.url"}
 _ENCRYPTED: Mapping[str, str] = {"http": "https", "redis": "rediss"}
 
 
@@ -24,6 +26,8 @@ def judge(settings: Settings, endpoint: str = "") -> Iterator[Finding]:
     sentence shows more of a URL than its host."""
     clear = []
     for name, sent in _SENT.items():
+        if name == _UNUSED[settings.destination.kind]:
+            continue
         url = str(settings.value(name) or "") or (endpoint if name == "s3.endpoint_url" else "")
         try:
             parts = urlsplit(url)

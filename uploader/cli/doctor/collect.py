@@ -33,7 +33,9 @@ from uploader.cli.doctor.database import Databases
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
-from uploader.s3.contract import Capability
+from uploader.http_post.client import HttpSender
+from uploader.http_post.probe import Receiving, look
+from uploader.s3.capability import Capability
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
@@ -265,6 +267,22 @@ def _ask(address: Address, path: str) -> tuple[int, str]:
     if said is None:
         return -1, ""
     return status, str(said.get("why") or said.get("detail", ""))
+
+
+def destination(spool: Spool) -> tuple[Receiving | None, str, bool]:
+    """What the server that images are posted to would do; else why that is not known, and whether
+    a server said so."""
+    settings = spool.settings
+    try:
+        with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
+            with contextlib.closing(HttpSender(settings, pacer)) as sender:
+                by_status = settings.destination.proof == "status"
+                found = look(sender, by_status=by_status, max_image=settings.receiver.max_image)
+                return found, "", True
+    except SendError as error:
+        return None, error.message, error.kind is ErrorKind.FATAL
+    except (Closed, DiskError) as error:
+        return None, f"It was not tested: {error}.", False
 
 
 def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:

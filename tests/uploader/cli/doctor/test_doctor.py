@@ -51,7 +51,7 @@ from uploader.cli.doctor.findings import Finding, Severity
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
 from uploader.cli.main import headgate
-from uploader.s3.contract import Capability
+from uploader.s3.capability import Capability
 
 OK, WARNING, LOSES = Severity.OK, Severity.WARNING, Severity.LOSES
 

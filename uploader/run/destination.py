@@ -1,0 +1,54 @@
+"""Opening the destination that the settings name, and remembering what was seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from headgate.spool.site.site import S3_CLOCK
+from headgate.spool.spool import Spool
+from uploader.destination.contract import Describe, Sender
+from uploader.http_post import description
+from uploader.http_post.client import HttpSender
+from uploader.s3 import keys
+from uploader.s3.client import S3Sender
+from uploader.s3.dialect import Dialect, recall, remember
+from uploader.s3.probe import probe
+from uploader.wire.connection import Cutoff
+from uploader.wire.meter import Meter
+
+
+def describes(spool: Spool) -> Describe:
+    """How the destination names and describes each image."""
+    settings = spool.settings
+    if settings.destination.kind == "http":
+        return description.describe
+    return keys.describe(settings.site.name, settings.s3.prefix, settings.s3.layout)
+
+
+@contextlib.contextmanager
+def opened(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
+    """The sender, for one run."""
+    sender, dialect = _sender(spool, pacer, cutoff)
+    try:
+        yield sender
+    finally:
+        sender.close()
+        if sender.clock_offset is not None:
+            spool.site.put(S3_CLOCK, sender.clock_offset)
+        if isinstance(sender, S3Sender) and sender.dialect != (dialect or Dialect()):
+            remember(spool.site, spool.settings, sender.dialect)
+
+
+def _sender(
+    spool: Spool, pacer: Meter, cutoff: Cutoff
+) -> tuple[S3Sender | HttpSender, Dialect | None]:
+    settings = spool.settings
+    if settings.destination.kind == "http":
+        return HttpSender(settings, pacer, cutoff=cutoff), None
+    dialect = recall(spool.site, settings)
+    sender = S3Sender(
+        settings, pacer, cutoff=cutoff, dialect=dialect,
+        learn=lambda one: probe(one, settings.s3.prefix),
+    )  # fmt: skip
+    return sender, dialect
