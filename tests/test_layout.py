@@ -83,7 +83,6 @@ LONG = {
     "clients/headgate_client.py": "a device copies one file",
     "headgate/spool/spool.py": "one noun: what both halves may ask of a spool",
     "headgate/settings/table.py": "one table: every setting with its default and its explanation",
-    "uploader/run/drain.py": "one noun: the loop of a run, whose state its steps share",
     "uploader/wire/connection.py": "one noun: a socket on which each byte waits for its leave",
 }
 """Files that may be longer than LINES_MAX, each with its reason."""

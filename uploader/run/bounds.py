@@ -10,6 +10,7 @@ BY_QUEUE = ("queue", "http")
 """Triggers of runs that a worker starts, and ends before the next message is due."""
 QUEUE_BREAK_OFF_SECONDS = 12
 """How long before the next message is due the worker ends a run that is still at work."""
+_NO_BOUND = 2**62
 _QUEUE_SPARE_SECONDS = 15.0
 _SPARE_SECONDS = 5.0
 """A run stops picking so long before the next one is due, and finishes what it is sending."""
@@ -44,6 +45,11 @@ class Bounds:
     until_empty: bool = False
     device: str = ""  # only its images
     cut_seconds: float | None = None  # then what is being sent is broken off
+
+    def left(self, images: int, size: int) -> tuple[int, int]:
+        """How many images and bytes may be picked after these."""
+        images_left = self.images - images if self.images else _NO_BOUND
+        return images_left, self.bytes - size if self.bytes else _NO_BOUND
 
 
 def bounds_of(settings: Settings, request: RunRequest) -> Bounds:

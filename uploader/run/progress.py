@@ -16,7 +16,7 @@ from headgate.monitor import collect
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
-from uploader.run.drain import Progress
+from uploader.run.report import Progress
 from uploader.wire.pacer import Pacer
 
 _WINDOW_SECONDS = 10.0

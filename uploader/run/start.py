@@ -26,8 +26,9 @@ from uploader.destination.contract import Sender
 from uploader.run import destination, retry_policy
 from uploader.run.bounds import BY_QUEUE, RunRequest, bounds_of
 from uploader.run.concurrency import FIRST, Parallel
-from uploader.run.drain import YIELD, Drain, RunContext, run_id, with_rest
+from uploader.run.drain import YIELD, Drain, RunContext
 from uploader.run.progress import ProgressWatcher
+from uploader.run.report import run_id, with_rest
 from uploader.run.seen import Lookout
 from uploader.run.signals import Signals
 from uploader.run.workers import Workers

@@ -44,7 +44,7 @@ LOOKUP = HANG + "import socket; socket.getaddrinfo = hang\n"
 CREDENTIALS = HANG + (
     "import botocore.credentials as c; c.Credentials.get_frozen_credentials = hang\n"
 )
-RECORD = HANG + "import uploader.run.drain as d; d.Drain._report = hang\n"
+RECORD = HANG + "import uploader.run.report as r; r.RunReport.end = hang\n"
 AFTERWARDS = HANG + "import uploader.run.start as s; s.after_run = hang\n"
 
 
@@ -247,8 +247,8 @@ def test_while_a_thread_hangs_in_what_no_signal_ends(site: Site, where: str) -> 
 
 def test_a_run_in_which_nothing_moves_breaks_itself_off(site: Site) -> None:
     soon = (
-        "import uploader.run.drain as d, uploader.wire.http as e\n"
-        "d._HUNG_SECONDS = 1.0; e.Timeouts.longest = property(lambda self: 0.0)\n"
+        "import uploader.run.standstill as s, uploader.wire.http as e\n"
+        "s._SECONDS = 1.0; e.Timeouts.longest = property(lambda self: 0.0)\n"
     )
     site.write("http://s3.example.net")
     with running(site.start("drain", "--json", before=CREDENTIALS + soon)) as run:

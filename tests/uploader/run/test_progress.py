@@ -17,8 +17,8 @@ from headgate.spool.budget.ledger import Ledger
 from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
 from tests.support.spooling import open_spool, put
-from uploader.run.drain import Progress
 from uploader.run.progress import ProgressWatcher, line
+from uploader.run.report import Progress
 from uploader.wire.pacer import Pacer
 
 MIDWAY = Progress(images=1200, bytes=300_000_000)

@@ -1,0 +1,80 @@
+"""What a run does besides sending: finish what a killed run left, answer requests, make room."""
+
+from __future__ import annotations
+
+import gc
+from datetime import datetime
+
+from headgate.host import logs
+from headgate.monitor import collect
+from headgate.spool import recovery, sqlite
+from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
+from headgate.spool.errors import LockHeld
+from headgate.spool.spool import Spool
+from headgate.spool.upkeep.mover import Mover
+from uploader.run.report import Progress
+from uploader.run.seen import Lookout
+
+
+class Housekeeping:
+    """For one run. ``lookout`` sees whether the bucket still holds what a local copy goes for."""
+
+    def __init__(
+        self, spool: Spool, mover: Mover, lookout: Lookout | None, progress: Progress
+    ) -> None:
+        self._spool, self._mover, self._lookout = spool, mover, lookout
+        self._progress = progress
+        self._log = logs.get()
+        self._arriving = 0  # bytes until the next run but one
+
+    def begin(self) -> None:
+        """Before anything is picked."""
+        try:
+            with self._spool.hold_receiver_lock(wait_seconds=0):
+                recovery.scan(
+                    self._spool.files,
+                    self._spool.catalog,
+                    self._spool.receipts,
+                    self._spool.site.gone,
+                )
+        except LockHeld:
+            pass  # the receiver is up: it scanned when it started
+        now = self._spool.now()
+        self._mover.answer_requests(now)
+        unknown = self._mover.reconcile(now)
+        if unknown:
+            self._log.info("run.reconciled", images=unknown)
+        arriving = collect.forecast(self._spool).received_per_second
+        # Until the next run comes, and one more: no upload is refused for the sake of copies.
+        self._arriving = int(arriving * 2 * self._spool.settings.uplink.interval)
+        self.make_room(now, always=True)
+        for day in self._mover.drop_old_receipts(now):
+            self._log.info("receipts.dropped", day=day)
+        self._mover.sweep(now)
+
+    def tidy(self) -> None:
+        """Now and then while the run goes on."""
+        if not gc.isenabled():  # all is loaded now; see uploader.cli.main
+            gc.freeze()
+            gc.enable()
+        now = self._spool.now()
+        self._mover.answer_requests(now)
+        self._spool.give_up_reserve()
+        self.make_room(now)  # a long run fills done/ while it goes on
+        self._spool.catalog.due(now)
+        # The receiver makes them, where there is one.
+        self._spool.catalog.checkpoint(sqlite.MANY_PAGES)
+
+    def make_room(self, now: datetime, *, always: bool = False) -> None:
+        """Drop local copies for what will arrive, or for a fifth of the floor at least: beyond what
+        it takes for an image of the largest size to be accepted. ``always``: by their age too."""
+        seen = self._spool.admission()
+        ahead = max(seen.keep_free_bytes // 5, self._arriving, LOW_BYTES)
+        need = max(0, seen.needed_bytes + ahead - seen.free_bytes)
+        files = max(0, seen.needed_inodes + LOW_INODES - seen.free_inodes)
+        if not (need or files or always):
+            return
+        pruned = self._mover.prune(now, need=need, need_images=files, look=self._lookout)
+        self._progress.set_aside += pruned.vanished
+        if pruned.images:
+            self._log.info("done.pruned", images=pruned.images, bytes=pruned.bytes)
