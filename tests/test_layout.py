@@ -106,6 +106,8 @@ FOREIGN = {
     "celery": {"uploader/queue"},
     "kombu": {"uploader/queue"},
     "redis": {"uploader/queue"},
+    "imagecodecs": {"dev/corpus_decode.py"},
+    "pillow_heif": {"dev/corpus_decode.py"},
 }
 
 IMPURE = {

@@ -89,8 +89,8 @@ class TiffLook:
 _STRIPS = {273: 279, 324: 325}
 """Tags of offsets, and of the lengths that go with them."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR = 256, 257, 258, 259, 277, 278, 284
-_TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION = 322, 271, 330, 50706
-_NEEDED = (_BITS, *_STRIPS, *_STRIPS.values())
+_COLOURS, _TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION = 320, 322, 271, 330, 50706
+_NEEDED = (_BITS, _COLOURS, *_STRIPS, *_STRIPS.values())
 """Tags without whose values no decoder reads a page."""
 _LOCATIONS_MAX = 8192
 """Strips or tiles of a page that are looked at; of more only these."""
@@ -206,5 +206,5 @@ class _Directory:
 _UNLIMITED = 2**64
 _LOOKED_AT = frozenset(
     (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR, *_STRIPS, *_STRIPS.values(),
-     _TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION)
+     _COLOURS, _TILE_WIDTH, _MAKE, _SUB_IFDS, _DNG_VERSION)
 )  # fmt: skip

@@ -155,6 +155,9 @@ def test_strips_and_rows_lie_within_the_file() -> None:
     wrong = tiff((256, 4, 1, 10), (257, 4, 1, 10), (258, 3, 1, 8), (259, 3, 1, 1), (273, 4, 1, 100),
                  (278, 4, 1, 900), (279, 4, 1, 10**9))  # fmt: skip
     assert look(wrong.ljust(200 + 100, b"\0"), 64) == ("image/tiff", True)
+    colours = tiff((256, 4, 1, 10), (320, 3, 768, 100))
+    assert look(colours.ljust(100 + 1536, b"\0"), 64) == ("image/tiff", True)
+    assert look(colours.ljust(99 + 1536, b"\0"), 64) == ("image/tiff", False)
     away = tiff((256, 4, 1, 10), (273, 4, 9, 200), (279, 4, 9, 240))  # where they are is cut off
     assert look(away.ljust(276, b"\0"), 64) == ("image/tiff", True)
     assert look(away.ljust(275, b"\0"), 64) == ("image/tiff", False)

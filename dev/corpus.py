@@ -1,0 +1,92 @@
+"""``python -m dev.corpus FOLDER``: pictures from other projects' packages, and what decoders say of
+them, for ``tests/system/test_corpus.py``.
+
+Nothing of it is committed. The decoders (Pillow with libjpeg, libtiff, libwebp, OpenJPEG and
+libavif; libheif; libjxl) read each picture, and what is left of it when it is cut; a batch in a
+program of its own, because a broken picture may end a decoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".heic",
+    ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dng",
+)  # fmt: skip
+LARGEST = 3_000_000
+"""Bytes of a picture; larger ones are left out."""
+DECODERS = ("imagecodecs==2026.3.6", "pillow-heif==1.8.1")
+_BATCH = 16
+_SECONDS = 60
+
+
+def main() -> None:
+    """Download, unpack, and ask the decoders."""
+    parser = argparse.ArgumentParser(prog="python -m dev.corpus", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
+    packages, pictures, decoders = (folder / name for name in ("packages", "pictures", "decoders"))
+    pictures.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
+    subprocess.run(
+        [*pip, "--require-hashes", "--dest", packages, "-r", HERE / "corpus.txt"], check=True
+    )
+    uv = [
+        str(Path(sys.executable).with_name("uv")),
+        "pip",
+        "install",
+        "--quiet",
+        "--only-binary=:all:",
+    ]
+    subprocess.run([*uv, "--target", decoders, *DECODERS], check=True)
+    for package in sorted(packages.glob("*.tar.gz")):
+        for name, data in _pictures_in(package):
+            mark = hashlib.sha256(data).hexdigest()[:12]
+            (pictures / f"{mark}-{name}").write_bytes(data)
+    found = sorted(pictures.iterdir())
+    with (folder / "decoded.jsonl").open("w", encoding="utf-8") as out:
+        for at in range(0, len(found), _BATCH):
+            out.writelines(f"{line}\n" for line in _decoded(found[at : at + _BATCH], decoders))
+    print(f"{len(found)} pictures are in {pictures}")
+
+
+def _pictures_in(package: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(package) as archive:
+        for member in archive:
+            name = Path(member.name).name
+            if member.isfile() and 0 < member.size <= LARGEST and name.lower().endswith(SUFFIXES):
+                inside = archive.extractfile(member)
+                assert inside is not None
+                yield name, inside.read()
+
+
+def _decoded(batch: Sequence[Path], decoders: Path) -> list[str]:
+    """A line of JSON for each picture; none for one that ends the decoder."""
+    program = [sys.executable, str(HERE / "corpus_decode.py"), *map(str, batch)]
+    path = os.pathsep.join([str(decoders), *sys.path])
+    try:
+        done = subprocess.run(
+            program, capture_output=True, text=True, timeout=_SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        lines = done.stdout.splitlines()
+    except subprocess.TimeoutExpired:
+        lines = []
+    if len(lines) == len(batch):
+        return lines
+    if len(batch) == 1:
+        return []
+    return [line for one in batch for line in _decoded([one], decoders)]
+
+
+if __name__ == "__main__":
+    main()

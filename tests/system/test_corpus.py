@@ -1,0 +1,71 @@
+"""Pictures from other projects' packages, with decoders as the oracle: what they read is taken, and
+what is cut off is noticed. ``python -m dev.corpus FOLDER`` collects them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.formats.sniff import media_type
+from tests.support.receiver import Receiver, running
+
+CORPUS = os.environ.get("HEADGATE_TEST_CORPUS", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CORPUS, reason="HEADGATE_TEST_CORPUS names no folder of pictures"),
+]
+
+LENIENT = {
+    "truncated.heic": "is cut itself; libheif fills in the rest",
+    "mmap_error.bmp": "says that its rows begin in its palette, so a cut of a tenth cuts no row",
+}
+
+
+@pytest.fixture(scope="module")
+def taker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    settings = {"receiver__device_rate": "0", "receiver__max_pixels": "1000000000000"}
+    with running(tmp_path_factory.mktemp("corpus"), **settings) as found:
+        yield found
+
+
+def decoded() -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    """Name, bytes and the decoders' word for each picture of a format that is taken."""
+    for line in (Path(CORPUS) / "decoded.jsonl").read_text().splitlines():
+        said = json.loads(line)
+        path = Path(said["file"])
+        data = path.read_bytes()
+        if media_type(data[:64]):
+            yield path.name.partition("-")[2], data, said
+
+
+def outcome(receiver: Receiver, data: bytes) -> str:
+    """What became of it: "whole", "marked" as incomplete, or the refusal's code."""
+    answer = receiver.post_raw(data)
+    if answer.status not in (200, 201):
+        assert answer.json["retry"] is False, answer.body
+        return answer.code
+    return "whole" if answer.json.get("complete", True) else "marked"
+
+
+def test_what_decoders_read_is_taken_and_what_is_cut_is_noticed(taker: Receiver) -> None:
+    counts, wrong = Counter[str](), list[str]()
+    for name, data, said in decoded():
+        if not said["read"] or name in LENIENT:
+            continue
+        whole = outcome(taker, data)
+        counts[whole] += 1
+        if whole != "whole":
+            wrong.append(f"{name}: {whole}, and decoders read it")
+        for share, is_read in said["cuts"].items():
+            cut = outcome(taker, data[: int(len(data) * float(share))])
+            counts[f"cut {cut}"] += 1
+            if cut == "whole" and not is_read:
+                wrong.append(f"{name}: cut to {share}, and taken as whole")
+    assert wrong == []
+    assert counts["whole"] > 800, counts
