@@ -9,6 +9,10 @@ CLOCK_OFF_SECONDS = 60
 enough to confuse people who compare times."""
 S3_REFUSES_SECONDS = 900
 """S3 refuses a request whose time is further off (RequestTimeTooSkewed)."""
+SIGNED_ALL_THE_SAME = (
+    "Requests are signed with the server's time where it refuses this one; days, the timetable and "
+    "what the credentials need go by this clock."
+)
 _DAY = 86400.0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
+from headgate.host.clock import CLOCK_OFF_SECONDS, SIGNED_ALL_THE_SAME
 
 _MINUTE = 60
 _HOUR = 3600
@@ -107,10 +107,7 @@ class AlertCondition:
     subject: str = ""
 
 
-S3_CLOCK_OFF = (
-    "This machine's clock and S3's differ by {off}; "
-    f"from {S3_REFUSES_SECONDS // _MINUTE} min on S3 refuses everything."
-)
+S3_CLOCK_OFF = f"This machine's clock and S3's differ by {{off}}. {SIGNED_ALL_THE_SAME}"
 _CLOSED = ("receiver-silent", "disk-refuses", "disk-full")
 _STOPPED = ("uplink-down", "runs-fail", "nothing-confirmed", "no-run", "queue-silent")
 _BAD, _WARN = Level.BAD, Level.WARN

@@ -156,7 +156,8 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
 
     again = start()  # the receipt, the local copy and the object are all still there
     assert uploaded(again, receipt["id"])
-    until(lambda: "1 objects" in again.said, "the stand-in's first line")
+    # The image, and what the first run found out about the server with.
+    until(lambda: "2 objects" in again.said, "the stand-in's first line")
     assert again.end(signal.SIGTERM) == 0
 
 

@@ -67,10 +67,11 @@ class Sender(Protocol):
     the last answer; None before it.
     """
 
-    clock_offset: float | None
-
     @property
     def place(self) -> str: ...
+
+    @property
+    def clock_offset(self) -> float | None: ...
 
     def send(self, upload: Upload) -> Sent:
         """Store the image where nothing is yet, and return only when the destination confirmed it.

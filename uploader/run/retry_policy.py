@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
+from headgate.host.clock import CLOCK_OFF_SECONDS, SIGNED_ALL_THE_SAME
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import human_size
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
@@ -69,8 +69,8 @@ def clock_warning(offset_seconds: float | None) -> str:
     if offset_seconds is None or abs(offset_seconds) < CLOCK_OFF_SECONDS:
         return ""
     return (
-        f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true), "
-        f"from {S3_REFUSES_SECONDS // 60} minutes on S3 refuses everything."
+        f"This machine's clock {skew_words(offset_seconds)}; set it (timedatectl set-ntp true). "
+        f"{SIGNED_ALL_THE_SAME}"
     )
 
 

@@ -19,7 +19,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from headgate.host import logs
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent
 from headgate.spool.site.confirmation import ProofKind
@@ -27,11 +26,11 @@ from uploader.destination.contract import Page, Stored, Upload
 from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
 from uploader.s3.listing import page_of
-from uploader.s3.request_headers import options
-from uploader.wire.connection import Cutoff, send_buffer
+from uploader.s3.signed_requests import SignedRequests
+from uploader.wire.connection import Cutoff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import FileBody
-from uploader.wire.http import Exchange, HttpRequest, HttpResponse, Timeouts, normal_etag
+from uploader.wire.http import HttpResponse, Timeouts, normal_etag
 from uploader.wire.meter import Meter
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
-_LISTING_MAX = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, escaped
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -48,8 +46,7 @@ class S3Sender:
 
     ``dialect``: what is known of the server (None: nothing yet); it changes with what is seen, so
     that a caller can remember it. ``learn``: finds out what the server takes, before the first
-    image if nothing is known, and when an answer contradicts what is known. ``clock_offset``:
-    seconds that the server's clock was ahead of ours at the last answer.
+    image if nothing is known, and when an answer contradicts what is known.
     """
 
     def __init__(
@@ -64,20 +61,13 @@ class S3Sender:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._pacer = pacer
-        self._options = options(settings)
-        self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.usual_rate))
-        self._cutoff = cutoff
         self._now = now
-        self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
         self.dialect = dialect or Dialect()
         self._learning = threading.Lock()
         self._learn = learn
         self._looked = self._looked_again = False
         self._lock = threading.Lock()
-        self._access: Access | None = None
-        self._exchange: Exchange | None = None
-        self.clock_offset: float | None = None
+        self._requests = SignedRequests(settings, pacer, timeouts, cutoff, now)
 
     def send(self, upload: Upload) -> Sent:
         if not self.dialect.seen_at:
@@ -204,8 +194,7 @@ class S3Sender:
         return page_of(answer.body)
 
     def close(self) -> None:
-        if self._exchange is not None:
-            self._exchange.close()
+        self._requests.close()
 
     @property
     def place(self) -> str:
@@ -220,12 +209,16 @@ class S3Sender:
     @property
     def access(self) -> Access:
         """How the bucket is reached."""
-        return self._open()[0]
+        return self._requests.access
+
+    @property
+    def clock_offset(self) -> float | None:
+        return self._requests.clock_offset
 
     @property
     def connections(self) -> int:
         """How many connections were opened so far."""
-        return self._exchange.opened if self._exchange else 0
+        return self._requests.connections
 
     def ask(
         self,
@@ -238,20 +231,7 @@ class S3Sender:
         query: str = "",
     ) -> HttpResponse:
         """One signed request; SendError when no answer came."""
-        access, exchange = self._open()
-        more = self._options.headers(method)
-        signed = access.sign(method, key, {**headers, **more}, sha256, query)
-        began = time.monotonic()
-        target = f"{access.path(key)}?{query}" if query else access.path(key)
-        request = HttpRequest(method, target, signed, body)
-        answer = exchange.ask(replace(request, most=_LISTING_MAX) if query else request)
-        seconds = round(time.monotonic() - began, 3)
-        self._log.debug(
-            "s3.answered", method=method, key=key, status=answer.status, seconds=seconds
-        )
-        if (date := answer.date) is not None:
-            self.clock_offset = date.timestamp() + 0.5 - self._now()  # Date has whole seconds
-        return answer
+        return self._requests.ask(method, key, headers, sha256, body, query=query)
 
     def error(self, method: str, answer: HttpResponse) -> SendError:
         """What an answer that is a failure means."""
@@ -313,18 +293,6 @@ class S3Sender:
         """One more fact about the server, from an answer."""
         with self._lock:
             self.dialect = replace(self.dialect, **seen)
-
-    def _open(self) -> tuple[Access, Exchange]:
-        with self._lock:
-            if self._access is None or self._exchange is None:
-                from uploader.s3.endpoint import open_access
-
-                self._access = open_access(self._settings, self._timeouts.connect)
-                buffer = send_buffer(self._settings.usual_rate)
-                self._exchange = Exchange(
-                    self._access.target, self._pacer, self._timeouts, buffer, self._cutoff
-                )
-            return self._access, self._exchange
 
     def _proves(self, reported: str, etag: str, upload: Upload, body: FileBody) -> bool:
         if etag == EMPTY_MD5 and upload.size:

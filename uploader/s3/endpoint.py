@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore import exceptions as botocore_exceptions
-from botocore.auth import SIGNED_HEADERS_BLACKLIST, S3SigV4Auth
+from botocore.auth import SIGNED_HEADERS_BLACKLIST, SIGV4_TIMESTAMP, S3SigV4Auth
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -51,7 +53,12 @@ class _SignedRequest:
 
 
 class _Signer(S3SigV4Auth):
-    """botocore's signer, told the body's digest instead of reading the body."""
+    """botocore's signer, told the body's digest instead of reading the body, and the time."""
+
+    def _modify_request_before_signing(self, request: Any) -> None:
+        at = datetime.fromtimestamp(request.context["at"], UTC)
+        request.context["timestamp"] = at.strftime(SIGV4_TIMESTAMP)
+        super()._modify_request_before_signing(request)  # type: ignore[misc]
 
     def payload(self, request: Any) -> str:
         digest = request.context["payload_sha256"]
@@ -93,12 +100,20 @@ class Access:
         return urlsplit(self.url(key)).path
 
     def sign(
-        self, method: str, key: str, headers: Mapping[str, str], sha256: str, query: str = ""
+        self,
+        method: str,
+        key: str,
+        headers: Mapping[str, str],
+        sha256: str,
+        query: str = "",
+        at: float | None = None,
     ) -> dict[str, str]:
-        """All headers of the request; SendError if there are no valid credentials any more."""
+        """All headers of the request; SendError if there are no valid credentials any more.
+        ``at``: the time that it is signed with, in seconds of the epoch; None: this machine's."""
         url = f"{self.url(key)}?{query}" if query else self.url(key)
         named = _Headers({"Host": self.host, "User-Agent": "headgate", **headers})
         request: Any = _SignedRequest(method, url, named, {"payload_sha256": sha256})
+        request.context["at"] = time.time() if at is None else at
         try:
             frozen = self.credentials.get_frozen_credentials()
             _Signer(frozen, "s3", self.region).add_auth(request)
@@ -107,8 +122,9 @@ class Access:
         return dict(request.headers)
 
 
-def open_access(settings: Settings, connect_seconds: float) -> Access:
-    """Find everything that requests need; SendError FATAL with what to correct.
+def open_access(settings: Settings, connect_seconds: float, region: str = "") -> Access:
+    """Find everything that requests need; SendError FATAL with what to correct. ``region``: where
+    the server says that the bucket is, instead of s3.region.
 
     A HEAD is prepared by boto3 and intercepted before it is sent: its URL and its signature's scope
     are what boto3 would have used (a presigned URL would not do: it names the global endpoint).
@@ -125,7 +141,7 @@ def open_access(settings: Settings, connect_seconds: float) -> Access:
     try:
         session = boto3.Session(
             profile_name=settings.s3.profile or None,
-            region_name=settings.s3.region or None,
+            region_name=region or settings.s3.region or None,
         )
         client = session.client(
             "s3",

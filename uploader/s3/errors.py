@@ -42,6 +42,10 @@ THROTTLES = frozenset(
 )
 """Codes by which S3 asks for fewer requests, of everybody and not for one image."""
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
+SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+"""Codes by which S3 refuses this machine's clock."""
+OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed"})
+"""Codes of an answer that says which region is the right one."""
 THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
 
 RULES: tuple[ErrorRule, ...] = (
@@ -102,7 +106,8 @@ RULES: tuple[ErrorRule, ...] = (
         ErrorKind.FATAL,
         "RequestTimeTooSkewed RequestExpired",
         (),
-        "This machine's clock {skew}; set it (timedatectl set-ntp true), S3 allows 15 minutes.",
+        "This machine's clock {skew}; set it (timedatectl set-ntp true). Requests were signed with "
+        "the server's time, and refused all the same.",
     ),
     _rule(
         ErrorKind.FATAL,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from headgate.host.clock import SIGNED_ALL_THE_SAME
 from headgate.settings.logins import without_login
 from uploader.s3.capability import Capability
 from uploader.s3.client import S3Sender
@@ -196,8 +197,7 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
         )
     if seen.clock_offset_seconds is not None and abs(seen.clock_offset_seconds) > 60:
         said.append(
-            f"This machine's clock {skew_words(seen.clock_offset_seconds)}; "
-            "from 15 minutes on S3 refuses everything."
+            f"This machine's clock {skew_words(seen.clock_offset_seconds)}. {SIGNED_ALL_THE_SAME}"
         )
     return replace(seen, sentences=tuple(said))
 

@@ -230,7 +230,8 @@ def test_the_signature_is_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None
         "x-amz-meta-tags": "a=b&c=d",
         "x-amz-tagging": "team=traffic%20north",
     }
-    ours = access.sign("PUT", "a b/é=1.jpg", said, hashlib.sha256(b"bytes").hexdigest())
+    digest = hashlib.sha256(b"bytes").hexdigest()
+    ours = access.sign("PUT", "a b/é=1.jpg", said, digest, at=now.timestamp())
     whole = AWSRequest("PUT", access.url("a b/é=1.jpg"), {"User-Agent": "x", **said}, b"bytes")
     S3SigV4Auth(access.credentials.get_frozen_credentials(), "s3", "us-east-1").add_auth(whole)
     assert ours["Authorization"] == whole.headers["Authorization"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headgate.host.clock import S3_REFUSES_SECONDS
 from headgate.monitor.rules import CLOCK_OFF, S3_CLOCK_OFF
 from headgate.settings.units import human_duration
-from uploader.cli.doctor.findings import Finding, loses, ok, warning
+from uploader.cli.doctor.findings import Finding, ok, warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,10 @@ class Clock:
 
 
 def judge(clock: Clock) -> Iterator[Finding]:
-    """A wrong clock loses nothing by itself, until S3 refuses everything and the disk is full."""
+    """A wrong clock loses nothing: requests are signed with S3's time."""
     off = clock.s3_offset_seconds
     mend = "timedatectl set-ntp true" if clock.keeper else "apt-get install systemd-timesyncd"
-    if off is not None and abs(off) >= S3_REFUSES_SECONDS:
-        yield loses("clock", S3_CLOCK_OFF.format(off=human_duration(abs(off))), mend)
-    elif off is not None and abs(off) >= CLOCK_OFF.wrong:
+    if off is not None and abs(off) >= CLOCK_OFF.wrong:
         yield warning("clock", S3_CLOCK_OFF.format(off=human_duration(abs(off))), mend)
     if clock.synchronised is False:
         who = f"{clock.keeper} runs, but has not set it" if clock.keeper else "no time service runs"
