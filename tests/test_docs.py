@@ -61,7 +61,7 @@ OPERATING = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 C_CLIENT = (ROOT / "clients" / "c" / "headgate_client.h").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-CONTEXT = click.Context(headgate, info_name="headgate")
+CONTEXT = click.Context(headgate, info_name="headgate", **headgate.context_settings)
 
 
 def place(path: Path) -> str:

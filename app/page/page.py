@@ -134,23 +134,26 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     settings = spool.settings
     thumbnails = Thumbnails(spool)
 
+    def place() -> Place:
+        return Place(open_to_all(settings), risk=str(spool.risk() or ""))
+
     @app.get("/status.json")
     def status_json() -> Answer:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, place = seen_by(gate.facts(), sender), Place(open_to_all(settings))
-        response = responses.document(status_fields(facts, verdict(facts, place), settings))
+        facts, here = seen_by(gate.facts(), sender), place()
+        response = responses.document(status_fields(facts, verdict(facts, here), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @app.get("/")
     def status_page() -> Response:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, place = seen_by(gate.facts(), sender), Place(open_to_all(settings))
+        facts, here = seen_by(gate.facts(), sender), place()
         text = render_template(
             "status.html",
             facts=facts,
-            place=place,
-            verdict=verdict(facts, place),
+            place=here,
+            verdict=verdict(facts, here),
             settings=settings,
             budget_percent=_percent(facts.budget.used, facts.budget.budget),
             disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 
 
 def user_name(number: int) -> str:
@@ -29,3 +30,21 @@ def home_of(user: int) -> str:
         return pwd.getpwuid(user).pw_dir
     except KeyError:
         return ""
+
+
+def not_permitted(error: PermissionError) -> str:
+    """What to do for a user who may not use a file or folder; "" if the error names none."""
+    if not error.filename:
+        return ""
+    path = Path(os.fsdecode(error.filename))
+    owner = "its owner"
+    for place in (path, *path.parents):
+        try:
+            found = place.stat().st_uid
+        except OSError:
+            continue
+        owner = user_name(found) or str(found)
+        break
+    me = user_name(os.geteuid()) or str(os.geteuid())
+    who = f"{owner} or root: sudo -u {owner}" if owner != "root" else "root: sudo"
+    return f"{me} may not use {path}; run the command as {who} headgate ..."

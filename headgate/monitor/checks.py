@@ -224,6 +224,13 @@ def _no_run(signs: Signs, _before: AbstractSet[str]) -> Found:
         yield "", {"quiet": human_duration(quiet), "every": human_duration(every)}
 
 
+def _paused(signs: Signs, _before: AbstractSet[str]) -> Found:
+    budget = signs.facts.budget
+    if budget.paused:
+        waits = _sentence(waiting(signs.facts.waiting))
+        yield "", {"words": budget.limit_words, "waiting": waits}
+
+
 def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
     """Without a message, and without a request by HTTP instead, which may be how the owner starts
     runs."""
@@ -395,6 +402,7 @@ _CHECKS: Mapping[str, Callable[[Signs, AbstractSet[str]], Found]] = {
     "nothing-confirmed": _nothing_confirmed,
     "no-run": _no_run,
     "queue-silent": _queue_silent,
+    "paused": _paused,
     "set-aside": _set_aside,
     "disk-soon": _disk_soon,
     "inodes-soon": _inodes,

@@ -109,7 +109,7 @@ class AlertCondition:
 
 S3_CLOCK_OFF = f"This machine's clock and S3's differ by {{off}}. {SIGNED_ALL_THE_SAME}"
 _CLOSED = ("receiver-silent", "disk-refuses", "disk-full")
-_STOPPED = ("uplink-down", "runs-fail", "nothing-confirmed", "no-run", "queue-silent")
+_STOPPED = ("uplink-down", "runs-fail", "nothing-confirmed", "no-run", "queue-silent", "paused")
 _BAD, _WARN = Level.BAD, Level.WARN
 
 RULES: tuple[AlertRule, ...] = (
@@ -142,6 +142,8 @@ RULES: tuple[AlertRule, ...] = (
         "No message came through the queue for {quiet}, and one is due every {every}: check the "
         "worker, the broker and the sender of the messages.{floor}",
         "systemctl status headgate-worker", (RUN_LATE,), causes=("uplink-down", "no-run")),
+    AlertRule("paused", _WARN, "Uploads are paused",
+        "Uploads are paused {words}. {waiting}, safe on disk.", "headgate resume"),
     AlertRule("set-aside", _WARN, "Images were set aside",
         "{images} set aside: not sent until you retry or discard them.",
         "headgate list --state set_aside"),

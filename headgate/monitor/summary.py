@@ -12,6 +12,7 @@ from itertools import groupby
 
 from headgate.monitor import checks
 from headgate.monitor.checks import Signs, waiting
+from headgate.monitor.forecast import Doubt
 from headgate.monitor.rules import BY_CODE, DISK_LOW, WAITS_LONG, Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration
@@ -39,22 +40,32 @@ class Place:
     """What the receiver knows in addition to the facts of the spool."""
 
     open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
+    risk: str = ""  # why a power cut may lose images
 
 
 def verdict(facts: Snapshot, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
     found = [*_closed(facts), *_wrong(facts, place)]
+    if place.risk:
+        found.append((Level.WARN, _advised(f"{place.risk}.", "headgate doctor")))
     found.sort(key=lambda finding: -list(Level).index(finding[0]))  # stable: order of the rules
-    if found and found[0][0] is not Level.NOTE:
-        return Verdict(found[0][0], found[0][1], tuple(text for _, text in found[1:]))
     remarks = tuple(text for _, text in found)
-    if not facts.received.images:
-        return Verdict(
-            Level.NOTE,
-            "Nothing has been received yet. The command below posts a first photograph.",
-            remarks,
-        )
+    hint = _hint(facts)
+    if found and found[0][0] is not Level.NOTE:
+        return Verdict(found[0][0], remarks[0], (*remarks[1:], *hint))
+    if hint:
+        return Verdict(Level.NOTE, hint[0], remarks)
     return Verdict(Level.OK, f"All is well: {_flow(facts)}.", remarks)
+
+
+def _hint(facts: Snapshot) -> tuple[str, ...]:
+    """What is still to do on a site that has just begun, or whose runs a person starts."""
+    if not facts.received.images:
+        return ("Nothing has been received yet. The command below posts a first photograph.",)
+    if facts.forecast.doubt is Doubt.NO_RUN:
+        sentence = f"No scheduled run has started lately: {_flow(facts)}."
+        return (_advised(sentence, BY_CODE["no-run"].fix),)
+    return ()
 
 
 def _closed(facts: Snapshot) -> Iterator[Finding]:

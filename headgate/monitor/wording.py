@@ -13,6 +13,8 @@ def backlog(facts: Snapshot) -> str:
     """When the backlog will be gone; "" if there is nothing to say."""
     if not facts.waiting.images and not facts.sending.images:
         return "Nothing is waiting."
+    if facts.budget.paused:
+        return f"Uploads are paused {facts.budget.limit_words}."
     if facts.forecast.doubt:
         return f"Unknown when it will be empty: {_why(facts)}."
     if facts.forecast.empty is not None:

@@ -111,7 +111,7 @@ def parse_duration(text: str) -> int:
 def parse_percent(text: str) -> Percent:
     """``"20%"``, from 0 % to 100 %, in steps of a hundredth."""
     text = text.strip()
-    _bare(text, f'"{text}%"')
+    _bare(text, _percentages(text))
     match = _PERCENT.fullmatch(text)
     if match is None:
         raise UnitError(f"{text!r} is not a percentage; write it like 20%")
@@ -121,6 +121,13 @@ def parse_percent(text: str) -> Percent:
     if hundredths > 10_000:
         raise UnitError(f"{text!r} is too much; at most 100%")
     return Percent(int(hundredths))
+
+
+def _percentages(text: str) -> str:
+    """What a number without a unit may have meant."""
+    if _BARE.fullmatch(text) and 0 < (share := Fraction(text) * 100) <= 100:
+        return f'"{_trim(share)}%" or "{text}%", whichever you mean'
+    return f'"{text}%"'
 
 
 def of_disk(room: int | Percent, disk: int) -> int:

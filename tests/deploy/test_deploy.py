@@ -77,7 +77,7 @@ def test_what_the_units_start_is_a_command_with_these_flags() -> None:
         assert words[:2] == ["--config", "/etc/headgate/headgate.toml"]
         if program == "headgate":
             name = next(word for word in words if word in ("drain", "watch", "worker"))
-            context = click.Context(headgate, info_name="headgate")
+            context = click.Context(headgate, info_name="headgate", **headgate.context_settings)
             command = headgate.get_command(context, name)
             assert command is not None
             command.make_context(name, words[words.index(name) + 1 :], parent=context)

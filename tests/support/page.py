@@ -120,6 +120,9 @@ class Told(Spool):
 
     said: Snapshot
 
+    def risk(self) -> None:
+        """None, on whatever disk these tests run."""
+
 
 def receipt(state: State, **changes: object) -> Receipt:
     image = Receipt(

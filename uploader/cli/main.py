@@ -14,18 +14,21 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from headgate.host import logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
+from headgate.host.users import not_permitted
 from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings, SettingsError
+from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
 from headgate.spool.spool import Spool
@@ -47,6 +50,8 @@ COMMANDS: Mapping[str, str] = {
     "intake": "uploader.cli.commands.intake",
     "limit": "uploader.cli.commands.limit",
     "list": "uploader.cli.commands.list",
+    "pause": "uploader.cli.commands.pause",
+    "resume": "uploader.cli.commands.resume",
     "retry": "uploader.cli.commands.retry",
     "discard": "uploader.cli.commands.discard",
     "spool": "uploader.cli.commands.spool",
@@ -151,12 +156,19 @@ def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; instants and paths as text."""
+    """One JSON document on stdout; instants, paths and shares as text, records as objects.
 
-    def plain(one: Any) -> Any:
-        return asdict(one) if is_dataclass(one) and not isinstance(one, type) else str(one)
+    TypeError for anything else: the text that Python prints of an object is no interface.
+    """
+    print_text(json.dumps(value, indent=2, default=_encode, ensure_ascii=False))
 
-    print_text(json.dumps(value, indent=2, default=plain, ensure_ascii=False))
+
+def _encode(value: object) -> object:
+    if isinstance(value, datetime | Path | Percent):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 class _Lazy(click.Group):
@@ -235,5 +247,7 @@ def main() -> None:
     except Exception as error:
         if "--traceback" in sys.argv:
             raise
+        if isinstance(error, PermissionError) and (advice := not_permitted(error)):
+            fail(advice)
         what = without_login(f"{type(error).__name__}: {error}")
         fail(f"unexpected: {what} (headgate --traceback ... shows the traceback; please report it)")

@@ -136,12 +136,12 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             left = spool.now() + timedelta(seconds=ledger.blocked_seconds)
             until = f"the ledger counts as spent until {left:%H:%M:%S} UTC"
             return _nothing_may_leave(spool, report, Ending(Outcome.BUDGET_SPENT, until))
-        if why := uplink.blocked_reason(ledger):
+        if why := uplink.blocked_reason(Part.DRAIN, ledger):
             return _nothing_may_leave(spool, report, why)
         pacer = Pacer(
             ledger,
             lambda: uplink.cap().for_images,
-            blocked_reason=lambda: uplink.blocked_reason(ledger),
+            blocked_reason=lambda: uplink.blocked_reason(Part.DRAIN, ledger),
         )
         stack.callback(lambda: pacer.end(Ending(Outcome.DONE)))
         cutoff = Cutoff()

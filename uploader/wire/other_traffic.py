@@ -27,10 +27,10 @@ def other_traffic_pacer(uplink: Uplink, who: str, wait_seconds: float) -> Iterat
             if ledger.blocked_seconds:
                 wait = human_duration(ledger.blocked_seconds)
                 raise Closed(f"the ledger counts as spent; it begins again in {wait}")
-            if why := uplink.blocked_reason(ledger):
+            if why := uplink.blocked_reason(Part.OTHER, ledger):
                 raise Closed(str(why))
             yield Pacer(
                 ledger,
                 lambda: uplink.cap().for_the_rest,
-                blocked_reason=lambda: uplink.blocked_reason(ledger),
+                blocked_reason=lambda: uplink.blocked_reason(Part.OTHER, ledger),
             )

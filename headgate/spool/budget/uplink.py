@@ -1,9 +1,11 @@
-"""The uplink as the settings, the timetable and a ``headgate limit`` have it, and its two ledgers.
+"""The uplink as the settings, the timetable, ``headgate limit`` and ``headgate pause`` have it, and
+its two ledgers.
 
 The rate in force is the limit's, else the timetable's, else ``uplink.share``'s, and never above the
-link. It has two parts: the drain's, and a small one for everything else that leaves this machine.
-Each part is charged to a ledger of its own, under a lock of its own, so neither waits for the other
-and both together never pass the rate.
+link. It has two parts: the drain's, and a small one for everything else that leaves this machine. A
+pause is a limit of 0% that stops images alone: alerts and checks keep their part. Each part is
+charged to a ledger of its own, under a lock of its own, so neither waits for the other and both
+together never pass the rate.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, Protocol
 
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
+from headgate.settings.units import Percent
 from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.ledger import Ledger
@@ -25,40 +28,84 @@ from headgate.spool.disk.locks import Lock
 from headgate.spool.site.outcome import Ending, Outcome
 
 LIMIT = "limit"
-"""The site's memory of a ``headgate limit`` in force."""
+"""The site's memory of a ``headgate limit`` or ``headgate pause`` in force."""
 DAY_OVER = "day_over"
 """The site's memory of a day whose allowance covers none of the images that wait."""
 _MINUTE, _PAUSE_AHEAD = timedelta(minutes=1), timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A share that a person set in place of the settings': for images only if it is 0%."""
+
+    share: Percent
+    until: datetime | None  # a pause may last until it is ended
+    reason: str = ""
+
+    @property
+    def is_pause(self) -> bool:
+        return not self.share.hundredths
+
+    def holds(self, at: datetime) -> bool:
+        """Whether it is in force at an instant."""
+        return self.until is None or at < self.until
+
+    @property
+    def words(self) -> str:
+        """Until when it holds, and why, if a person said so."""
+        return _words(self.until, self.reason)
+
+    def encode(self) -> dict[str, str | None]:
+        """For the site's memory."""
+        until = None if self.until is None else self.until.isoformat()
+        return {"share": str(self.share), "until": until, "reason": self.reason}
+
+    @classmethod
+    def decode(cls, found: Any) -> Limit | None:
+        """From the site's memory; None if no limit was set."""
+        if not found:
+            return None
+        until = found["until"] and datetime.fromisoformat(str(found["until"]))
+        return cls(units.parse_percent(str(found["share"])), until, str(found["reason"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Cap:
-    """Bytes a second that may leave, and why this rate; with a ``headgate limit`` in force, until
-    when."""
+    """Bytes a second that may leave, and why this rate. ``rate`` is what both parts may use; in a
+    pause, what is left for everything that is not an image."""
 
     rate: int
     full_rate: int  # without a limit
-    reason: str = ""  # of the limit
-    until: datetime | None = None
+    limit: Limit | None = None  # in force
     share: str = ""  # what ``rate`` is of the link
     entry: str = ""  # of the timetable, where one holds and no limit does
 
     @property
+    def is_pause(self) -> bool:
+        """Whether a person paused the uploads."""
+        return self.limit is not None and self.limit.is_pause
+
+    @property
     def why(self) -> str:
         """What decides at this moment, in words."""
-        if self.until is not None:
-            return f"headgate limit: {self.reason}"
+        if self.limit is not None:
+            word = "pause" if self.limit.is_pause else "limit"
+            return f"headgate {word}: {self.limit.reason}".removesuffix(": ")
         return f"timetable: {self.entry}" if self.entry else f"{self.share} of the link"
 
     @property
     def for_images(self) -> int:
         """The part of the rate that a drain may use."""
-        return slots.drain_part(self.rate)
+        return 0 if self.is_pause else slots.drain_part(self.rate)
 
     @property
     def for_the_rest(self) -> int:
-        """The part of the rate for everything that is not an image."""
-        return slots.other_part(self.rate)
+        """The part of the rate for everything that is not an image; a pause leaves it alone."""
+        return self.rate if self.is_pause else slots.other_part(self.rate)
+
+    def part(self, part: Part) -> int:
+        """The rate of one part."""
+        return self.for_images if part is Part.DRAIN else self.for_the_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +119,24 @@ class BudgetUse:
     full_rate: int  # without a limit in force
     limit_reason: str = ""
     limit_until: datetime | None = None
+    paused: bool = False  # by a person
     why: str = ""
     day_used: int = 0
     day_allowance: int = 0  # 0: there is none
     day_spent: bool = False
+
+    @property
+    def limit_words(self) -> str:
+        """Until when a limit or a pause holds, and why; "" if there is none."""
+        if self.limit_until is None and not self.paused:
+            return ""
+        return _words(self.limit_until, self.limit_reason)
+
+
+def _words(until: datetime | None, reason: str) -> str:
+    """Until when, and why, if a person said so."""
+    end = "until headgate resume" if until is None else f"until {until:%a %d %b %H:%M} UTC"
+    return f"{end}: {reason}" if reason else end
 
 
 class Part(StrEnum):
@@ -117,35 +178,33 @@ class Uplink:
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
-        return self._cap_at(self.now(), self.site.get(LIMIT))
+        return self._cap_at(self.now(), Limit.decode(self.site.get(LIMIT)))
 
     def rate_at(self, at: datetime) -> int:
         """The rate at a later instant, unless another limit is set until then."""
-        return self._cap_at(at, self.site.get(LIMIT)).rate
+        return self._cap_at(at, Limit.decode(self.site.get(LIMIT))).rate
 
     def rates(self) -> Callable[[datetime], int]:
         """What images may use, in bytes a second, at an instant to come, if no one sets another
         limit until then."""
-        limit = self.site.get(LIMIT)
+        limit = Limit.decode(self.site.get(LIMIT))
         return lambda at: self._cap_at(at, limit).for_images
 
-    def _cap_at(self, at: datetime, limit: Any) -> Cap:
+    def _cap_at(self, at: datetime, limit: Limit | None) -> Cap:
         link = self.settings.uplink.link
         entry = timetable.entry_at(self.settings.uplink.timetable, self.local(at))
         share = self.settings.uplink.share if entry is None else entry.share
         full = share.of(link)
-        if limit:
-            until = datetime.fromisoformat(str(limit["until"]))
-            if at < until:
-                limited = units.parse_percent(str(limit["share"]))
-                return Cap(limited.of(link), full, str(limit["reason"]), until, str(limited))
+        if limit is not None and limit.holds(at):
+            rate = slots.other_part(full) if limit.is_pause else limit.share.of(link)
+            return Cap(rate, full, limit, str(limit.share))
         return Cap(full, full, share=str(share), entry=entry.text if entry else "")
 
     def next_change(self) -> datetime | None:
         """When another share holds, by a limit's end or the timetable; None if never."""
         cap = self.cap()
-        if cap.until is not None:
-            return cap.until
+        if cap.limit is not None:
+            return cap.limit.until
         settings = self.settings
         return timetable.next_change(
             settings.uplink.timetable, self.now(), settings.uplink.share, self.local
@@ -157,7 +216,7 @@ class Uplink:
         link, entries = self.settings.uplink.link, self.settings.uplink.timetable
         if all(entry.share.of(link) for entry in entries):
             return None
-        now, limit, room = self.now(), self.site.get(LIMIT), 0.0
+        now, limit, room = self.now(), Limit.decode(self.site.get(LIMIT)), 0.0
         at = now
         while at < now + _PAUSE_AHEAD:
             rate = self._cap_at(at, limit).for_images
@@ -198,8 +257,9 @@ class Uplink:
             interval=interval,
             used=sum(use.interval for use in uses),
             full_rate=cap.full_rate,
-            limit_reason=cap.reason,
-            limit_until=cap.until,
+            limit_reason=cap.limit.reason if cap.limit else "",
+            limit_until=cap.limit.until if cap.limit else None,
+            paused=cap.is_pause,
             why=cap.why,
             day_used=sum(use.day for use in uses),
             day_allowance=self.settings.uplink.daily,
@@ -230,12 +290,15 @@ class Uplink:
         """Who holds it may charge the ledger of the rest; LockHeld after ``wait_seconds``."""
         return locks.acquire(self.state, self.state / "other.lock", who, wait_seconds=wait_seconds)
 
-    def blocked_reason(self, book: Ledger) -> Ending | None:
-        """Why nothing may leave for longer than a second, and when it may again; None if the gate
-        is open."""
+    def blocked_reason(self, part: Part, book: Ledger) -> Ending | None:
+        """Why nothing of a part may leave for longer than a second, and when it may again; None if
+        it may."""
         if book.day_spent:
             return Ending(Outcome.ALLOWANCE_SPENT, self._after_midnight(book.day.number))
-        if not self.cap().rate:
+        cap = self.cap()
+        if not cap.part(part):
+            if cap.limit is not None and cap.limit.is_pause:
+                return Ending(Outcome.PAUSED_BY_HAND, cap.limit.words)
             change = self.next_change()
             when = f"{self.local(change):%a %d %b at %H:%M}" if change else "another timetable"
             return Ending(Outcome.PAUSED, f"it begins again on {when} local time")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from headgate.spool import sqlite
-from headgate.spool.catalog.schema import RETRY, WAITING, items
-from headgate.spool.image.image import Item
+from headgate.spool.catalog.schema import RETRY, SENDING, WAITING, items
+from headgate.spool.image.image import Count, Item
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _MAY_GO = {
@@ -48,6 +48,16 @@ class Backlog:
         """The image that has waited longest, sent again or not."""
         found = self._items(f"state IN ({WAITING}, {RETRY}) ORDER BY arrival LIMIT 1", ())
         return found[0] if found else None
+
+    def waiting(self, device: str) -> Count:
+        """How many of a device's images wait, sent again or not: counted row by row."""
+        with self._on.read:
+            row = self._on.reader.execute(
+                "SELECT count(*), ifnull(sum(size), 0) FROM images "
+                f"WHERE device = ? AND state IN ({WAITING}, {RETRY}, {SENDING})",
+                (device,),
+            ).fetchone()
+        return Count(*row)
 
     def oldest_due_at(self, now: datetime) -> datetime | None:
         """Since when an image could have gone and did not: since it came, or since its next

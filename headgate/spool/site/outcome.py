@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     BUDGET_SPENT = "budget spent"
     ALLOWANCE_SPENT = "daily allowance spent"
     PAUSED = "paused by the timetable"
+    PAUSED_BY_HAND = "paused"
     MADE_WAY = "made way for a run started by hand"
     STOPPED = "stopped"
     UPLINK_DOWN = "uplink down"
@@ -39,7 +40,9 @@ CUT_SHORT = frozenset({Outcome.STOPPED, Outcome.MADE_WAY})
 """The run was stopped before it was done: what it was asked for is still to do."""
 WENT_THROUGH = frozenset({Outcome.DONE, Outcome.NOTHING_TO_DO})
 """The run came to every image that was due."""
-HELD_BACK = frozenset({Outcome.BUDGET_SPENT, Outcome.ALLOWANCE_SPENT, Outcome.PAUSED})
+HELD_BACK = frozenset(
+    {Outcome.BUDGET_SPENT, Outcome.ALLOWANCE_SPENT, Outcome.PAUSED, Outcome.PAUSED_BY_HAND}
+)
 """The cap let no more out."""
 
 

@@ -207,7 +207,12 @@ def test_a_limit_in_force_is_shown(told: tuple[Told, FlaskClient]) -> None:
     held = BudgetUse(10**6, 3 * 10**8, 300, 0, 4 * 10**7, "backup runs", NOW + timedelta(hours=1))
     spool.said = facts(budget=held)
     text = Page(client.get("/").text).text
-    assert "1.0 MB/s, limited from 40.0 MB/s until 2026-11-23 17:04:05 UTC: backup runs" in text
+    assert "1.0 MB/s instead of 40.0 MB/s until Mon 23 Nov 17:04 UTC: backup runs" in text
+    spool.said = facts(budget=BudgetUse(10**5, 3 * 10**7, 300, 0, 4 * 10**7, paused=True))
+    text = Page(client.get("/").text).text
+    assert "instead of 40.0 MB/s, and no image leaves, until headgate resume" in text
+    assert "Uploads are paused until headgate resume" in text
+    assert "All is well" not in text
 
 
 def test_the_page_holds_no_code_and_its_scripts_are_its_own(told: tuple[Told, FlaskClient]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ HTTP_LATELY = TriggerFacts("http", configured=True, last_at=ago(minutes=5))
 VAIN = run("nothing confirmed", 6, attempts=3)
 STUCK = Proof(ago(hours=2), ago(minutes=10), 1)
 PAUSED = BudgetUse(rate=0, budget=0, interval=300, used=0, full_rate=MB)
+HELD = replace(PAUSED, paused=True)
 BIG = Count(4000, 1000 * MB)
 WRONG: list[tuple[str, Signs]] = [
     ("uplink-down", signs(runs=(run("uplink down", 5),))),
@@ -131,6 +133,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("inodes-soon", signs(free_inodes=9_999)),
     ("inodes-soon", signs(forecast=Forecast(inodes=Estimate(ago(hours=-23), AT, None)))),
     ("disk-refuses", signs(admission=room(1000 * MB, Receiving(trouble="EIO")))),
+    ("paused", signs(budget=HELD)),
     ("set-aside", signs(set_aside=Count(2, MB))),
     ("unaccounted", signs(unaccounted=-1)),
     ("unaccounted", signs(lost=Count(1, 250_000))),

@@ -296,3 +296,17 @@ def test_a_duration_for_people_has_two_units_and_drops_less_than_the_smaller(sec
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert units.human_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text, advice",
+    [
+        ("0.2", '"20%" or "0.2%", whichever you mean'),
+        ("1", '"100%" or "1%", whichever you mean'),
+        ("20", 'write it as "20%"'),
+        ("0", 'write it as "0%"'),
+    ],
+)
+def test_a_share_without_its_sign_names_each_thing_that_it_may_mean(text: str, advice: str) -> None:
+    with pytest.raises(UnitError, match=re.escape(advice)):
+        units.parse_percent(text)

@@ -41,6 +41,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "intake": (),
     "limit": ("60%", "--for", "1h", "--reason", "a test"),
     "list": (),
+    "pause": (),
+    "resume": (),
     "retry": ("--all",),
     "spool adopt": (),
     "status": (),

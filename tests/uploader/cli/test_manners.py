@@ -8,10 +8,13 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -21,11 +24,13 @@ from click.testing import CliRunner, Result
 from app.server import server
 from headgate.host import terminal
 from headgate.host.exit_codes import Exit
+from headgate.settings.units import Percent
+from headgate.spool.image.image import Count
 from headgate.spool.upkeep.mover import Mover
 from tests.support.paths import ROOT
 from tests.support.s3_server import Place
 from tests.support.spooling import open_spool, put
-from uploader.cli.main import COMMANDS, headgate, print_text, styled
+from uploader.cli.main import COMMANDS, headgate, print_json, print_text, styled
 
 
 def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -44,7 +49,9 @@ ALL["headgate-receiver"] = server.receiver
 
 
 def help_of(name: str) -> str:
-    context = click.Context(ALL[name], info_name=name, max_content_width=80)
+    # Its own settings as well: click keeps the help option of the first context that it sees.
+    settings = ALL[name].context_settings
+    context = click.Context(ALL[name], info_name=name, max_content_width=80, **settings)
     return ALL[name].get_help(context)
 
 
@@ -300,3 +307,52 @@ def test_a_colour_of_ours_stays_and_one_of_others_does_not() -> None:
         print_text(styled("red \x1b[0m", fg="red"), " plain \x1b[32m")
         said = out.getvalue().decode()
     assert said == "\x1b[31mred \\u001b[0m\x1b[0m plain \\u001b[32m\n"
+
+
+# -- an ordinary user, and values that are no JSON
+
+
+AS_NOBODY = """
+import importlib, os
+from uploader.cli.main import COMMANDS, main
+
+for module in COMMANDS.values():  # this user may not read them, perhaps
+    importlib.import_module(module)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+main()
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_a_user_who_may_not_read_the_spool_is_told_who_may(config: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        place = Path(folder)
+        place.chmod(0o755)
+        shutil.copytree(config.parent / "spool", place / "spool")
+        (place / "headgate.toml").write_text(config.read_text())
+        (place / "spool" / "state").chmod(0o700)
+        for command in ("status", "list", "verify", "limit", "pause", "alert list"):
+            there = ["--config", str(place / "headgate.toml")]
+            ran = subprocess.run(
+                [sys.executable, "-c", AS_NOBODY, *there, *command.split()],
+                cwd=ROOT, text=True, capture_output=True, timeout=120, check=False,
+            )  # fmt: skip
+            assert ran.returncode == Exit.ERROR, command
+            assert "unexpected" not in ran.stderr and "Traceback" not in ran.stderr
+            assert "may not use" in ran.stderr and "sudo" in ran.stderr, ran.stderr
+
+
+def test_what_has_no_form_in_json_is_an_error_and_no_text_of_python() -> None:
+    with pytest.raises(TypeError, match="set has no form in JSON"):
+        print_json({"bucket": {1}})
+
+
+def test_records_are_objects_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    print_json({"share": Percent(2000), "count": Count(2, 3), "at": at})
+    assert json.loads(capsys.readouterr().out) == {
+        "share": "20%", "count": {"images": 2, "bytes": 3}, "at": "2026-01-02 00:00:00+00:00",
+    }  # fmt: skip

@@ -21,6 +21,7 @@ import pytest
 from dev.s3_local.faults import Act, Fault
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import Metadata, State
+from headgate.spool.site.outcome import Outcome
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from tests.support.counting_proxy import most_in
@@ -532,11 +533,78 @@ def test_a_limit_holds_while_a_run_is_at_work_and_ends_by_itself(gateway: Gatewa
         assert gateway.call(*words).returncode == Exit.USAGE
 
 
-def test_dry_run_sends_nothing(gateway: Gateway) -> None:
+def test_dry_run_sends_no_image(gateway: Gateway) -> None:
     gateway.fill(3)
     assert gateway.json("drain", "--dry-run")["waiting_images"] == 3
-    assert gateway.objects() == {}
+    assert set(gateway.objects()) <= {".headgate-probe"}
     assert gateway.spool.site.runs(1) == ()
+
+
+@pytest.mark.parametrize(
+    "flags, without, why",
+    [
+        (["s3.bucket=nowhere-at-all"], [], "nowhere-at-all"),
+        ([], ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "No AWS credentials were found"),
+    ],
+)
+def test_dry_run_says_that_nothing_could_be_sent(
+    gateway: Gateway, flags: list[str], without: list[str], why: str
+) -> None:
+    """As a run would find it: "would send" is a promise."""
+    gateway.fill(2)
+    environment = {k: v for k, v in gateway.environment().items() if k not in without}
+    words = [word for flag in flags for word in ("--set", flag)]
+    ran = subprocess.run(
+        gateway.command(*words, "drain", "--dry-run"), env=environment, text=True,
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == Exit.ERROR, ran.stdout
+    assert why in ran.stdout and "could not send 2 images" in ran.stdout
+    assert "would send" not in ran.stdout
+
+
+def test_a_device_that_is_not_known_is_an_error_and_not_nothing_to_do(gateway: Gateway) -> None:
+    gateway.fill(10)
+    for more in ((), ("--dry-run",)):
+        ran = gateway.call("drain", "--device", "cam-one", *more)
+        assert ran.returncode == Exit.USAGE
+        assert "no device 'cam-one' is known; headgate device list" in ran.stderr
+    waits = gateway.json("drain", "--device", "cam-1", "--dry-run")["waiting_images"]
+    assert 0 < waits < 10
+    assert gateway.json("drain", "--device", "cam-1")["images"] == waits
+    assert gateway.json("drain", "--device", "cam-1")["outcome"] == Outcome.NOTHING_TO_DO
+
+
+def test_a_pause_keeps_the_images_and_a_resume_sends_them(gateway: Gateway) -> None:
+    gateway.fill(3)
+    assert "uploads are paused until headgate resume" in gateway.call("pause").stdout
+    run = gateway.json("drain")
+    assert (run["outcome"], run["images"]) == (Outcome.PAUSED_BY_HAND, 0)
+    assert gateway.json("drain", "--dry-run")["paused"]
+    assert "would send nothing: uploads are paused" in gateway.call("drain", "--dry-run").stdout
+    assert "use headgate resume first" in gateway.call("limit", "50%", "--for", "1h").stderr
+    assert "paused" in [alert["code"] for alert in gateway.json("alert", "list")["alerts"]]
+    assert gateway.json("status")["budget"]["paused"]
+    gateway.call("pause", "--for", "8h", "--reason", "work on the line")
+    assert "work on the line" in gateway.call("status").stdout
+    assert "go on with the next run" in gateway.call("resume").stdout
+    assert gateway.json("drain")["images"] == 3
+    assert gateway.call("resume").stdout == "uploads are not paused\n"
+    for wrong in (("--for", "0s"), ("--for", "2")):
+        assert gateway.call("pause", *wrong).returncode == Exit.USAGE
+
+
+def test_a_pause_ends_a_run_that_is_at_work(gateway: Gateway) -> None:
+    gateway.fill(100, size=50_000)
+    process = gateway.start("--set", "uplink.link=5MB/s", "drain", "--until-empty", "--json")
+    gateway.await_uploads(1, process)
+    gateway.call("pause", "--reason", "stop it")
+    out, _ = wait_for_exit(process, "the run ends")
+    assert json.loads(out)["outcome"] == Outcome.PAUSED_BY_HAND
+    assert gateway.spool.catalog.totals().waiting.images > 0
+    gateway.call("resume")
+    assert gateway.json("drain", "--until-empty")["exit_code"] == 0
+    assert gateway.spool.inventory().unaccounted == 0
 
 
 def test_status_and_verify_tell_the_truth(gateway: Gateway) -> None:

@@ -120,7 +120,7 @@ def check(context: Context, as_json: bool) -> None:
 
 
 def _destination(spool: Spool, said: dict[str, list[str]]) -> Receiving | None:
-    found, trouble, reached = collect.destination(spool)
+    found, trouble, reached = collect.destination(spool, "headgate config check")
     if found is None:
         said["faults" if reached else "warnings"].append(trouble)
         return None

@@ -75,11 +75,11 @@ def _look(context: Context) -> list[Finding]:
             findings += schedule.judge(collect.schedule(spool))
             offset: float | None = None
             if settings.destination.kind == "http":
-                there, trouble, reached = collect.destination(spool)
+                there, trouble, reached = collect.destination(spool, "headgate doctor")
                 findings += destination.judge(there, trouble, reached)
                 offset = there.clock_offset_seconds if there is not None else None
             else:
-                found, trouble, reached = collect.bucket(spool)
+                found, trouble, reached = collect.bucket(spool, "headgate doctor")
                 findings += bucket.judge(found, trouble, reached)
                 offset = found.clock_offset_seconds if found is not None else None
                 endpoint = found.endpoint if found is not None else ""

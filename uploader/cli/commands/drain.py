@@ -30,6 +30,7 @@ from headgate.spool.site.outcome import HELD_BACK, Outcome
 from headgate.spool.site.runs import Run
 from headgate.spool.site.triggers import KINDS
 from headgate.spool.spool import Spool
+from uploader.cli.doctor.findings import Finding, Severity, would_lose
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.verbosity import Verbosity
@@ -89,7 +90,7 @@ def _size(_ctx: click.Context, _param: click.Parameter, value: str | None) -> in
 @click.option(
     "--strict", is_flag=True, help="Exit with 8 or 10 if images are still waiting at the end."
 )
-@click.option("--dry-run", is_flag=True, help="Print what a run would find, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what a run would find, and send no image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_obj
 def command(
@@ -119,7 +120,7 @@ def command(
     if with_parent:
         end_with_parent(with_parent)  # the kernel forgets it where the user changes
     if dry_run:
-        _rehearse(context, as_json)
+        _rehearse(context, device, as_json, ask=not cron)
         return
     unattended = cron or bool(job)
     log_file = Path(settings.log.file) if unattended and settings.log.file else None
@@ -142,6 +143,8 @@ def command(
             device=device,
         )
         with context.spool(probe=True, tells=True) as spool:
+            if not job:  # a device may be enrolled after its message was written
+                _check_device(spool, device)
             try:
                 report = run(spool, order)
             except LockHeld as error:
@@ -231,22 +234,59 @@ def _is_news(spool: Spool, report: Run) -> bool:
     return bool(word != before)
 
 
-def _rehearse(context: Context, as_json: bool) -> None:
+def _check_device(spool: Spool, device: str) -> None:
+    """End the command if no such device is known: a wrong name looks like nothing to do."""
+    if device and not (spool.site.devices.is_named(device) or spool.catalog.arrivals_of(device)):
+        fail(f"no device {device!r} is known; headgate device list shows their names", Exit.USAGE)
+
+
+def _destination(spool: Spool) -> Iterator[Finding]:
+    """What doctor would say of the bucket, or of the server that images are posted to."""
+    from uploader.cli.doctor import bucket, collect, destination  # a run does not pay for them
+
+    who = "headgate drain --dry-run"
+    if spool.settings.destination.kind == "http":
+        return destination.judge(*collect.destination(spool, who))
+    return bucket.judge(*collect.bucket(spool, who))
+
+
+def _rehearse(context: Context, device: str, as_json: bool, *, ask: bool) -> None:
+    """Say what a run would find, the destination included; exit code 1 if it could send nothing.
+
+    Cron's own trial does not ask there: its line may be installed before the uplink works.
+    """
     settings = context.settings
     with context.spool(probe=True) as spool:
-        totals, cap = spool.catalog.totals(), spool.uplink.cap()
+        _check_device(spool, device)
+        totals = spool.catalog.totals()
+        waits = spool.catalog.backlog.waiting(device) if device else totals.waiting
+        cap = spool.uplink.cap()
         spool.probe()
-    facts = {
-        "waiting_images": totals.waiting.images,
-        "waiting_bytes": totals.waiting.bytes,
-        "rate": cap.rate,
-        "spool": str(settings.spool.path),
-        "bucket": settings.goes_to,
-    }
+        found = list(_destination(spool)) if ask else []
+    trouble = [one for one in found if one.level is not Severity.OK]
+    stopped = would_lose(found)
     if as_json:
-        print_json(facts)
-    else:
-        print_text(
-            f"would send {images(totals.waiting)} from "
-            f"{settings.spool.path} to {settings.goes_to} at up to {human_size(cap.rate)}/s"
+        print_json(
+            {
+                "waiting_images": waits.images,
+                "waiting_bytes": waits.bytes,
+                "rate": cap.rate,
+                "paused": cap.is_pause,
+                "spool": str(settings.spool.path),
+                "bucket": settings.goes_to,
+                "could_send": not stopped,
+                "troubles": [one.sentence for one in trouble],
+            }
         )
+    else:
+        for one in trouble:
+            print_text(f"{one.sentence}; to fix: {one.mend}")
+        where = f"from {settings.spool.path} to {settings.goes_to}"
+        if stopped:
+            print_text(f"could not send {images(waits)} {where}")
+        elif cap.limit is not None and cap.is_pause:
+            print_text(f"would send nothing: uploads are paused {cap.limit.words}")
+        else:
+            print_text(f"would send {images(waits)} {where} at up to {human_size(cap.rate)}/s")
+    if stopped:
+        raise SystemExit(Exit.ERROR)

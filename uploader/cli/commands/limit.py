@@ -10,7 +10,7 @@ import click
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import Percent, UnitError, human_size, parse_duration, parse_percent
-from headgate.spool.budget.uplink import LIMIT
+from headgate.spool.budget.uplink import LIMIT, Limit
 from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
@@ -56,25 +56,28 @@ def command(
 
 
 def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Percent, int, str]:
-    if not duration or not reason:
-        fail("a limit needs --for (how long) and --reason (why)", Exit.USAGE)
+    if not duration:
+        fail("a limit needs --for (how long)", Exit.USAGE)
     try:
         percent, seconds = parse_percent(share), parse_duration(duration)
     except UnitError as error:
         fail(str(error), Exit.USAGE)
     if not percent.hundredths:
-        fail("0% would send nothing; to pause uploads, use headgate cron remove", Exit.USAGE)
+        fail("0% would send nothing; to pause uploads, use headgate pause", Exit.USAGE)
     if not 0 < seconds <= 7 * 86400:
         fail(
             "--for is at most 7d; for longer, change uplink.share",
             Exit.USAGE,
         )
-    return percent, seconds, reason
+    return percent, seconds, reason or ""
 
 
 def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
+    before = spool.uplink.cap().limit
+    if before is not None and before.is_pause:
+        fail("uploads are paused; use headgate resume first")
     until = spool.now() + timedelta(seconds=seconds)
-    spool.site.put(LIMIT, {"share": str(share), "until": until.isoformat(), "reason": reason})
+    spool.site.put(LIMIT, Limit(share, until, reason).encode())
     logs.get().info("limit.set", share=str(share), until=until.isoformat(), reason=reason)
 
 
@@ -88,8 +91,9 @@ def _show(spool: Spool, as_json: bool) -> None:
             {
                 "rate": cap.rate,
                 "full_rate": cap.full_rate,
-                "reason": cap.reason,
-                "until": cap.until,
+                "reason": cap.limit.reason if cap.limit else "",
+                "until": cap.limit.until if cap.limit else None,
+                "paused": cap.is_pause,
                 "why": cap.why,
                 "next_change": change,
                 "next_rate": then,
@@ -100,12 +104,13 @@ def _show(spool: Spool, as_json: bool) -> None:
             }
         )
         return
-    if cap.until is None:
+    if cap.limit is None:
         print_text(f"no limit is in force: {human_size(cap.rate)}/s ({cap.why})")
+    elif cap.is_pause:
+        print_text(f"uploads are paused {cap.limit.words}")
     else:
         print_text(
-            f"until {cap.until:%Y-%m-%d %H:%M:%S} UTC {human_size(cap.rate)}/s "
-            f"instead of {human_size(cap.full_rate)}/s: {cap.reason}"
+            f"{human_size(cap.rate)}/s instead of {human_size(cap.full_rate)}/s {cap.limit.words}"
         )
     print_text(
         f"of that, images have {human_size(cap.for_images)}/s and everything else "

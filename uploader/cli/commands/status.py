@@ -92,8 +92,9 @@ def _lines(facts: Snapshot) -> list[str]:
             f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "
             f"left{', nothing more until midnight' if budget.day_spent else ''}"
         )
-    if budget.limit_until is not None:
-        lines.append(f"limit      until {budget.limit_until:%H:%M:%S} UTC: {budget.limit_reason}")
+    if budget.limit_words:
+        word = "paused" if budget.paused else "limit"
+        lines.append(f"{word:<10} {budget.limit_words}")
     if not facts.admission.accepting:
         lines.append(styled(f"REFUSING   {facts.admission.sentence}", fg="red", bold=True))
     if facts.clock_behind:

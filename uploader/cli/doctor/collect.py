@@ -269,12 +269,12 @@ def _ask(address: Address, path: str) -> tuple[int, str]:
     return status, str(said.get("why") or said.get("detail", ""))
 
 
-def destination(spool: Spool) -> tuple[Receiving | None, str, bool]:
+def destination(spool: Spool, who: str) -> tuple[Receiving | None, str, bool]:
     """What the server that images are posted to would do; else why that is not known, and whether
-    a server said so."""
+    a server said so. ``who`` asks."""
     settings = spool.settings
     try:
-        with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
+        with other_traffic_pacer(spool.uplink, who, 15) as pacer:
             with contextlib.closing(HttpSender(settings, pacer)) as sender:
                 by_status = settings.destination.proof == "status"
                 found = look(sender, by_status=by_status, max_image=settings.receiver.max_image)
@@ -285,8 +285,9 @@ def destination(spool: Spool) -> tuple[Receiving | None, str, bool]:
         return None, f"It was not tested: {error}.", False
 
 
-def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
-    """What the bucket can confirm; else why that is not known, and whether a server said so."""
+def bucket(spool: Spool, who: str) -> tuple[Capability | None, str, bool]:
+    """What the bucket can confirm; else why that is not known, and whether a server said so. A
+    small test object is sent, within the cap; ``who`` asks."""
     from uploader.s3.client import S3Sender  # imports boto3
     from uploader.s3.dialect import remember
     from uploader.s3.probe import probe
@@ -294,7 +295,7 @@ def bucket(spool: Spool) -> tuple[Capability | None, str, bool]:
     if not spool.settings.s3.bucket:
         return None, "No bucket is set: set it under [s3] in headgate.toml.", True
     try:
-        with other_traffic_pacer(spool.uplink, "headgate doctor", 15) as pacer:
+        with other_traffic_pacer(spool.uplink, who, 15) as pacer:
             with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
                 found = probe(sender, spool.settings.s3.prefix)
                 if found.writable:

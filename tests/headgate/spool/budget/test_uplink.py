@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.settings.units import Percent
 from headgate.spool.budget import slots
-from headgate.spool.budget.uplink import LIMIT, Part
+from headgate.spool.budget.uplink import LIMIT, Limit, Part
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.spool import Spool
@@ -66,7 +67,31 @@ def test_a_limit_goes_before_the_timetable_and_that_before_the_share(
     assert spool.uplink.next_change() == until
     assert spool.uplink.rate_at(until) == 100_000
     wall.at = until
-    assert (spool.uplink.cap().rate, spool.uplink.cap().until) == (100_000, None)
+    assert (spool.uplink.cap().rate, spool.uplink.cap().limit) == (100_000, None)
+
+
+def test_a_pause_stops_images_and_leaves_the_rest_its_part(spool: Spool, wall: Wall) -> None:
+    uplink = spool.uplink
+    usual = uplink.cap()
+    until = wall.at + timedelta(hours=8)
+    for limit in (Limit(Percent(0), until, "line"), Limit(Percent(0), None)):
+        spool.site.put(LIMIT, limit.encode())
+        cap = uplink.cap()
+        assert (cap.for_images, cap.for_the_rest) == (0, usual.for_the_rest)
+        assert (cap.rate, cap.full_rate) == (usual.for_the_rest, usual.rate)
+        assert uplink.rates()(wall.at + timedelta(hours=7)) == 0
+        assert uplink.next_change() == limit.until
+        assert uplink.budget().paused
+        for part, shut in ((Part.DRAIN, True), (Part.OTHER, False)):
+            with closing(uplink.open_ledger(part)) as ledger:
+                assert (uplink.blocked_reason(part, ledger) is not None) == shut
+    with closing(uplink.open_ledger(Part.DRAIN)) as ledger:
+        assert uplink.blocked_reason(Part.DRAIN, ledger) == Ending(
+            Outcome.PAUSED_BY_HAND, "until headgate resume"
+        )
+    spool.site.put(LIMIT, Limit(Percent(0), until).encode())
+    wall.at = until
+    assert not uplink.cap().is_pause and uplink.cap().for_images > 0
 
 
 def test_the_limit_is_never_above_the_link(spool: Spool, wall: Wall) -> None:
@@ -109,15 +134,15 @@ def test_the_days_allowance_is_shared_like_the_rate(spool: Spool) -> None:
 
 def test_why_nothing_may_leave_says_when_it_may_again(spool: Spool, wall: Wall) -> None:
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        assert spool.uplink.blocked_reason(book) is None
+        assert spool.uplink.blocked_reason(Part.DRAIN, book) is None
         wall.at += timedelta(days=5)  # Saturday
-        assert spool.uplink.blocked_reason(book) == Ending(
+        assert spool.uplink.blocked_reason(Part.DRAIN, book) == Ending(
             Outcome.PAUSED, "it begins again on Sun 29 Nov at 00:00 local time"
         )
     path = spool.files.state / Part.DRAIN
     path.unlink()
     with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
-        shut = spool.uplink.blocked_reason(book)
+        shut = spool.uplink.blocked_reason(Part.DRAIN, book)
         assert str(shut) == (
             "daily allowance spent; it begins again on Sun 29 Nov at 00:00 local time"
         )

@@ -1,0 +1,28 @@
+"""``headgate resume``: end a pause."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from headgate.host import logs
+from headgate.settings.units import human_size
+from headgate.spool.budget.uplink import LIMIT
+from uploader.cli.help_epilog import ending
+from uploader.cli.main import Context
+
+
+@click.command(epilog=ending("headgate resume"))
+@click.pass_obj
+def command(context: Context) -> None:
+    """Send images again after headgate pause, from the next run on."""
+    logs.configure(level=context.level(logging.WARNING))
+    with context.spool() as spool:
+        if not spool.uplink.cap().is_pause:
+            context.say("uploads are not paused")
+            return
+        spool.site.put(LIMIT, None)
+        logs.get().info("uploads.resumed")
+        rate = spool.uplink.cap().for_images
+    context.say(f"uploads go on with the next run, at up to {human_size(rate)}/s")
