@@ -176,6 +176,7 @@ def main() -> int:
             signal.signal(number, end)
         try:
             demo.start()
+            print(f"watch it at http://127.0.0.1:{port}/ while it runs")
             print(
                 f"{CAMERAS} cameras post to http://127.0.0.1:{port}/uploadImage for "
                 f"{POSTING_SECONDS} s; a drain starts every {DRAIN_EVERY_SECONDS} s"

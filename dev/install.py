@@ -111,9 +111,16 @@ def main() -> int:
     more_packages = "with what this extra needs (as the version in use, else none); may be repeated"
     parser.add_argument("--extra", action="append", metavar="NAME", help=more_packages)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--root", metavar="DIR", help="not here: see headgate install --root")
     given, more = parser.parse_known_args()
     prefix = given.prefix.absolute()
     try:
+        if given.root is not None:
+            raise Failed(
+                "make install makes an environment for this machine, and one below another root "
+                "would not start there; call make install inside that root, or headgate install "
+                "--root DIR for the files alone"
+            )
         extras = sorted(set(given.extra or extras_in_use(prefix)))
         venv = prefix / "versions" / version_name(extras)
         if refused := bootstrap.refusal(sys.version_info[:2], sys.executable):

@@ -50,6 +50,20 @@ def test_a_python_that_other_users_cannot_run_is_refused(
     assert not (tmp_path / "opt").exists()
 
 
+@pytest.mark.parametrize("root", [["--root", "elsewhere"], ["--root=elsewhere"]])
+def test_another_root_is_refused_before_anything_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    root: list[str],
+) -> None:
+    prefix = ["--prefix", str(tmp_path / "opt")]
+    monkeypatch.setattr(install.sys, "argv", ["make install", *prefix, *root])
+    assert install.main() == 1
+    assert "headgate install --root DIR" in capsys.readouterr().err
+    assert not (tmp_path / "opt").exists()
+
+
 def test_setuptools_is_taken_from_the_lock_by_its_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
