@@ -451,8 +451,8 @@ class S3Settings:
         "on",
         reads.choice("on", "off"),
         "",
-        "Check that an image is still in the bucket before deleting its local copy; "
-        "off if objects are removed from the bucket on purpose.",
+        "Check that an image is still in the bucket before deleting its local copy, and a sample "
+        "of the others each day; off if objects are removed from the bucket on purpose.",
         example="off",
     )
     storage_class: str = setting(

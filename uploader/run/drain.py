@@ -96,7 +96,7 @@ class Drain:
             context.spool, context.pacer, run, self.progress, of_all=not bounds.device
         )
         self._housekeeping = Housekeeping(
-            context.spool, context.mover, context.lookout, self.progress
+            context.spool, context.mover, context.lookout, self.progress, context.chance
         )
         self._on_hold = OnHold(self._catalog, bounds.device, context.monotonic)
         self._sample = Sample()
@@ -141,8 +141,7 @@ class Drain:
             self._recall()
             self._workers.shutdown(self._given_up)
             self._wind_up()
-        lookout = self._context.lookout
-        return self._report.end(self._ending, self._exit, lookout.gone if lookout else {})
+        return self._report.end(self._ending, self._exit, self._housekeeping.gone_from_bucket)
 
     def _loop(self, started: float) -> None:
         tidied = self._context.monotonic()

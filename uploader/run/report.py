@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -81,15 +81,14 @@ class RunReport:
         )
         return self._spool.site.save_run(self._run)
 
-    def end(self, ending: Ending, code: Exit, gone: Mapping[str, str]) -> Run:
-        """Write down how the run ended. ``gone``: keys of objects that were confirmed once and are
-        not in the bucket any more, which the run reports as an error."""
+    def end(self, ending: Ending, code: Exit, gone: str) -> Run:
+        """Write down how the run ended. ``gone``: what is said of objects that were confirmed once
+        and are not in the bucket any more, which is an error."""
         progress = self._progress
         if gone:
-            message = retry_policy.gone_from_bucket(len(gone), next(iter(gone.values())))
-            logs.get().error("bucket.gone", images=len(gone), why=message)
+            logs.get().error("bucket.gone", why=gone)
             if code is Exit.OK:
-                code, progress.message = Exit.ERROR, message
+                code, progress.message = Exit.ERROR, gone
         run = with_rest(self.save(), self._spool.catalog.totals())
         outcome, code = retry_policy.conclude(
             ending.outcome,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from headgate.host.clock import CLOCK_OFF_SECONDS, SIGNED_ALL_THE_SAME
 from headgate.host.exit_codes import Exit
@@ -39,15 +39,35 @@ def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
     return float(min(60.0, 2.0 ** min(times, 20)) * (0.5 + random()))
 
 
-def gone_from_bucket(images: int, key: str) -> str:
-    """What is said of objects that were confirmed and are no longer there."""
-    what = "1 image that was" if images == 1 else f"{images} images that were"
-    return (
-        f"{what} confirmed once cannot be found in the bucket any more, as {key}; the copies here "
-        "were set aside, and their receipts no longer say that the images are safe to erase. See "
-        "who removes objects, then send them again with `headgate retry --all`. If something takes "
-        "images out on purpose, set s3.check_copies to off and discard these."
-    )
+def gone_from_bucket(gone: Sequence[str], lost: Sequence[str]) -> str:
+    """What is said of objects that were confirmed and are no longer there, by their keys: ``gone``,
+    with copies here, and ``lost``, whose copies were pruned. Nothing if there are none."""
+    sentences = []
+    if gone:
+        sentences.append(
+            f"{_were(gone)} confirmed once cannot be found in the bucket any more, as {gone[0]}; "
+            "the copies here were set aside, and their receipts no longer say that the images are "
+            "safe to erase. See who removes objects, then send them again with `headgate retry "
+            "--all`."
+        )
+    if lost:
+        sentences.append(
+            f"{_were(lost)} confirmed, and whose copies here were pruned since, cannot be found in "
+            f"the bucket any more, as {lost[0]}: they are lost here, and their receipts no longer "
+            "say that the images are safe to erase. See who removes objects, and whether a camera "
+            "or a backup has them; `headgate verify` names them. Only a sample is looked at each "
+            "day, so there may be more."
+        )
+    if sentences:
+        sentences.append(
+            "If something takes images out on purpose, set s3.check_copies to off and discard "
+            "these."
+        )
+    return " ".join(sentences)
+
+
+def _were(keys: Sequence[str]) -> str:
+    return "1 image that was" if len(keys) == 1 else f"{len(keys)} images that were"
 
 
 def larger_than_a_day(size: int, daily: int) -> str:

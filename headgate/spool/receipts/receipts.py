@@ -7,6 +7,7 @@ before the catalog's row goes. Only the holder of the drain lock writes.
 
 from __future__ import annotations
 
+import bisect
 import os
 import threading
 import time
@@ -160,6 +161,34 @@ class Receipts:
         where = "WHERE local = 1 AND uploaded_at <= ? ORDER BY uploaded_at, number LIMIT ?"
         rows = self._read(day, lambda db: db.execute(SELECT + where, (until, limit)).fetchall())
         return [receipt(row) for row in rows or ()]
+
+    def some_pruned(self, count: int, chance: Callable[[], float]) -> list[Receipt]:
+        """Up to this many of those whose copy here was dropped, any of them with the same chance;
+        ``chance`` gives numbers from 0 to below 1."""
+        ends, end = [], 0
+        for day in self.days():
+            end += self._totals_of(day)[1].images
+            ends.append((end, day))
+        found: dict[str, Receipt] = {}
+        for _ in range(count if end else 0):
+            at = bisect.bisect_right(ends, (int(chance() * end), "~"))
+            one = self._pruned_of(ends[min(at, len(ends) - 1)][1], chance())
+            if one is not None:
+                found[one.id] = one
+        return list(found.values())
+
+    def _pruned_of(self, day: str, chance: float) -> Receipt | None:
+        """The first of a day after a part of its rows, or else its first."""
+
+        def read(db: sqlite.Connection) -> tuple[object, ...] | None:
+            (last,) = db.execute("SELECT ifnull(max(number), 0) FROM images").fetchone()
+            where = "WHERE local = 0 AND number >= ? ORDER BY number LIMIT 1"
+            starts = (int(chance * last) + 1, 0)
+            rows = (db.execute(SELECT + where, (start,)).fetchone() for start in starts)
+            return next((row for row in rows if row is not None), None)
+
+        row = self._read(day, read)
+        return None if row is None else receipt(row)
 
     def totals(self) -> tuple[Count, Count]:
         """(local, pruned) over all days, from each day's maintained totals.

@@ -22,6 +22,7 @@ from headgate.spool.image.image import Item, Metadata, Presence, Receipt, Sent, 
 from headgate.spool.image.names import Name
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
+from headgate.spool.upkeep import withdrawal
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
@@ -218,6 +219,7 @@ class Mover:
             if receipt is not None and not receipt.local:
                 durable.remove(self._files.in_done(name))
         self._spool.site.put(_PRUNING, None)
+        withdrawal.finish(self._spool)
         self.discard()
         self.welcome_back()
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):

@@ -15,7 +15,8 @@ from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.disk import durable, xattrs
 from headgate.spool.image.image import Presence, Receipt, State
 from headgate.spool.receipts.receipts import Receipts
-from headgate.spool.upkeep import mover, verify
+from headgate.spool.site.gone import Gone
+from headgate.spool.upkeep import mover, verify, withdrawal
 from headgate.spool.upkeep.mover import Mover
 from tests.support.s3_server import Place, script
 from tests.support.site import FreePacer, Site, unpaced
@@ -87,6 +88,91 @@ def test_the_receipt_of_what_the_bucket_lost_says_so_everywhere(site: Site) -> N
     text = metrics.text(metrics.measures(seen, "1", "3"))
     (line,) = re.findall(r'^headgate_images{state="set_aside".*', text, re.M)
     assert line.endswith(" 2")
+
+
+def test_a_sample_of_pruned_images_is_looked_at_once_a_day(site: Site) -> None:
+    images = sent(site, 60)
+    site.run()  # prunes, and looks
+    assert images_below(site.spool.path) == {}
+    take_out(site, images)
+    assert site.run().exit_code == 0  # it was asked today
+    script(site.place)
+    site.spool.site.put("looked_at_pruned", [0, 0])  # another day
+    report = site.run()
+    lost = site.spool.site.gone.totals()[0].images
+    assert 10 < lost <= 32  # one may be drawn twice
+    assert site.place.strict is not None
+    assert site.place.strict.script.seen("HEAD") + site.place.strict.script.seen("GET") <= lost
+    assert report.exit_code == Exit.ERROR
+    assert f"{lost} images that were confirmed, and whose copies here were pruned" in report.message
+
+
+def test_what_the_bucket_lost_after_its_copy_was_pruned_is_reported_as_lost(site: Site) -> None:
+    images = sent(site, 5)
+    site.run()
+    take_out(site, images[:2])
+    site.spool.site.put("looked_at_pruned", [0, 0])
+    assert site.run().exit_code == Exit.ERROR
+    assert site.run().exit_code == 0  # and the alert stands
+    for image in images:
+        receipt = site.spool.receipt(image)
+        assert receipt is not None
+        assert (receipt.state is State.LOST) is (image in images[:2])
+        assert receipt.safe_to_erase is (image not in images[:2])
+    seen = collect.snapshot(site.spool)
+    assert (seen.lost.images, seen.received.images, seen.unaccounted) == (2, 5, 0)
+    found = verify.disagreements(site.spool, deep=True, sleep=lambda _: None)
+    assert {(one.kind, one.what) for one in found} == {
+        (verify.DisagreementKind.LOST, image) for image in images[:2]
+    }
+    assert all("does not hold it any more" in one.detail for one in found)
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_crash_while_an_image_is_noted_as_lost_leaves_the_books_straight(
+    site: Site, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sent(site, 3)
+    site.run()
+    take_out(site, images[:1])
+    site.spool.site.put("looked_at_pruned", [0, 0])
+    calls = [(Gone, "lose"), (Receipts, "withdraw"), (withdrawal, "finish")]
+
+    def crash(*_args: object, **_more: object) -> None:
+        raise Crash
+
+    with site.spool.hold_drain_lock("test", 0), monkeypatch.context() as patch:
+        receipt = site.spool.receipts.get(images[0])
+        assert receipt is not None
+        patch.setattr(*calls[step], crash)
+        with contextlib.suppress(Crash):
+            withdrawal.lose(site.spool, [receipt], site.spool.now())
+    if step:  # a line is there, and no other look is due that would find it again
+        site.spool.site.put("looked_at_pruned", [int(site.spool.now().timestamp())] * 2)
+    site.run()
+    assert site.spool.receipt(images[0]).state is State.LOST  # type: ignore[union-attr]
+    seen = collect.snapshot(site.spool)
+    assert (seen.lost.images, seen.received.images, seen.unaccounted) == (1, 3, 0)
+
+
+def test_where_nothing_could_be_told_it_is_asked_again_in_an_hour(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sent(site, 3)
+    site.run()
+    take_out(site, images)
+    site.spool.site.put("looked_at_pruned", [0, 0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Lookout, "__call__", lambda _self, some: {
+            one.id: Presence.UNKNOWN for one in some
+        })  # fmt: skip
+        assert site.run().exit_code == 0
+    answered, asked = site.spool.site.get("looked_at_pruned")
+    assert answered == 0 and asked > 0
+    assert site.run().exit_code == 0
+    site.spool.site.put("looked_at_pruned", [0, asked - 3600])
+    assert site.run().exit_code == Exit.ERROR
+    assert site.spool.site.gone.totals()[0].images == 3
 
 
 def test_what_the_bucket_lost_is_sent_again_when_a_person_says_so(site: Site) -> None:

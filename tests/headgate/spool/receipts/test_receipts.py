@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -359,3 +360,20 @@ def test_a_file_that_was_just_written_is_read_again(receipts: Receipts, tmp_path
     receipts.add([finished("a")])
     assert receipts.totals()[0].images == 1
     assert receipts._known == {}  # the next write may have the same time stamp
+
+
+def test_pruned_images_are_drawn_from_all_days_and_no_others(receipts: Receipts) -> None:
+    assert receipts.some_pruned(10, random.Random(3).random) == []
+    pruned, days = set(), (0, 1, 5)
+    for day in days:
+        at = NOON + timedelta(days=day)
+        made = [finished(f"{day}-{number}", at) for number in range(40)]
+        receipts.add(made)
+        ids = [name.id for name, *_ in made[:10]]
+        receipts.mark_pruned(names.day_of_id(ids[0]) or "", ids)
+        pruned |= set(ids)
+    drawn = [one.id for one in receipts.some_pruned(600, random.Random(3).random)]
+    assert len(drawn) == len(set(drawn)) and set(drawn) <= pruned
+    assert {names.day_of_id(one) for one in drawn} == {names.day_of_id(one) for one in pruned}
+    assert len(drawn) == 30  # each of them has a chance
+    assert len(receipts.some_pruned(4, random.Random(3).random)) <= 4
