@@ -14,6 +14,7 @@ from tests.support.receiver import (
     FORM_TYPE,
     Answer,
     Receiver,
+    await_processes,
     chunked,
     form,
     head,
@@ -47,10 +48,13 @@ def is_checkpointed(receiver: Receiver) -> bool:
     return index[16:20] == index[96:100]
 
 
-def test_fifty_posts_into_room_for_ten(own: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fifty_posts_into_room_for_ten(own: Path, processes: int) -> None:
     with disk(own, 64) as point:
         settings = {"spool__keep_free": f"{FLOOR}B", "receiver__max_image": "250kB"}
+        settings["receiver__processes"] = str(processes)
         with running(point, **settings) as receiver:
+            await_processes(receiver, processes)
             for number in range(100, 130):  # its folders are there, and its files have grown
                 assert receiver.post_raw(image(number)).status == 201
             # From here on its WAL is written from its start, within its size.

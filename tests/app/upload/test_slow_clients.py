@@ -41,8 +41,11 @@ def crowd(receiver: Receiver, count: int, *kinds: str) -> Iterator[None]:
         yield
 
 
-def test_a_good_client_is_served_beside_a_hundred_of_each_kind(own: Path, photo: Photo) -> None:
-    with running(own) as receiver:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_good_client_is_served_beside_a_hundred_of_each_kind(
+    own: Path, photo: Photo, processes: str
+) -> None:
+    with running(own, receiver__processes=processes) as receiver:
         with crowd(receiver, 100, *KINDS):
             assert [receiver.post_raw(photo()).status for _ in range(5)] == [201] * 5
         receiver.await_empty_tmp()

@@ -14,10 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from headgate.host.board import Board
 from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
 from headgate.spool.disk.locks import Lock
@@ -58,6 +60,9 @@ class Held:
 
 
 class Machine(RuleBasedStateMachine):
+    processes = 0
+    """That receive; 0: what recovers and uploads receives as well."""
+
     def __init__(self) -> None:
         super().__init__()
         self.root = folder_in_memory()
@@ -76,6 +81,8 @@ class Machine(RuleBasedStateMachine):
     def open(self, *, complete: bool = True) -> None:
         self.spool: Spool = open_spool(self.root, self.clock, spool__keep_done="2h")
         self.spool.recover()
+        self.board = Board.shared(max(1, self.processes))
+        self.receivers = [self.open_receiver(number) for number in range(self.processes)]
         self.lock: Lock = self.spool.hold_drain_lock("the machine", 0)
         self.mover = Mover(self.spool, self.lock)
         self.mover.reconcile(self.clock())
@@ -83,6 +90,17 @@ class Machine(RuleBasedStateMachine):
         self.locate_all()
         self.faulty = False
         assert snapshot(self.spool).unaccounted == 0 or not complete
+
+    def open_receiver(self, number: int) -> Spool:
+        board = self.board.of(number)
+        return open_spool(self.root, self.clock, board, spool__keep_done="2h")
+
+    def die_alone(self, number: int) -> None:
+        """A process that receives is killed, and another one takes its place; the others go on."""
+        self.receivers[number].close()
+        self.board.clear(number)
+        self.receivers[number] = self.open_receiver(number)
+        self.receivers[number].recover_from(number)
 
     def locate_all(self) -> None:
         """What picking does for a row whose file is not in new/."""
@@ -94,6 +112,8 @@ class Machine(RuleBasedStateMachine):
     def die(self) -> None:
         """As a kill leaves it: nothing flushed, nothing tidied."""
         self.lock.release()
+        for receiver in self.receivers:
+            receiver.close()
         self.spool.close()
 
     def teardown(self) -> None:
@@ -114,14 +134,23 @@ class Machine(RuleBasedStateMachine):
         data=st.sampled_from([b"1", b"22", b"333"]),
         key=st.sampled_from(["", "", "a"]),
         fault=FAULT,
+        process=st.integers(0, 7),
     )
-    def receive(self, device: str, data: bytes, key: str, fault: tuple[int, str] | None) -> None:
+    def receive(
+        self, device: str, data: bytes, key: str, fault: tuple[int, str] | None, process: int
+    ) -> None:
+        faulty, number = self.faulty, process % max(1, self.processes)
+        receiver = self.receivers[number] if self.receivers else self.spool
         try:
             with self.broken(fault)():
-                accepted = put(self.spool, data, device=device, key=key)
+                accepted = put(receiver, data, device=device, key=key)
         except Crash:
-            self.die()
-            self.open()
+            if self.receivers:
+                self.die_alone(number)
+                self.faulty = faulty  # what it left is made good
+            else:
+                self.die()
+                self.open()
         except DiskError:
             pass  # not acknowledged
         except IdentityConflict as conflict:
@@ -379,8 +408,22 @@ class Machine(RuleBasedStateMachine):
             assert self.spool.catalog.totals().received.images >= len(self.acked)
 
 
+class TwoReceive(Machine):
+    processes = 2
+
+    @rule(number=st.integers(0, 1))
+    def kill_one(self, number: int) -> None:
+        self.die_alone(number)
+
+
+class FourReceive(TwoReceive):
+    processes = 4
+
+
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(
+TestTwoReceive = TwoReceive.TestCase
+TestFourReceive = pytest.mark.slow(FourReceive.TestCase)
+TestMachine.settings = TestTwoReceive.settings = TestFourReceive.settings = settings(
     max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "15")),
     stateful_step_count=30,
     deadline=None,

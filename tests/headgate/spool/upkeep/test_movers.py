@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from app.server.supervisor import Death, Prepared, Supervisor, Work
+from headgate.host.board import PROCESS, SERVING, Board
 from headgate.monitor.collect import snapshot
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Sent, State
+from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import DisagreementKind
@@ -27,15 +35,13 @@ SECONDS = float(os.environ.get("HEADGATE_TEST_MOVERS_SECONDS", "2"))
 def act(word: str, root: Path, seed: int, seconds: float) -> None:
     """One of the four programs; it notes each acknowledgement on stdout, outside the spool."""
     dice = random.Random(seed)
+    if word == "receive together":
+        sys.exit(receive_together(root, seed, seconds))
     spool = open_spool(root)
-    number = 0
     if word == "receive":
         with spool.hold_receiver_lock():
             spool.recover()
-            for _ in moments(seconds, enough=lambda: number >= 10):  # noqa: B023
-                number += 1
-                receipt = put(spool, b"%d %d" % (seed, number), device=f"cam-{number % 5}").receipt
-                print(receipt.id, flush=True)
+            receive(spool, str(seed), seconds, lambda: False)
         spool.close()
         return
     for _ in moments(seconds, lambda: dice.random() * 0.02):
@@ -61,6 +67,47 @@ def act(word: str, root: Path, seed: int, seconds: float) -> None:
     spool.close()
 
 
+def receive(spool: Spool, seed: str, seconds: float, stopping: Callable[[], bool]) -> None:
+    acked: list[str] = []
+    for _ in moments(seconds, enough=lambda: len(acked) >= 10):
+        data = f"{seed} {len(acked)}".encode()
+        acked.append(put(spool, data, device=f"cam-{len(acked) % 5}").receipt.id)
+        os.write(1, f"{acked[-1]}\n".encode())
+        if stopping():
+            break
+
+
+def receive_together(root: Path, seed: int, seconds: float) -> int:
+    """Two processes that receive, below the supervisor that the receiver has."""
+    board = Board.shared(2)
+    supervisor = os.getpid()
+
+    def prepare(report: socket.socket) -> None:
+        spool = open_spool(root)
+        lock = spool.hold_receiver_lock(10, pid=supervisor)
+        found = spool.recover()
+        said = json.dumps(asdict(Prepared(found.cut_off, found.restored, None))).encode()
+        socket.send_fds(report, [said], list(lock.descriptors))
+        spool.close()
+
+    def serve(number: int, _prepared: Prepared, _first: bool) -> None:
+        spool = open_spool(root, board=board.of(number))
+        board.of(number).own(PROCESS)[SERVING] = 1
+        (root / f"receives-{number}").write_text(str(os.getpid()))
+        name = f"{seed} {number} {os.getpid()}"
+        receive(spool, name, seconds, lambda: signal.SIGTERM in signal.sigpending())
+        os.kill(supervisor, signal.SIGTERM)
+        signal.sigwait({signal.SIGTERM})
+        spool.close()
+
+    def clean_up(death: Death) -> None:
+        spool = open_spool(root, board=board.of(death.number))
+        spool.recover_from(death.number)
+        spool.close()
+
+    return Supervisor(board, Work(prepare, serve, clean_up)).run()
+
+
 def _drain(mover: Mover, dice: random.Random) -> None:
     spool = mover._spool
     mover.reconcile(spool.now())
@@ -77,15 +124,16 @@ def _drain(mover: Mover, dice: random.Random) -> None:
                 assert mover.locate(item, spool.now()) != "nowhere"
 
 
+@pytest.mark.parametrize("receives", ["receive", "receive together"])
 @pytest.mark.parametrize(
     "kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
 )
-def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
+def test_movers_never_collide(tmp_path: Path, kill: bool, receives: str) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)
     open_spool(tmp_path).close()
-    words = ["receive", "drain", "repair", "retry"]
+    words = [receives, "drain", "repair", "retry"]
 
     def start(word: str, seconds: float) -> subprocess.Popen[str]:
         command = [sys.executable, __file__, word, str(tmp_path), str(dice.randrange(10**9))]
@@ -105,7 +153,10 @@ def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
 
     running = {word: start(word, SECONDS) for word in words}
     for passed in moments(SECONDS if kill else 0, lambda: dice.random() * 0.6):
-        word = dice.choice(words)
+        word = dice.choice([*words, *(["one that receives"] * 3)])
+        if word not in words:
+            kill_one_that_receives(tmp_path, running[receives].pid, dice)
+            continue
         running[word].kill()
         end(running[word])
         running[word] = start(word, max(0.1, SECONDS - passed))
@@ -133,6 +184,15 @@ def test_movers_never_collide(tmp_path: Path, kill: bool) -> None:
     assert verify.disagreements(spool, deep=True, sleep=lambda _: None) == []
     assert snapshot(spool).unaccounted == 0
     spool.close()
+
+
+def kill_one_that_receives(root: Path, supervisor: int, dice: random.Random) -> None:
+    """And does not prepare or clean up: those are needed for all that follows."""
+    with contextlib.suppress(OSError, ValueError):
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        pid = (root / f"receives-{dice.randrange(2)}").read_text()
+        if pid in children:
+            os.kill(int(pid), signal.SIGKILL)
 
 
 if __name__ == "__main__":
