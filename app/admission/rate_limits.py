@@ -147,12 +147,16 @@ class Intake:
 
     def wait_seconds(self) -> int:
         """How long until an upload would be let in; 0 now."""
+        if not self._rate:
+            return 0
         with self._lock:
             self._refill()
             return self._wait()
 
     def take(self, size: int) -> None:
         """Admit an upload of this many bytes; Refused while earlier ones used up the rate."""
+        if not self._rate:
+            return
         with self._lock:
             self._refill()
             if wait := self._wait():
@@ -162,13 +166,15 @@ class Intake:
 
     def give_back(self, size: int, taken: int) -> None:
         """At the end of an upload for which ``taken`` was taken: how many bytes never came."""
+        if not self._rate:
+            return
         with self._lock:
             self._cells[_LEFT] += size
             self._held[0] -= taken
 
     def _wait(self) -> int:
         left = self._cells[_LEFT]
-        if not self._rate or left > 0:
+        if left > 0:
             return 0
         return max(1, math.ceil(-left / self._rate))
 

@@ -107,6 +107,9 @@ class Board:
         between its threads."""
         self.processes = processes
         self.number = number
+        self.waiting: AbstractContextManager[None] = nullcontext()
+        """Stands around each wait for another process; of a process that has something to give up
+        meanwhile."""
         self._memory = memory
         self._fd = fd
         self._rows: dict[str, list[memoryview]] = {}
@@ -131,14 +134,18 @@ class Board:
     def shared(cls, processes: int) -> Board:
         """The supervisor's, for this many processes, which are forked after this call. Each of them
         uses what ``of`` gives it."""
-        fd = os.memfd_create("headgate")
-        os.ftruncate(fd, _whole(processes))
+        fd = -1  # one process has no other to exclude
+        if processes > 1:
+            fd = os.memfd_create("headgate")
+            os.ftruncate(fd, _whole(processes))
         return cls(processes, memoryview(mmap.mmap(fd, _whole(processes))), fd, 0)
 
     def of(self, number: int) -> Board:
         """The view of process ``number`` (from 0), made in that process."""
-        # Locks belong to an open file description, and what was inherited is everyone's.
-        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        fd = self._fd
+        if fd >= 0:
+            # Locks belong to an open file description, and what was inherited is everyone's.
+            fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
         return Board(self.processes, self._memory, fd, number)
 
     def own(self, row: Row[_N]) -> Cells[_N]:
@@ -179,25 +186,17 @@ class Board:
         """The lock of a part, for threads and processes."""
         return self._parts[part]
 
-    def names(
-        self, wanted: Iterable[bytes], waiting: AbstractContextManager[None]
-    ) -> AbstractContextManager[None]:
+    def names(self, wanted: Iterable[bytes]) -> AbstractContextManager[None]:
         """Around what no two processes may do for the same name at the same time; threads of one
-        process have to exclude each other themselves. ``waiting`` stands around the wait."""
-        if self._fd < 0:
-            return nullcontext()
-        return self._named(wanted, waiting)
+        process have to exclude each other themselves."""
+        return nullcontext() if self._fd < 0 else self._named(wanted)
 
     @contextlib.contextmanager
-    def _named(
-        self, wanted: Iterable[bytes], waiting: AbstractContextManager[None]
-    ) -> Iterator[None]:
+    def _named(self, wanted: Iterable[bytes]) -> Iterator[None]:
         taken: list[int] = []
         try:
             for at in sorted({_offset(name) for name in wanted}):  # in one order: no deadlock
-                if not self._try(at):
-                    with waiting:
-                        self._wait(at)
+                self._take(at)
                 taken.append(at)
             yield
         finally:
@@ -211,8 +210,10 @@ class Board:
             return False
         return True
 
-    def _wait(self, at: int) -> None:
-        self._fcntl(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, at)
+    def _take(self, at: int) -> None:
+        if not self._try(at):
+            with self.waiting:
+                self._fcntl(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, at)
 
     def _unlock(self, at: int) -> None:
         self._fcntl(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, at)
@@ -235,7 +236,7 @@ class Lock:
         self._threads.acquire()
         if self._board._fd >= 0:
             try:
-                self._board._wait(self._at)
+                self._board._take(self._at)
             except BaseException:
                 self._threads.release()
                 raise

@@ -43,7 +43,7 @@ class KeyedLocks:
             with self._waiting, self._changed:
                 self._changed.wait_for(lambda: self._take(identities))
         try:
-            with self._board.names(map(_name, identities), self._waiting):
+            with self._board.names(map(_name, identities)):
                 yield
         finally:
             with self._changed:

@@ -109,6 +109,8 @@ class Spool:
         """Use ``Spool.open``; this opens what is there."""
         self.settings = settings
         self.board = board or Board.alone()
+        self.cpu_turns = CpuTurns()
+        self.board.waiting = self.cpu_turns.waiting
         self.path = settings.spool.path
         self.now = now
         self.files = Files(self.path)
@@ -140,7 +142,6 @@ class Spool:
         self.receipts = Receipts(state / "receipts")
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
-        self.cpu_turns = CpuTurns()
         self._identities = KeyedLocks(self.cpu_turns.waiting, self.board)
         self._commits = GroupCommit(self._commit, self.cpu_turns.waiting)
         self._folders = Folders(self.files.new)

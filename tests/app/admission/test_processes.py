@@ -18,7 +18,7 @@ from app.admission.rate_limits import Intake, Rates, give_back_intake
 from app.admission.reservations import Reservations
 from app.http.metrics import Metrics
 from app.refusals import Refused
-from headgate.host.board import DEVICE_UPLOADS, Board
+from headgate.host.board import DEVICE_UPLOADS, Board, Part
 from headgate.spool.disk.room import SPARE_BYTES, FreeSpace, Receiving, admission, on_disk
 from headgate.spool.errors import DiskError
 from tests.support.spooling import open_spool
@@ -96,6 +96,16 @@ def test_two_processes_are_never_promised_the_same_bytes(board: Board) -> None:
     assert held[0].images == held[0].size // on_disk(30)
     inside.set()
     join(*threads)
+
+
+def test_while_one_looks_at_the_disk_the_other_waits(board: Board) -> None:
+    here, there = board.of(0), board.of(1)
+
+    def admit(_size: int, _images: int) -> None:
+        assert not there.lock(Part.ROOM).try_enter()
+
+    with Reservations(here).hold(30, admit):
+        assert there.lock(Part.ROOM).try_enter()
 
 
 def test_the_trouble_of_one_closes_all_and_ends_with_it(board: Board) -> None:

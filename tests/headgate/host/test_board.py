@@ -38,6 +38,19 @@ def forked(board: Board, number: int, holds: Callable[[Board], object]) -> Itera
         os.waitpid(child, 0)
 
 
+class Waiting(contextlib.AbstractContextManager[None]):
+    """Says that a wait has begun."""
+
+    def __init__(self, begun: threading.Event) -> None:
+        self._begun = begun
+
+    def __enter__(self) -> None:
+        self._begun.set()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def begin(context: contextlib.AbstractContextManager[object]) -> object:
     context.__enter__()
     return context
@@ -91,14 +104,16 @@ def test_a_lock_of_a_killed_process_is_free() -> None:
     with forked(board, 1, lambda view: begin(view.lock(Part.ROOM))) as child:
         assert not mine.lock(Part.ROOM).try_enter()
         assert mine.lock(Part.RATES).try_enter()  # another part is another lock
-        got = threading.Event()
+        waiting, got = threading.Event(), threading.Event()
 
         def wait() -> None:
             with mine.lock(Part.ROOM):
                 got.set()
 
+        mine.waiting = Waiting(waiting)
         waits = threading.Thread(target=wait)
         waits.start()
+        wait_until(waiting.is_set, "it waits")
         assert not got.is_set()
         os.kill(child, signal.SIGKILL)
         join(waits)
@@ -107,23 +122,17 @@ def test_a_lock_of_a_killed_process_is_free() -> None:
 
 def test_a_lock_by_name_waits_for_the_other_process_and_outlives_no_kill() -> None:
     board = Board.shared(2)
-    mine, nothing = board.of(0), contextlib.nullcontext()
-    with forked(board, 1, lambda view: begin(view.names([b"a", b"b"], nothing))) as child:
-        with mine.names([b"c"], nothing):  # not the same name
+    mine = board.of(0)
+    with forked(board, 1, lambda view: begin(view.names([b"a", b"b"]))) as child:
+        with mine.names([b"c"]):  # not the same name
             pass
         waiting, got = threading.Event(), threading.Event()
 
-        class Waiting:
-            def __enter__(self) -> None:
-                waiting.set()
-
-            def __exit__(self, *_: object) -> None:
-                pass
-
         def take() -> None:
-            with mine.names([b"b"], Waiting()):
+            with mine.names([b"b"]):
                 got.set()
 
+        mine.waiting = Waiting(waiting)
         takes = threading.Thread(target=take)
         takes.start()
         wait_until(waiting.is_set, "it waits")
@@ -153,6 +162,6 @@ def test_two_views_exclude_each_other_and_the_threads_of_one_do() -> None:
 
 @pytest.mark.parametrize("board", [Board.alone(), Board.shared(1).of(0)], ids=["alone", "shared"])
 def test_alone_it_is_the_same(board: Board) -> None:
-    with board.lock(Part.ROOM), board.names([b"a"], contextlib.nullcontext()):
+    with board.lock(Part.ROOM), board.names([b"a"]):
         assert not board.lock(Part.ROOM).try_enter()
     assert board.lock(Part.ROOM).try_enter()

@@ -10,10 +10,14 @@ import pytest
 
 from headgate.host.board import FOLDERS, Board
 from headgate.monitor.collect import snapshot
+from headgate.spool import recovery
 from headgate.spool.disk import durable
 from headgate.spool.disk.durable import Incoming
+from headgate.spool.image.image import Metadata
+from headgate.spool.image.names import Name
 from headgate.spool.spool import Accepted, Spool
 from headgate.spool.upkeep import verify
+from headgate.spool.upkeep.mover import Mover
 from tests.support.spooling import Clock, images_below, open_spool, put, upload_all
 from tests.support.wait import join
 
@@ -81,7 +85,7 @@ def test_the_second_waits_for_the_outcome_of_the_first(both: tuple[Spool, Spool]
         def __exit__(self, *_: object) -> None:
             pass
 
-    there._identities._waiting = Waiting()
+    there.board.waiting = Waiting()  # type: ignore[assignment]
     one = threading.Thread(target=first)
     two = threading.Thread(target=lambda: outcome.append(put(there, b"image").duplicate))
     one.start()
@@ -180,6 +184,32 @@ def test_what_a_killed_process_left_is_made_good_while_the_other_goes_on(
     assert sound(here)
     assert set(here.board.all(FOLDERS)[1]) == {0}
     upload_all(here)
+    assert sound(here)
+
+
+def test_what_a_repair_restored_and_a_run_sent_meanwhile_is_not_restored_again(
+    both: tuple[Spool, Spool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = both
+
+    def add_all(_rows: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(there.catalog, "add_all", add_all)
+    with pytest.raises(KeyboardInterrupt):
+        put(there, b"linked and not acknowledged")
+    real = recovery._metadata
+
+    def read_late(path: Path, name: Name) -> Metadata | None:
+        found = real(path, name)
+        with here.hold_drain_lock("a repair", 0) as lock:
+            assert verify.repair(here, Mover(here, lock), list(verify.look(here))) == []
+        assert upload_all(here) == 1
+        return found
+
+    monkeypatch.setattr(recovery, "_metadata", read_late)
+    assert here.recover_from(1).restored == 0
+    assert here.catalog.totals().received.images == 1
     assert sound(here)
 
 
