@@ -34,6 +34,8 @@ PYTHON = VENV / "bin" / "python"
 MADE = VENV / ".made"
 LOCKS = {"run": ROOT / "requirements-local.lock", "all": ROOT / "requirements-dev.lock"}
 """What to install for whom; each holds all of the one before it."""
+SOURCES = ("pyftpdlib",)
+"""Packages of pure Python that have no wheel."""
 DESCRIPTION = (ROOT / "setup.cfg", ROOT / "pyproject.toml")
 OLDEST = (3, 11)
 ADVICE = "install it yourself (apt-get install python3-venv), then call make again"
@@ -212,11 +214,17 @@ def install(pip: list[str], what: str, arguments: list[str], **variables: str) -
         )
 
 
-def install_locked(pip: list[str], lock: Path) -> None:
-    """Everything that a lock names, and nothing that it does not, by its hash and as a wheel."""
-    count = len(re.findall(r"^[a-z0-9].*==", lock.read_text(), re.MULTILINE))
-    locked = ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
-    install(pip, f"{count} packages of {lock.name}", locked)
+def install_locked(pip: list[str], lock: Path, tools: Path | None = None) -> None:
+    """Everything that a lock names, and nothing that it does not, by its hash and as a wheel.
+
+    ``SOURCES`` alone have none: setuptools of ``tools`` builds them."""
+    names = re.findall(r"^([a-z0-9][^=]*)==", lock.read_text(), re.MULTILINE)
+    locked, variables = ["--require-hashes", "--only-binary", ":all:"], dict[str, str]()
+    if tools is not None and (sources := [name for name in SOURCES if name in names]):
+        locked += ["--no-binary", ",".join(sources), "--no-build-isolation"]
+        variables["PYTHONPATH"] = str(tools)
+    locked += ["-r", str(lock)]
+    install(pip, f"{len(names)} packages of {lock.name}", locked, **variables)
 
 
 def build(lock: Path, scratch: Path) -> None:

@@ -23,7 +23,7 @@ from dev import bootstrap
 from dev.bootstrap import ROOT, Failed, run, say
 
 LOCK = ROOT / "requirements.lock"
-EXTRAS = ("apprise", "queue")
+EXTRAS = ("apprise", "ftp", "queue")
 """Those that a service may want, each with a lock of its own."""
 SHIPPED = ("app", "headgate", "uploader", "deploy")
 WITH = ".extras"
@@ -42,7 +42,7 @@ def sources() -> list[Path]:
 def lock_of(extra: str) -> Path:
     """The lock of what an extra brings beside the rest; Failed if there is no such extra."""
     if extra not in EXTRAS:
-        raise Failed(f"there is no extra {extra!r}: EXTRAS takes {' and '.join(EXTRAS)}")
+        raise Failed(f"there is no extra {extra!r}: EXTRAS takes {', '.join(EXTRAS)}")
     return ROOT / f"requirements-{extra}.lock"
 
 
@@ -84,12 +84,12 @@ def out_of_reach(program: Path) -> str:
 def make_environment(venv: Path, scratch: Path, extras: Sequence[str] = ()) -> None:
     """The locked packages, then Headgate itself, built from a copy: a checkout stays as it is."""
     pip = bootstrap.make_venv(venv, scratch)
-    for lock in (LOCK, *map(lock_of, extras)):
-        bootstrap.install_locked(pip, lock)
-    (venv / WITH).write_text("\n".join(extras))
     tools = ["--require-hashes", "--target", str(scratch / "tools")]
     tools += ["-r", str(locked_setuptools(scratch))]
     bootstrap.install(pip, "what builds headgate", tools)
+    for lock in (LOCK, *map(lock_of, extras)):
+        bootstrap.install_locked(pip, lock, scratch / "tools")
+    (venv / WITH).write_text("\n".join(extras))
     copy = scratch / "source"
     for path in [*sources(), ROOT / "LICENSE"]:
         target = copy / path.relative_to(ROOT)

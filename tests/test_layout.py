@@ -54,6 +54,7 @@ app/http
 app/page
 app
 app/server
+app/ftp
 uploader/wire
 uploader/destination
 uploader/s3  uploader/http_post  uploader/alerts
@@ -108,6 +109,7 @@ FOREIGN = {
     "celery": {"uploader/queue"},
     "kombu": {"uploader/queue"},
     "redis": {"uploader/queue"},
+    "pyftpdlib": {"app/ftp"},
     "imagecodecs": {"dev/corpus_decode.py"},
     "pillow_heif": {"dev/corpus_decode.py"},
 }

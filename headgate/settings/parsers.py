@@ -184,6 +184,16 @@ def paths(value: Any) -> tuple[str, ...]:
     return parts
 
 
+@taking("a range of ports, or nothing")
+def ports(value: Any) -> tuple[int, ...]:
+    if not plain(value):
+        return ()
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", plain(value), re.ASCII)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise UnitError(f"{value!r} is not a range of ports like 50000-50099")
+    return tuple(range(int(found[1]), int(found[2]) + 1))
+
+
 @taking("an address and a port")
 def bind(value: Any) -> str:
     text = plain(value)

@@ -18,6 +18,7 @@ from headgate.settings.table import (
     SETTINGS,
     AlertSettings,
     DestinationSettings,
+    FtpSettings,
     IntakeSettings,
     JobSettings,
     LogSettings,
@@ -46,6 +47,7 @@ class SettingsError(Exception):
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _PATHS = (
     "log.file", "metrics.textfile", "s3.ca_bundle", "destination.ca_bundle", "jobs.oidc_keys",
+    "ftp.certificate", "ftp.key",
 )  # fmt: skip
 """Settings that are paths, relative to the settings file's folder, where they are no URLs."""
 _RESERVED = re.compile(r"HEADGATE_(CONFIG|TEST_.*)")
@@ -59,6 +61,7 @@ class Settings:
     spool: SpoolSettings
     receiver: ReceiverSettings
     intake: IntakeSettings
+    ftp: FtpSettings
     uplink: UplinkSettings
     destination: DestinationSettings
     s3: S3Settings

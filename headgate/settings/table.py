@@ -263,6 +263,50 @@ class IntakeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FtpSettings:
+    """[ftp]: pictures by FTP, where headgate-ftp runs."""
+
+    bind: str = setting(
+        "127.0.0.1:2121",
+        reads.bind,
+        "",
+        "Address and port that headgate-ftp listens on.",
+        example="0.0.0.0:21",
+    )
+    passive_ports: tuple[int, ...] = setting(
+        "",
+        reads.ports,
+        "",
+        "Ports for passive data connections, such as 50000-50099; empty for any. A firewall must "
+        "let them through.",
+        example="50000-50099",
+    )
+    passive_address: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "The address that cameras use for passive data connections, where that is not this "
+        "machine's own (NAT).",
+        example="203.0.113.7",
+    )
+    certificate: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "File with the certificate chain; with it, cameras may use TLS (AUTH TLS).",
+        example="/etc/headgate/ftp.pem",
+    )
+    key: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "File with the certificate's private key; empty if the certificate's file has it.",
+        example="/etc/headgate/ftp.key",
+    )
+    require_tls: bool = setting(False, reads.true_or_false, "", "Refuse sessions without TLS.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkSettings:
     """[uplink]: how much may leave, and when."""
 
@@ -670,6 +714,7 @@ SECTIONS: dict[str, type] = {
     "spool": SpoolSettings,
     "receiver": ReceiverSettings,
     "intake": IntakeSettings,
+    "ftp": FtpSettings,
     "uplink": UplinkSettings,
     "destination": DestinationSettings,
     "s3": S3Settings,
