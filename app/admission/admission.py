@@ -23,11 +23,14 @@ from headgate.host.hostnames import own_names
 from headgate.host.logs import get as get_log
 from headgate.intake import hand_over
 from headgate.monitor import collect
+from headgate.monitor.receiver import PROXIED
 from headgate.monitor.snapshot import Snapshot
 from headgate.spool.disk import room
 from headgate.spool.disk.room import Admission, Receiving
 from headgate.spool.site.devices import Credential
 from headgate.spool.spool import Spool
+
+_NOTE_PROXY_SECONDS = 3600
 
 
 class Gate:
@@ -55,6 +58,7 @@ class Gate:
         self._local_key = str(spool.site.get(hand_over.KEY) or "")
         self._hosts = frozenset(settings.receiver.hosts) or own_names()
         self._spool = spool
+        self._proxy_noted_at = 0.0
         self._stopping = stopping
         self._chance = chance
 
@@ -70,7 +74,7 @@ class Gate:
         receiver = self._spool.settings.receiver
         devices = self._spool.site.devices
         try:
-            return auth.identify(
+            sender = auth.identify(
                 caller,
                 receiver.auth,
                 receiver.allow,
@@ -87,6 +91,16 @@ class Gate:
                     caller, stale=bool(refused.facts.get("stale"))
                 )
             raise
+        if caller.forwarded and receiver.auth == "open" and not sender.device:
+            self._note_proxy()
+        return sender
+
+    def _note_proxy(self) -> None:
+        """Remember, once an hour at most, that a proxy lets others in without a token."""
+        now = self._spool.now().timestamp()
+        if abs(now - self._proxy_noted_at) >= _NOTE_PROXY_SECONDS:
+            self._proxy_noted_at = now
+            self._spool.site.put(PROXIED, int(now))
 
     def _by_digest(self, caller: Caller) -> Credential | None:
         if not digest.is_one(caller):

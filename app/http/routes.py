@@ -89,7 +89,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
 
     @app.get("/metrics")
     def scrape() -> Answer:
-        gate.identify(caller(request.environ))
+        gate.identify_viewer(caller(request.environ))
         return _uncached(Answer(metrics.exposition(), 200, CONTENT_TYPE))
 
     @app.get("/problems/<code>")

@@ -135,7 +135,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     thumbnails = Thumbnails(spool)
 
     def place() -> Place:
-        return Place(open_to_all(settings), risk=str(spool.risk() or ""))
+        return Place(open_to_all(spool), risk=str(spool.risk() or ""))
 
     @app.get("/status.json")
     def status_json() -> Answer:

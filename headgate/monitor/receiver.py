@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headgate.host.addresses import NoAnswer, address_of, request
-from headgate.settings.settings import Settings
 from headgate.spool.disk.room import DISK_TROUBLE, Admission
 from headgate.spool.errors import LockHeld
 from headgate.spool.spool import Spool
+
+PROXIED = "proxied_without_token"
+"""The site's memory of when a request with a proxy's header was last served without a token."""
+_PROXY_REMEMBERED = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,20 @@ class ReceiverState:
         return replace(seen, accepting=False, code=code, sentence=why)
 
 
-def open_to_all(settings: Settings) -> bool:
-    """Whether anyone on its network may send images."""
-    said = settings.receiver
-    return said.auth == "open" and not said.allow and not address_of(said.bind).is_loopback
+def open_to_all(spool: Spool) -> bool:
+    """Whether anyone on its network, or beyond a proxy on this machine, may send images."""
+    said = spool.settings.receiver
+    if said.auth != "open":
+        return False
+    by_itself = not said.allow and not address_of(said.bind).is_loopback
+    return by_itself or behind_proxy(spool)
+
+
+def behind_proxy(spool: Spool) -> bool:
+    """Whether a request came through a proxy in the last week, and was served without a token. To
+    the receiver all of them come from this machine, so only the proxy decides who may send."""
+    seen = spool.site.get(PROXIED)
+    return seen is not None and abs(spool.now().timestamp() - seen) < _PROXY_REMEMBERED
 
 
 def ask(spool: Spool) -> ReceiverState:

@@ -185,8 +185,8 @@ RULES: tuple[AlertRule, ...] = (
     AlertRule("s3-clock", _WARN, "This machine's clock is off",
         "{what}", "timedatectl", (CLOCK_OFF,)),
     AlertRule("open-network", _WARN, "Anyone may send",
-        "Anyone who can reach this machine may send images: receiver.auth is open, and "
-        "receiver.allow names no network.",
+        "Anyone who can reach this machine, or a proxy on it, may send images: receiver.auth is "
+        "open, and receiver.allow keeps none of them out.",
         "headgate device add"),
     AlertRule("channel-fails", _WARN, "Alerts cannot be sent",
         "Alerts cannot be sent through {name}: {why}", "headgate alert test",

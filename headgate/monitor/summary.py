@@ -39,7 +39,7 @@ class Verdict:
 class Place:
     """What the receiver knows in addition to the facts of the spool."""
 
-    open_to_all: bool = False  # receiver.auth is open and receiver.allow names no network
+    open_to_all: bool = False  # receiver.auth is open and receiver.allow keeps no one out
     risk: str = ""  # why a power cut may lose images
 
 

@@ -196,8 +196,8 @@ class ReceiverSettings:
         reads.host_names,
         "",
         "Names under which browsers reach the receiver; empty means this machine's own. IP "
-        "addresses and localhost always count. Under another name the page needs a token; uploads "
-        "come under any name.",
+        "addresses and localhost always count. Under another name the page and /metrics need a "
+        "token; uploads come under any name.",
         example=["gateway.north.example"],
     )
     device_rate: int = setting(

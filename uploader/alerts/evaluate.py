@@ -58,7 +58,7 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
         receiver=said.silent,
         at_work=at_work,
-        open_to_all=receiver.open_to_all(settings),
+        open_to_all=receiver.open_to_all(spool),
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
     )

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from headgate.monitor.receiver import PROXIED
 from headgate.spool.site.site import Site
 from tests.support.receiver import Answer, Receiver, running
+from tests.support.spooling import open_spool
+from uploader.alerts.evaluate import look as look_at
 
 EVIL = "evil.example:8080"
 BROWSER = {
@@ -37,7 +40,7 @@ def look(receiver: Receiver, path: str, host: str, method: str = "GET", **more: 
     return receiver.request(method, path, **{**headers, "Host": host, **more})
 
 
-@pytest.mark.parametrize("path", ["/", "/status.json"])
+@pytest.mark.parametrize("path", ["/", "/status.json", "/metrics"])
 @pytest.mark.parametrize(
     ("host", "status"),
     [("127.0.0.1:8080", 200), ("192.168.10.2", 200), ("[fd00::2]:8080", 200), ("localhost", 200),
@@ -77,6 +80,47 @@ def test_a_page_that_was_made_to_lead_here_can_neither_look_nor_act(
     own = {"Origin": "http://gateway.north.example"}
     answer = look(open_to_all, f"/images/{image}/retry", "gateway.north.example", "POST", **own)
     assert answer.status == 303
+
+
+def test_prometheus_scrapes_by_an_address_a_name_of_this_machine_or_with_a_token(
+    open_to_all: Receiver,
+) -> None:
+    for host in ("192.168.10.2:8080", "gateway.north.example:8080"):
+        assert open_to_all.request("GET", "/metrics", Host=host).status == 200
+    refused = open_to_all.request("GET", "/metrics", Host="other.example:8080")
+    assert refused.code == "forbidden" and "receiver.hosts" in refused.json["detail"]
+    token = enrol(open_to_all, "prometheus")
+    scrape = {"Host": "other.example:8080", "Authorization": f"Bearer {token}"}
+    assert open_to_all.request("GET", "/metrics", **scrape).status == 200
+
+
+def test_open_behind_a_proxy_is_said_on_the_page_and_in_alerts(
+    own: Path, photo: Callable[[], bytes]
+) -> None:
+    """To the receiver all that a proxy lets through comes from this machine."""
+    anyone = "receiver.auth is open"
+    with running(own, receiver__auth="open") as receiver:
+        assert receiver.post_raw(photo()).status == 201  # from this machine itself
+        assert anyone not in receiver.request("GET", "/").body.decode()
+        said = receiver.post_raw(photo(), X_Forwarded_For="203.0.113.9")
+        assert said.status == 201
+        assert anyone in receiver.request("GET", "/").body.decode()
+        with closing(
+            open_spool(own / "x", receiver__auth="open", spool__path=str(receiver.spool))
+        ) as spool:
+            assert look_at(spool).open_to_all
+            spool.site.put(PROXIED, spool.site.get(PROXIED) - 8 * 86_400)
+            assert not look_at(spool).open_to_all  # it was long ago
+
+
+def test_a_proxy_whose_clients_need_a_token_is_nothing_to_warn_of(
+    own: Path, photo: Callable[[], bytes]
+) -> None:
+    with running(own, receiver__auth="open") as receiver:
+        token = enrol(receiver, "cam-1")
+        proxied = {"X_Forwarded_For": "203.0.113.9", "Authorization": f"Bearer {token}"}
+        assert receiver.post_raw(photo(), **proxied).status == 201
+        assert "receiver.auth is open" not in receiver.request("GET", "/").body.decode()
 
 
 def test_unless_names_are_set_those_of_this_machine_count(own: Path) -> None:

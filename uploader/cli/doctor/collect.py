@@ -16,6 +16,7 @@ from headgate.host import confinement, mounts, processes, set_clock, systemd, us
 from headgate.host.addresses import Address, NoAnswer, address_of, request
 from headgate.monitor import wording
 from headgate.monitor.collect import triggers
+from headgate.monitor.receiver import behind_proxy
 from headgate.monitor.rules import UNCONFIRMED
 from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.load import SECRETS
@@ -255,6 +256,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         allow=tuple(str(network) for network in settings.receiver.allow),
         tokens=sum(1 for device in devices if device.tokens),
         unconfined=confinement.why_not(),
+        behind_proxy=behind_proxy(spool),
     )
 
 

@@ -24,6 +24,7 @@ class Receiver:
     allow: Sequence[str]
     tokens: int  # enrolled devices with a valid one
     unconfined: str  # why a decoder cannot be confined here; "" if it can
+    behind_proxy: bool = False  # requests came through one, and needed no token
 
 
 def judge(seen: Receiver) -> Iterator[Finding]:
@@ -69,7 +70,20 @@ def judge(seen: Receiver) -> Iterator[Finding]:
 
 
 def _who_may_send(seen: Receiver) -> Iterator[Finding]:
-    if not seen.on_network:
+    if seen.auth == "open" and seen.behind_proxy:
+        yield warning(
+            "network",
+            'auth is "open", and requests come through a proxy on this machine: anyone whom it '
+            "lets through may send without a token, whatever receiver.allow says",
+            'headgate device add cam-01, and auth = "token"',
+        )
+    elif not seen.on_network and seen.auth == "open":
+        yield ok(
+            "network",
+            f'it listens to this machine only ({seen.bind}); auth is "open", so a proxy on it '
+            "would decide who may send",
+        )
+    elif not seen.on_network:
         yield ok("network", f"it listens to this machine only ({seen.bind})")
     elif seen.auth == "open" and not seen.allow:
         yield warning(
