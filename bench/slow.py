@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from bench.receive.contenders import CONTENDERS, ROOT, Contender, running
+from bench.receive.contenders import ROOT, Contender, contenders, running
 from bench.receive.images import Image, Requests
 from bench.receive.load import run
 from bench.rounds import Figures, family, interleaved, machine, table, usage
@@ -31,7 +31,7 @@ _SETTLE_SECONDS = 3
 """For what they asked for at once to be answered: a crowd that stays is measured, no rush."""
 
 _HEAD = (
-    b"POST /uploadImage HTTP/1.1\r\nHost: bench\r\nContent-Length: 250000\r\n"
+    b"POST /uploadImage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 250000\r\n"
     b"Content-Type: multipart/form-data; boundary=x\r\n"
 )
 _PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n\xff\xd8\xff'
@@ -40,7 +40,7 @@ KINDS = {
     "idle": (b"", b""),
     "slow header": (_HEAD, b"X-A: b\r\n"),
     "slow body": (_HEAD + b"\r\n" + _PART + bytes(200), bytes(100)),
-    "never reads": (b"GET /limits HTTP/1.1\r\nHost: bench\r\n\r\n" * 10, b""),
+    "never reads": (b"GET /limits HTTP/1.1\r\nHost: localhost\r\n\r\n" * 10, b""),
 }
 COLUMNS = (
     ("p50 ms", "{:.1f}"),
@@ -152,13 +152,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--contender", default="Headgate")
+    parser.add_argument("--processes", type=int, default=1, help="that the contender serves with")
     parser.add_argument("--be", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.be:
         be_slow(flags.be, flags.port, flags.clients)
         return
-    contender = next(one for one in CONTENDERS if one.name.startswith(flags.contender))
+    found = contenders((flags.processes,))
+    contender = next(one for one in found if one.name.startswith(flags.contender))
     base = ROOT / "var" / "bench"
     base.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=base))

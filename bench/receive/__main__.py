@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from bench.receive.contenders import CONTENDERS, ROOT, Contender, running
+from bench.receive.contenders import ROOT, Contender, contenders, running, several
 from bench.receive.images import Image, Requests
 from bench.receive.load import run
-from bench.rounds import Failed, Figures, family, interleaved, machine, ratio, table, usage
+from bench.rounds import Failed, Figures, Results, family, interleaved, machine, ratio, table, usage
+from headgate.host import cores
 
 SIZES = {"20 KB": (20_000, 2000), "250 KB": (250_000, 1000), "5 MB": (5_000_000, 60)}
 """Bytes of an image, and how many are sent in a turn after the warm-up."""
@@ -28,7 +33,9 @@ COLUMNS = (
     ("CPU ms/image", "{:.2f}"),
     ("peak RSS MB", "{:.0f}"),
 )
-BASE = "multer, same work"
+BASE = "multer, same work, one process"
+QUIET_LOAD = 0.5
+"""A load average at the start above this is said: figures of a busy machine are not to publish."""
 
 
 def turn(contender: Contender, size: int, images: int, connections: int, place: Path) -> Figures:
@@ -87,22 +94,47 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", action="append", choices=SIZES, help="only this size")
     parser.add_argument("--connections", action="append", type=int, help="only so many")
+    parser.add_argument(
+        "--processes", action="append", type=int,
+        help="that each program serves with (repeatable; default: one, and one a core)",
+    )  # fmt: skip
+    parser.add_argument("--busy", type=int, default=0, help="programs that compute beside it")
     parser.add_argument("--only", action="append", metavar="TEXT", help="contenders with TEXT")
     parser.add_argument(
         "--dir", type=Path, default=ROOT / "var" / "bench", help="where they store: a real disk"
     )
     flags = parser.parse_args()
-    wanted = [c for c in CONTENDERS if any(t in c.name for t in flags.only or [""])]
+    counts = tuple(flags.processes or sorted({1, cores.available()}))
+    wanted = [c for c in contenders(counts) if any(t in c.name for t in flags.only or [""])]
     flags.dir.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=flags.dir))
     try:
-        _measure(flags, wanted, place)
+        with beside(flags.busy):
+            _measure(flags, wanted, counts, place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _measure(flags: argparse.Namespace, wanted: list[Contender], place: Path) -> None:
+@contextlib.contextmanager
+def beside(count: int) -> Iterator[None]:
+    """With so many other programs that compute all the time."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()
+
+
+def _measure(
+    flags: argparse.Namespace, wanted: list[Contender], counts: tuple[int, ...], place: Path
+) -> None:
     print("# Receiving images\n")
+    load = os.getloadavg()[0]
+    quiet = "" if load < QUIET_LOAD else ": the machine is not quiet, so publish none of this"
+    print(f"The load average at the start is {load:.1f}{quiet}.")
+    print(f"{flags.busy} programs compute beside each turn.\n" if flags.busy else "")
     for label in flags.size or SIZES:
         size, images = SIZES[label]
         images = max(images // 5, 50) if flags.quick else images
@@ -113,15 +145,23 @@ def _measure(flags: argparse.Namespace, wanted: list[Contender], place: Path) ->
             )
             print(f"## {label}, {connections} connections, {images} images a turn\n")
             print(table(results, COLUMNS, BASE, "images/s"))
-            for peer in ("multer, same work", "FastAPI, same work"):
-                if peer in results and "Headgate" in results:
-                    speed = ratio(results, "Headgate", peer, "images/s")
-                    cpu = ratio(results, "Headgate", peer, "CPU ms/image")
-                    print(f"\nHeadgate to {peer}: {speed:.2f} x the images/s, {cpu:.2f} x the CPU.")
+            for count in counts:
+                _compare_all(results, several(count))
             print(flush=True)
     print(machine())
     load = os.getloadavg()[0]
     print(f"The load average at the end was {load:.1f}: other work shared the machine or not.")
+
+
+def _compare_all(results: Results, how: str) -> None:
+    """Headgate to each peer with as many processes, and to the peers as people run them."""
+    ours = f"Headgate, {how}"
+    for peer in ("multer, same work", "FastAPI, same work"):
+        for theirs in dict.fromkeys((f"{peer}, {how}", f"{peer}, {several(1)}")):
+            if ours in results and theirs in results:
+                speed = ratio(results, ours, theirs, "images/s")
+                cpu = ratio(results, ours, theirs, "CPU ms/image")
+                print(f"\n{ours} to {theirs}: {speed:.2f} x the images/s, {cpu:.2f} x the CPU.")
 
 
 if __name__ == "__main__":

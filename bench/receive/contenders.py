@@ -66,32 +66,44 @@ def headgate(settings: tuple[str, ...] = ()) -> Callable[[int, Path, int], Comma
     return command
 
 
-def multer(how: str) -> Callable[[int, Path, int], Command]:
-    """Node with multer: "plain" as the replaced service has it, "same" with our work."""
+def multer(how: str, processes: int = 1) -> Callable[[int, Path, int], Command]:
+    """Node with multer: "plain" as the replaced service has it, "same" with our work; several
+    processes by Node's cluster."""
 
     def command(port: int, folder: Path, _connections: int) -> Command:
         node = shutil.which("node")
         if node is None:
             raise Failed("there is no node on this machine")
         script = _node_folder() / "multer.js"
-        return Command([node, str(script), how, str(port), str(folder)], {"NODE_ENV": "production"})
+        words = [node, str(script), how, str(port), str(folder), str(processes)]
+        return Command(words, {"NODE_ENV": "production"})
 
     return command
 
 
-def fastapi(port: int, folder: Path, _connections: int) -> Command:
-    """One uvicorn with uvloop and httptools, as installed with uvicorn[standard]."""
-    words = [str(_peer("uvicorn")), "fastapi_upload:app", "--app-dir", str(PEERS)]
-    words += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
-    return Command(words, _folder(folder))
+def fastapi(processes: int = 1) -> Callable[[int, Path, int], Command]:
+    """uvicorn with uvloop and httptools, as installed with uvicorn[standard]."""
+
+    def command(port: int, folder: Path, _connections: int) -> Command:
+        words = [str(_peer("uvicorn")), "fastapi_upload:app", "--app-dir", str(PEERS)]
+        words += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
+        if processes > 1:
+            words += ["--workers", str(processes)]
+        return Command(words, _folder(folder))
+
+    return command
 
 
-def flask(port: int, folder: Path, connections: int) -> Command:
-    """One gunicorn worker with a thread for each connection."""
-    words = [str(_peer("gunicorn")), "flask_upload:app", "--chdir", str(PEERS)]
-    words += ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--workers", "1"]
-    words += ["--threads", str(connections), "--log-level", "warning"]
-    return Command(words, _folder(folder))
+def flask(processes: int = 1) -> Callable[[int, Path, int], Command]:
+    """gunicorn, each worker with a thread for each connection."""
+
+    def command(port: int, folder: Path, connections: int) -> Command:
+        words = [str(_peer("gunicorn")), "flask_upload:app", "--chdir", str(PEERS)]
+        words += ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
+        words += ["--workers", str(processes), "--threads", str(connections)]
+        return Command([*words, "--log-level", "warning"], _folder(folder))
+
+    return command
 
 
 def nginx(port: int, folder: Path, _connections: int) -> Command:
@@ -183,11 +195,25 @@ def running(contender: Contender, folder: Path, connections: int) -> Iterator[Ru
         log_path.unlink(missing_ok=True)
 
 
-CONTENDERS = (
-    Contender("Headgate", headgate()),
-    Contender("multer, same work", multer("same")),
-    Contender("multer as it comes", multer("plain")),
-    Contender("FastAPI, same work", fastapi),
-    Contender("Flask on gunicorn, same work", flask),
-    Contender("nginx, raw body", nginx, raw=True),
-)
+def several(count: int) -> str:
+    """How a contender with so many processes is called."""
+    return "one process" if count == 1 else f"{count} processes"
+
+
+def contenders(processes: tuple[int, ...]) -> tuple[Contender, ...]:
+    """All, those that can with each of these numbers of processes; nginx and multer as it comes
+    are there once."""
+    found = []
+    for count in processes:
+        how = several(count)
+        found += [
+            Contender(f"Headgate, {how}", headgate((f"receiver.processes={count}",))),
+            Contender(f"multer, same work, {how}", multer("same", count)),
+            Contender(f"FastAPI, same work, {how}", fastapi(count)),
+            Contender(f"Flask on gunicorn, same work, {how}", flask(count)),
+        ]
+    return (
+        *found,
+        Contender("multer as it comes", multer("plain")),
+        Contender("nginx, raw body", nginx, raw=True),
+    )

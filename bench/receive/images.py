@@ -58,7 +58,7 @@ class Requests:
         image = self.image
         if self.raw:
             size = len(image.before) + STAMP + len(image.after)
-            top = b"PUT /new/%d.jpg HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n"
+            top = b"PUT /new/%d.jpg HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             return [top % (number, size) + image.before, stamp(number), image.after]
         parts = (
             b'--%s\r\nContent-Disposition: form-data; name="device"\r\n\r\ncam-%04d\r\n'
@@ -68,7 +68,7 @@ class Requests:
         end = b"\r\n--%s--\r\n" % _BOUNDARY
         size = len(parts) + len(image.before) + STAMP + len(image.after) + len(end)
         top = (
-            b"POST /uploadImage HTTP/1.1\r\nHost: bench\r\n"
+            b"POST /uploadImage HTTP/1.1\r\nHost: localhost\r\n"
             b"Content-Type: multipart/form-data; boundary=%s\r\nContent-Length: %d\r\n\r\n"
         ) % (_BOUNDARY, size)
         return [top + parts + image.before, stamp(number), image.after, end]

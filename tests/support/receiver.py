@@ -24,6 +24,8 @@ from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
 
 BOUNDARY = b"----geckoformboundary6f0d1a"
+PROCESSES = os.environ.get("HEADGATE_TEST_PROCESSES", "1")
+"""That serve, where a test does not say."""
 START = "from app.server.server import main; main()"
 
 
@@ -50,7 +52,12 @@ class Receiver:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.spool = folder / "spool"
         self.log = folder / "receiver.log"
-        self.flags = {"receiver.bind": "127.0.0.1:0", "spool.path": str(self.spool), **settings}
+        self.flags = {
+            "receiver.bind": "127.0.0.1:0",
+            "receiver.processes": PROCESSES,
+            "spool.path": str(self.spool),
+            **settings,
+        }
         self.config = ""  # a settings file
         self.environment: dict[str, str] = {}  # in addition
         self.program = START

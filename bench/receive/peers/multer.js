@@ -1,7 +1,8 @@
 // The replaced service's way: Express and multer 2 with diskStorage ("plain"); and the same work as
 // Headgate does ("same"): hashed as it streams, fsync, rename, fsync of the folder, then the answer.
-// node multer.js HOW PORT FOLDER
+// node multer.js HOW PORT FOLDER [PROCESSES]: more than one by Node's own cluster, as its documentation has it.
 
+const cluster = require('node:cluster');
 const crypto = require('node:crypto');
 const fs = require('node:fs');
 const fsp = fs.promises;
@@ -11,7 +12,7 @@ const { Transform } = require('node:stream');
 const express = require('express');
 const multer = require('multer');
 
-const [how, port, folder] = process.argv.slice(2);
+const [how, port, folder, processes = '1'] = process.argv.slice(2);
 const tmp = path.join(folder, 'tmp');
 const kept = path.join(folder, 'new');
 for (const one of [tmp, kept]) fs.mkdirSync(one, { recursive: true });
@@ -58,4 +59,8 @@ app.post('/uploadImage', upload.single('image'), (request, response) => {
   const { filename, size, sha256 } = request.file;
   response.status(201).json({ id: filename, size, sha256, device: request.body.device });
 });
-app.listen(Number(port), '127.0.0.1');
+if (cluster.isPrimary && Number(processes) > 1) {
+  for (let number = 0; number < Number(processes); number += 1) cluster.fork();
+} else {
+  app.listen(Number(port), '127.0.0.1');
+}
