@@ -233,12 +233,11 @@ class ReceiverSettings:
         "thread.",
     )
     processes: int | Literal["auto"] = setting(
-        1,
+        "auto",
         reads.auto_or_number(8),
         "processes",
         "Processes that serve, on one port: auto for one a processor core that this machine or its "
         "control group gives, 8 at most.",
-        example="auto",
     )
 
 

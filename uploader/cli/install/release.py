@@ -116,7 +116,7 @@ def try_out(release: Release, config: Path | None) -> None:
     own = ["--config", str(config)] if config is not None else []
     for setting in (
         f"spool.path={scratch}/spool", f"receiver.bind={address}", "receiver.auth=auto",
-        "spool.keep_free=0%", "receiver.threads=8",
+        "spool.keep_free=0%", "receiver.threads=8", "receiver.processes=1",
     ):  # fmt: skip
         own += ["--set", setting]
     program = release.environment / "bin/headgate-receiver"
