@@ -29,26 +29,32 @@ def describes(spool: Spool) -> Describe:
 @contextlib.contextmanager
 def opened(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
     """The sender, for one run."""
-    sender, dialect = _sender(spool, pacer, cutoff)
-    try:
+    over_http = spool.settings.destination.kind == "http"
+    with _over_http(spool, pacer, cutoff) if over_http else _bucket(spool, pacer, cutoff) as sender:
+        try:
+            yield sender
+        finally:
+            if sender.clock_offset is not None:
+                spool.site.put(S3_CLOCK, sender.clock_offset)
+
+
+@contextlib.contextmanager
+def _over_http(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
+    with contextlib.closing(HttpSender(spool.settings, pacer, cutoff=cutoff)) as sender:
         yield sender
-    finally:
-        sender.close()
-        if sender.clock_offset is not None:
-            spool.site.put(S3_CLOCK, sender.clock_offset)
-        if isinstance(sender, S3Sender) and sender.dialect != (dialect or Dialect()):
-            remember(spool.site, spool.settings, sender.dialect)
 
 
-def _sender(
-    spool: Spool, pacer: Meter, cutoff: Cutoff
-) -> tuple[S3Sender | HttpSender, Dialect | None]:
+@contextlib.contextmanager
+def _bucket(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
     settings = spool.settings
-    if settings.destination.kind == "http":
-        return HttpSender(settings, pacer, cutoff=cutoff), None
     dialect = recall(spool.site, settings)
     sender = S3Sender(
         settings, pacer, cutoff=cutoff, dialect=dialect,
         learn=lambda one: probe(one, settings.s3.prefix),
     )  # fmt: skip
-    return sender, dialect
+    try:
+        yield sender
+    finally:
+        sender.close()
+        if sender.dialect != (dialect or Dialect()):
+            remember(spool.site, settings, sender.dialect)

@@ -32,6 +32,7 @@ from uploader.run.runway import Runway
 from uploader.run.sample import Sample
 from uploader.run.seen import Lookout
 from uploader.run.standstill import Standstill
+from uploader.run.throttle import Throttle
 from uploader.run.workers import Result, Workers
 from uploader.wire.connection import Cutoff
 from uploader.wire.errors import ErrorKind, SendError
@@ -109,7 +110,7 @@ class Drain:
         self._down = 0
         self._calm_at = 0.0
         self._looked_at = -_LOOK_SECONDS
-        self._throttles = 0
+        self._throttle = Throttle(context.chance)
         self._ending = Ending(Outcome.UNDER_WAY)  # why nothing more is picked
         self._exit = Exit.OK
 
@@ -296,7 +297,7 @@ class Drain:
         item, error = result.item, result.error
         if result.sent is not None:
             self._reached, self._down = True, 0
-            self._throttles = 0
+            self._throttle.taken()
             self.progress.attempts += 1
             now = self._context.monotonic()
             self._context.parallel.arrived(now, self._pacer.sent, self._pacer.rate)
@@ -326,7 +327,8 @@ class Drain:
     def _judge_error(self, item: Item, error: SendError, began: float) -> None:
         now = self._spool.now()
         if error.held:  # no failure, and no proof yet; the way there is open
-            self._reached, self._down, self._throttles = True, 0, 0
+            self._reached, self._down = True, 0
+            self._throttle.taken()
             self._confirmed(item, began)
             self._defer(item, error, now)
             return
@@ -358,11 +360,9 @@ class Drain:
                     self._defer(item, error, now)
             case ErrorKind.TRANSIENT:
                 self._reached = True
-                if error.slow_down:
-                    wait = retry_policy.pause_when_throttled(self._throttles, self._context.chance)
-                    self._throttles += 1
-                    self._calm_at = max(self._calm_at, self._context.monotonic() + wait)
-                self._defer(item, error, now)
+                pause = self._throttle.refused() if error.slow_down else 0.0
+                self._calm_at = max(self._calm_at, self._context.monotonic() + (pause or 0.0))
+                self._defer(item, error, now, at_once=pause is None)
 
     def _refused(self, item: Item, error: SendError, began: float, now: datetime) -> None:
         """An answer that any image may get: what is not under way yet stays here meanwhile."""
@@ -411,11 +411,12 @@ class Drain:
         self._mover.set_aside(item, why, self._spool.now())
         self.progress.set_aside += 1
 
-    def _defer(self, item: Item, error: SendError, now: datetime) -> None:
+    def _defer(self, item: Item, error: SendError, now: datetime, at_once: bool = False) -> None:
         wait = retry_policy.wait_before_retry(item.attempts, self._context.chance)
-        self._catalog.defer(
-            item, now + timedelta(seconds=wait), str(error), unknown=item.unknown or error.unknown
-        )
+        due = now if at_once else now + timedelta(seconds=wait)
+        self._catalog.defer(item, due, str(error), unknown=item.unknown or error.unknown)
+        if at_once:
+            self._catalog.due(now)
         self.progress.deferred += 1
         self.progress.message = error.message
 

@@ -34,11 +34,6 @@ def wait_before_retry(attempts: int, random: Callable[[], float]) -> float:
     return float(wait * (0.5 + random()))
 
 
-def pause_when_throttled(times: int, random: Callable[[], float]) -> float:
-    """Seconds without anything new for the whole run: doubling from 1 s to a minute, jittered."""
-    return float(min(60.0, 2.0 ** min(times, 20)) * (0.5 + random()))
-
-
 def gone_from_bucket(gone: Sequence[str], lost: Sequence[str]) -> str:
     """What is said of objects that were confirmed and are no longer there, by their keys: ``gone``,
     with copies here, and ``lost``, whose copies were pruned. Nothing if there are none."""

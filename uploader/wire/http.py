@@ -217,7 +217,9 @@ class Exchange:
             raise
         connection.used_at = time.monotonic()
         with self._lock:
-            if keep := keep and whole and not self.closed:
+            # Behind a name there are many servers, and a new connection may lead to another.
+            overloaded = answer.status == 503
+            if keep := keep and whole and not overloaded and not self.closed:
                 self._free.append(connection)
         if not keep:
             _reset(connection)

@@ -155,13 +155,17 @@ def test_an_image_that_is_refused_for_itself_is_set_aside_alone(
     tmp_path: Path, there: Upstream
 ) -> None:
     with box(tmp_path, there) as spool:
-        good = [put(spool, picture(3000), device="cam-11").receipt.id for _ in range(6)]
         bad = put(spool, b"\x89PNG but no picture" * 9, device="cam-11").receipt.id
-        good += [put(spool, picture(3000), device="cam-11").receipt.id for _ in range(6)]
-        ended = run(spool, RunRequest())
-        assert ended.exit_code == Exit.SET_ASIDE, ended.message
+        good: list[str] = []
+        for _ in range(6):  # it is compared with others, as many runs as that takes
+            good += [put(spool, picture(3000), device="cam-11").receipt.id for _ in range(6)]
+            run(spool, RunRequest())
+            if spool.catalog.in_state(State.SET_ASIDE, 10):
+                break
+        run(spool, RunRequest())
         assert [one.id for one in spool.catalog.in_state(State.SET_ASIDE, 10)] == [bad]
-        assert ended.images == len(good)
+        below = images_below(spool.path)
+        assert {one: below[one] for one in good} == {one: ["done"] for one in good}
 
 
 def invoke(root: Path, there: Upstream, *words: str, **more: str) -> tuple[int, str]:

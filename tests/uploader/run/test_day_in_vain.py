@@ -47,7 +47,7 @@ from uploader.cli.commands.status import _lines
 from uploader.cli.doctor import collect
 from uploader.cli.doctor import schedule as doctor_schedule
 from uploader.cloudwatch.metrics import numbers
-from uploader.run import start
+from uploader.run import destination, start
 from uploader.run.bounds import RunRequest
 from uploader.run.start import run
 from uploader.s3 import endpoint
@@ -308,7 +308,7 @@ def day(monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(start, "Pacer", OpenGate)
     monkeypatch.setattr(endpoint, "open_access", cache_of_one(endpoint.open_access))
-    monkeypatch.setattr("uploader.run.retry_policy.pause_when_throttled", lambda *_: 0.0)
+    monkeypatch.setattr("uploader.run.throttle._LONGEST_SECONDS", 0.0)
     monkeypatch.setattr(random, "random", random.Random(7).random)
     logs.configure(io.StringIO(), level=logging.ERROR)  # ten thousand lines that nobody reads
     root = folder_in_memory()
@@ -322,7 +322,7 @@ def day(monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
             timeouts = Timeouts(answer=0.2) if hasty else PATIENT
             return S3Sender(*args, timeouts=timeouts, **more)
 
-        monkeypatch.setattr(start, "S3Sender", sender)
+        monkeypatch.setattr(destination, "S3Sender", sender)
         try:
             yield made
         finally:

@@ -130,6 +130,9 @@ def test_regions_are_followed_once(place: Place, upload: Upload) -> None:
         with pytest.raises(SendError) as caught:
             sender.send(upload)
         assert [region for _, region in judge.signed] == ["us-east-1", "eu-south-1"]
+        with pytest.raises(SendError):
+            sender.send(upload)
+        assert [region for _, region in judge.signed][2:] == ["eu-south-1"]
     assert caught.value.kind is ErrorKind.FATAL and "s3.region" in caught.value.message
 
 
