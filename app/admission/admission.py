@@ -142,8 +142,8 @@ class Gate:
         )
         return room.admission(wanted, self._spool.disk(), receiving)
 
-    def facts(self, latest: int = 20, runs: int = 10) -> Snapshot:
-        """Those of the spool, with what only the receiver knows of whether it takes images."""
+    def snapshot(self, latest: int = 20, runs: int = 10) -> Snapshot:
+        """The spool's, with what only the receiver knows of whether it takes images."""
         largest = self._spool.settings.receiver.max_image
         facts = collect.snapshot(self._spool, latest, runs)
         return replace(facts, admission=self.admission(largest))

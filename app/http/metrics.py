@@ -101,7 +101,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All of them, in Prometheus's text format."""
-        facts = self._gate.facts(latest=0, runs=3)
+        facts = self._gate.snapshot(latest=0, runs=3)
         told = [*measures(facts, self._version, sqlite.VERSION), *self._own(facts.received.bytes)]
         return text(told).encode() + generate_latest(self._registry)
 

@@ -140,7 +140,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     @app.get("/status.json")
     def status_json() -> Answer:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, here = seen_by(gate.facts(), sender), place()
+        facts, here = seen_by(gate.snapshot(), sender), place()
         response = responses.document(status_fields(facts, verdict(facts, here), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -148,7 +148,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     @app.get("/")
     def status_page() -> Response:
         sender = gate.identify_viewer(caller(request.environ))
-        facts, here = seen_by(gate.facts(), sender), place()
+        facts, here = seen_by(gate.snapshot(), sender), place()
         text = render_template(
             "status.html",
             facts=facts,

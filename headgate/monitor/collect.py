@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 from headgate.host import set_clock
@@ -23,16 +24,8 @@ def snapshot(spool: Spool, latest: int = 20, runs: int = 10) -> Snapshot:
     oldest = spool.catalog.backlog.oldest_waiting()
     free, size, inodes = spool.free()
     return Snapshot(
+        **{state.name: getattr(images, state.name) for state in fields(images)},
         at=now,
-        received=images.received,
-        waiting=images.waiting,
-        sending=images.sending,
-        set_aside=images.set_aside,
-        uploaded_local=images.uploaded_local,
-        uploaded_pruned=images.uploaded_pruned,
-        lost=images.lost,
-        discarded=images.discarded,
-        unaccounted=images.unaccounted,
         oldest_waiting_at=None if oldest is None else oldest.name.received_at,
         latest=tuple(spool.images(None, latest)),
         runs=spool.site.runs(runs),

@@ -13,10 +13,11 @@ from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import UNASKED, Admission
-from headgate.spool.image.image import NONE, Count, Receipt
+from headgate.spool.image.image import Receipt
 from headgate.spool.site.alerts import Alert
 from headgate.spool.site.confirmation import Confirmation
 from headgate.spool.site.runs import Proof, Run, RunTotals
+from headgate.spool.spool import Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,10 @@ class TriggerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A snapshot of the site. ``unaccounted`` is 0, or something is wrong: run verify."""
+class Snapshot(Inventory):
+    """A snapshot of the site: its images, and everything else."""
 
     at: datetime
-    received: Count
-    waiting: Count
-    sending: Count
-    set_aside: Count
-    uploaded_local: Count
-    uploaded_pruned: Count
-    unaccounted: int
     oldest_waiting_at: datetime | None
     latest: tuple[Receipt, ...]
     runs: tuple[Run, ...]
@@ -58,8 +52,6 @@ class Snapshot:
     free_bytes: int
     disk_bytes: int
     free_inodes: int
-    lost: Count = NONE  # no file, no proof, and no one said that this is all right
-    discarded: Count = NONE  # given up by a person
     clocks_off: tuple[Arrivals, ...] = ()  # of devices that were seen today, the worst first
     forecast: Forecast = field(default_factory=Forecast)
     oldest_due_at: datetime | None = None  # since when an image could have gone, and did not
@@ -80,4 +72,7 @@ class Snapshot:
 
     def fields(self) -> dict[str, Any]:
         """For programs: as ``headgate status --json`` and ``/status.json`` give it."""
-        return asdict(self) | {"alerts": [alert.fields() for alert in self.alerts]}
+        return asdict(self) | {
+            "unaccounted": self.unaccounted,
+            "alerts": [alert.fields() for alert in self.alerts],
+        }

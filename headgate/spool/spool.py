@@ -77,12 +77,12 @@ class Inventory:
     set_aside: Count
     uploaded_local: Count
     uploaded_pruned: Count
-    lost: Count
-    discarded: Count
+    lost: Count  # no file, no proof, and no one said that this is all right
+    discarded: Count  # given up by a person
 
     @property
     def unaccounted(self) -> int:
-        """Images that were received and are in no state; not 0: something is wrong."""
+        """Images that were received and are in no state; not 0: something is wrong, run verify."""
         known = self.waiting + self.sending + self.set_aside + self.lost + self.discarded
         return self.received.images - (known + self.uploaded_local + self.uploaded_pruned).images
 

@@ -35,7 +35,8 @@ def room(free: int, receiving: Receiving = NO_RECEIVER) -> dict[str, Any]:
     return {"free_bytes": free, "admission": answer}
 
 
-def facts(**changes: object) -> Snapshot:
+def facts(*, unaccounted: int = 0, **changes: object) -> Snapshot:
+    """A snapshot of a calm site but for these changes; what was received follows from the rest."""
     calm = Snapshot(
         at=NOW,
         received=Count(352, 88_000_000),
@@ -44,7 +45,8 @@ def facts(**changes: object) -> Snapshot:
         set_aside=NONE,
         uploaded_local=Count(340, 85_000_000),
         uploaded_pruned=NONE,
-        unaccounted=0,
+        lost=NONE,
+        discarded=NONE,
         oldest_waiting_at=NOW - timedelta(minutes=1),
         latest=(),
         runs=(run(),),
@@ -55,7 +57,15 @@ def facts(**changes: object) -> Snapshot:
         disk_bytes=2 * 10**11,
         free_inodes=10**6,
     )
-    return replace(calm, **changes)  # type: ignore[arg-type]
+    changed = replace(calm, **changes)  # type: ignore[arg-type]
+    return with_unaccounted(
+        changed, 0 if "received" in changes else unaccounted - changed.unaccounted
+    )
+
+
+def with_unaccounted(snapshot: Snapshot, more: int) -> Snapshot:
+    """The same, and so many more images were received."""
+    return replace(snapshot, received=snapshot.received + Count(more, 0))
 
 
 def run(

@@ -11,7 +11,7 @@ from headgate.monitor import devices, receiver
 from headgate.monitor.checks import Signs, find
 from headgate.monitor.collect import snapshot
 from headgate.spool.errors import LockHeld
-from headgate.spool.site.alerts import Alert, Message, Silence
+from headgate.spool.site.alerts import Alert, Alerts, Message, Silence
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from uploader.alerts import outbox
@@ -22,14 +22,12 @@ from uploader.alerts.messages import Scene, messages
 _RUNS = 50
 
 
-def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> None:
-    """Look, judge, and put what is to be said into the outbox. ``at_work``: the caller is a run."""
-    working = at_work_now(spool) if at_work is None else at_work
-    signs = look(spool, ways, at_work=working)
+def evaluate(signs: Signs, site_name: str, alerts: Alerts, ways: Sequence[Channel]) -> None:
+    """Judge what was seen, and put what is to be said into the outbox."""
     facts = signs.facts
     counts = Counts(facts.received.images, facts.set_aside.images)
     astray = facts.unaccounted + facts.lost.images
-    scene = Scene(spool.settings.site.name, signs.now, counts, astray)
+    scene = Scene(site_name, signs.now, counts, astray)
 
     def take(
         before: tuple[Alert, ...], silences: tuple[Silence, ...]
@@ -38,13 +36,15 @@ def evaluate(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = No
         after, events = step(before, find(signs, wrong), signs.now, silences, counts)
         return after, messages(events, scene)
 
-    for said in spool.site.alerts.change(take, [way.name for way in ways]):
+    for said in alerts.change(take, [way.name for way in ways]):
         logs.get().warning(f"alert.{said.kind}", code=said.about, title=said.title, text=said.text)
 
 
-def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -> Signs:
-    """Everything at this moment. What was learned of the devices is remembered on the way."""
+def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool | None = None) -> Signs:
+    """Everything at this moment. What was learned of the devices is remembered on the way.
+    ``at_work``: whether a run is; None: look."""
     settings = spool.settings
+    working = at_work_now(spool) if at_work is None else at_work
     said = receiver.ask(spool)
     receiver_up = not said.silent and not said.disk_trouble
     devices.learn(spool.catalog, spool.site, spool.now(), receiver_up=receiver_up)
@@ -57,7 +57,7 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool = False) -
         facts=facts,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
         receiver=said.silent,
-        at_work=at_work,
+        at_work=working,
         open_to_all=receiver.open_to_all(spool),
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),

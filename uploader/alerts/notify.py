@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.host import logs
+from headgate.spool.budget.uplink import Uplink
 from headgate.spool.errors import DiskError, LockHeld
+from headgate.spool.site.alerts import Alerts
 from headgate.spool.spool import Spool
 from uploader.alerts import outbox
 from uploader.alerts.channel import Channel
-from uploader.alerts.evaluate import evaluate
+from uploader.alerts.evaluate import evaluate, look
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
@@ -21,18 +23,24 @@ _LOCK_SECONDS = 2.0
 def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:
     """How many messages got out. What cannot get out now stays in the outbox."""
     ways = outbox.channels(spool.settings)
-    evaluate(spool, ways, at_work=at_work)
-    return let_out(spool, who, ways)
+    judge(spool, ways, at_work=at_work)
+    return let_out(spool.site.alerts, spool.uplink, who, ways)
 
 
-def let_out(spool: Spool, who: str, ways: Sequence[Channel]) -> int:
+def judge(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> None:
+    """Look at everything, and put what is to be said into the outbox. ``at_work``: the caller is a
+    run; None: look whether there is one."""
+    signs = look(spool, ways, at_work=at_work)
+    evaluate(signs, spool.settings.site.name, spool.site.alerts, ways)
+
+
+def let_out(alerts: Alerts, uplink: Uplink, who: str, ways: Sequence[Channel]) -> int:
     """Send what is due; without due messages it neither connects nor takes a lock."""
-    alerts = spool.site.alerts
-    if not outbox.due(alerts, ways, spool.now()):
+    if not outbox.due(alerts, ways, uplink.now()):
         return 0
     try:
-        with other_traffic_pacer(spool.uplink, who, _LOCK_SECONDS) as pacer:
-            return outbox.send(alerts, ways, pacer, spool.now)
+        with other_traffic_pacer(uplink, who, _LOCK_SECONDS) as pacer:
+            return outbox.send(alerts, ways, pacer, uplink.now)
     except (LockHeld, Closed, DiskError) as error:
         logs.get().info("alert.waits", why=str(error))
         return 0

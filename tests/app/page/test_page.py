@@ -66,7 +66,7 @@ AGO_4 = NOW - timedelta(minutes=4)
             "Most attempts of the last run that had something to send failed: 560 of 900 failed",
         ),
         (
-            facts(received=NONE, waiting=NONE, runs=()),
+            facts(received=NONE, uploaded_local=NONE, waiting=NONE, runs=()),
             PLACE,
             Level.NOTE,
             "Nothing has been received",
@@ -241,7 +241,9 @@ def test_the_empty_page_shows_the_line_that_posts_the_first(
     told: tuple[Told, FlaskClient], host: str
 ) -> None:
     spool, client = told
-    spool.said = facts(received=NONE, waiting=NONE, oldest_waiting_at=None, runs=())
+    spool.said = facts(
+        received=NONE, uploaded_local=NONE, waiting=NONE, oldest_waiting_at=None, runs=()
+    )
     text = Page(client.get("/", headers={"Host": host}).text).text
     assert f"curl -F image=@docs/photos/china.jpg http://{host}/uploadImage" in text
     assert (ROOT / "docs/photos/china.jpg").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from headgate.monitor import silence
 from headgate.monitor.checks import Signs, find
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
-from headgate.monitor.receiver import open_to_all
+from headgate.monitor.receiver import PROXIED, open_to_all
 from headgate.monitor.rules import BY_CODE, RULES
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.spool.budget.uplink import BudgetUse
@@ -24,7 +25,8 @@ from headgate.spool.disk.room import NO_RECEIVER, Admission, FreeSpace, Receivin
 from headgate.spool.image.image import Count
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run
-from tests.support.spooling import settings_for
+from tests.support.page import with_unaccounted
+from tests.support.spooling import open_spool
 
 AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
 MB = 1_000_000
@@ -40,16 +42,18 @@ def run(outcome: str = "done", code: int = 0, **more: Any) -> Run:
     return Run("run", outcome=Outcome(outcome), exit_code=code, **fields)
 
 
-def facts(**more: Any) -> Snapshot:
+def facts(*, unaccounted: int = 0, **more: Any) -> Snapshot:
     fields: dict[str, Any] = {
         "at": AT, "received": Count(1000, 250 * MB), "waiting": Count(10, MB), "sending": NOTHING,
         "set_aside": NOTHING, "uploaded_local": Count(990, 249 * MB), "uploaded_pruned": NOTHING,
-        "unaccounted": 0, "oldest_waiting_at": ago(minutes=2), "latest": (), "runs": (run(),),
+        "lost": NOTHING, "discarded": NOTHING, "oldest_waiting_at": ago(minutes=2),
+        "latest": (), "runs": (run(),),
         "budget": BudgetUse(rate=MB, budget=300 * MB, interval=300, used=0, full_rate=MB),
         "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6,
         "admission": room(1000 * MB), **more,
     }  # fmt: skip
-    return Snapshot(**fields)
+    made = Snapshot(**fields)
+    return with_unaccounted(made, 0 if "received" in more else unaccounted - made.unaccounted)
 
 
 def room(free: int, receiving: Receiving = NO_RECEIVER) -> Admission:
@@ -83,7 +87,8 @@ def codes(seen: Signs, *before: tuple[str, str]) -> list[str]:
 
 def test_nothing_is_wrong_on_an_ordinary_day() -> None:
     assert codes(signs()) == []
-    assert codes(signs(received=NOTHING, waiting=NOTHING, runs=(), oldest_waiting_at=None)) == []
+    assert codes(signs(received=NOTHING, uploaded_local=NOTHING, waiting=NOTHING, runs=(),
+                       oldest_waiting_at=None)) == []  # fmt: skip
 
 
 def queue(**of: Any) -> tuple[TriggerFacts, ...]:
@@ -261,7 +266,10 @@ def test_how_many_refusals_are_many(requests: int, share: float, before: bool, m
 def test_who_may_send_is_judged_by_all_three_settings(
     tmp_path: Path, flags: dict[str, str], to_all: bool
 ) -> None:
-    assert open_to_all(settings_for(tmp_path, **flags)) is to_all
+    with closing(open_spool(tmp_path, **flags)) as spool:
+        assert open_to_all(spool) is to_all
+        spool.site.put(PROXIED, int(spool.now().timestamp()))
+        assert open_to_all(spool) is (flags["receiver__auth"] == "open")
 
 
 # -- how long a device may be quiet

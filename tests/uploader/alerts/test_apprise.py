@@ -93,8 +93,8 @@ def test_each_address_is_a_channel_of_its_own(tmp_path: Path, service: Service) 
         ways = outbox.channels(spool.settings)
         assert [way.name[:5] for way in ways] == ["json-", "json-"]
         spool.site.alerts.post([TOLD], [way.name for way in ways])
-        assert let_out(spool, "a test", ways) == 1
-        assert let_out(spool, "a test", ways) == 0
+        assert let_out(spool.site.alerts, spool.uplink, "a test", ways) == 1
+        assert let_out(spool.site.alerts, spool.uplink, "a test", ways) == 0
         assert len(service.got) == 1
         (left,) = spool.site.alerts.letters()
         assert left.channel == Other(dead).name

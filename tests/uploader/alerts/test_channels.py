@@ -393,7 +393,7 @@ def test_a_reminder_takes_the_place_of_one_that_never_got_out(spool: Spool, cloc
 
 def test_no_channel_is_a_channel_that_does_nothing(spool: Spool) -> None:
     assert outbox.channels(spool.settings) == []
-    assert let_out(spool, "a test", []) == 0
+    assert let_out(spool.site.alerts, spool.uplink, "a test", []) == 0
 
 
 def test_a_kill_between_deciding_and_queueing_loses_nothing(spool: Spool, clock: Clock) -> None:
@@ -432,7 +432,7 @@ def test_messages_leave_on_the_small_part_of_the_rate(
     try:
         ways = outbox.channels(made.settings)
         made.site.alerts.post([message(at=made.now())], ["slack"])
-        assert let_out(made, "a test", ways) == 1 and len(slack.got) == 1
+        assert let_out(made.site.alerts, made.uplink, "a test", ways) == 1 and len(slack.got) == 1
         from headgate.spool.budget import ledger
 
         use = {part: ledger.read_use(made.files.state / part, 300) for part in Part}

@@ -11,8 +11,7 @@ from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.spool.site.alerts import Alert
 from uploader.alerts import outbox
-from uploader.alerts.evaluate import evaluate
-from uploader.alerts.notify import tell
+from uploader.alerts.notify import judge, tell
 from uploader.cli.commands.drain import log_to
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
@@ -50,7 +49,7 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
             usual = logging.INFO if cron else logging.ERROR
             logs.configure(stream, level=usual if log_file else context.level(usual))
             if dry_run:
-                evaluate(spool, outbox.channels(context.settings))
+                judge(spool, outbox.channels(context.settings))
                 sent = 0
             else:
                 sent = tell(spool, "headgate watch")
