@@ -86,7 +86,6 @@ LONG = {
     "clients/headgate_client.py": "a device copies one file",
     "headgate/spool/spool.py": "one noun: what both halves may ask of a spool",
     "headgate/settings/table.py": "one table: every setting with its default and its explanation",
-    "uploader/wire/connection.py": "one noun: a socket on which each byte waits for its leave",
 }
 """Files that may be longer than LINES_MAX, each with its reason."""
 

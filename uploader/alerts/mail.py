@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from headgate.spool.site.alerts import Message
 from uploader.alerts.channel import DeliveryError
-from uploader.wire.connection import Answered, Wire, connect
+from uploader.wire.connection import Answered, Wire
+from uploader.wire.dialing import connect
 from uploader.wire.meter import Meter
 
 _PORTS = {"smtp": 25, "smtps": 465}

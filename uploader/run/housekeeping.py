@@ -72,6 +72,8 @@ class Housekeeping:
     def look_at_pruned(self) -> None:
         """Once a day, ask the bucket for some of the images whose copies here were dropped: one
         that it does not hold is lost, and is reported."""
+        if self._spool.settings.destination.kind == "http":
+            return  # a receiver forgets its receipts with time, which is no loss
         now, site = self._spool.now(), self._spool.site
         last = site.get(_LOOKED) or [0, 0]  # when it answered, and when it was asked
         since = [abs(now.timestamp() - at) for at in last]

@@ -26,7 +26,7 @@ from uploader.wire.meter import Meter
 SEND_BUFFER = 64 * 1024
 """Bytes asked of SO_SNDBUF. What the kernel may still send after a kill; Linux doubles it for its
 own bookkeeping (socket(7))."""
-_UNSENT_PART = 4
+UNSENT_PART = 4
 """The part of the buffer, 16 KiB of 64, that may lie in the kernel without being on the wire
 (TCP_NOTSENT_LOWAT, tcp(7)): what a stall, or a kill, can still let out later. The rest of it waits
 for acknowledgement."""
@@ -50,8 +50,6 @@ _SLOWEST = 512
 """Bytes a second, on average over ``_STALLS`` stalls of waiting for room, that the other side has
 to take: a slower link could not empty the kernel's buffer between two stalls either."""
 _STALLS = 3
-CONNECTS = 3
-"""Times the timeout of one connection, for all addresses of a name together."""
 
 
 class Answered(Exception):
@@ -88,63 +86,6 @@ class Cutoff:
         """BrokenOff if it is set."""
         if self._is_set:
             raise BrokenOff("the run was broken off")
-
-
-def connect(
-    host: str,
-    port: int,
-    *,
-    timeout: float,
-    stall: float,
-    buffer: int = SEND_BUFFER,
-    cutoff: Cutoff | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> socket.socket:
-    """A connected, non-blocking socket to the first address that answers. OSError otherwise.
-
-    ``timeout`` is for one address; all of them together get three times as long.
-    """
-    trouble: OSError | None = None
-    until = clock() + CONNECTS * timeout
-    for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        if trouble is not None and clock() >= until:
-            break
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, buffer // _UNSENT_PART)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # what the kernel holds unacknowledged, too
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall * 1000))
-            sock.setblocking(False)
-            _connect(sock, address, timeout, cutoff)
-        except OSError as error:
-            sock.close()
-            trouble = trouble or error
-        except BrokenOff:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise trouble or OSError(f"{host} has no address")
-
-
-def _connect(sock: socket.socket, address: object, timeout: float, cutoff: Cutoff | None) -> None:
-    if cutoff is not None:
-        cutoff.check()
-    failed = sock.connect_ex(address)  # type: ignore[arg-type]
-    if failed == errno.EINPROGRESS:
-        waiting = select.poll()
-        waiting.register(sock, select.POLLOUT)
-        if cutoff is not None:
-            waiting.register(cutoff, select.POLLIN)
-        if not waiting.poll(timeout * 1000):
-            raise TimeoutError(errno.ETIMEDOUT, "timed out")
-        if cutoff is not None:
-            cutoff.check()
-        failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if failed:
-        raise OSError(failed, os.strerror(failed))
 
 
 class _Reader(io.RawIOBase):

@@ -19,14 +19,13 @@ from email.utils import parsedate_to_datetime
 from html import unescape
 
 from uploader.wire.connection import (
-    CONNECTS,
     SEND_BUFFER,
     Answered,
     Cutoff,
     TooMuch,
     Wire,
-    connect,
 )
+from uploader.wire.dialing import CONNECTS, connect
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import OUT_OF_ROOM, Body, no_room
 from uploader.wire.meter import Meter

@@ -217,9 +217,9 @@ def test_while_a_connection_is_waited_for(site: Site) -> None:
             sock.connect_ex(("127.0.0.1", port))
             ours.append(sock)
         marker = (
-            "import os, uploader.wire.connection as w; inner = w._connect\n"
+            "import os, uploader.wire.dialing as w; inner = w._Attempts._begin\n"
             "def connect(*a): open(os.environ['HANGS'], 'w').close(); return inner(*a)\n"
-            "w._connect = connect\n"
+            "w._Attempts._begin = connect\n"
         )
         site.write(f"http://127.0.0.1:{port}")
         with running(site.start(before=marker)) as run:

@@ -53,7 +53,7 @@ from uploader.run.start import run
 from uploader.s3 import endpoint
 from uploader.s3.client import S3Sender
 from uploader.s3.probe import KEY
-from uploader.wire import connection, http
+from uploader.wire import dialing, http
 from uploader.wire.http import Timeouts
 
 RULES = (Path(__file__).parents[3] / "deploy/prometheus/headgate.rules.yml").read_text()
@@ -456,7 +456,7 @@ def test_no_connection_comes_about(
     def connect(*args: Any, **more: Any) -> Any:
         if day.bucket.way is unreached:
             raise trouble
-        return connection.connect(*args, **more)
+        return dialing.connect(*args, **more)
 
     monkeypatch.setattr(http, "connect", connect)
     live_through(day, unreached, AN_HOUR)

@@ -32,7 +32,8 @@ from tests.support.paths import ROOT
 from tests.support.s3_server import Place, strict_place
 from tests.support.wait import kill, moments, spend, wait_until
 from uploader.run.runway import AROUND_BYTES
-from uploader.wire.connection import SEND_BUFFER, connect
+from uploader.wire.connection import SEND_BUFFER
+from uploader.wire.dialing import connect
 
 
 @dataclass(frozen=True)

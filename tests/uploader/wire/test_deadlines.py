@@ -19,7 +19,8 @@ from tests.support.scripted_server import GET, OK, QUICK, exchange, put, read_re
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.mail import Mail, _Session
 from uploader.cloudwatch.client import CloudWatchTrouble, client
-from uploader.wire.connection import Cutoff, Wire, connect
+from uploader.wire.connection import Cutoff, Wire
+from uploader.wire.dialing import connect
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Exchange, Target, Timeouts
 from uploader.wire.proxy import Proxy
@@ -260,23 +261,6 @@ def test_a_proxy_that_never_ends_its_answer_is_given_up(
         error = ended(lambda: opened.ask(GET))
         opened.close()
     assert error is not None and error.kind is ErrorKind.UPLINK_DOWN
-
-
-def test_a_name_of_many_dead_addresses_has_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[object] = []
-    entry = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 9))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: [entry] * 100)
-    time = Time(10.0)
-
-    def dead(_sock: object, address: object, timeout: float, _cutoff: object) -> None:
-        tried.append(address)
-        time.now += timeout
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr("uploader.wire.connection._connect", dead)
-    with pytest.raises(TimeoutError):
-        connect("many.example.net", 9, timeout=10, stall=10, clock=lambda: time.now)
-    assert len(tried) == 3
 
 
 @pytest.fixture
