@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,7 +19,10 @@ from tests.support.wait import join, wait_until
 def forked(board: Board, number: int, holds: Callable[[Board], object]) -> Iterator[int]:
     """A process of the board in which ``holds`` was called, and which waits to be killed."""
     ready, says = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # From Python 3.12 on, of a process with threads; this child uses nothing of theirs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         try:
             held = holds(board.of(number))
