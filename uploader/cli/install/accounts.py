@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import pwd
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,14 +42,25 @@ def _at(root: Path) -> list[str]:
     return [] if root == Path("/") else ["--prefix", str(root)]
 
 
-def new_group(root: Path, name: str) -> Sequence[str]:
-    """The command that makes a group (groupadd(8))."""
-    return ["groupadd", *_at(root), "--system", name]
+def _by_systemd(root: Path, kind: str, name: str, described: str) -> Sequence[str]:
+    """systemd-sysusers(8) with the line of ``described`` (sysusers.d(5)) for this account; nothing
+    where there is no systemd."""
+    lines = [line for line in described.splitlines() if line.split()[:2] == [kind, name]]
+    if not lines or shutil.which("systemd-sysusers") is None:
+        return ()
+    return ["systemd-sysusers", f"--root={root}", "--inline", lines[0]]
 
 
-def new_user(root: Path, name: str, group: str, home: str) -> Sequence[str]:
-    """The command that creates a user without a login (useradd(8))."""
-    return [
+def new_group(root: Path, name: str, described: str) -> Sequence[str]:
+    """The command that makes a group: systemd's, which makes it again at boot from the same line,
+    or groupadd(8)."""
+    systemd = _by_systemd(root, "g", name, described)
+    return systemd or ["groupadd", *_at(root), "--system", name]
+
+
+def new_user(root: Path, name: str, group: str, home: str, described: str) -> Sequence[str]:
+    """The command that creates a user without a login: systemd's, or useradd(8)."""
+    return _by_systemd(root, "u", name, described) or [
         "useradd", *_at(root), "--system", "--gid", group, "--home-dir", home,
         "--no-create-home", "--shell", "/usr/sbin/nologin", name,
     ]  # fmt: skip

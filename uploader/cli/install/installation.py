@@ -51,6 +51,8 @@ OURS_IF_EMPTY = (
 )
 """Folders that may be there for us alone."""
 COMMANDS = ("headgate", "headgate-receiver")
+SYSUSERS = "sysusers.d/headgate.conf"
+"""The accounts, for systemd, which makes them again where /etc was reset."""
 
 
 def settings_of(file: Path, template: str) -> Settings:
@@ -134,17 +136,18 @@ class Installation:
     def account_steps(self) -> list[Step]:
         """The group, and the two users that share it."""
         plan, root = self.plan, self.root
+        described = render(plan, SYSUSERS, self.release.files()[SYSUSERS])
         return [
             step.command(
                 f"the group {plan.group}",
                 lambda: accounts.group_id(root, plan.group) is None,
-                accounts.new_group(root, plan.group),
+                accounts.new_group(root, plan.group, described),
             ),
             *(
                 step.command(
                     f"the user {name} ({what})",
                     lambda name=name: accounts.user_id(root, name) is None,  # type: ignore[misc]
-                    accounts.new_user(root, name, plan.group, home),
+                    accounts.new_user(root, name, plan.group, home, described),
                 )
                 for name, home, what in (
                     (plan.user, HOME, "sends; reads the AWS credentials"),

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,10 +101,18 @@ def test_a_tree_is_filled_once_and_a_second_call_finds_it_done(
 @pytest.mark.root
 @pytest.mark.skipif(shutil.which("systemd-sysusers") is None, reason="no systemd-sysusers here")
 @pytest.mark.parametrize("user", ["headgate", "camera-gate"])
+@pytest.mark.parametrize("systemd", [True, False])
 def test_sysusers_makes_the_accounts_that_an_installation_makes(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, systemd: bool
 ) -> None:
     plan_is_of(monkeypatch)
+    used = []
+
+    def which(name: str) -> str | None:
+        used.append(name)
+        return shutil.which(name) if systemd else None
+
+    monkeypatch.setattr(accounts, "shutil", SimpleNamespace(which=which))
     call("install", "--root", tree, "--user", user)
     shipped = tree / "usr/local/lib/sysusers.d/headgate.conf"
     empty = tmp_path / "empty"
@@ -115,6 +124,8 @@ def test_sysusers_makes_the_accounts_that_an_installation_makes(
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     assert described(empty) == described(tree)
     assert {line[0] for line in described(tree)} == {user, f"{user}-receiver"}
+    assert set(used) == {"systemd-sysusers"}
+    assert (tree / "etc/.pwd.lock").exists() is systemd  # useradd --prefix takes another
 
 
 def described(root: Path) -> list[tuple[str, str, str, str]]:
@@ -189,7 +200,8 @@ def test_uninstalled_only_the_spool_is_left(tree: Path, monkeypatch: pytest.Monk
     assert f"the spool and its images stay: {tree}/var/lib/headgate/spool" in told
     left = set(everything(tree)) - before
     files = {name for name in left if not (tree / name).is_dir()}
-    backups = {"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"}  # of useradd and others
+    # Of useradd and others, and the lock of systemd-sysusers (lckpwdf(3)).
+    backups = {"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock"}
     assert not (tree / "usr/local/lib/systemd").exists()
     assert files - backups == {"var/lib/headgate/spool/new/2026-11-23/1604/x.jpg"}
     assert image.read_bytes() == b"an image"
