@@ -41,13 +41,15 @@ class FormContents:
 
 @dataclass(frozen=True, slots=True)
 class BodyKind:
-    """What the header says of the body. ``length_known``: it has a Content-Length."""
+    """What the header says of the body. ``length_known``: it has a Content-Length; ``size`` is what
+    will be read of it, None where that is not known, as of a compressed one."""
 
     media_type: str
     boundary: str
     disposition: str
     raw_allowed: bool
     length_known: bool
+    size: int | None = None
 
 
 class Peekable:
@@ -86,7 +88,7 @@ def take(
     if boundary is None:
         _take_raw(body, kind, target, policy, contents)
     else:
-        _Form(target, fields, policy, contents, kind.length_known).take(body, boundary)
+        _Form(target, fields, policy, contents, kind.size).take(body, boundary)
 
 
 def _boundary(body: Peekable, kind: BodyKind, policy: Policy) -> bytes | None:
@@ -182,13 +184,13 @@ class _Form:
         fields: Sequence[str],
         policy: Policy,
         contents: FormContents,
-        length_known: bool,
+        size: int | None,
     ) -> None:
         self._target = target
         self._fields = fields
         self._policy = policy
         self._contents = contents
-        self._length_known = length_known
+        self._size = size
         self._part: _Part | None = None
         self._field_bytes = 0
         self._came: list[str] = []
@@ -202,7 +204,7 @@ class _Form:
             max_segment_count=PARTS_MAX,
             header_charset="latin-1",  # any byte; file names are decoded by their own rules
         )
-        ending = _Ending(boundary, self._length_known and not self._policy.strict)
+        ending = _Ending(boundary, None if self._policy.strict else self._size)
         try:
             while piece := body.read():
                 self._events(parser, ending.feed(piece))
@@ -369,31 +371,33 @@ class _Form:
 
 
 class _Ending:
-    """Holds back the last bytes of a form, whose closing clients write in odd ways.
+    """Holds back the last piece of a form, whose closing clients write in odd ways.
 
     Known to be no cut: the announced length has arrived. ``--boundary--`` may lack the line break
     before it, or its last two hyphens.
     """
 
-    def __init__(self, boundary: bytes, may_repair: bool) -> None:
+    def __init__(self, boundary: bytes, size: int | None) -> None:
         self._line = b"--" + boundary
-        self._size = len(self._line) + 12
-        self._may_repair = may_repair
+        self._end_size = len(self._line) + 12
+        self._left = size  # None: where the end is to be is not known, and nothing is repaired
         self._held = b""
         self.repaired = False
 
     def feed(self, piece: bytes) -> bytes:
         """What can be parsed by now."""
-        if not self._may_repair:
+        if self._left is None:
             return piece
-        held = self._held + piece
-        self._held = held[-self._size :]
-        return held[: -self._size]
+        self._left -= len(piece)
+        if self._left >= self._end_size and not self._held:
+            return piece
+        self._held += piece
+        return b""
 
     def finish(self, policy: Policy) -> bytes:
         """The rest, closed as RFC 2046 closes a form."""
         held = self._held
-        at = held.rfind(self._line, max(2, len(held) - self._size))
+        at = held.rfind(self._line, max(2, len(held) - self._end_size))
         if at < 0:
             return held
         after = held[at + len(self._line) :]

@@ -124,6 +124,7 @@ class Uploads:
             request.disposition,
             request.raw_allowed,
             length is not None,
+            None if coding else length,
         )
 
         def of_device(device: str) -> contextlib.AbstractContextManager[None]:
