@@ -54,7 +54,7 @@ app/http
 app/page
 app
 app/server
-app/ftp
+app/ftp  app/smtp
 uploader/wire
 uploader/destination
 uploader/s3  uploader/http_post  uploader/alerts
@@ -109,6 +109,7 @@ FOREIGN = {
     "kombu": {"uploader/queue"},
     "redis": {"uploader/queue"},
     "pyftpdlib": {"app/ftp"},
+    "aiosmtpd": {"app/smtp"},
     "imagecodecs": {"dev/corpus_decode.py"},
     "pillow_heif": {"dev/corpus_decode.py"},
 }

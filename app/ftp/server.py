@@ -13,7 +13,7 @@ import sys
 import click
 
 from app.admission.admission import Gate
-from app.ftp.login import device_of
+from app.admission.login import device_of
 from headgate.host import logs, terminal
 from headgate.host.addresses import address_of
 from headgate.host.exit_codes import Exit

@@ -28,6 +28,7 @@ from headgate.settings.table import (
     S3Settings,
     Setting,
     SiteSettings,
+    SmtpSettings,
     SpoolSettings,
     UplinkSettings,
 )
@@ -47,7 +48,7 @@ class SettingsError(Exception):
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 _PATHS = (
     "log.file", "metrics.textfile", "s3.ca_bundle", "destination.ca_bundle", "jobs.oidc_keys",
-    "ftp.certificate", "ftp.key",
+    "ftp.certificate", "ftp.key", "smtp.certificate", "smtp.key",
 )  # fmt: skip
 """Settings that are paths, relative to the settings file's folder, where they are no URLs."""
 _RESERVED = re.compile(r"HEADGATE_(CONFIG|TEST_.*)")
@@ -62,6 +63,7 @@ class Settings:
     receiver: ReceiverSettings
     intake: IntakeSettings
     ftp: FtpSettings
+    smtp: SmtpSettings
     uplink: UplinkSettings
     destination: DestinationSettings
     s3: S3Settings

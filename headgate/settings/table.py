@@ -306,6 +306,34 @@ class FtpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpSettings:
+    """[smtp]: pictures by mail, where headgate-smtp runs."""
+
+    bind: str = setting(
+        "127.0.0.1:2525",
+        reads.bind,
+        "",
+        "Address and port that headgate-smtp listens on.",
+        example="0.0.0.0:25",
+    )
+    certificate: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "File with the certificate chain; with it, cameras may use TLS (STARTTLS).",
+        example="/etc/headgate/smtp.pem",
+    )
+    key: str = setting(
+        "",
+        reads.TEXT,
+        "",
+        "File with the certificate's private key; empty if the certificate's file has it.",
+        example="/etc/headgate/smtp.key",
+    )
+    require_tls: bool = setting(False, reads.true_or_false, "", "Refuse mail without TLS.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UplinkSettings:
     """[uplink]: how much may leave, and when."""
 
@@ -714,6 +742,7 @@ SECTIONS: dict[str, type] = {
     "receiver": ReceiverSettings,
     "intake": IntakeSettings,
     "ftp": FtpSettings,
+    "smtp": SmtpSettings,
     "uplink": UplinkSettings,
     "destination": DestinationSettings,
     "s3": S3Settings,

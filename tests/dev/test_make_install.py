@@ -108,7 +108,7 @@ def test_an_interrupted_environment_is_not_left_behind(
 def test_extras_have_locks_of_their_own_and_are_kept_by_the_next_version(tmp_path: Path) -> None:
     assert install.version_name(["queue"]) != install.version_name()
     assert "celery==" in install.lock_of("queue").read_text()
-    with pytest.raises(Failed, match="EXTRAS takes apprise, ftp, queue"):
+    with pytest.raises(Failed, match="EXTRAS takes apprise, ftp, queue, smtp"):
         install.version_name(["quue"])
     assert install.extras_in_use(tmp_path) == []
     venv = tmp_path / "versions" / "1"

@@ -10,11 +10,9 @@ import ftplib
 import io
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +21,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.support.paths import ROOT
-from tests.support.receiver import Receiver, enrol, environment, metadata, running, site, stored
+from tests.support.companion import companion
+from tests.support.receiver import Receiver, enrol, metadata, running, site, stored
 from tests.support.wait import wait_until
 
 PACKAGES = os.environ.get("HEADGATE_TEST_FTP", "")
@@ -59,33 +57,8 @@ def refused_login(gateway: Gateway, user: str, password: str, reply: str = "530"
 
 @contextlib.contextmanager
 def ftp_server(receiver: Receiver, folder: Path, **settings: str) -> Iterator[Gateway]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    settings |= {
-        "spool.path": str(receiver.spool),
-        "receiver.bind": f"127.0.0.1:{receiver.port}",
-        "ftp.bind": f"127.0.0.1:{port}",
-    }
-    flags = [flag for name, value in settings.items() for flag in ("--set", f"{name}={value}")]
-    log = folder / "ftp.log"
-    path = os.pathsep.join([PACKAGES, str(ROOT)])
-    with log.open("wb") as out, subprocess.Popen(
-        [sys.executable, "-m", "app.ftp.server", *flags],
-        stdout=out, stderr=out, env=environment() | {"PYTHONPATH": path}, cwd=folder,
-    ) as process:  # fmt: skip
-        try:
-
-            def listens() -> bool:
-                assert process.poll() is None, log.read_text()
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    return True
-                return False
-
-            wait_until(listens, "headgate-ftp listens")
-            yield Gateway(receiver, port, log)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0, log.read_text()
+    with companion("ftp", receiver, folder, settings, PACKAGES) as (port, log):
+        yield Gateway(receiver, port, log)
 
 
 @pytest.fixture(scope="module")

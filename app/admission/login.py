@@ -1,4 +1,4 @@
-"""Who may log in by FTP: a device with its token as password, as with Basic over HTTP."""
+"""Who logs in by FTP or mail: a device with its token as password, as with Basic over HTTP."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from headgate.spool.image import names
 from headgate.spool.spool import Spool
 
 
-def device_of(spool: Spool, gate: Gate, peer: str, user: str, password: str) -> str:
+def device_of(spool: Spool, gate: Gate, peer: str, user: str, password: str | None) -> str:
     """The device that logs in from ``peer``, by the rules of HTTP's Basic; Refused if it may not.
 
-    Without a token the user is the device, as ``receiver.auth`` and ``receiver.allow`` have it."""
+    Where no token is needed (``receiver.auth``, ``receiver.allow``) the user is the device.
+    ``password`` None: there was no login, and ``user`` is only what the sender calls itself."""
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
-    sender = gate.identify(Caller(peer=peer, authorization=f"Basic {basic}"))
+    login = "" if password is None else f"Basic {basic}"
+    sender = gate.identify(Caller(peer=peer, authorization=login))
     named = names.device_name(user)
     if not sender.device and spool.site.devices.is_named(named):
         raise Refused("unauthorized", reason=f"The device {named} needs its token as password.")
