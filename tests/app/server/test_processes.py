@@ -114,11 +114,15 @@ def test_a_kill_of_one_costs_its_own_connections_and_nothing_else(own: Path, pho
         reserved = metric(receiver, "headgate_reserved_bytes")
         os.kill(killed, signal.SIGKILL)
         assert uploads[killed].finish() is None
+        wait_until(lambda: not Path(f"/proc/{killed}").exists(), "it is gone, with its sockets")
         # What it held is free: promised room, its place among the device's uploads, its file.
         wait_until(
             lambda: metric(receiver, "headgate_reserved_bytes") < reserved, "its room is free"
         )
-        assert receiver.post_raw(photo(), X_Device="cam-busy").status == 201
+        wait_until(
+            lambda: receiver.post_raw(photo(), X_Device="cam-busy").status == 201,
+            "its place among the uploads of the device is free",
+        )
         wait_until(lambda: len(receiver.half_received()) == 1, "its file is gone from tmp/")
         # The other one goes on, and one takes the dead one's place.
         now = await_processes(receiver, 2, without=killed)
