@@ -561,6 +561,23 @@ class S3Settings:
         'Tags of each object, such as "team=traffic"; needs s3:PutObjectTagging.',
         example=["team=traffic"],
     )
+    acl: str = setting(
+        "",
+        reads.choice(
+            "",
+            "private",
+            "bucket-owner-read",
+            "bucket-owner-full-control",
+            "authenticated-read",
+            "aws-exec-read",
+            "public-read",
+            "public-read-write",
+        ),
+        "",
+        "Canned ACL of each object, for a bucket whose policy demands one, such as another "
+        "account's; needs s3:PutObjectAcl. If empty, none is sent.",
+        example="bucket-owner-full-control",
+    )
     requester_pays: bool = setting(
         False,
         reads.true_or_false,

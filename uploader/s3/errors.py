@@ -136,7 +136,8 @@ RULES: tuple[ErrorRule, ...] = (
         "MethodNotAllowed AccessForbidden UnauthorizedAccess",
         (401, 403, 405),
         "S3 refused access ({code}); grant these credentials s3:PutObject on {bucket}, "
-        "and the key's use if the bucket is encrypted with KMS.",
+        "and the key's use if the bucket is encrypted with KMS; set s3.acl if its policy demands "
+        "one.",
     ),
     _rule(
         ErrorKind.FATAL,

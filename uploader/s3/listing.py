@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from uploader.destination.contract import Page
@@ -30,7 +30,7 @@ def page_of(body: bytes) -> Page:
 
 def _object(entry: ElementTree.Element) -> tuple[str, tuple[int, str]]:
     said = {_plain(one.tag): one.text or "" for one in entry}
-    return unquote(said["Key"]), (int(said["Size"]), normal_etag(said.get("ETag", "")))
+    return unquote_plus(said["Key"]), (int(said["Size"]), normal_etag(said.get("ETag", "")))
 
 
 def _plain(tag: str) -> str:

@@ -1,4 +1,4 @@
-"""What the settings add to requests: storage class, encryption, tags, who pays. Pure."""
+"""What the settings add to requests: storage class, encryption, ACL, tags, who pays. Pure."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def options(settings: Settings) -> Options:
         "x-amz-server-side-encryption-bucket-key-enabled": (
             "true" if settings.s3.bucket_key else ""
         ),
+        "x-amz-acl": settings.s3.acl,
         "x-amz-tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, _, v in pairs),
     }
     every = {"x-amz-request-payer": "requester"} if settings.s3.requester_pays else {}

@@ -59,6 +59,20 @@ def test_nothing_is_said_that_is_not_set() -> None:
     assert none.headers("PUT") == none.headers("HEAD") == {}
 
 
+def test_a_bucket_that_demands_an_acl_gets_it(place: Place, upload: Upload) -> None:
+    """With each PUT, that of the probe as well; and nothing else carries it."""
+    sender = sender_with(place, acl="bucket-owner-full-control")
+    with contextlib.closing(sender), watched(place) as seen:
+        sender.send(upload)
+        probe(sender, "")
+    puts = [one for one in seen if one["method"] == "PUT"]
+    assert len(puts) > 3
+    assert {one["x-amz-acl"] for one in puts} == {"bucket-owner-full-control"}
+    assert not any("x-amz-acl" in one for one in seen if one["method"] != "PUT")
+    with pytest.raises(SettingsError, match="acl"):
+        place.settings(acl="everybody")
+
+
 def test_class_encryption_and_tags_are_those_of_the_object(place: Place, upload: Upload) -> None:
     sender = sender_with(
         place,

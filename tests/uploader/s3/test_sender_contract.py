@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from headgate.spool.image.image import Metadata, Presence, Sent
 from headgate.spool.image.names import make
@@ -105,8 +106,21 @@ def test_an_image_that_was_sent_reads_back_equal_with_its_type_and_metadata(
     assert place.read(key) == data
 
 
+def may_be_called(place: Place, key: str) -> None:
+    """Skips where a genuine server takes no key with dot segments, from anybody (SeaweedFS, whose
+    keys are paths of files): Amazon takes them, and Headgate makes none."""
+    if place.genuine and ".." in key:
+        try:
+            place.client.put_object(Bucket=place.bucket, Key=key, Body=b"")
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "InvalidRequest"
+            pytest.skip("this server takes no key with dot segments")
+        place.client.delete_object(Bucket=place.bucket, Key=key)
+
+
 @pytest.mark.parametrize("key", AWKWARD)
 def test_any_key_arrives_as_it_is(place: Place, sender: S3Sender, image: Path, key: str) -> None:
+    may_be_called(place, key)
     sender.send(upload_of(image, key))
     assert key in place.names()
     assert sender.find(upload_of(image, key)) is not None
@@ -174,6 +188,7 @@ def test_a_listing_shows_an_object_as_it_was_confirmed(
     place: Place, sender: S3Sender, image: Path, key: str
 ) -> None:
     key = f"listing-{os.urandom(6).hex()}/{key}"  # another test stores another image below it
+    may_be_called(place, key)
     sent = sender.send(upload_of(image, key))
     folder = f"{key.rpartition('/')[0]}/"
     shown = sender.listed(folder, key[:-1]).objects

@@ -96,7 +96,9 @@ def within(question: Callable[[], Any]) -> Any:
 
 
 def dial(timeout: float = PATIENCE, cutoff: Cutoff | None = None) -> Any:
-    return within(lambda: connect("s3.example.net", 9, timeout=timeout, stall=60, cutoff=cutoff))
+    return within(
+        lambda: connect("s3.example.net", 9, timeout=timeout, stall=PATIENCE, cutoff=cutoff)
+    )
 
 
 def test_an_address_that_leads_nowhere_does_not_hold_up_the_next_one(
