@@ -4,8 +4,9 @@ Kept in the catalog and written in the transaction of the image's own row. It co
 catalog was made; a catalog rebuilt from the files begins with the images that are waiting then.
 
 Sequence numbers are kept as ranges of those that came. A number below the first that is 0 or 1, a
-number that came before with other bytes, or a leap of more than ``LEAP`` begins a new series: the
-camera was reset. Gaps are only told within the series that runs.
+number that came before with other bytes, or a leap of more than ``LEAP`` in either direction begins
+a new series: the camera was reset. Gaps are only told within the series that runs. A number that is
+the time is no count, and tells of no gaps.
 
 Images that could not be taken for what they are (cut off, changed on the way, no image) are counted
 too, since a camera that is breaking shows itself so. Their share is of an hour at most: the first
@@ -30,6 +31,9 @@ from headgate.spool.sqlite import instant, stamp
 RANGES_MAX = 1000
 """Ranges kept of one device; beyond them the oldest gap is forgotten."""
 LEAP = 1_000_000
+_DAY_SECONDS = 86_400
+_TIME_UNITS = (1, 1_000, 1_000_000)
+"""Of a number that is the time since 1970: seconds, milliseconds, microseconds."""
 CLOCK_KEPT = timedelta(hours=1)
 """How long the best reading of a device's clock stands against worse ones."""
 
@@ -147,15 +151,17 @@ def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading 
             "UPDATE arrivals SET warned = warned + 1, last_warning = ? WHERE device = ?",
             (meta.remarks.warnings[0], device),
         )
-    if meta.sequence is not None and not _mark(db, device, meta.sequence):
-        _begin_series(db, device, meta.sequence)  # another image had this number
+    number = _count(meta.sequence, name.received_at)
+    if number is not None and not _mark(db, device, number):
+        _begin_series(db, device, number)  # another image had this number
 
 
 def found(db: sqlite.Connection, name: Name, meta: Metadata) -> None:
     """An image whose row was lost; its number may or may not have been noted."""
     _seen(db, name.device, name.received_at, 1, meta.size, None, name.id)
-    if meta.sequence is not None:
-        _mark(db, name.device, meta.sequence)
+    number = _count(meta.sequence, name.received_at)
+    if number is not None:
+        _mark(db, name.device, number)
 
 
 def repeat(
@@ -167,8 +173,19 @@ def repeat(
 ) -> None:
     """An image of this device came again."""
     _seen(db, device, at, 0, 0, clock)
-    if sequence is not None:
-        _mark(db, device, sequence)
+    number = _count(sequence, at)
+    if number is not None:
+        _mark(db, device, number)
+
+
+def _count(sequence: int | None, at: datetime) -> int | None:
+    """A sequence number that counts images; None for none, and for one that is the time at which
+    the image was taken, as some cameras number them."""
+    if sequence is None:
+        return None
+    now = at.timestamp()
+    is_time = any(abs(sequence / unit - now) < _DAY_SECONDS for unit in _TIME_UNITS)
+    return None if is_time else sequence
 
 
 def _seen(
@@ -212,7 +229,8 @@ def _mark(db: sqlite.Connection, device: str, number: int) -> bool:
     ).fetchone()
     reset = below is None and above is not None and number <= 1 and above[0] > number + 1
     leap = above is None and below is not None and number - below[1] > LEAP
-    if (below is None and above is None) or reset or leap:
+    leap_back = below is None and above is not None and above[0] - number > LEAP
+    if (below is None and above is None) or reset or leap or leap_back:
         _begin_series(db, device, number)
         return True
     low = high = number

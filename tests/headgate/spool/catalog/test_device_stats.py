@@ -118,6 +118,21 @@ def test_a_leap_begins_a_new_series_and_a_long_gap_does_not(catalog: Catalog) ->
     assert missing(catalog) == []
 
 
+def test_a_leap_back_begins_a_new_series(catalog: Catalog) -> None:
+    first = 3 * device_stats.LEAP
+    send(catalog, first, first + 1, 5, 7)
+    assert missing(catalog) == [6]
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
+def test_a_number_that_is_the_time_tells_of_no_gaps(catalog: Catalog, unit: int) -> None:
+    times = [int((AT + timedelta(seconds=60 * minute)).timestamp()) * unit for minute in range(5)]
+    send(catalog, *times)
+    assert catalog.gaps("cam", 10) is None
+    catalog.repeated("cam", AT, times[0], None)
+    assert catalog.gaps("cam", 10) is None
+
+
 def test_the_newest_first_is_no_restart(catalog: Catalog) -> None:
     send(catalog, 3, 2, 1, 0)
     found = catalog.gaps("cam", 10)
