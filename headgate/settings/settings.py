@@ -46,6 +46,7 @@ class SettingsError(Exception):
 
 
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
+_DOWNLOAD_MAX = 1024 * 1024
 _PATHS = (
     "log.file", "metrics.textfile", "s3.ca_bundle", "destination.ca_bundle", "jobs.oidc_keys",
     "ftp.certificate", "ftp.key", "smtp.certificate", "smtp.key",
@@ -222,6 +223,9 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         )
     if values.get("alerts.mail_to") and values.get("alerts.smtp_url") == "":
         faults.append("alerts.mail_to: there is no mail server; set alerts.smtp_url")
+    download = values.get("s3.download_proof")
+    if isinstance(download, int) and download > _DOWNLOAD_MAX:
+        faults.append("s3.download_proof: at most 1MiB; it is for small images, held in memory")
     over_http = values.get("destination.kind") == "http"
     if over_http and not values.get("destination.url"):
         faults.append("destination.url: destination.kind is http, which needs the URL to post to")

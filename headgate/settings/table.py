@@ -526,6 +526,14 @@ class S3Settings:
         "of the others each day; off if objects are removed from the bucket on purpose.",
         example="off",
     )
+    download_proof: int = setting(
+        "",
+        reads.of(units.parse_size, empty=0),
+        "bytes; empty for never",
+        "Largest image that is downloaded again to confirm it, from a server that proves nothing "
+        "otherwise; what comes back counts in the budget. Larger images are never confirmed there.",
+        example="500KB",
+    )
     storage_class: str = setting(
         "",
         reads.matching(r"[A-Z_]{0,32}", "a storage class like STANDARD_IA"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from headgate.spool.site.confirmation import ProofKind
 from headgate.spool.site.site import S3_CLOCK
 from headgate.spool.spool import Spool
 from uploader.destination.contract import Describe, Sender
@@ -48,6 +49,8 @@ def _over_http(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
 def _bucket(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
     settings = spool.settings
     dialect = recall(spool.site, settings)
+    if dialect is not None and dialect.proof is ProofKind.NONE and settings.s3.download_proof:
+        dialect = None  # looked at before that was set
     sender = S3Sender(
         settings, pacer, cutoff=cutoff, dialect=dialect,
         learn=lambda one: probe(one, settings.s3.prefix),

@@ -27,6 +27,7 @@ class Capability:
     takes_checksum_mode: bool = True  # x-amz-checksum-mode in a HEAD
     wants_md5: bool = False  # no PUT without Content-MD5
     head_proves: bool = False  # bodies are checked, and a HEAD shows size, ETag and metadata
+    download_proves: bool = False  # nothing else does, and a download gave the same bytes
     clock_offset_seconds: float | None = None  # the server's clock less ours
     missing_rights: tuple[str, ...] = ()  # "s3:PutObject"
     sentences: tuple[str, ...] = ()
@@ -38,7 +39,9 @@ class Capability:
             return ProofKind.SHA256
         if self.etag_is_md5:
             return ProofKind.ETAG
-        return ProofKind.HEAD if self.head_proves else ProofKind.NONE
+        if self.head_proves:
+            return ProofKind.HEAD
+        return ProofKind.DOWNLOAD if self.download_proves else ProofKind.NONE
 
     def dialect(self, seen_at: str) -> Dialect:
         """What to remember of the server."""

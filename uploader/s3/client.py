@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import re
 import threading
 import time
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+_LISTING_MAX = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, escaped
+_BY_FIND = (ProofKind.HEAD, ProofKind.DOWNLOAD)
+"""Proofs that no answer to a PUT gives."""
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -65,6 +69,7 @@ class S3Sender:
         self.dialect = dialect or Dialect()
         self._learning = threading.Lock()
         self._learn = learn
+        self.download_proof = settings.s3.download_proof  # bytes of the largest image for it
         self._looked = self._looked_again = False
         self._lock = threading.Lock()
         self._requests = SignedRequests(settings, pacer, timeouts, cutoff, now)
@@ -112,7 +117,7 @@ class S3Sender:
             except SendError as error:
                 # HEAD has no body: the words are in the PUT's answer.
                 raise (self._no_s3(answer) if error.code == "not-s3" else error) from error
-        if found is not None and not found.sha256 and self.dialect.proof is not ProofKind.HEAD:
+        if found is not None and not found.sha256 and self.dialect.proof not in _BY_FIND:
             self._note(proof=ProofKind.ETAG)  # it was another server, or it could once
         if found is None:
             raise SendError(
@@ -155,6 +160,10 @@ class S3Sender:
         named = answer.headers.get("x-amz-meta-sha256") == upload.sha256
         if self.dialect.proof is ProofKind.HEAD and named and size == str(upload.size) and etag:
             return self._sent(upload, answer, etag, "")
+        if size in ("", str(upload.size)) and self._comes_back(
+            upload.key, upload.size, upload.sha256
+        ):
+            return self._sent(upload, answer, etag, "")
         if size and size != str(upload.size) and not (named or reported):
             raise _different(upload, size, "its length is another")
         raise SendError(
@@ -182,13 +191,15 @@ class S3Sender:
             same = reported == _base64(stored.sha256)
             return Presence.THERE if same else Presence.GONE
         ours = answer.headers.get("x-amz-meta-sha256") == stored.sha256
-        alike = answer.etag == normal_etag(stored.etag)
-        return Presence.THERE if ours or alike else Presence.UNKNOWN
+        alike = bool(answer.etag) and answer.etag == normal_etag(stored.etag)
+        if ours or alike or self._comes_back(stored.key, stored.size, stored.sha256):
+            return Presence.THERE
+        return Presence.UNKNOWN
 
     def listed(self, prefix: str, after: str) -> Page:
         words = {"encoding-type": "url", "list-type": "2", "prefix": prefix, "start-after": after}
         query = "&".join(f"{word}={quote(words[word], safe='-_.~')}" for word in sorted(words))
-        answer = self.ask("GET", "", {}, EMPTY_SHA256, query=query)
+        answer = self._requests.ask("GET", "", {}, EMPTY_SHA256, query=query, most=_LISTING_MAX)
         if answer.is_error:
             raise self.error("GET", answer)
         return page_of(answer.body)
@@ -262,6 +273,13 @@ class S3Sender:
         if plain.status in (200, 403, 404):  # anything else says nothing about the header
             self._note(checksum_mode=False)
         return plain
+
+    def _comes_back(self, key: str, size: int, sha256: str) -> bool:
+        """Whether a download gives these bytes; False where it is not used for such an image."""
+        if self.dialect.proof is not ProofKind.DOWNLOAD or size > self.download_proof:
+            return False
+        answer = self._requests.fetch(key, size)
+        return answer.status == 200 and hashlib.sha256(answer.body).hexdigest() == sha256
 
     def _before(self, upload: Upload) -> Sent | None:
         """Whether the image is there already, asked where the server keeps no condition."""

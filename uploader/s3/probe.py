@@ -83,6 +83,8 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         and seen.headers.get("x-amz-meta-sha256") == _SHA256
         and (wrong_sha256 or wrong_md5 or put(hashlib.sha256(_OTHER).hexdigest(), **usual).is_error)
     )  # fmt: skip
+    proved = echoed or etag == _MD5 or head_proves
+    downloads = bool(sender.download_proof) and not proved and _comes_back(sender, key)
     capability = Capability(
         bucket=place.bucket,
         endpoint=endpoint,
@@ -99,6 +101,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         takes_checksum_mode=takes_mode,
         wants_md5="Content_MD5" in usual and takes_sha256,
         head_proves=head_proves,
+        download_proves=downloads,
         clock_offset_seconds=sender.clock_offset,
         missing_rights=tuple(rights),
         sentences=(),
@@ -140,6 +143,11 @@ def _look(sender: S3Sender, key: str) -> tuple[HttpResponse, bool]:
     return plain, plain.status not in (200, 403, 404)
 
 
+def _comes_back(sender: S3Sender, key: str) -> bool:
+    got = sender.ask("GET", key, {}, _NOTHING)
+    return got.status == 200 and got.body == BODY
+
+
 def _holds(seen: HttpResponse, etag: str) -> bool:
     """Whether the HEAD found what was put: its size, and the digest or ETag where it has one."""
     if seen.is_error or not seen.is_from_s3:
@@ -173,10 +181,16 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
             "The server reports neither SHA-256 nor an MD5 as ETag, but checks what arrives: "
             "images are confirmed by the size, ETag and metadata that a HEAD finds."
         )
+    elif seen.download_proves:
+        said.append(
+            "The server reports neither SHA-256 nor an MD5 as ETag: each image up to "
+            "s3.download_proof is downloaded again to confirm it, and no larger one ever is."
+        )
     else:
         said.append(
             "The server reports neither SHA-256 nor an MD5 as ETag: nothing that is sent there can "
-            "be confirmed, so nothing would ever be called uploaded. Use another server."
+            "be confirmed, so nothing would ever be called uploaded. Use another server, "
+            "or set s3.download_proof for small images."
         )
     if not seen.takes_sha256:
         said.append("The server does not take x-amz-checksum-sha256; it is left out.")

@@ -25,7 +25,7 @@ from uploader.wire.meter import Meter
 if TYPE_CHECKING:
     from uploader.s3.endpoint import Access
 
-_LISTING_MAX = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, escaped
+_EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 REGION = re.compile(r"[a-z0-9-]{1,40}")
 """A region's name; what a server says becomes part of a host name."""
 
@@ -77,13 +77,23 @@ class SignedRequests:
         body: FileBody | bytes = b"",
         *,
         query: str = "",
+        most: int = 0,
     ) -> HttpResponse:
         """One signed request; SendError when no answer came."""
         for again in (True, False):
-            access, answer = self._ask_once(method, key, headers, sha256, body, query)
+            access, answer = self._ask_once(method, key, headers, sha256, body, query, most)
             if not (again and self._corrected(method, access, answer)):
                 break
         return answer
+
+    def fetch(self, key: str, size: int) -> HttpResponse:
+        """The object of ``size`` bytes, charged before they come: they take the same line."""
+        left = size
+        while left > 0:
+            grant = self._pacer.take(min(left, self._pacer.max_piece))
+            self._pacer.wrote(grant, grant.size)
+            left -= grant.size
+        return self.ask("GET", key, {}, _EMPTY_SHA256, most=size + 1)
 
     def _ask_once(
         self,
@@ -93,6 +103,7 @@ class SignedRequests:
         sha256: str,
         body: FileBody | bytes,
         query: str,
+        most: int,
     ) -> tuple[Access, HttpResponse]:
         access, exchange = self._open()
         more = self._options.headers(method)
@@ -101,7 +112,7 @@ class SignedRequests:
         began = time.monotonic()
         target = f"{access.path(key)}?{query}" if query else access.path(key)
         request = HttpRequest(method, target, signed, body)
-        answer = exchange.ask(replace(request, most=_LISTING_MAX) if query else request)
+        answer = exchange.ask(replace(request, most=most) if most else request)
         seconds = round(time.monotonic() - began, 3)
         self._log.debug(
             "s3.answered", method=method, key=key, status=answer.status, seconds=seconds

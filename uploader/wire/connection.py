@@ -132,6 +132,7 @@ class Wire:
         self._buffer = buffer
         self._sure = 0  # bytes that surely fit, so that no one needs to wait for room
         self._deadline: float | None = None
+        self._most = _MOST_RECEIVED
         self._received = 0  # since it was last said that something may come
         self._stuck = 0.0  # seconds waited for room since the last byte was written
         self._waited, self._wrote = 0.0, 0  # the same over several writes, and what came of it
@@ -157,8 +158,10 @@ class Wire:
         self._received = self._wrote = 0
         self._stuck = self._waited = 0.0
 
-    def expect(self, seconds: float) -> None:
-        """From now on an answer may take so long, all of it together, however it drips."""
+    def expect(self, seconds: float, body: int = 0) -> None:
+        """From now on an answer may take so long, all of it together, however it drips, and have a
+        body of ``body`` bytes."""
+        self._most = _MOST_RECEIVED + body
         self._deadline = self._clock() + seconds
         self._received = 0
 
@@ -364,8 +367,8 @@ class Wire:
 
     def _count(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received > _MOST_RECEIVED:
-            raise TooMuch(errno.EMSGSIZE, f"more than {_MOST_RECEIVED} bytes in one answer")
+        if self._received > self._most:
+            raise TooMuch(errno.EMSGSIZE, f"more than {self._most} bytes in one answer")
 
     def _handshake(self, tls: ssl.SSLObject) -> None:
         self.expect(self._stall)

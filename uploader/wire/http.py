@@ -205,7 +205,7 @@ class Exchange:
         try:
             whole = self._write(connection, request)
             connection.wire.settimeout(self.timeouts.answer)
-            connection.wire.expect(self.timeouts.answer)
+            connection.wire.expect(self.timeouts.answer, request.most)
             answer, keep = _read(connection.wire, request)
         except (OSError, http.client.HTTPException) as error:
             # Not only a timeout can come after everything was written; see ``unknown`` above.

@@ -22,6 +22,7 @@ class ProofKind(StrEnum):
     SHA256 = "sha256"
     ETAG = "etag"
     HEAD = "head"
+    DOWNLOAD = "download"
     RECEIPT = "receipt"
     STATUS = "status"
     NONE = ""
@@ -31,6 +32,7 @@ PROOFS = {
     ProofKind.SHA256: "the SHA-256 that the server reports",
     ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
     ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
+    ProofKind.DOWNLOAD: "a download of the object, compared with the image",
     ProofKind.RECEIPT: "the receipt of the Headgate that it is posted to",
     ProofKind.STATUS: "the status of the answer alone (destination.proof)",
     ProofKind.NONE: "nothing",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,16 +15,26 @@ from click.testing import CliRunner
 
 from dev.s3_local.faults import Act, once
 from headgate.host.exit_codes import Exit
-from headgate.spool.image.image import State
+from headgate.settings.settings import SettingsError
+from headgate.spool.image.image import Presence, State
 from headgate.spool.site.confirmation import PROOFS, ProofKind
 from tests.support.receiver import ROOT
 from tests.support.s3_dialects import BEHAVIOURS, IF_NONE_MATCH, MODE, SHA256, Behaviour, Speaking
-from tests.support.s3_server import Place, strict_place
+from tests.support.s3_server import (
+    PATIENT,
+    CountingPacer,
+    Place,
+    environment,
+    settings_for,
+    strict_place,
+)
+from tests.support.scripted_server import read_request, server
 from tests.support.site import FreePacer, Site
 from uploader.cli.main import headgate
-from uploader.destination.contract import Upload
+from uploader.destination.contract import Stored, Upload
 from uploader.run import start
 from uploader.s3 import dialect
+from uploader.s3.client import S3Sender
 from uploader.s3.dialect import Dialect, IfNoneMatch
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
@@ -230,6 +241,58 @@ def test_head_proves_only_where_the_probe_found_that_it_may(place: Place, tmp_pa
                 sender.find(other)
     finally:
         speaking.stop()
+
+
+def test_small_images_are_confirmed_by_a_download_where_that_is_set(
+    place: Place, tmp_path: Path
+) -> None:
+    """And what comes back is charged. Nothing else proves an image there."""
+    pacer = CountingPacer()
+    sender = S3Sender(place.settings(download_proof="100KB"), pacer, timeouts=PATIENT)
+    speaking = Speaking(place, NAMED["no ETag at all"])
+    try:
+        with closing(sender):
+            seen = probe(sender, "")
+            assert seen.usable and sender.dialect.proof is ProofKind.DOWNLOAD
+            assert any("s3.download_proof" in one for one in seen.sentences)
+            upload = image(tmp_path, secrets.token_bytes(90_000))
+            before = pacer.written
+            sent = sender.send(upload)
+            assert (sent.key, sent.sha256) == (upload.key, "")
+            assert pacer.written - before >= 2 * upload.size
+            assert sender.dialect.proof is ProofKind.DOWNLOAD
+            stored = Stored(upload.key, upload.size, upload.sha256, "")
+            assert sender.see(stored) is Presence.THERE
+            place.client.put_object(Bucket=place.bucket, Key=upload.key, Body=bytes(upload.size))
+            assert sender.see(stored) is not Presence.THERE
+            with pytest.raises(SendError):
+                sender.find(upload)
+            large = image(tmp_path, secrets.token_bytes(110_000))
+            before = pacer.written
+            with pytest.raises(SendError) as caught:
+                sender.send(large)
+            assert caught.value.code == "not-confirmed"
+            assert pacer.written - before < 2 * large.size
+    finally:
+        speaking.stop()
+    with pytest.raises(SettingsError, match="at most 1MiB"):
+        place.settings(download_proof="2MiB")
+
+
+def test_a_long_listing_is_no_endless_answer() -> None:
+    keys = [f"{number:04d}-{'k' * 900}.jpg" for number in range(1000)]
+    entries = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    body = f"<ListBucketResult>{entries}</ListBucketResult>".encode()
+    assert len(body) > 900_000
+
+    def lists(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with environment(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s"), server(lists) as port:
+        settings = settings_for(f"http://127.0.0.1:{port}", "bucket")
+        with closing(S3Sender(settings, CountingPacer(), timeouts=PATIENT)) as sender:
+            assert sorted(sender.listed("", "").objects) == keys
 
 
 def test_what_is_remembered_reads_back_and_anything_else_is_nothing() -> None:
