@@ -33,13 +33,13 @@ from tests.support.paths import ROOT
 SHIPPED = ["app", "headgate", "uploader", "deploy", "setup.cfg", "requirements.lock"]
 SOMEBODY = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.net"]
 NOT_HERE = """
-_serve = serve
+_run = run
 
 
-def serve(settings, *more):
+def run(settings, *more):
     if "8080" in settings.receiver.bind:
         raise SystemExit("not on this port")
-    _serve(settings, *more)
+    return _run(settings, *more)
 """
 
 pytestmark = [
