@@ -310,6 +310,7 @@ def day(monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
     monkeypatch.setattr(start, "Pacer", OpenGate)
     monkeypatch.setattr(endpoint, "open_access", cache_of_one(endpoint.open_access))
     monkeypatch.setattr("uploader.run.throttle._LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr("uploader.run.workers._LOOK_PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(random, "random", random.Random(7).random)
     logs.configure(io.StringIO(), level=logging.ERROR)  # ten thousand lines that nobody reads
     root = folder_in_memory()
