@@ -9,21 +9,23 @@ import logging
 import os
 import signal
 import sys
+from typing import NoReturn
 
 import click
 
 from app.admission.admission import Gate
 from app.admission.login import device_of
-from headgate.host import logs, terminal
+from headgate.host import command_line, logs
 from headgate.host.addresses import address_of
 from headgate.host.exit_codes import Exit
 from headgate.intake.hand_over import LocalReceiver
-from headgate.settings.load import load, split_flags
-from headgate.settings.settings import Settings, SettingsError
+from headgate.settings.settings import Settings
 from headgate.spool.errors import DiskError, SpoolUnsuitable
 from headgate.spool.spool import Spool
 
 SESSIONS_MAX = 256
+
+PROGRAM = "headgate-ftp"
 
 _ENDING = """\b
 Examples:
@@ -38,9 +40,9 @@ Exit codes:
 """
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """End with one sentence that says what to do."""
-    click.echo(terminal.escaped(f"headgate-ftp: {sentence}"), err=True)
+    command_line.complain(PROGRAM, sentence)
     sys.exit(Exit.ERROR)
 
 
@@ -52,12 +54,10 @@ def serve(settings: Settings) -> None:
         from app.ftp import session
     except ImportError:
         fail("its packages are not installed: make install EXTRAS=ftp")
-        raise
     try:
         spool = Spool.open(settings)
     except (SpoolUnsuitable, DiskError) as error:
         fail(str(error))
-        raise
     gate = Gate(spool)
     chosen = settings.ftp
     kind = session.SecureSession if chosen.certificate else session.Session
@@ -77,7 +77,6 @@ def serve(settings: Settings) -> None:
         server = ThreadedFTPServer((address.host, address.port), kind)
     except OSError as error:
         fail(f"{chosen.bind} cannot be listened on: {error.strerror}; set ftp.bind to another")
-        raise
     server.max_cons = SESSIONS_MAX
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logs.get().info(
@@ -87,28 +86,11 @@ def serve(settings: Settings) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING)
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(),
-    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
-)
-@click.option(
-    "--set",
-    "flags",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Override one setting for this start; may be repeated.",
-)
+@command_line.options("this start")
 @click.version_option(package_name="headgate")
 def command(config: str | None, flags: tuple[str, ...]) -> None:
     """Receive pictures by FTP, and hand each to the receiver of this machine before answering."""
-    try:
-        settings = load(config, split_flags(flags))
-    except SettingsError as error:
-        for fault in error.faults:
-            click.echo(terminal.escaped(f"headgate-ftp: {fault}"), err=True)
-        raise SystemExit(Exit.USAGE) from error
+    settings = command_line.settings_of(PROGRAM, config, flags)
     logs.configure(level=logging.INFO)
     logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())
     logging.getLogger("pyftpdlib").propagate = False
@@ -118,7 +100,7 @@ def command(config: str | None, flags: tuple[str, ...]) -> None:
 def main() -> None:
     """Entry point of the console script."""
     os.umask(0o007)
-    command.main(prog_name="headgate-ftp")
+    command.main(prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

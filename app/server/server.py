@@ -13,15 +13,15 @@ import os
 import resource
 import socket
 import sys
+from typing import NoReturn
 
 import click
 
 from app.server.supervisor import Death, Prepared, Supervisor, Work
-from headgate.host import cores, terminal
+from headgate.host import command_line, cores
 from headgate.host.addresses import Address, address_of
 from headgate.host.board import PROCESSES_MOST, Board
-from headgate.settings.load import load, split_flags
-from headgate.settings.settings import Settings, SettingsError
+from headgate.settings.settings import Settings
 
 CONNECTIONS_PER_THREAD = 4
 """Connections let in for each thread; those that are idle or still send headers hold no thread."""
@@ -40,9 +40,9 @@ Exit codes:
 """
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """End this process with one sentence that says what to do."""
-    click.echo(terminal.escaped(f"headgate-receiver: {sentence}"), err=True)
+    command_line.complain("headgate-receiver", sentence)
     sys.stderr.flush()
     os._exit(1)
 
@@ -85,7 +85,6 @@ def run(settings: Settings, level: int = logging.INFO) -> int:
         held, address = reserve(address_of(bind))
     except OSError as error:
         fail(_why_not(bind, error))
-        raise
     connections = max(1024, settings.receiver.threads * CONNECTIONS_PER_THREAD)
     _raise_open_files(connections * 2)
     board = Board.shared(processes(settings))
@@ -138,19 +137,7 @@ def _raise_open_files(wanted: int) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING)
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(),
-    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
-)
-@click.option(
-    "--set",
-    "flags",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Override one setting for this start; may be repeated.",
-)
+@command_line.options("this start")
 @click.option("-q", "--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Also log the answer to every upload.")
 @click.version_option(package_name="headgate")
@@ -162,13 +149,7 @@ def receiver(config: str | None, flags: tuple[str, ...], quiet: bool, verbose: b
     if quiet and verbose:
         raise click.UsageError("use --quiet or --verbose, not both")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    try:
-        settings = load(config, split_flags(flags))
-    except SettingsError as error:
-        for fault in error.faults:
-            click.echo(terminal.escaped(f"headgate-receiver: {fault}"), err=True)
-        raise SystemExit(2) from error
-    raise SystemExit(run(settings, level))
+    raise SystemExit(run(command_line.settings_of("headgate-receiver", config, flags), level))
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-import click
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -26,7 +25,7 @@ from app.admission.rate_limits import give_back_intake
 from app.server import signals
 from app.server.supervisor import Death, Prepared
 from app.upload.stalled import Stalls
-from headgate.host import logs, set_clock, terminal
+from headgate.host import command_line, logs, set_clock
 from headgate.host.addresses import Address
 from headgate.host.board import PROCESS, SERVING, Board
 from headgate.intake.hand_over import leave_key
@@ -41,7 +40,7 @@ than ``KEEP_ALIVE_SECONDS``, which is announced to clients."""
 
 def fail(sentence: str) -> NoReturn:
     """End this process with one sentence that says what to do."""
-    click.echo(terminal.escaped(f"headgate-receiver: {sentence}"), err=True)
+    command_line.complain("headgate-receiver", sentence)
     sys.stderr.flush()
     os._exit(1)
 

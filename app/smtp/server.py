@@ -14,7 +14,7 @@ import ssl
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -22,12 +22,11 @@ from app.admission.admission import Gate
 from app.admission.login import device_of
 from app.refusals import Refused
 from app.smtp import pictures
-from headgate.host import logs, terminal
+from headgate.host import command_line, logs
 from headgate.host.addresses import address_of
 from headgate.host.exit_codes import Exit
 from headgate.intake.hand_over import HandedOver, LocalReceiver, Outcome, Sent
-from headgate.settings.load import load, split_flags
-from headgate.settings.settings import Settings, SettingsError
+from headgate.settings.settings import Settings
 from headgate.spool.errors import DiskError, SpoolUnsuitable
 from headgate.spool.spool import Spool
 
@@ -37,6 +36,8 @@ MAILS_MAX = 8
 """Mails that arrive at the same time, because a mail is held in memory; others wait."""
 OVERHEAD = 1024 * 1024
 _REPLY_MAX = 400
+
+PROGRAM = "headgate-smtp"
 
 _ENDING = """\b
 Examples:
@@ -51,9 +52,9 @@ Exit codes:
 """
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """End with one sentence that says what to do."""
-    click.echo(terminal.escaped(f"headgate-smtp: {sentence}"), err=True)
+    command_line.complain(PROGRAM, sentence)
     sys.exit(Exit.ERROR)
 
 
@@ -136,12 +137,10 @@ def serve(settings: Settings) -> None:
         import aiosmtpd.smtp
     except ImportError:
         fail("its packages are not installed: make install EXTRAS=smtp")
-        raise
     try:
         spool = Spool.open(settings)
     except (SpoolUnsuitable, DiskError) as error:
         fail(str(error))
-        raise
     chosen = settings.smtp
     context = None
     if chosen.certificate:
@@ -150,7 +149,6 @@ def serve(settings: Settings) -> None:
             context.load_cert_chain(chosen.certificate, chosen.key or None)
         except OSError as error:
             fail(f"smtp.certificate: {chosen.certificate} cannot be used: {error}")
-            raise
     mailbox = Mailbox(spool)
 
     class Session(aiosmtpd.smtp.SMTP):
@@ -185,7 +183,6 @@ def serve(settings: Settings) -> None:
             server = await loop.create_server(session, address.host, address.port)
         except OSError as error:
             fail(f"{chosen.bind} cannot be listened on: {error}; set smtp.bind to another")
-            raise
         logs.get().info("smtp.started", bind=chosen.bind, tls=context is not None)
         async with server:
             await stop.wait()
@@ -194,28 +191,11 @@ def serve(settings: Settings) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING)
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(),
-    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
-)
-@click.option(
-    "--set",
-    "flags",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Override one setting for this start; may be repeated.",
-)
+@command_line.options("this start")
 @click.version_option(package_name="headgate")
 def command(config: str | None, flags: tuple[str, ...]) -> None:
     """Receive pictures by mail, and hand each to the receiver of this machine before answering."""
-    try:
-        settings = load(config, split_flags(flags))
-    except SettingsError as error:
-        for fault in error.faults:
-            click.echo(terminal.escaped(f"headgate-smtp: {fault}"), err=True)
-        raise SystemExit(Exit.USAGE) from error
+    settings = command_line.settings_of(PROGRAM, config, flags)
     logs.configure(level=logging.INFO)
     logging.getLogger("mail.log").setLevel(logging.CRITICAL)
     serve(settings)
@@ -224,7 +204,7 @@ def command(config: str | None, flags: tuple[str, ...]) -> None:
 def main() -> None:
     """Entry point of the console script."""
     os.umask(0o007)
-    command.main(prog_name="headgate-smtp")
+    command.main(prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,11 @@ from typing import Any, NoReturn
 
 import click
 
-from headgate.host import logs, terminal
+from headgate.host import command_line, logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.users import not_permitted
-from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
-from headgate.settings.settings import Settings, SettingsError
+from headgate.settings.settings import Settings
 from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
@@ -104,14 +103,9 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        try:
-            settings = load(self.config, split_flags(self.flags))
-            logs.get().debug("settings.read", file=str(settings.file or "none"))
-            return settings
-        except SettingsError as error:
-            for fault in error.faults:
-                print_text(f"headgate: {fault}", err=True)
-            raise SystemExit(Exit.USAGE) from error
+        settings = command_line.settings_of("headgate", self.config, self.flags)
+        logs.get().debug("settings.read", file=str(settings.file or "none"))
+        return settings
 
     def become_owner(self) -> None:
         """Switch from root to the spool's owner before anything else is touched as root (a log
@@ -197,20 +191,7 @@ class _Lazy(click.Group):
         exits=tuple(MEANING),
     ),
 )
-@click.option(
-    "--config",
-    metavar="FILE",
-    type=click.Path(),
-    help="The settings file (default: headgate.toml here, then in /etc/headgate).",
-)
-@click.option(
-    "--set",
-    "flags",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    shell_complete=completions.settings,
-    help="Override one setting for this call; may be repeated.",
-)
+@command_line.options("this call", shell_complete=completions.settings)
 @verbosity.options
 @click.option(
     "--traceback", is_flag=True, help="Print the Python traceback of an unexpected error."
