@@ -10,7 +10,7 @@ import secrets
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,15 @@ def genuine_place() -> Iterator[Place]:
             )
             client.delete_object(Bucket=bucket, Key="first")
             yield Place(url, bucket, client, "ChecksumSHA256" in answer, genuine=True)
+
+
+S3_PLACES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Place]]] = {
+    "strict": strict_place,
+    "strict-tls": functools.partial(strict_place, tls=True),
+    "no-sha256": functools.partial(strict_place, echo_sha256=False),
+    "genuine": lambda _folder: genuine_place(),
+}
+"""The servers that the contracts of the sender for S3 are tried on; each gets a folder."""
 
 
 def certificates(folder: Path) -> tuple[ssl.SSLContext, str]:

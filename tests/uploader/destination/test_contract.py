@@ -21,14 +21,7 @@ import pytest
 from headgate.spool.image.image import Presence
 from tests.support.images import picture
 from tests.support.posting import posted, upstream
-from tests.support.s3_server import (
-    CountingPacer,
-    Place,
-    Proxy,
-    genuine_place,
-    strict_place,
-    upload_of,
-)
+from tests.support.s3_server import S3_PLACES, CountingPacer, Place, Proxy, upload_of
 from uploader.destination.contract import Sender, Stored, Upload
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.meter import Meter
@@ -62,9 +55,7 @@ def bucket(place: Place) -> Destination:
     return Destination(place.url, place.sender, of, held)
 
 
-@pytest.fixture(
-    scope="module", params=["s3", "s3-tls", "s3-no-sha256", "s3-genuine", "http-form", "http-raw"]
-)
+@pytest.fixture(scope="module", params=[*S3_PLACES, "http-form", "http-raw"])
 def there(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Destination]:
@@ -86,16 +77,7 @@ def there(
                 made.url, made.sender, lambda path: posted(path, at=next(numbers)), held
             )
         return
-    match request.param:
-        case "s3":
-            opened = strict_place(folder)
-        case "s3-tls":
-            opened = strict_place(folder, tls=True)
-        case "s3-no-sha256":
-            opened = strict_place(folder, echo_sha256=False)
-        case _:
-            opened = genuine_place()
-    with opened as place:
+    with S3_PLACES[request.param](folder) as place:
         yield bucket(place)
 
 

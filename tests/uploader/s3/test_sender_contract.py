@@ -18,14 +18,7 @@ from botocore.exceptions import ClientError
 
 from headgate.spool.image.image import Metadata, Presence, Sent
 from headgate.spool.image.names import make
-from tests.support.s3_server import (
-    CountingPacer,
-    Place,
-    Proxy,
-    genuine_place,
-    strict_place,
-    upload_of,
-)
+from tests.support.s3_server import S3_PLACES, CountingPacer, Place, Proxy, upload_of
 from uploader.destination.contract import Stored
 from uploader.s3.client import S3Sender
 from uploader.s3.keys import described, object_key, object_metadata
@@ -42,21 +35,11 @@ AWKWARD = (
 )
 
 
-@pytest.fixture(scope="module", params=["strict", "strict-tls", "no-sha256", "genuine"])
+@pytest.fixture(scope="module", params=S3_PLACES)
 def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    folder = tmp_path_factory.mktemp("tls")
-    match request.param:
-        case "strict":
-            opened = strict_place(folder)
-        case "strict-tls":
-            opened = strict_place(folder, tls=True)
-        case "no-sha256":
-            opened = strict_place(folder, echo_sha256=False)
-        case _:
-            opened = genuine_place()
-    with opened as found:
+    with S3_PLACES[request.param](tmp_path_factory.mktemp("place")) as found:
         yield found
 
 

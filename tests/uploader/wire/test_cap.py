@@ -95,7 +95,7 @@ def test_a_check_whose_ledger_is_gone_says_so_and_asks_nothing(gateway: Gateway)
     said = gateway.json("config", "check")
     assert said["bucket"] is None
     assert any(
-        "the bucket was not tested: the ledger counts as spent" in w for w in said["warnings"]
+        "The bucket was not tested: the ledger counts as spent" in w for w in said["warnings"]
     )
     assert gateway.objects() == {}
     gateway.fill(2)

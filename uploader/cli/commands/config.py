@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.settings.settings import SETTINGS, Settings
+from headgate.settings.settings import SETTINGS
 from headgate.settings.units import Percent, format_duration, human_size
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
 from headgate.spool.owner import opened
 from headgate.spool.site.confirmation import PROOFS
-from headgate.spool.spool import Spool
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.doctor import clear_text, collect
+from uploader.cli.doctor.destination import NotAsked, Seen
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
 from uploader.http_post.probe import Receiving
 from uploader.s3.capability import Capability
-from uploader.s3.client import S3Sender
-from uploader.s3.dialect import remember
-from uploader.s3.probe import probe
-from uploader.wire.errors import SendError
-from uploader.wire.other_traffic import other_traffic_pacer
-from uploader.wire.pacer import Closed
 
 
 @click.group(epilog=ending("headgate config show", "headgate config check"))
@@ -90,20 +83,19 @@ def check(context: Context, as_json: bool) -> None:
     """
     settings = context.settings
     said: dict[str, list[str]] = {"faults": [], "warnings": [], "notes": []}
-    capability: Capability | None = None
-    receiving: Receiving | None = None
+    seen: Seen | None = None
     try:
         with opened(settings, probe=True) as spool:
             said["notes"].append(f"the spool {settings.spool.path} accepts durable writes")
             said["warnings"] += [str(risk)] if (risk := spool.risk()) else []
-            if settings.destination.kind == "http":
-                receiving = _destination(spool, said)
-            else:
-                capability = _bucket(spool, said)
+            seen = collect.destination(spool, "headgate config check")
+            _asked(seen, said)
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
         said["faults"].append(str(error))
     said["warnings"] += [str(fault) for fault in cron.check(settings)]
-    clear = clear_text.judge(settings, capability.endpoint if capability is not None else "")
+    capability = seen if isinstance(seen, Capability) else None
+    receiving = seen if isinstance(seen, Receiving) else None
+    clear = clear_text.judge(settings, "" if capability is None else capability.endpoint)
     said["warnings"] += [f"{one.sentence}; {one.mend}" for one in clear if one.mend]
     if as_json:
         print_json({**said, "bucket": capability, "destination": receiving})
@@ -119,36 +111,19 @@ def check(context: Context, as_json: bool) -> None:
         raise SystemExit(Exit.ERROR)
 
 
-def _destination(spool: Spool, said: dict[str, list[str]]) -> Receiving | None:
-    found, trouble, reached = collect.destination(spool, "headgate config check")
-    if found is None:
-        said["faults" if reached else "warnings"].append(trouble)
-        return None
-    said["faults"] += found.faults
-    said["warnings"] += found.warnings
-    said["notes"] += found.notes
-    return found
-
-
-def _bucket(spool: Spool, said: dict[str, list[str]]) -> Capability | None:
-    settings: Settings = spool.settings
-    if not settings.s3.bucket:
-        said["faults"].append("no bucket is set; set bucket under [s3]")
-        return None
-    try:
-        with other_traffic_pacer(spool.uplink, "headgate config check", 15) as pacer:
-            with closing(S3Sender(settings, pacer)) as sender:
-                found = probe(sender, settings.s3.prefix)
-                if found.writable:
-                    remember(spool.site, settings, sender.dialect)
-    except SendError as error:
-        said["faults"].append(error.message)
-        return None
-    except Closed as closed:
-        said["warnings"].append(f"the bucket was not tested: {closed}")
-        return None
-    said["notes" if found.usable else "faults"] += found.sentences
-    if found.usable:
-        said["notes"].append(f"each image is confirmed by {PROOFS[found.confirmed_by]}")
-    said["faults"] += [f"the permission {right} is missing" for right in found.missing_rights]
-    return found
+def _asked(seen: Seen, said: dict[str, list[str]]) -> None:
+    """Say what was learned of the place where images go."""
+    match seen:
+        case NotAsked():
+            said["faults" if seen.tried else "warnings"].append(seen.sentence)
+        case Receiving():
+            said["faults"] += seen.faults
+            said["warnings"] += seen.warnings
+            said["notes"] += seen.notes
+        case Capability():
+            said["notes" if seen.usable else "faults"] += seen.sentences
+            if seen.usable:
+                said["notes"].append(f"each image is confirmed by {PROOFS[seen.confirmed_by]}")
+            said["faults"] += [
+                f"the permission {right} is missing" for right in seen.missing_rights
+            ]

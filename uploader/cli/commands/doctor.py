@@ -12,7 +12,6 @@ from headgate.spool.errors import DiskError, LockHeld, SpoolElsewhere, SpoolUnsu
 from headgate.spool.owner import opened
 from uploader.cli.doctor import (
     accounts,
-    bucket,
     clear_text,
     clock,
     collect,
@@ -22,9 +21,11 @@ from uploader.cli.doctor import (
     network,
     schedule,
 )
+from uploader.cli.doctor.destination import NotAsked
 from uploader.cli.doctor.findings import Finding, Severity, loses, would_lose
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.s3.capability import Capability
 
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.LOSES: "red"}
 
@@ -73,16 +74,10 @@ def _look(context: Context) -> list[Finding]:
             findings += disk.judge(collect.disk(spool))
             findings += network.judge(collect.receiver(spool, process))
             findings += schedule.judge(collect.schedule(spool))
-            offset: float | None = None
-            if settings.destination.kind == "http":
-                there, trouble, reached = collect.destination(spool, "headgate doctor")
-                findings += destination.judge(there, trouble, reached)
-                offset = there.clock_offset_seconds if there is not None else None
-            else:
-                found, trouble, reached = collect.bucket(spool, "headgate doctor")
-                findings += bucket.judge(found, trouble, reached)
-                offset = found.clock_offset_seconds if found is not None else None
-                endpoint = found.endpoint if found is not None else ""
+            there = collect.destination(spool, "headgate doctor")
+            findings += destination.judge(there)
+            endpoint = there.endpoint if isinstance(there, Capability) else ""
+            offset = None if isinstance(there, NotAsked) else there.clock_offset_seconds
             findings += clock.judge(collect.clock(spool, offset))
     except SpoolElsewhere as error:
         mend = "mount its disk; or, if that is gone for good: headgate spool adopt"

@@ -241,13 +241,10 @@ def _check_device(spool: Spool, device: str) -> None:
 
 
 def _destination(spool: Spool) -> Iterator[Finding]:
-    """What doctor would say of the bucket, or of the server that images are posted to."""
-    from uploader.cli.doctor import bucket, collect, destination  # a run does not pay for them
+    """What doctor would say of the place where images go."""
+    from uploader.cli.doctor import collect, destination  # a run does not pay for them
 
-    who = "headgate drain --dry-run"
-    if spool.settings.destination.kind == "http":
-        return destination.judge(*collect.destination(spool, who))
-    return bucket.judge(*collect.bucket(spool, who))
+    return destination.judge(collect.destination(spool, "headgate drain --dry-run"))
 
 
 def _rehearse(context: Context, device: str, as_json: bool, *, ask: bool) -> None:

@@ -11,15 +11,8 @@ from uploader.s3.capability import Capability
 _POLICY = "attach deploy/s3/iam-policy.json to the uploader's user or role"
 
 
-def judge(found: Capability | None, trouble: str, reached: bool) -> Iterator[Finding]:
-    """``trouble``: why it was not asked; ``reached``: whether that is the server's own word."""
-    if found is None:
-        mend = "headgate config check"
-        if reached:
-            yield loses("bucket", f"{trouble} So nothing is sent, and the disk fills", mend)
-        else:
-            yield warning("bucket", trouble, mend)
-        return
+def judge(found: Capability) -> Iterator[Finding]:
+    """What its server was seen to do with a small object."""
     if "s3:PutObject" in found.missing_rights:
         yield loses(
             "bucket", f"s3:PutObject is missing on {found.bucket}: nothing is sent", _POLICY

@@ -31,6 +31,7 @@ from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
 from uploader.cli.doctor.database import Databases
+from uploader.cli.doctor.destination import NotAsked, Seen
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.schedule import Queue, Schedule
@@ -38,6 +39,7 @@ from uploader.http_post.client import HttpSender
 from uploader.http_post.probe import Receiving, look
 from uploader.s3.capability import Capability
 from uploader.wire.errors import ErrorKind, SendError
+from uploader.wire.meter import Meter
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
@@ -271,39 +273,38 @@ def _ask(address: Address, path: str) -> tuple[int, str]:
     return status, str(said.get("why") or said.get("detail", ""))
 
 
-def destination(spool: Spool, who: str) -> tuple[Receiving | None, str, bool]:
-    """What the server that images are posted to would do; else why that is not known, and whether
-    a server said so. ``who`` asks."""
-    settings = spool.settings
+def destination(spool: Spool, who: str) -> Seen:
+    """What the place where images go would do with them, asked within the cap; ``who`` asks. A
+    bucket gets a small test object, and what its server takes is remembered."""
+    over_http = spool.settings.destination.kind == "http"
+    check = "destination" if over_http else "bucket"
+    if not spool.settings.goes_to:
+        sentence = "No bucket is set: set it under [s3] in headgate.toml."
+        return NotAsked(check, sentence, tried=True, refused=True)
     try:
         with other_traffic_pacer(spool.uplink, who, 15) as pacer:
-            with contextlib.closing(HttpSender(settings, pacer)) as sender:
-                by_status = settings.destination.proof == "status"
-                found = look(sender, by_status=by_status, max_image=settings.receiver.max_image)
-                return found, "", True
+            return _receiving(spool, pacer) if over_http else _bucket(spool, pacer)
     except SendError as error:
-        return None, error.message, error.kind is ErrorKind.FATAL
+        refused = error.kind is ErrorKind.FATAL
+        return NotAsked(check, error.message, tried=True, refused=refused)
     except (Closed, DiskError) as error:
-        return None, f"It was not tested: {error}.", False
+        return NotAsked(check, f"The {check} was not tested: {error}.")
 
 
-def bucket(spool: Spool, who: str) -> tuple[Capability | None, str, bool]:
-    """What the bucket can confirm; else why that is not known, and whether a server said so. A
-    small test object is sent, within the cap; ``who`` asks."""
+def _receiving(spool: Spool, pacer: Meter) -> Receiving:
+    settings = spool.settings
+    with contextlib.closing(HttpSender(settings, pacer)) as sender:
+        by_status = settings.destination.proof == "status"
+        return look(sender, by_status=by_status, max_image=settings.receiver.max_image)
+
+
+def _bucket(spool: Spool, pacer: Meter) -> Capability:
     from uploader.s3.client import S3Sender  # imports boto3
     from uploader.s3.dialect import remember
     from uploader.s3.probe import probe
 
-    if not spool.settings.s3.bucket:
-        return None, "No bucket is set: set it under [s3] in headgate.toml.", True
-    try:
-        with other_traffic_pacer(spool.uplink, who, 15) as pacer:
-            with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
-                found = probe(sender, spool.settings.s3.prefix)
-                if found.writable:
-                    remember(spool.site, spool.settings, sender.dialect)
-                return found, "", True
-    except SendError as error:
-        return None, error.message, error.kind is ErrorKind.FATAL
-    except (Closed, DiskError) as error:
-        return None, f"It was not tested: {error}.", False
+    with contextlib.closing(S3Sender(spool.settings, pacer)) as sender:
+        found = probe(sender, spool.settings.s3.prefix)
+        if found.writable:
+            remember(spool.site, spool.settings, sender.dialect)
+        return found

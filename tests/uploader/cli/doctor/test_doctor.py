@@ -35,17 +35,18 @@ from uploader.cli.cron import crontabs, systemd_timer
 from uploader.cli.cron.entry import ScheduleFault
 from uploader.cli.doctor import (
     accounts,
-    bucket,
     clear_text,
     clock,
     collect,
     database,
+    destination,
     disk,
     network,
     schedule,
 )
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
+from uploader.cli.doctor.destination import NotAsked
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.findings import Finding, Severity
 from uploader.cli.doctor.network import Receiver
@@ -176,15 +177,15 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("confined", network.judge(RECEIVER), OK, "is confined", ""),
     ("unconfined", network.judge(replace(RECEIVER, unconfined="this kernel has no Landlock")), WARNING, "no thumbnails: their decoder cannot be confined, because this kernel has no Landlock", "a kernel from 5.13 on"),
     ("loopback", network.judge(replace(RECEIVER, on_network=False, auth="open")), OK, "this machine only", ""),
-    ("bucket fine", bucket.judge(BUCKET, "", True), OK, "each is confirmed by the SHA-256 that the server reports", ""),
-    ("by MD5", bucket.judge(replace(BUCKET, echoes_sha256=False, refuses_wrong_sha256=False), "", True), OK, "confirmed by Content-MD5 and an ETag", ""),
-    ("no put", bucket.judge(Capability("b", "e", missing_rights=("s3:PutObject",)), "", True), LOSES, "s3:PutObject is missing on b", "deploy/s3/iam-policy.json"),
-    ("no head", bucket.judge(replace(BUCKET, missing_rights=("s3:GetObject",)), "", True), WARNING, "s3:GetObject is missing", "iam-policy.json"),
-    ("no proof", bucket.judge(replace(BUCKET, echoes_sha256=False, etag_is_md5=False, sentences=("Nothing is proved.",)), "", True), LOSES, "Nothing is proved.", "another server"),
-    ("overwrites", bucket.judge(replace(BUCKET, honours_if_none_match=False), "", True), WARNING, "could still overwrite", "site.name"),
-    ("checks nothing", bucket.judge(replace(BUCKET, refuses_wrong_sha256=False, refuses_wrong_md5=False), "", True), WARNING, "checks no digest", "AWS"),
-    ("refused", bucket.judge(None, "There is no such bucket.", True), LOSES, "There is no such bucket.", "headgate config check"),
-    ("unreached", bucket.judge(None, "No connection.", False), WARNING, "No connection.", "headgate config check"),
+    ("bucket fine", destination.judge(BUCKET), OK, "each is confirmed by the SHA-256 that the server reports", ""),
+    ("by MD5", destination.judge(replace(BUCKET, echoes_sha256=False, refuses_wrong_sha256=False)), OK, "confirmed by Content-MD5 and an ETag", ""),
+    ("no put", destination.judge(Capability("b", "e", missing_rights=("s3:PutObject",))), LOSES, "s3:PutObject is missing on b", "deploy/s3/iam-policy.json"),
+    ("no head", destination.judge(replace(BUCKET, missing_rights=("s3:GetObject",))), WARNING, "s3:GetObject is missing", "iam-policy.json"),
+    ("no proof", destination.judge(replace(BUCKET, echoes_sha256=False, etag_is_md5=False, sentences=("Nothing is proved.",))), LOSES, "Nothing is proved.", "another server"),
+    ("overwrites", destination.judge(replace(BUCKET, honours_if_none_match=False)), WARNING, "could still overwrite", "site.name"),
+    ("checks nothing", destination.judge(replace(BUCKET, refuses_wrong_sha256=False, refuses_wrong_md5=False)), WARNING, "checks no digest", "AWS"),
+    ("refused", destination.judge(NotAsked("bucket", "There is no such bucket.", tried=True, refused=True)), LOSES, "There is no such bucket.", "headgate config check"),
+    ("unreached", destination.judge(NotAsked("bucket", "No connection.", tried=True)), WARNING, "No connection.", "headgate config check"),
 ]  # fmt: skip
 
 
