@@ -46,6 +46,7 @@ headgate/spool/spool
 headgate/spool/owner  headgate/spool/upkeep
 headgate/intake
 headgate/monitor
+headgate/actions
 app/formats  app/refusals
 app/responses
 app/admission

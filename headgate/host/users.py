@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -13,6 +14,11 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return ""
+
+
+def person(user: int, environ: Mapping[str, str]) -> str:
+    """The login name of who types at this terminal as ``user``: the one behind sudo, if any."""
+    return environ.get("SUDO_USER", "")[:64] or user_name(user) or f"uid {user}"
 
 
 def groups_of(user: int) -> frozenset[int]:

@@ -17,6 +17,7 @@ from headgate.settings.table import (
     SECTIONS,
     SETTINGS,
     AlertSettings,
+    AuthSettings,
     DestinationSettings,
     FtpSettings,
     IntakeSettings,
@@ -62,6 +63,7 @@ class Settings:
     site: SiteSettings
     spool: SpoolSettings
     receiver: ReceiverSettings
+    auth: AuthSettings
     intake: IntakeSettings
     ftp: FtpSettings
     smtp: SmtpSettings

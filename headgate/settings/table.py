@@ -242,6 +242,18 @@ class ReceiverSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """[auth]: people, and what is kept of what they did."""
+
+    keep_audit: int = setting(
+        "1825d",
+        reads.of(reads.positive(reads.span, 86400, "1d")),
+        "seconds",
+        "How long to keep the lines of the audit log.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeSettings:
     """[intake]: folders from which pictures are taken."""
 
@@ -765,6 +777,7 @@ SECTIONS: dict[str, type] = {
     "site": SiteSettings,
     "spool": SpoolSettings,
     "receiver": ReceiverSettings,
+    "auth": AuthSettings,
     "intake": IntakeSettings,
     "ftp": FtpSettings,
     "smtp": SmtpSettings,

@@ -229,19 +229,24 @@ def instant(stamp: int) -> datetime:
 
 @contextlib.contextmanager
 def transaction(connection: Connection) -> Iterator[Connection]:
-    """All or nothing; takes the write lock at once, so that it rarely fails later.
+    """All or nothing; takes the write lock at once, so that it rarely fails later. Inside another
+    transaction it is a part of that one (a savepoint), and is committed with it.
 
     Whatever fails, no transaction is left open, and the first error is the one that is raised: a
     full disk ends the transaction by itself, and a ROLLBACK after that would be an error of its
     own. A COMMIT that fails leaves it open.
     """
-    connection.execute("BEGIN IMMEDIATE")
+    if connection.in_transaction:
+        begin, end, undo = "SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part"
+    else:
+        begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
+    connection.execute(begin)
     try:
         yield connection
-        connection.execute("COMMIT")
+        connection.execute(end)
     except BaseException:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            connection.execute(undo).fetchall()
         raise
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +22,16 @@ from typing import Any, NoReturn
 
 import click
 
+from headgate.actions.errors import ActionRefused
 from headgate.host import command_line, logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
-from headgate.host.users import not_permitted
+from headgate.host.users import not_permitted, person
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings
 from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
+from headgate.spool.site.audit import TERMINAL, Actor
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending
@@ -37,6 +39,7 @@ from uploader.cli.verbosity import Verbosity
 
 COMMANDS: Mapping[str, str] = {
     "alert": "uploader.cli.commands.alert",
+    "audit": "uploader.cli.commands.audit",
     "completion": "uploader.cli.commands.completion",
     "config": "uploader.cli.commands.config",
     "cron": "uploader.cli.commands.cron",
@@ -86,6 +89,12 @@ class Context:
     config: str | None = None
     flags: tuple[str, ...] = ()  # section.key=value, each
     verbosity: Verbosity = Verbosity.NORMAL
+    user: int = field(default_factory=os.getuid)  # before root becomes the spool's owner
+
+    @property
+    def actor(self) -> Actor:
+        """Who types this command, for the audit log."""
+        return Actor(person(self.user, os.environ), TERMINAL)
 
     def speak(self, verbosity: Verbosity) -> None:
         """Use this verbosity from now on, and log to stderr."""
@@ -130,6 +139,8 @@ class Context:
             fail(str(error))
         except (SpoolUnsuitable, DiskError) as error:
             fail(str(error))
+        except ActionRefused as refused:
+            fail(str(refused), Exit.USAGE if refused.invalid else Exit.ERROR)
 
     def _report_spool(self, missing: str) -> None:
         from uploader.alerts import missing_spool  # most commands do not pay for it

@@ -156,7 +156,7 @@ MEND = "ALTER TABLE alerts ADD COLUMN mend TEXT NOT NULL DEFAULT '';"
 class Alerts:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 

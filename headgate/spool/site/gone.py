@@ -100,7 +100,7 @@ class GoneRecord:
 class Gone:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 

@@ -174,7 +174,7 @@ def served_by(job: Job, runs: Iterable[Run]) -> Run | None:
 class Jobs:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 

@@ -36,7 +36,7 @@ class Point:
 class Points:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 

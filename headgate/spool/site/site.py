@@ -1,5 +1,5 @@
 """What no file stands behind: devices, runs, requests, a limit in force, what was learned,
-alerts.
+alerts, who changed what.
 
 Commits are FULL. This is the owner's own data, and belongs in a backup; the catalog does not.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
-from headgate.spool.site import alerts, devices, gone, jobs, metric_points, triggers
+from headgate.spool.site import alerts, audit, devices, gone, jobs, metric_points, triggers
 from headgate.spool.site import runs as tally
 from headgate.spool.site.alerts import Alerts
+from headgate.spool.site.audit import Audit
 from headgate.spool.site.devices import Devices
 from headgate.spool.site.gone import Gone
 from headgate.spool.site.jobs import Jobs
@@ -91,6 +93,7 @@ MIGRATIONS: Sequence[str] = (
     """,
     devices.FORWARDING,
     devices.DIGEST,
+    audit.TABLES,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",
@@ -126,17 +129,25 @@ class Site:
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite.connect(path, MIGRATIONS, full=True)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.devices = Devices(self._db, self._lock)
         self.alerts = Alerts(self._db, self._lock)
         self.points = Points(self._db, self._lock)
         self.triggers = Triggers(self._db, self._lock)
         self.jobs = Jobs(self._db, self._lock)
         self.gone = Gone(self._db, self._lock)
+        self.audit = Audit(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make what is written inside one commit, all or nothing: a change and the line of the
+        audit log that says who made it. Do nothing slow inside: other programs wait to write."""
+        with self._lock, sqlite.transaction(self._db):
+            yield
 
     def damaged(self) -> str:
         """What SQLite's own check says is wrong; empty if nothing."""

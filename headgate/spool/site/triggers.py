@@ -40,7 +40,7 @@ class Fired:
 class Triggers:
     """Belongs to ``Site``, whose connection and lock it shares."""
 
-    def __init__(self, db: sqlite.Connection, lock: threading.Lock) -> None:
+    def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
 

@@ -386,9 +386,12 @@ class Mover:
         return seen.uptime >= suspicious
 
     def drop_old_receipts(self, now: datetime) -> list[str]:
-        """Drop whole days older than ``keep_receipts`` whose local copies are all gone."""
+        """Drop whole days older than ``keep_receipts`` whose local copies are all gone, and lines
+        of the audit log older than ``keep_audit``."""
         if not self._may_judge_age(now):
             return []
+        kept = timedelta(seconds=self._spool.settings.auth.keep_audit)
+        self._spool.site.audit.drop_before(now, kept)
         keep = timedelta(seconds=self._spool.settings.spool.keep_receipts)
         oldest = f"{now - keep:%Y-%m-%d}"
         dropped = []

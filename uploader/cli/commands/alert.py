@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
 
 import click
 
+from headgate.actions.silences import end_silence
+from headgate.actions.silences import silence as set_silence
 from headgate.host.exit_codes import Exit
-from headgate.monitor.rules import BY_CODE
-from headgate.settings.units import UnitError, human_duration, parse_duration
+from headgate.settings.units import human_duration, parse_duration
 from headgate.spool.errors import DiskError, LockHeld
-from headgate.spool.site.alerts import EVERYTHING, ChannelState, Silence
+from headgate.spool.site.alerts import ChannelState
 from uploader.alerts import outbox
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import test_message
@@ -23,7 +23,6 @@ from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
 _LOCK_SECONDS = 15.0
-_LONGEST = 30 * 86400
 
 
 @click.group(epilog=ending("headgate alert list", "headgate alert test"))
@@ -139,33 +138,16 @@ def silence(
 
     Alerts that are still active at the end are sent then.
     """
-    code = what.partition(":")[0]
-    if what != EVERYTHING and code not in BY_CODE:
-        fail(f"there is no alert {code}; use one of {', '.join(BY_CODE)}, or all", Exit.USAGE)
     with context.spool() as spool:
         if off:
-            if not spool.site.alerts.end_silence(what):
-                fail(f"{what} was not silenced")
+            end_silence(spool, context.actor, what)
             until = spool.now()
         else:
-            until = spool.now() + timedelta(seconds=_seconds(duration))
-            spool.site.alerts.silence(Silence(what, until, reason))
+            until = set_silence(spool, context.actor, what, duration or "", reason).until
     if as_json:
         print_json({"what": what, "until": until, "reason": reason})
     elif off:
         context.say(f"{what} is no longer silenced")
     else:
-        lasts = human_duration(_seconds(duration))
+        lasts = human_duration(parse_duration(duration or ""))
         context.say(f"{what} is silenced until {until:%Y-%m-%d %H:%M} UTC ({lasts})")
-
-
-def _seconds(duration: str | None) -> int:
-    if duration is None:
-        fail("a silence needs a duration: --for 2h", Exit.USAGE)
-    try:
-        seconds = parse_duration(duration)
-    except UnitError as error:
-        fail(str(error), Exit.USAGE)
-    if not 0 < seconds <= _LONGEST:
-        fail("--for is at most 30d", Exit.USAGE)
-    return seconds

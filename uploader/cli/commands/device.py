@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from headgate.actions import devices
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
@@ -80,15 +81,13 @@ def add(
     """
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
-        tokens.made = spool.site.devices.add(
-            wanted, spool.now(), urgent=urgent, may_drain=drain, may_forward=forward, digest=digest
-        )
-        logs.get().info(
-            "device.added",
-            devices=len(wanted),
+        tokens.made = devices.add(
+            spool,
+            context.actor,
+            wanted,
             urgent=urgent,
-            drain=drain,
-            forward=forward,
+            may_drain=drain,
+            may_forward=forward,
             digest=digest,
         )
 
@@ -127,8 +126,7 @@ def rotate(
         fail(f"--overlap: {error}", Exit.USAGE)
     wanted = expanded(names)
     with _Tokens(context, out, as_json) as tokens, context.spool() as spool:
-        tokens.made = spool.site.devices.rotate(wanted, spool.now(), span)
-        logs.get().info("device.rotated", devices=len(wanted), overlap=overlap)
+        tokens.made = devices.rotate(spool, context.actor, wanted, span)
 
 
 @command.command(epilog=ending("headgate device revoke cam-07"))
@@ -146,10 +144,9 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
     wanted = expanded(names)
     with context.spool() as spool:
         try:
-            spool.site.devices.revoke(wanted, spool.now())
+            devices.revoke(spool, context.actor, wanted)
         except DeviceTrouble as trouble:
             fail(str(trouble))
-        logs.get().info("device.revoked", devices=len(wanted))
     if as_json:
         print_json({"revoked": wanted})
     else:

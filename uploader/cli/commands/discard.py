@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
+from headgate.actions.images import discard
 from headgate.host.exit_codes import Exit
-from headgate.host.users import user_name
-from headgate.spool.errors import LockHeld
-from headgate.spool.image.image import State
-from headgate.spool.site.gone import Stage
-from headgate.spool.spool import Spool
-from headgate.spool.upkeep.mover import Mover
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
-
-_REASON_MAX = 500
+from uploader.cli.main import Context, print_json, print_text
 
 
 @click.command(
@@ -38,60 +29,15 @@ def command(context: Context, images: tuple[str, ...], reason: str, as_json: boo
     it, when and why. Images that wait to be sent cannot be discarded. If a run is active, it does
     the work.
     """
-    reason = " ".join(reason.split())[:_REASON_MAX]
-    if not reason:
-        fail('give a reason: --reason "a test picture"', Exit.USAGE)
-    who = _who()
     with context.spool() as spool:
-        said = {image: _ask(spool, image, who, reason) for image in images}
-        troubled = [image for image, what in said.items() if what]
-        said = {image: what or _carry_out(spool, image) for image, what in said.items()}
+        found = discard(spool, context.actor, images, reason)
     if as_json:
-        print_json(said)
+        print_json({image: became.sentence for image, became in found.items()})
     else:
-        for image, what in said.items():
-            if image in troubled:
-                print_text(f"{image}: {what}")
+        for image, became in found.items():
+            if became.done:
+                context.say(f"{image}: {became.sentence}")
             else:
-                context.say(f"{image}: {what}")
-    if troubled:
+                print_text(f"{image}: {became.sentence}")
+    if not all(became.done for became in found.values()):
         raise SystemExit(Exit.ERROR)
-
-
-def _who() -> str:
-    """The user who decided: the one behind sudo, if any."""
-    if named := os.environ.get("SUDO_USER", ""):
-        return named[:64]
-    return user_name(os.getuid()) or f"uid {os.getuid()}"
-
-
-def _ask(spool: Spool, image: str, who: str, reason: str) -> str:
-    """Put it into the books; a sentence if it cannot be discarded."""
-    item, line = spool.catalog.get(image), spool.site.gone.get(image)
-    if line is not None and line.stage is Stage.DISCARDED:
-        return line.said
-    if line is not None and line.stage is Stage.LOST:
-        spool.site.gone.discarded(image, spool.now(), who, reason)
-        return ""
-    if item is None:
-        receipt = spool.receipt(image)
-        if receipt is not None and receipt.safe_to_erase:
-            return "it is uploaded; its local copy is deleted automatically"
-        return "there is no such image"
-    if item.state is not State.SET_ASIDE and spool.files.places(item.name):
-        return "it is waiting to be sent; only images that are set aside or lost can be discarded"
-    if item.state is not State.SET_ASIDE:
-        return "its file is missing; headgate verify --repair records it as lost, then discard it"
-    spool.site.gone.ask(item, spool.now(), who, reason)
-    return ""
-
-
-def _carry_out(spool: Spool, image: str) -> str:
-    try:
-        with spool.hold_drain_lock("headgate discard", 0) as lock:
-            Mover(spool, lock).discard()
-    except LockHeld:
-        line = spool.site.gone.get(image)
-        if line is not None and line.stage is Stage.ASKED:
-            return "the active run will discard it"
-    return "discarded"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
 import click
 
+from headgate.actions import uplink
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
-from headgate.settings.units import Percent, UnitError, human_size, parse_duration, parse_percent
-from headgate.spool.budget.uplink import LIMIT, Limit
+from headgate.settings.units import human_size
 from headgate.spool.spool import Spool
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
@@ -47,45 +46,18 @@ def command(
         fail("use a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:
         if off:
-            spool.site.put(LIMIT, None)
-            logs.get().info("limit.ended")
+            uplink.end_limit(spool, context.actor)
         elif share:
-            _set(spool, *_checked(share, duration, reason))
+            uplink.limit(spool, context.actor, share, duration or "", reason or "")
         if as_json or context.verbosity is not Verbosity.QUIET or not (off or share):
             _show(spool, as_json)
 
 
-def _checked(share: str, duration: str | None, reason: str | None) -> tuple[Percent, int, str]:
-    if not duration:
-        fail("a limit needs --for (how long)", Exit.USAGE)
-    try:
-        percent, seconds = parse_percent(share), parse_duration(duration)
-    except UnitError as error:
-        fail(str(error), Exit.USAGE)
-    if not percent.hundredths:
-        fail("0% would send nothing; to pause uploads, use headgate pause", Exit.USAGE)
-    if not 0 < seconds <= 7 * 86400:
-        fail(
-            "--for is at most 7d; for longer, change uplink.share",
-            Exit.USAGE,
-        )
-    return percent, seconds, reason or ""
-
-
-def _set(spool: Spool, share: Percent, seconds: int, reason: str) -> None:
-    before = spool.uplink.cap().limit
-    if before is not None and before.is_pause:
-        fail("uploads are paused; use headgate resume first")
-    until = spool.now() + timedelta(seconds=seconds)
-    spool.site.put(LIMIT, Limit(share, until, reason).encode())
-    logs.get().info("limit.set", share=str(share), until=until.isoformat(), reason=reason)
-
-
 def _show(spool: Spool, as_json: bool) -> None:
-    uplink = spool.uplink
-    cap, use = uplink.cap(), uplink.budget()
-    change = uplink.next_change()
-    then = uplink.rate_at(change) if change else None
+    link = spool.uplink
+    cap, use = link.cap(), link.budget()
+    change = link.next_change()
+    then = link.rate_at(change) if change else None
     if as_json:
         print_json(
             {
@@ -117,7 +89,7 @@ def _show(spool: Spool, as_json: bool) -> None:
         f"{human_size(cap.for_the_rest)}/s"
     )
     if change is not None and then is not None:
-        at = uplink.local(change)
+        at = link.local(change)
         print_text(f"next change: {at:%a %Y-%m-%d %H:%M} local time, to {human_size(then)}/s")
     if use.day_allowance:
         print_text(

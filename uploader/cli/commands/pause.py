@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
 import click
 
+from headgate.actions import uplink
 from headgate.host import logs
-from headgate.host.exit_codes import Exit
-from headgate.settings.units import Percent, UnitError, parse_duration
-from headgate.spool.budget.uplink import LIMIT, Limit
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail
+from uploader.cli.main import Context
 
 
 @click.command(
@@ -31,15 +28,6 @@ def command(context: Context, duration: str | None, reason: str) -> None:
     within a second; what it was sending is sent again.
     """
     logs.configure(level=context.level(logging.WARNING))
-    try:
-        seconds = None if duration is None else parse_duration(duration)
-    except UnitError as error:
-        fail(str(error), Exit.USAGE)
-    if seconds == 0:
-        fail("--for is at least 1s; headgate resume ends a pause", Exit.USAGE)
     with context.spool() as spool:
-        until = None if seconds is None else spool.now() + timedelta(seconds=seconds)
-        limit = Limit(Percent(0), until, reason)
-        spool.site.put(LIMIT, limit.encode())
-        logs.get().info("uploads.paused", until=until and until.isoformat(), reason=reason)
+        limit = uplink.pause(spool, context.actor, duration or "", reason)
     context.say(f"uploads are paused {limit.words}")

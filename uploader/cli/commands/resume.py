@@ -6,9 +6,9 @@ import logging
 
 import click
 
+from headgate.actions import uplink
 from headgate.host import logs
 from headgate.settings.units import human_size
-from headgate.spool.budget.uplink import LIMIT
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context
 
@@ -19,10 +19,8 @@ def command(context: Context) -> None:
     """Send images again after headgate pause, from the next run on."""
     logs.configure(level=context.level(logging.WARNING))
     with context.spool() as spool:
-        if not spool.uplink.cap().is_pause:
+        if not uplink.resume(spool, context.actor):
             context.say("uploads are not paused")
             return
-        spool.site.put(LIMIT, None)
-        logs.get().info("uploads.resumed")
         rate = spool.uplink.cap().for_images
     context.say(f"uploads go on with the next run, at up to {human_size(rate)}/s")

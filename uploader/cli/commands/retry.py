@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from enum import StrEnum
 
 import click
 
+from headgate.actions.images import FAILED, retry
 from headgate.host.exit_codes import Exit
-from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import State
-from headgate.spool.spool import RETRY, Spool
-from headgate.spool.upkeep.mover import Mover
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 
 _ALL = 1_000_000
 _REASONS = 10
-
-
-class Result(StrEnum):
-    """What became of one image; the value is its sentence."""
-
-    PUT_BACK = "the next run sends it"
-    ASKED = "a run is at work and puts it back"
-    UPLOADED = "it is uploaded already"
-    GONE = "there is no file of it any more"
-    UNKNOWN = "there is no such image here"
-
-
-_FAILED = (Result.GONE, Result.UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The result for one image, and why."""
-
-    result: Result
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return ": ".join(part for part in (self.result.value, self.reason) if part)
 
 
 @click.command(
@@ -72,19 +44,19 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
             for item in map(spool.catalog.get, images)
             if item is not None and item.state is State.SET_ASIDE
         )
-        answers = _retry(spool, images)
+        answers = retry(spool, context.actor, images)
     if as_json:
         print_json({image: str(answer) for image, answer in answers.items()})
     else:
         for image, answer in answers.items():
-            if answer.result in _FAILED:
+            if answer.result in FAILED:
                 print_text(f"{image}: {answer}")
             else:
                 context.say(f"{image}: {answer}")
         if not answers:
             context.say("nothing is set aside")
         _tell_reasons(context, reasons)
-    if any(answer.result in _FAILED for answer in answers.values()):
+    if any(answer.result in FAILED for answer in answers.values()):
         raise SystemExit(Exit.ERROR)
 
 
@@ -98,30 +70,3 @@ def _tell_reasons(context: Context, reasons: Counter[str]) -> None:
         context.say(f"  {count}: {reason}")
     if left := reasons.total() - sum(count for _, count in shown):
         context.say(f"  {left}: for other reasons")
-
-
-def _retry(spool: Spool, images: tuple[str, ...]) -> dict[str, Answer]:
-    answers = {}
-    try:
-        with spool.hold_drain_lock("headgate retry", 0) as lock:
-            mover = Mover(spool, lock)
-            for image in images:
-                put_back = mover.retry(image)
-                answers[image] = Answer(Result.PUT_BACK) if put_back else _absent(spool, image)
-    except LockHeld:
-        for image in images:
-            if spool.catalog.get(image) is None:
-                answers[image] = _absent(spool, image)
-                continue
-            spool.site.add_request(RETRY, image, spool.now())
-            answers[image] = Answer(Result.ASKED)
-    return answers
-
-
-def _absent(spool: Spool, image: str) -> Answer:
-    receipt = spool.receipt(image)
-    if receipt is not None and receipt.safe_to_erase:
-        return Answer(Result.UPLOADED)
-    if receipt is not None and receipt.state in (State.LOST, State.DISCARDED):
-        return Answer(Result.GONE, receipt.reason)
-    return Answer(Result.UNKNOWN)

@@ -7,6 +7,7 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.spool import identity as known
 from headgate.spool.errors import DiskError, SpoolUnsuitable
+from headgate.spool.site.audit import Action
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail
 
@@ -45,7 +46,8 @@ def adopt(context: Context) -> None:
             return
     except (SpoolUnsuitable, DiskError) as error:
         fail(f"{error}; run it as root, or as the user that owns the spool")
-    with context.spool():  # which remembers it
+    with context.spool() as spool:  # which remembers it
         identity = known.identity_of(settings.spool.path)
+        spool.site.audit.record(context.actor, Action.SPOOL_ADOPT, spool.now(), identity)
     was = f", in place of {before[0].name}" if before and before[0].identity != identity else ""
     context.say(f"{settings.spool.path} is accepted as the spool {identity[:8]}{was}")

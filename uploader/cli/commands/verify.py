@@ -13,6 +13,7 @@ from headgate.spool import sqlite
 from headgate.spool.budget.uplink import Part
 from headgate.spool.disk import locks
 from headgate.spool.errors import DiskError, LockHeld
+from headgate.spool.site.audit import Action
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import Disagreement, disagreements, repair, repair_databases
@@ -51,6 +52,9 @@ def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> Non
             notes, lost = _readable_databases(context.settings)
         with context.spool() as spool:
             found = lost + disagreements(spool, deep=deep)
+            if do_repair:
+                said = f"{len(found)} disagreements"
+                spool.site.audit.record(context.actor, Action.SPOOL_REPAIR, spool.now(), "", said)
             left = _repair(spool, found) if do_repair else found
     except (DiskError, LockHeld) as error:
         fail(str(error))
