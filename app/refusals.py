@@ -201,8 +201,9 @@ _ROWS = (
         "length_required",
         411,
         "Length required",
-        "Send a Content-Length header with a raw image (curl: --data-binary @file). Send a stream "
-        "of unknown length as multipart/form-data, which may be chunked.",
+        "Send a Content-Length header with this image (curl: --data-binary @file), or a "
+        "Content-Digest: a raw body of unknown length is taken only if the image itself says where "
+        "it ends, as JPEG, PNG, WebP and TIFF do. Multipart/form-data may be chunked with any.",
     ),
     Refusal(
         "too_large",

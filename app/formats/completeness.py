@@ -368,6 +368,13 @@ def _bmp(head: bytes, size: int, _tail: bytes) -> bool:
     return depth in _DEPTHS and size >= offset + (width * depth + 31) // 32 * 4 * height
 
 
+SELF_ENDING = frozenset((
+    "image/jpeg", "image/png", "image/webp", "image/tiff", "image/x-adobe-dng", "image/x-nikon-nef",
+    "image/x-canon-cr2", "image/jp2", "image/j2c",
+))  # fmt: skip
+"""Kinds that say where they end, so that no part of one looks whole. Of the others some end as any
+part of them may (GIF's trailer is one byte), and some have parts that nothing announces."""
+
 _WALKS: dict[str, Callable[[], Walk]] = {
     "image/jpeg": _Jpeg,
     "image/tiff": _Tiff,

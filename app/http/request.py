@@ -89,6 +89,7 @@ def upload(environ: Environ, raw_allowed: bool) -> UploadRequest:
         media_type=media_type,
         boundary=boundary,
         content_encoding=environ.get("HTTP_CONTENT_ENCODING"),
+        transfer_coding=environ.get("HTTP_CONTENT_TRANSFER_ENCODING", ""),
         content_digest=environ.get("HTTP_CONTENT_DIGEST", ""),
         disposition=environ.get("HTTP_CONTENT_DISPOSITION", ""),
         date=environ.get("HTTP_DATE", ""),

@@ -56,6 +56,12 @@ class RequestBody:
         self.received = 0
         self.ended = False
 
+    @property
+    def end_known(self) -> bool:
+        """Whether a body that was cut is noticed: by its length, or by a digest of all of it."""
+        promised = self._digest is not None and self._digest.promises
+        return self._length is not None or promised
+
     def read(self) -> bytes:
         """The next bytes, b"" at the end; Refused when it is short, too slow or too large.
 

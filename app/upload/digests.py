@@ -36,6 +36,11 @@ class ContentDigest:
                     raise _unusable() from None
         self._hashes = {name: hashlib.new(ALGORITHMS[name]) for name in self._promised}
 
+    @property
+    def promises(self) -> bool:
+        """Whether it has a digest that is checked here."""
+        return bool(self._promised)
+
     def update(self, piece: bytes) -> None:
         """The next bytes of the body."""
         for one in self._hashes.values():

@@ -19,6 +19,7 @@ from app.upload.fields import FIELDS
 from app.upload.filenames import file_name, has_file_name
 from app.upload.picture import ImageTarget, Picture, wrapping
 from app.upload.policy import Policy
+from app.upload.quoted import QuotedPrintable, is_quoted, quoted_body
 
 PARTS_MAX = 100
 PART_HEADERS_MAX = 16
@@ -41,15 +42,17 @@ class FormContents:
 
 @dataclass(frozen=True, slots=True)
 class BodyKind:
-    """What the header says of the body. ``length_known``: it has a Content-Length; ``size`` is what
-    will be read of it, None where that is not known, as of a compressed one."""
+    """What the header says of the body. ``end_known``: it has a Content-Length, or a digest of all
+    of it; ``size``: what will be read of it, None where that is not known, as of a compressed one.
+    """
 
     media_type: str
     boundary: str
     disposition: str
     raw_allowed: bool
-    length_known: bool
+    end_known: bool
     size: int | None = None
+    quoted: bool = False  # its Content-Transfer-Encoding is quoted-printable
 
 
 class Peekable:
@@ -83,7 +86,7 @@ def take(
 ) -> None:
     """Pictures and fields of a body, into ``contents``: of a body that is refused it has what came
     before that. ``fields`` are the names, or patterns, of parts that hold pictures."""
-    body = Peekable(read)
+    body = Peekable(quoted_body(read) if kind.quoted else read)
     boundary = _boundary(body, kind, policy)
     if boundary is None:
         _take_raw(body, kind, target, policy, contents)
@@ -137,10 +140,11 @@ def _unsupported(kind: BodyKind) -> Refused:
 def _take_raw(
     body: Peekable, kind: BodyKind, target: ImageTarget, policy: Policy, contents: FormContents
 ) -> None:
-    """The body is the picture."""
-    if not kind.length_known:
+    """The body is the picture. Where nothing announced its length, its own end has to be there:
+    the server hands on a chunked body that was cut like one that ended."""
+    if policy.strict and kind.size is None:
         raise Refused("length_required")
-    picture = Picture(target, policy, file_name(kind.disposition))
+    picture = Picture(target, policy, file_name(kind.disposition), may_be_cut=not kind.end_known)
     while piece := body.read():
         picture.write(piece)
     picture.finish()
@@ -159,8 +163,11 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
 class _Part:
     """One part: a text field, a picture, or another file."""
 
-    def __init__(self, name: str, disposition: str, *, may_be_picture: bool, is_file: bool) -> None:
+    def __init__(
+        self, name: str, disposition: str, *, may_be_picture: bool, is_file: bool, is_quoted: bool
+    ) -> None:
         self.name = name
+        self.quoted = QuotedPrintable() if is_quoted else None
         self.file_name = file_name(disposition)
         self.may_be_picture = may_be_picture
         self.is_file = is_file
@@ -227,7 +234,9 @@ class _Form:
             elif isinstance(event, MultipartSegment):
                 self._begin_part(event)
             else:
-                self._add(bytes(event))
+                assert self._part is not None
+                quoted = self._part.quoted
+                self._add(bytes(event) if quoted is None else quoted.feed(bytes(event)))
 
     @staticmethod
     def _too_large() -> Refused:
@@ -250,7 +259,12 @@ class _Form:
                 raise Refused("wrong_field", came=self._elsewhere or name[:64], field=self._field)
         self._came.append(name[:64])
         self._part = _Part(
-            name, disposition, may_be_picture=is_named or (is_file and matches), is_file=is_file
+            name,
+            disposition,
+            may_be_picture=is_named or (is_file and matches),
+            is_file=is_file,
+            is_quoted=not self._policy.strict
+            and is_quoted(segment.header("Content-Transfer-Encoding") or ""),
         )
         self._pictures += self._part.may_be_picture
 
@@ -308,8 +322,10 @@ class _Form:
         part.refused = refused
 
     def _end_part(self) -> None:
+        assert self._part is not None
+        if self._part.quoted is not None and (rest := self._part.quoted.finish()):
+            self._add(rest)
         part, self._part = self._part, None
-        assert part is not None
         if part.picture is None and part.may_be_picture and part.size:
             self._decide(part)
         if part.picture is not None:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from app.formats.completeness import HEAD
+from app.formats.completeness import HEAD, SELF_ENDING
 from app.formats.sniff import FormatDetector, media_type
 from app.refusals import Refused
 from app.upload.body import PIECE
@@ -82,10 +82,19 @@ class ImageTarget:
 class Picture:
     """One picture; refused as soon as it cannot be one.
 
-    ``write`` its bytes as they come, then ``finish``. ``file_name`` is the client's.
+    ``write`` its bytes as they come, then ``finish``. ``file_name`` is the client's. Of one that
+    ``may_be_cut`` nothing but its own end says that all of it came.
     """
 
-    def __init__(self, target: ImageTarget, policy: Policy, file_name: str = "") -> None:
+    def __init__(
+        self,
+        target: ImageTarget,
+        policy: Policy,
+        file_name: str = "",
+        *,
+        may_be_cut: bool = False,
+    ) -> None:
+        self._may_be_cut = may_be_cut
         self.file_name = file_name
         self.media_type = ""
         self.complete = True
@@ -187,6 +196,8 @@ class Picture:
         self.media_type = self._detector.kind
         if self._detector.is_empty and not self._policy.strict:
             raise Refused("no_picture", type=self.media_type)
+        if self._may_be_cut and self.media_type not in SELF_ENDING:
+            raise Refused("length_required")
         if not whole:
             self._cut_off()
 
@@ -194,7 +205,8 @@ class Picture:
         """All that was announced came, so the device's own picture lacks its end; unless more of
         it may come."""
         refused = Refused("truncated_image", type=self.media_type)
-        if self._policy.may_grow or not self._detector.can_be_shown:
+        may_be_more = self._may_be_cut or self._policy.may_grow
+        if may_be_more or not self._detector.can_be_shown:
             raise refused
         self._policy.remark(
             refused, "the image lacks its end: the device cut it off before it was sent"

@@ -50,6 +50,9 @@ class UploadRequest:
     media_type: str = ""
     boundary: str = ""  # of a multipart body
     content_encoding: str | None = None
+    transfer_coding: str = (
+        ""  # Content-Transfer-Encoding, which HTTP does not know and clients send
+    )
     content_digest: str = ""
     disposition: str = ""  # of a raw body: its file's name
     date: str = ""

@@ -19,6 +19,7 @@ from app.upload.body import DecodedBody, RequestBody, drain
 from app.upload.digests import ContentDigest
 from app.upload.form import BodyKind, FormContents
 from app.upload.policy import Policy
+from app.upload.quoted import is_quoted
 from app.upload.request import Framing, UploadRequest
 from app.upload.stalled import Stalls
 from headgate.host.logs import get as get_log
@@ -118,13 +119,15 @@ class Uploads:
         if coding:
             most = self._receiver.max_image + checks.FORM_OVERHEAD
             read = DecodedBody(body, coding, most, self._too_large).read
+        quoted = is_quoted(request.transfer_coding) and not policy.strict
         kind = BodyKind(
             request.media_type,
             request.boundary,
             request.disposition,
             request.raw_allowed,
-            length is not None,
-            None if coding else length,
+            body.end_known,
+            None if coding or quoted else length,
+            quoted=quoted,
         )
 
         def of_device(device: str) -> contextlib.AbstractContextManager[None]:

@@ -164,7 +164,7 @@ def test_what_is_no_image_is_refused_at_its_first_bytes(tmp_path: Path) -> None:
     with Incoming(tmp_path) as incoming:
         body = body_of(io.BytesIO(b"%PDF" + bytes(10 * PIECE)), 10 * PIECE + 4)
         target = ImageTarget(lambda: incoming, 10**9, 10**9, writing)
-        kind = BodyKind("image/jpeg", "", "", raw_allowed=True, length_known=True)
+        kind = BodyKind("image/jpeg", "", "", raw_allowed=True, end_known=True)
         with pytest.raises(Refused) as caught:
             take(body.read, kind, target, ("image", "*"), Policy(), FormContents())
         assert caught.value.refusal.code == "unsupported_image"

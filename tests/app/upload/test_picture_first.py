@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 from app.server.serving import HEADER_SECONDS
 from headgate.spool.image import names
 from tests.support.images import small_jpeg
+from tests.support.paths import PHOTOS
 from tests.support.receiver import (
     BOUNDARY,
     FORM_TYPE,
     Answer,
     Receiver,
     check,
+    chunked,
     enrol,
     form,
     head,
@@ -366,6 +369,45 @@ def test_base64_and_data_uris_are_unpacked(
     check(answer, 201)
     assert stored(receiver, answer.json["id"]).read_bytes() == image
     assert answer.json["sha256"] == hashlib.sha256(image).hexdigest()
+
+
+def test_a_chunked_raw_image_is_taken_once_its_end_is_sure(
+    receiver: Receiver, photo: Photo
+) -> None:
+    top = head("POST", "/images", Content_Type="image/jpeg", Transfer_Encoding="chunked")
+    image = photo()
+    answer = check(receiver.send(top + chunked(image)), 201)
+    assert answer.json["sha256"] == hashlib.sha256(image).hexdigest()
+    for cut in (small_jpeg()[:-2], (PHOTOS / "coffee.png").read_bytes()[:-20]):
+        check(receiver.send(top + chunked(cut)), 422, "truncated_image")
+    gif = b"GIF89a" + bytes((8, 0, 8, 0, 0, 0, 0)) + os.urandom(500) + b";"  # may end anywhere
+    check(receiver.send(top + chunked(gif)), 411, "length_required")
+    digest = base64.b64encode(hashlib.sha256(gif).digest()).decode()
+    sure = top.replace(b"\r\n\r\n", f"\r\nContent-Digest: sha-256=:{digest}:\r\n\r\n".encode())
+    check(receiver.send(sure + chunked(gif[:-1])), 422, "digest_mismatch")
+    check(receiver.send(sure + chunked(gif)), 201)
+
+
+def quoted(data: bytes) -> bytes:
+    """As an encoder writes binary: every byte escaped that may be, lines of 75 and soft breaks."""
+    text = b"".join(b"=%02X" % byte if byte < 33 or byte > 126 or byte == 61 else b"%c" % byte
+                    for byte in data)  # fmt: skip
+    lines = re.findall(rb"(?:=..|[^=]){1,24}", text)
+    return b"=\r\n".join(lines)
+
+
+def test_quoted_printable_is_unpacked(receiver: Receiver, photo: Photo) -> None:
+    image = photo()
+    coding = "Content-Transfer-Encoding: quoted-printable"
+    field = part("image", quoted(image), "a.jpg", "image/jpeg")
+    field = field.replace(b"Content-Type", coding.encode() + b"\r\nContent-Type", 1)
+    tag = part("tags", "n=3Dm=\r\nn").replace(b"\r\n\r\n", f"\r\n{coding}\r\n\r\n".encode(), 1)
+    answer = check(receiver.post_form(tag, field), 201)
+    assert answer.json["sha256"] == hashlib.sha256(image).hexdigest()
+    assert metadata(receiver, answer.json["id"]).tags == {"n": "mn"}
+    image = photo()
+    raw = receiver.post_raw(quoted(image), Content_Transfer_Encoding="Quoted-Printable")
+    assert check(raw, 201).json["sha256"] == hashlib.sha256(image).hexdigest()
 
 
 def test_damaged_base64_is_refused(receiver: Receiver, photo: Photo) -> None:
