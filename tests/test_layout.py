@@ -201,9 +201,13 @@ def is_pure(path: Path) -> bool:
     return (ast.get_docstring(tree_of(path)) or "").partition("\n\n")[0].endswith("Pure.")
 
 
-PURE = [path for path in FILES if is_pure(path)]
-"""These take now, sleep and chance as arguments, and do no I/O. What they take from another module
-is data: types are defined in the module that produces them."""
+@functools.cache
+def pure() -> list[Path]:
+    """Modules that decide: they take now, sleep and chance as arguments, and do no I/O.
+
+    What they take from another module is data: types are defined in the module that produces them.
+    """
+    return [path for path in FILES if is_pure(path)]
 
 
 def ours_imported_by(path: Path) -> Iterator[tuple[str, set[str]]]:
@@ -252,7 +256,7 @@ def circles(edges: Mapping[str, set[str]]) -> list[str]:
 
 def test_there_are_files_to_look_at() -> None:
     assert {path.parts[len(ROOT.parts)] for path in FILES} == set(ROOMS)
-    assert len(PURE) > 50
+    assert len(pure()) > 50
 
 
 def may_import(path: Path, name: str) -> bool:
@@ -363,7 +367,7 @@ def impurities(path: Path) -> Iterator[str]:
 
 
 def test_pure_modules_do_no_input_or_output_and_read_no_clock() -> None:
-    assert [fault for path in PURE for fault in impurities(path)] == []
+    assert [fault for path in pure() for fault in impurities(path)] == []
 
 
 def flushes(path: Path) -> Iterator[str]:

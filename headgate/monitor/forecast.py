@@ -80,15 +80,15 @@ class Outlook:
 def forecast(outlook: Outlook) -> Forecast:
     """When the backlog is gone and when bytes or inodes run out, each with how early and how
     late."""
-    carried = _carried(outlook)
     backlog, room = outlook.waiting, outlook.room
-    steps, doubt = _steps(outlook, carried, lambda count: count.bytes)
+    span = _span(outlook)
+    steps, doubt = _steps(outlook, span, lambda count: count.bytes, 1.0)
     empty, full = _walks(
         _Scene(outlook.now, backlog.bytes, room.bytes, outlook.daily), steps, doubt
     )
     each = _mean_size(outlook)
     daily = None if outlook.daily is None else outlook.daily / each
-    in_images, doubt = _steps(outlook, lambda at: carried(at) / each, lambda count: count.images)
+    in_images, doubt = _steps(outlook, span, lambda count: count.images, each)
     scene = _Scene(outlook.now, backlog.images, room.images, daily)
     _, inodes = _walks(scene, in_images, doubt)
     return Forecast(
@@ -219,23 +219,33 @@ class _Scene:
 
 
 def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
-    at = now
-    for number in range(10**6):
-        step = _STEP
-        if number >= _MINUTES_BY_ONE:  # to the full hour, where days and timetables change
-            step = _LONG_STEP - (at - at.replace(minute=0, second=0, microsecond=0))
-        if at - now >= _HORIZON:
-            return
+    """Instants and the seconds to the next: minutes, then whole hours, when days and timetables
+    change."""
+    for number in range(_MINUTES_BY_ONE):
+        yield now + number * _STEP, _STEP.total_seconds()
+    at = now + _MINUTES_BY_ONE * _STEP
+    step = _LONG_STEP - (at - at.replace(minute=0, second=0, microsecond=0))
+    while at - now < _HORIZON:
         yield at, step.total_seconds()
-        at += step
+        at, step = at + step, _LONG_STEP
+
+
+def _span(outlook: Outlook) -> list[tuple[datetime, float, float, int]]:
+    """Of each instant ahead: its seconds, the bytes a second that go out, and its day."""
+    carried = _carried(outlook)
+    day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
+    return [(at, seconds, carried(at), day(at)) for at, seconds in _ahead(outlook.now)]
 
 
 def _steps(
-    outlook: Outlook, carried: Callable[[datetime], float], measure: Callable[[Count], int]
+    outlook: Outlook,
+    span: Sequence[tuple[datetime, float, float, int]],
+    measure: Callable[[Count], int],
+    each: float,
 ) -> tuple[list[_Step], float]:
+    """What comes and goes, in units of ``each`` bytes, and the part of it that is in doubt."""
     came, doubt = _arrivals(outlook, measure)
-    day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
-    return [_Step(at, s, came(at), carried(at), day(at)) for at, s in _ahead(outlook.now)], doubt
+    return [_Step(at, sec, came(at), goes / each, day) for at, sec, goes, day in span], doubt
 
 
 def _walks(

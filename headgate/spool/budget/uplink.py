@@ -188,6 +188,9 @@ class Uplink:
         """What images may use, in bytes a second, at an instant to come, if no one sets another
         limit until then."""
         limit = Limit.decode(self.site.get(LIMIT))
+        if limit is None and not self.settings.uplink.timetable:
+            always = self.cap().for_images  # forecasts ask for hundreds of instants
+            return lambda _at: always
         return lambda at: self._cap_at(at, limit).for_images
 
     def _cap_at(self, at: datetime, limit: Limit | None) -> Cap:
