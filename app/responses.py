@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 from app.refusals import REFUSALS, Refusal, Refused
+from headgate.settings.instants import rfc3339
 from headgate.spool.catalog.device_stats import Gaps
 from headgate.spool.image.image import Receipt
 from headgate.spool.image.names import device_shown
@@ -54,11 +54,6 @@ def mark(headers: Any) -> None:
     headers["Server"] = "headgate"
 
 
-def instant(at: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def document(value: Any, status: int = 200, content_type: str = "application/json") -> Answer:
     """One JSON document and a newline."""
     text = json.dumps(value, ensure_ascii=False) + "\n"
@@ -72,7 +67,7 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
         "sha256": receipt.sha256,
         "size": receipt.size,
         "device": receipt.device,
-        "received_at": instant(receipt.received_at),
+        "received_at": rfc3339(receipt.received_at),
         "state": receipt.state.value,
         "local": receipt.local,
         "safe_to_erase": receipt.safe_to_erase,
@@ -95,7 +90,7 @@ def receipt_fields(receipt: Receipt) -> dict[str, object]:
         fields["etag"] = receipt.etag
         fields["version_id"] = receipt.version_id or None
         if receipt.uploaded_at is not None:
-            fields["uploaded_at"] = instant(receipt.uploaded_at)
+            fields["uploaded_at"] = rfc3339(receipt.uploaded_at)
     return fields
 
 
@@ -103,7 +98,7 @@ def gaps_fields(found: Gaps) -> dict[str, object]:
     """The sequence numbers that never arrived, as ranges: so that just those are sent again."""
     return {
         "device": found.device,
-        "since": instant(found.since),
+        "since": rfc3339(found.since),
         "first": found.first,
         "last": found.last,
         "missing": found.missing,

@@ -39,6 +39,7 @@ headgate/spool/image
 headgate/spool/errors
 headgate/spool/disk
 headgate/spool/sqlite
+headgate/spool/query
 headgate/spool/catalog  headgate/spool/receipts  headgate/spool/site
 headgate/spool/budget
 headgate/spool/identity  headgate/spool/schemas  headgate/spool/dedupe  headgate/spool/recovery

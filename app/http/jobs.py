@@ -22,6 +22,7 @@ from app.refusals import Refused
 from app.responses import Answer
 from app.upload.body import RequestBody
 from app.upload.stalled import Stalls
+from headgate.settings.instants import rfc3339
 from headgate.spool.site.jobs import BadJob, Job, TooManyJobs, asked_for, new_id
 from headgate.spool.spool import Spool
 
@@ -129,7 +130,7 @@ def job_fields(job: Job) -> dict[str, object]:
 
     def instant(name: str) -> str | None:
         at = getattr(job, name)
-        return None if at is None else responses.instant(at)
+        return None if at is None else rfc3339(at)
 
     return {
         "id": job.id,

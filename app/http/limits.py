@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from app import responses
 from app.admission import checks
 from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.refusals import Refused
 from app.upload import fields, form, stalled
+from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.image.names import MEDIA_TYPES
@@ -48,7 +48,7 @@ def limits(
         "intake": settings.receiver.intake,
         "auth": settings.receiver.auth,
         "upload_status": settings.receiver.upload_status,
-        "server_time": responses.instant(now),
+        "server_time": rfc3339(now),
         "device": None,
     }
     if sender.device:
@@ -57,7 +57,7 @@ def limits(
             "name": sender.device,
             "urgent": sender.urgent,
             "forward": sender.may_forward,
-            "last_at": None if seen is None else responses.instant(seen.last_at),
+            "last_at": None if seen is None else rfc3339(seen.last_at),
             "images": 0 if seen is None else seen.images,
             "clock_offset_seconds": None if seen is None else seen.clock_offset_seconds,
         }

@@ -24,6 +24,7 @@ from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.receiver import open_to_all
 from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
+from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.names import device_shown
@@ -60,7 +61,7 @@ def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[st
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return responses.instant(value)
+        return rfc3339(value)
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -172,7 +173,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             took=_took,
             ago=_ago(facts.at),
             utc=lambda at: at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-            iso=responses.instant,
+            iso=rfc3339,
         )
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Cache-Control"] = "no-store"

@@ -118,6 +118,8 @@ class DuplicateLookup:
             sequence=item.sequence,
             reason=item.last_error if item.state is not State.SENDING else "",
             remarks=item.remarks,
+            captured_at=item.captured_at,
+            tags=item.tags,
         )
 
     def by_key(self, device: str, key: str) -> Receipt | None:

@@ -40,12 +40,12 @@ from headgate.spool.errors import (
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
 from headgate.spool.image.names import EXTENSIONS, Name
+from headgate.spool.query import Page, Query
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.recovery import Recovered
-from headgate.spool.site.gone import Stage
 from headgate.spool.site.site import Site
 
-_GONE = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
+_NOT_GONE = frozenset(State) - {State.LOST, State.DISCARDED}
 CHORES_SECONDS = 2.0
 """Between two checkpoints."""
 RESERVE_ROUNDS = 15
@@ -356,6 +356,8 @@ class Spool:
             key=meta.key,
             sequence=meta.sequence,
             remarks=meta.remarks,
+            captured_at=meta.captured,
+            tags=meta.tags,
         )
         return Accepted(self._held.receipt_of(item), duplicate=False)
 
@@ -388,21 +390,19 @@ class Spool:
         return self._held.by_key(device, key)
 
     def images(self, state: State | None, limit: int) -> list[Receipt]:
-        """Receipts of images, newest first; of one state only, if it is given."""
-        found: list[Receipt] = []
-        if state is None:
-            found = [self._held.receipt_of(item) for item in self.catalog.latest(limit)]
-        elif state in _GONE:
-            lines = self.site.gone.of(_GONE[state], limit)
-            found = [line.receipt for line in lines if line.is_named]
-        elif state is not State.UPLOADED:
-            items = self.catalog.in_state(state, limit)
-            found = [self._held.receipt_of(item) for item in items]
-        if state in (None, State.UPLOADED):
-            known = {receipt.id for receipt in found}
-            found += [r for r in self.receipts.latest(limit) if r.id not in known]
-        found.sort(key=lambda receipt: receipt.received_at, reverse=True)
-        return found[:limit]
+        """Receipts of images, newest first; of one state only, if it is given, else of all that
+        have a file or had one uploaded."""
+        states = _NOT_GONE if state is None else frozenset({state})
+        return list(self.find(Query(states=states, limit=limit)).receipts)
+
+    def find(self, query: Query) -> Page:
+        """The images of a search, from wherever they are now."""
+        # In the order in which images move, so that one that moves meanwhile is seen once.
+        found = [self._held.receipt_of(item) for item in self.catalog.find(query)]
+        found += self.site.gone.find(query)
+        found += self.receipts.find(query)
+        merged = query.merge(found)
+        return Page(tuple(merged[: query.limit]), len(merged) > query.limit)
 
     def risk(self) -> mounts.Risk | None:
         """Why an acknowledgement may not survive a power cut in this place; None if it does."""

@@ -51,6 +51,16 @@ def devices(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Off
     return _of_spool(ctx, names, incomplete)
 
 
+def senders(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
+    """Devices that have sent an image, enrolled or not."""
+
+    def names(spool: Spool) -> Iterator[str]:
+        for arrivals in spool.catalog.arrivals():
+            yield arrivals.device
+
+    return _of_spool(ctx, names, incomplete)
+
+
 def images_aside(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
     """Images that are set aside."""
 

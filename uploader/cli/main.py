@@ -26,6 +26,7 @@ from headgate.actions.errors import ActionRefused
 from headgate.host import command_line, logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.users import not_permitted, person
+from headgate.settings.instants import rfc3339
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings
 from headgate.settings.units import Percent
@@ -47,6 +48,7 @@ COMMANDS: Mapping[str, str] = {
     "device": "uploader.cli.commands.device",
     "doctor": "uploader.cli.commands.doctor",
     "drain": "uploader.cli.commands.drain",
+    "find": "uploader.cli.commands.find",
     "install": "uploader.cli.commands.install",
     "import": "uploader.cli.commands.import_files",
     "intake": "uploader.cli.commands.intake",
@@ -169,7 +171,9 @@ def print_json(value: Any) -> None:
 
 
 def _encode(value: object) -> object:
-    if isinstance(value, datetime | Path | Percent):
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, Path | Percent):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}

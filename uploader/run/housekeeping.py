@@ -13,7 +13,7 @@ from headgate.spool.disk.reserve import LOW_BYTES, LOW_INODES
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Presence
 from headgate.spool.spool import Spool
-from headgate.spool.upkeep import withdrawal
+from headgate.spool.upkeep import search_indexes, withdrawal
 from headgate.spool.upkeep.mover import Mover
 from uploader.run import retry_policy
 from uploader.run.report import Progress
@@ -66,6 +66,8 @@ class Housekeeping:
         self.make_room(now, always=True)
         for day in self._mover.drop_old_receipts(now):
             self._log.info("receipts.dropped", day=day)
+        if day := search_indexes.add_to_one_day(self._spool):
+            self._log.info("receipts.indexed", day=day)
         self._mover.sweep(now)
         self.look_at_pruned()
 

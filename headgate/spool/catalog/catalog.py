@@ -39,6 +39,7 @@ from headgate.spool.catalog.schema import (
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
+from headgate.spool.query import Query, where
 
 _LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, however large
 
@@ -209,10 +210,6 @@ class Catalog:
         with self._on.read:
             return items(self._on.reader, where, values)
 
-    def latest(self, limit: int) -> list[Item]:
-        """The newest arrivals that are still alive."""
-        return self._many("1 ORDER BY arrival DESC LIMIT ?", (limit,))
-
     def after(self, arrival: int, limit: int) -> list[Item]:
         """All rows in order of arrival, a page at a time: no read transaction stays open."""
         return self._many("arrival > ? ORDER BY arrival LIMIT ?", (arrival, limit))
@@ -224,6 +221,17 @@ class Catalog:
         for number in internal:
             found += self._many(f"state = {number} ORDER BY arrival DESC LIMIT ?", (limit,))
         return sorted(found, key=lambda item: item.arrival, reverse=True)[:limit]
+
+    def find(self, query: Query) -> list[Item]:
+        """What a search finds among the images that are alive, in its order, and one more than a
+        page holds."""
+        states = [number for number, state in STATES.items() if state in query.states]
+        condition, values = where(query)
+        if len(states) < len(STATES):
+            # A + keeps SQLite from sorting all images of a state.
+            numbers = ", ".join(map(str, states))
+            condition = f"+state IN ({numbers}) AND {condition}"
+        return self._many(condition, tuple(values)) if states else []
 
     # -- changes of state; only the holder of the drain lock calls these
 

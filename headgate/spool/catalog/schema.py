@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Metadata, Remarks, State, Totals
+from headgate.spool.image.image import (
+    Count,
+    Item,
+    Metadata,
+    Remarks,
+    State,
+    Totals,
+    decode_tags,
+    encode_tags,
+)
 from headgate.spool.image.names import Name
 
 WAITING, SENDING, RETRY, ASIDE = range(4)
@@ -107,17 +116,23 @@ MIGRATIONS: Sequence[str] = (
         DELETE FROM restored WHERE folder = old.folder;
     END;
     """,
+    # What people search by. ``captured`` is in microseconds since 1970.
+    """
+    ALTER TABLE images ADD COLUMN captured INTEGER;
+    ALTER TABLE images ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+    CREATE INDEX images_by_device ON images (device, id);
+    """,
 )
 
 COLUMNS = (
     "arrival, id, ext, device, sha256, size, idem, sequence, state, attempts, "
-    "next_attempt_at, urgent, unknown, last_error, refusals, remarks"
+    "next_attempt_at, urgent, unknown, last_error, refusals, remarks, captured, tags"
 )
 
 
 def item_of(row: tuple[object, ...]) -> Item:
     arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
-    attempts, next_at, urgent, unknown, last_error, refusals, remarks = row[9:]
+    attempts, next_at, urgent, unknown, last_error, refusals, remarks, captured, tags = row[9:]
     assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
@@ -134,6 +149,8 @@ def item_of(row: tuple[object, ...]) -> Item:
         last_error=str(last_error),
         refusals=int(str(refusals)),
         remarks=Remarks.decode(str(remarks)),
+        captured_at=None if captured is None else sqlite.instant(int(str(captured))),
+        tags=decode_tags(str(tags)),
     )
 
 
@@ -155,7 +172,8 @@ def insert(
     """Add a row; False if the image has one."""
     db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, size, idem, sequence, state,"
-        " urgent, unknown, last_error, remarks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " urgent, unknown, last_error, remarks, captured, tags)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name.id,
             name.ext,
@@ -169,6 +187,8 @@ def insert(
             int(unknown),
             error,
             meta.remarks.encode(),
+            None if meta.captured is None else sqlite.stamp(meta.captured),
+            encode_tags(meta.tags),
         ),
     )
     return bool(sqlite.changes(db))

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from headgate.spool.image import names
 from headgate.spool.image.names import Name
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_EXIF_DATE = re.compile(r"\d{4}:\d\d:\d\d ")
 _MOST = 2**63  # what SQLite keeps in an integer
 CLOCK_UNSET = (
     "The receiver's clock was not set when this image arrived: the time in its id and its key may "
@@ -60,6 +61,16 @@ class Remarks:
 _NO_REMARKS = Remarks()
 
 
+def encode_tags(tags: Mapping[str, str]) -> str:
+    """JSON; "" if there are none."""
+    return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":")) if tags else ""
+
+
+def decode_tags(text: str) -> Mapping[str, str]:
+    """The inverse of ``encode_tags``."""
+    return json.loads(text) if text else {}
+
+
 class MetadataTooLarge(ValueError):
     """The metadata does not fit into the attributes; the device has to send less."""
 
@@ -86,6 +97,18 @@ class Metadata:
     as_sent: Mapping[str, str] = field(default_factory=dict)
     remarks: Remarks = _NO_REMARKS
     lost: bool = False
+
+    @property
+    def captured(self) -> datetime | None:
+        """When it was taken, to search by; None where that is not known. A time without a zone, as
+        EXIF has it, is this machine's local time."""
+        text = self.captured_at
+        if _EXIF_DATE.match(text):
+            text = f"{text[:4]}-{text[5:7]}-{text[8:]}"
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
 
     def encode(self) -> bytes:
         """UTF-8 JSON of at most ``METADATA_MAX`` bytes; MetadataTooLarge otherwise."""
@@ -165,6 +188,8 @@ class Item:
     last_error: str = ""  # why it is set aside, or why the last attempt failed
     refusals: int = 0  # how often S3 refused it in a way in which it may refuse any image
     remarks: Remarks = _NO_REMARKS
+    captured_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -212,6 +237,8 @@ class Receipt:
     uploaded_at: datetime | None = None
     reason: str = ""  # of an image set aside, or of the last failed attempt
     remarks: Remarks = _NO_REMARKS
+    captured_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> Name:

@@ -19,9 +19,18 @@ from typing import TypeVar
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Receipt, Sent
+from headgate.spool.image.image import Count, Item, Receipt, Sent, State
 from headgate.spool.image.names import Name
-from headgate.spool.receipts.schema import MIGRATIONS, SELECT, Places, digest, insert, receipt
+from headgate.spool.query import By, Query, id_from, where
+from headgate.spool.receipts.schema import (
+    MIGRATIONS,
+    SEARCH_INDEXES,
+    SELECT,
+    Places,
+    digest,
+    insert,
+    receipt,
+)
 
 _OPEN_FILES = 4
 _T = TypeVar("_T")
@@ -73,7 +82,10 @@ class Receipts:
         if known is None:
             if not create and not self._inode(day):
                 return None
+            fresh = create and not self._inode(day)
             connection = sqlite.connect(self.path(day), MIGRATIONS, full=True)
+            if fresh:
+                connection.execute(SEARCH_INDEXES).fetchall()
             known = connection, self._inode(day)
         self._open[day] = known  # the last one used goes to the end
         while len(self._open) > _OPEN_FILES:
@@ -132,16 +144,29 @@ class Receipts:
                 return found
         return None
 
-    def latest(self, limit: int) -> list[Receipt]:
-        """The newest arrivals among the uploaded."""
+    def find(self, query: Query) -> list[Receipt]:
+        """What a search finds among the uploaded, in its order, and one more than a page holds.
+
+        By arrival, a day after the other until there are enough; by capture every day is asked,
+        because a device may send what it took long before.
+        """
+        if State.UPLOADED not in query.states:
+            return []
+        by_capture = query.by is By.CAPTURE
+        days = self.days()
+        if not by_capture:
+            days = [day for day in days if _may_hold(day, query)]
+        condition, values = where(query)
+        statement = f"{SELECT} WHERE {condition}"
         found: list[Receipt] = []
-        for day in reversed(self.days()):
-            query = SELECT + "ORDER BY id DESC LIMIT ?"
-            rows = self._read(day, lambda db, q=query: db.execute(q, (limit,)).fetchall())  # type: ignore[misc]
+        for day in days if query.oldest_first else reversed(days):
+            rows = self._read(day, lambda db: db.execute(statement, values).fetchall())
             found += [receipt(row) for row in rows or ()]
-            if len(found) >= limit:
-                break
-        return found[:limit]
+            if len(found) > query.limit:
+                found = query.merge(found)[: query.limit + 1]
+                if not by_capture:
+                    break
+        return query.merge(found)
 
     def local(self, day: str) -> Iterator[Receipt]:
         """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
@@ -290,6 +315,10 @@ class Receipts:
 
     # -- writing
 
+    def add_search_indexes(self, day: str) -> None:
+        """To a day of an older version; nothing where it has them."""
+        self._read(day, lambda db: db.execute(SEARCH_INDEXES).fetchall())
+
     def add(self, finished: Iterable[tuple[Name, Item | Receipt, Sent, datetime]]) -> None:
         """Write the receipts of a batch, durable when it returns; one that is there stays."""
         by_day: dict[str, list[tuple[Name, Item | Receipt, Sent, datetime]]] = {}
@@ -358,6 +387,22 @@ class Receipts:
             known = self._open.pop(day, None)
             if known is not None:
                 known[0].close()
+
+
+def _may_hold(day: str, query: Query) -> bool:
+    """Whether an image of that day of arrival may be among those that a search by arrival wants."""
+    first = id_from(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC))
+    last = f"{first[:8]}~"
+    low, high = "", "~"
+    if query.since is not None:
+        low = id_from(query.since)
+    if query.until is not None:
+        high = id_from(query.until)
+    if query.after is not None and query.oldest_first:
+        low = max(low, query.after.id)
+    elif query.after is not None:
+        high = min(high, query.after.id)
+    return low < last and first < high
 
 
 def _is_day(text: str) -> bool:

@@ -7,7 +7,15 @@ from datetime import UTC, datetime
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Item, Receipt, Remarks, Sent, State
+from headgate.spool.image.image import (
+    Item,
+    Receipt,
+    Remarks,
+    Sent,
+    State,
+    decode_tags,
+    encode_tags,
+)
 from headgate.spool.image.names import MEDIA_TYPES, Name
 
 MIGRATIONS: Sequence[str] = (
@@ -59,11 +67,26 @@ MIGRATIONS: Sequence[str] = (
     END;
     """,
     "ALTER TABLE images ADD COLUMN remarks TEXT NOT NULL DEFAULT '';",
+    # What people search by. ``captured`` is in microseconds since 1970.
+    """
+    ALTER TABLE images ADD COLUMN captured INTEGER;
+    ALTER TABLE images ADD COLUMN tags TEXT NOT NULL DEFAULT '';
+    """,
 )
+SEARCH_INDEXES = """
+    CREATE INDEX IF NOT EXISTS images_by_device ON images (device, id);
+    CREATE INDEX IF NOT EXISTS images_by_sequence ON images (device, sequence)
+        WHERE sequence IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS images_by_capture ON images (captured) WHERE captured IS NOT NULL;
+    """
+"""No migration: a day of millions of rows takes seconds to index, and after an upgrade the first
+upload, or the first look at the totals, would wait for all of them. A new day has them from the
+start; each run adds them to one older day, and until then a search there takes longer."""
 
 SELECT = (
     "SELECT id, ext, device, sha256, size, idem, sequence, local, uploaded_at, bucket, "
-    "folder || rest, etag, version_id, remarks FROM images JOIN places USING (place) "
+    "folder || rest, etag, version_id, remarks, captured, tags "
+    "FROM images JOIN places USING (place) "
 )
 
 
@@ -74,7 +97,7 @@ def digest(sha256: str) -> int:
 
 def receipt(row: tuple[object, ...]) -> Receipt:
     ident, ext, device, sha256, size, idem, sequence, local, uploaded_at = row[:9]
-    bucket, key, etag, version_id, remarks = row[9:]
+    bucket, key, etag, version_id, remarks, captured, tags = row[9:]
     assert isinstance(sha256, bytes) and isinstance(uploaded_at, int)
     return Receipt(
         id=str(ident),
@@ -93,6 +116,8 @@ def receipt(row: tuple[object, ...]) -> Receipt:
         version_id=str(version_id),
         uploaded_at=datetime.fromtimestamp(uploaded_at, UTC),
         remarks=Remarks.decode(str(remarks)),
+        captured_at=None if captured is None else sqlite.instant(int(str(captured))),
+        tags=decode_tags(str(tags)),
     )
 
 
@@ -124,8 +149,8 @@ def insert(
     key = known.key if isinstance(known, Item) else known.key_given
     db.execute(
         "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
-        " local, uploaded_at, place, rest, etag, version_id, remarks)"
-        " VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?,?)",
+        " local, uploaded_at, place, rest, etag, version_id, remarks, captured, tags)"
+        " VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?,?,?,?)",
         (
             name.id,
             name.ext,
@@ -141,5 +166,7 @@ def insert(
             sent.etag,
             sent.version_id,
             known.remarks.encode(),
+            None if known.captured_at is None else sqlite.stamp(known.captured_at),
+            encode_tags(known.tags),
         ),
     )

@@ -16,6 +16,7 @@ from headgate.spool import sqlite
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, State
 from headgate.spool.image.names import MEDIA_TYPES
+from headgate.spool.query import Query, where
 from headgate.spool.sqlite import instant, stamp
 
 TABLES = """
@@ -48,6 +49,9 @@ class Stage(StrEnum):
     ASKED = "asked"  # it is set aside, and the next holder of the drain lock discards it
     DISCARDED = "discarded"  # a person gave it up
     RETURNED = "returned"  # its file came back, or it was put back before it was discarded
+
+
+_COUNTED = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,14 @@ class Gone:
     def of(self, stage: Stage, limit: int = 1_000_000) -> list[GoneRecord]:
         """The newest of a stage."""
         return self._lines("WHERE stage = ? ORDER BY at DESC, id DESC LIMIT ?", (stage, limit))
+
+    def find(self, query: Query) -> list[Receipt]:
+        """What a search finds among the lost and the discarded, and one more than a page holds."""
+        condition, values = where(query, searchable=False)
+        counted = [_COUNTED[state] for state in _COUNTED if state in query.states]
+        words = ", ".join(f"'{stage}'" for stage in counted)
+        lines = self._lines(f"WHERE ext <> '' AND stage IN ({words}) AND {condition}", values)
+        return [line.receipt for line in lines]
 
     def _lines(self, where: str, values: Sequence[object]) -> list[GoneRecord]:
         with self._lock:

@@ -354,5 +354,5 @@ def test_records_are_objects_in_json(capsys: pytest.CaptureFixture[str]) -> None
     at = datetime(2026, 1, 2, tzinfo=UTC)
     print_json({"share": Percent(2000), "count": Count(2, 3), "at": at})
     assert json.loads(capsys.readouterr().out) == {
-        "share": "20%", "count": {"images": 2, "bytes": 3}, "at": "2026-01-02 00:00:00+00:00",
+        "share": "20%", "count": {"images": 2, "bytes": 3}, "at": "2026-01-02T00:00:00Z",
     }  # fmt: skip

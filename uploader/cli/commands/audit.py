@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from dataclasses import asdict, astuple, fields
 
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.settings.units import UnitError, parse_duration
 from headgate.spool.site.audit import Entry
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.tables import csv_text, instant_of
 
 
 @click.command(
@@ -24,7 +21,7 @@ from uploader.cli.main import Context, fail, print_json, print_text
     )
 )
 @click.option("--since", metavar="TIME", help="From then on: 7d for a week ago, or 2026-11-23.")
-@click.option("--until", metavar="TIME", help="Before then; a time is local unless it has a zone.")
+@click.option("--until", metavar="TIME", help="Before then; of a day until its end.")
 @click.option("--who", metavar="NAME", default="", help="Only what this person did.")
 @click.option(
     "--limit",
@@ -54,39 +51,21 @@ def command(
     with context.spool() as spool:
         now = spool.now()
         found = spool.site.audit.entries(
-            since=_instant("--since", since, now),
-            until=_instant("--until", until, now),
+            since=instant_of("--since", since, now),
+            until=instant_of("--until", until, now, end=True),
             who=who,
             limit=limit,
         )
     if as_json:
         print_json([asdict(entry) for entry in found])
     elif as_csv:
-        print_text(_csv(found), nl=False)
+        head = [field.name for field in fields(Entry)]
+        print_text(csv_text(head, map(astuple, found)), nl=False)
     else:
         for entry in found:
             print_text(_line(entry))
         if not found:
             context.say("no such change is recorded")
-
-
-def _instant(flag: str, text: str | None, now: datetime) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        return at.astimezone()  # without a zone it is local time
-    try:
-        return now - timedelta(seconds=parse_duration(text))
-    except (UnitError, OverflowError):
-        fail(
-            f"{flag}: {text!r} is not a time; write how long ago (7d), a date (2026-11-23) or "
-            "2026-11-23T16:04",
-            Exit.USAGE,
-        )
 
 
 def _line(entry: Entry) -> str:
@@ -95,20 +74,3 @@ def _line(entry: Entry) -> str:
         f"{entry.at:%Y-%m-%d %H:%M:%S} UTC  {entry.who:<12}  {entry.address:<15}  "
         f"{entry.action:<15}  {what}"
     ).rstrip()
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _csv(found: list[Entry]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("number", "at", "who", "action", "subject", "detail", "address"))
-    for entry in found:
-        # A spreadsheet runs a text that begins like a formula; a quote in front makes it text.
-        cells = [entry.who, entry.action, entry.subject, entry.detail, entry.address]
-        writer.writerow(
-            [entry.number, entry.at.isoformat()]
-            + [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
-        )
-    return text.getvalue()

@@ -23,6 +23,7 @@ from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
+from headgate.spool.query import Query
 from tests.support.paths import ROOT
 from tests.support.wait import join
 
@@ -205,7 +206,8 @@ class Model:
         for state in (State.WAITING, State.SENDING, State.SET_ASIDE):
             found = [item for item in items if item.state is state]
             assert self.catalog.in_state(state, 4) == found[::-1][:4]
-        assert self.catalog.latest(5) == items[::-1][:5]
+        newest = sorted(items, key=lambda item: item.id, reverse=True)
+        assert self.catalog.find(Query(limit=5)) == newest[:6]
 
 
 WHICH = st.integers(0, 20)
@@ -284,7 +286,7 @@ def test_the_first_with_a_digest_a_sequence_or_a_key_is_found(catalog: Catalog) 
 def test_an_image_that_has_a_row_is_not_counted_again(catalog: Catalog) -> None:
     name, meta = image(1)
     catalog.add(name, meta)
-    catalog.claim(catalog.latest(1))
+    catalog.claim(catalog.after(0, 1))
     catalog.add(name, meta)
     assert not catalog.restore(name, meta, State.SET_ASIDE, received=True)
     assert catalog.totals() == Totals(Count(1, 11), Count(), Count(1, 11), Count())
@@ -292,10 +294,10 @@ def test_an_image_that_has_a_row_is_not_counted_again(catalog: Catalog) -> None:
 
 def test_arrivals_are_never_numbered_twice(catalog: Catalog) -> None:
     catalog.add(*image(1))
-    (first,) = catalog.latest(1)
+    (first,) = catalog.after(0, 1)
     catalog.drop([first.id])
     catalog.add(*image(2))
-    assert catalog.latest(1)[0].arrival > first.arrival
+    assert catalog.after(0, 1)[0].arrival > first.arrival
 
 
 def test_what_was_served_is_remembered(catalog: Catalog, path: Path) -> None:
@@ -508,7 +510,7 @@ def test_tables_that_another_program_makes_meanwhile_are_not_made_again(path: Pa
 
 def test_a_retry_is_due_at_its_time_and_not_before(catalog: Catalog) -> None:
     catalog.add(*image(1))
-    (item,) = catalog.latest(1)
+    (item,) = catalog.after(0, 1)
     at = AT + timedelta(seconds=10)
     catalog.defer(item, at, "it failed", unknown=True)
     assert catalog.due(at - timedelta(seconds=1)) == 0

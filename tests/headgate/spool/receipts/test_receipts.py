@@ -20,6 +20,7 @@ from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, Remarks, Sent, State
 from headgate.spool.image.names import Name
+from headgate.spool.query import Query
 from headgate.spool.receipts import receipts as receipts_module
 from headgate.spool.receipts.receipts import Receipts
 
@@ -169,7 +170,8 @@ def test_the_latest_are_the_newest_arrivals_over_all_days(receipts: Receipts) ->
     receipts.add(entries[::-1])  # uploaded the other way round
     newest = [entry[0].id for entry in entries[::-1]]
     for limit in (0, 1, 3, 4, 5, 12, 20):
-        assert [found.id for found in receipts.latest(limit)] == newest[:limit]
+        found = receipts.find(Query(limit=limit))
+        assert [one.id for one in found] == newest[: limit + 1]
 
 
 def test_a_minute_folders_images_are_those_of_that_minute(receipts: Receipts) -> None:

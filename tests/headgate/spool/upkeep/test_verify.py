@@ -18,6 +18,7 @@ from headgate.spool.disk import xattrs
 from headgate.spool.errors import SpoolUnsuitable
 from headgate.spool.image.image import Count, Metadata, Receipt, Sent, State
 from headgate.spool.image.names import Name
+from headgate.spool.query import Query
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover, Presence
@@ -552,7 +553,9 @@ def test_an_index_with_as_many_rows_that_are_others_is_told(tmp_path: Path, cloc
     def defer() -> None:
         with closing(open_spool(tmp_path, clock)) as spool:
             clock.advance(hours=1)
-            spool.catalog.defer(spool.catalog.latest(1)[0], clock(), "it failed", unknown=False)
+            spool.catalog.defer(
+                spool.catalog.find(Query(limit=1))[0], clock(), "it failed", unknown=False
+            )
 
     defer()
     lose(path, defer, "images_retry")

@@ -1,0 +1,127 @@
+"""What a search for images asks, and how each of the databases is asked.
+
+All of them order images alike: by their ids, which begin with the time of arrival, or by time of
+capture and then id. A page goes on behind the last image of the page before, so its cost does not
+grow with how many came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from headgate.spool.image.image import Receipt, State
+from headgate.spool.sqlite import stamp
+
+
+class By(StrEnum):
+    """Which time counts, for the bounds and for the order."""
+
+    ARRIVAL = "arrival"
+    CAPTURE = "capture"
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The image behind which a page goes on."""
+
+    id: str
+    captured: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which images; what is left at its default does not matter. ``until`` is the first instant
+    that is too late, and ``sequences`` are the first and the last number."""
+
+    device: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    by: By = By.ARRIVAL
+    states: frozenset[State] = frozenset(State)
+    sequences: tuple[int, int] | None = None
+    tags: tuple[tuple[str, str | None], ...] = ()  # None: any value
+    after: After | None = None
+    oldest_first: bool = False
+    limit: int = 20
+
+    def order(self, receipt: Receipt) -> tuple[float, str]:
+        """By which the receipts of several databases are sorted together."""
+        captured = receipt.captured_at if self.by is By.CAPTURE else None
+        return (captured.timestamp() if captured else 0.0, receipt.id)
+
+    def merge(self, found: Sequence[Receipt]) -> list[Receipt]:
+        """Those of several databases, in order, each once: of two with one id the later one of the
+        list counts, and so does an image that moved on between two looks."""
+        once = {receipt.id: receipt for receipt in found}
+        return sorted(once.values(), key=self.order, reverse=not self.oldest_first)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The receipts of a search, in order; ``more``: there are others behind the last one."""
+
+    receipts: tuple[Receipt, ...]
+    more: bool
+
+    @property
+    def cursor(self) -> str:
+        """The id behind which the next page begins; empty where there is none."""
+        return self.receipts[-1].id if self.more else ""
+
+
+def id_from(at: datetime) -> str:
+    """No image that arrived at this time or later has a smaller id, and each earlier one has."""
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
+
+
+def where(query: Query, *, searchable: bool = True) -> tuple[str, list[object]]:
+    """A condition and an order for SQL, with their values and one more row than a page holds.
+
+    ``searchable``: the table has the columns ``captured`` and ``tags``. A ``+`` keeps SQLite from
+    an index: which one is best follows from what is asked, and it has no statistics to know that.
+    """
+    parts: list[str] = []
+    values: list[object] = []
+
+    def must(condition: str, *more: object) -> None:
+        parts.append(condition)
+        values.extend(more)
+
+    by_capture = query.by is By.CAPTURE
+    by_sequence = query.sequences is not None and bool(query.device)
+    ident = "+id" if by_capture or by_sequence else "id"
+    bound: Callable[[datetime], object] = stamp if by_capture else id_from
+    time = "captured" if by_capture else ident
+    if not searchable and (by_capture or query.tags):
+        return "0", []
+    if query.device:
+        must(f"{'+' if by_capture and not by_sequence else ''}device = ?", query.device)
+    if query.sequences is not None:
+        must("sequence BETWEEN ? AND ?", *query.sequences)
+    if by_capture:
+        must(f"{'+' if by_sequence else ''}captured IS NOT NULL")
+    if query.since is not None:
+        must(f"{time} >= ?", bound(query.since))
+    if query.until is not None:
+        must(f"{time} < ?", bound(query.until))
+    for name, value in query.tags:
+        same = "" if value is None else " AND value = ?"
+        tags = "json_each(iif(tags = '', '{}', tags))"
+        must(
+            f"EXISTS (SELECT 1 FROM {tags} WHERE key = ?{same})",
+            name,
+            *([] if value is None else [value]),
+        )
+    sign, way = (">", "ASC") if query.oldest_first else ("<", "DESC")
+    if query.after is not None and by_capture:
+        at = stamp(query.after.captured) if query.after.captured else 0
+        must(f"captured {sign}= ?", at)
+        must(f"(captured, id) {sign} (?, ?)", at, query.after.id)
+    elif query.after is not None:
+        must(f"{ident} {sign} ?", query.after.id)
+    order = f"captured {way}, id {way}" if by_capture else f"{ident} {way}"
+    condition = " AND ".join(parts) or "1"
+    return f"{condition} ORDER BY {order} LIMIT ?", [*values, query.limit + 1]
