@@ -165,6 +165,13 @@ _ROWS = (
         "There is no thumbnail of this image: {reason}",
     ),
     Refusal(
+        "thumbnails_busy",
+        503,
+        "Thumbnails are being made",
+        "Other thumbnails are being made first, one at a time. Ask again in a moment.",
+        2,
+    ),
+    Refusal(
         "no_job",
         404,
         "Job not found",

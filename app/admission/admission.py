@@ -151,9 +151,16 @@ class Gate:
     def check_open(self, wanted: int) -> None:
         """Refused unless an image of ``wanted`` bytes would be accepted now."""
         try:
-            checks.admitted(self.admission(wanted), tell_why=True)
+            self._admit(lambda: self.admission(wanted), tell_why=True)
         except Refused as refused:
             raise self._when_there_is_room(refused) from None
+
+    def _admit(self, ask: Callable[[], Admission], *, tell_why: bool = False) -> None:
+        """Refused unless the answer is yes; thumbnails go before an image is refused for them."""
+        answer = ask()
+        if answer.is_full and self._spool.thumbnails.give_up():
+            answer = ask()
+        checks.admitted(answer, tell_why=tell_why)
 
     def check_running(self) -> None:
         """Refused while the receiver is stopping, or its disk is not trusted."""
@@ -179,7 +186,7 @@ class Gate:
 
         def admit(reserved_bytes: int, reserved_images: int) -> None:
             others = Receiving(reserved_bytes, reserved_images)
-            checks.admitted(room.admission(size, self._spool.disk(), others))
+            self._admit(lambda: room.admission(size, self._spool.disk(), others))
 
         try:
             held = self.reservations.hold(size, admit)

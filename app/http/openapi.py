@@ -109,7 +109,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "get": _operation(
                 "A thumbnail of an image",
                 {"200": {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
-                (*_WHO, "no_receipt", "no_thumbnail"),
+                (*_WHO, "no_receipt", "no_thumbnail", "thumbnails_busy"),
             ),
         },
         "/images/{ref}/retry": {

@@ -1,7 +1,8 @@
-"""The last day as two curves against the cap, as paths of an SVG. Pure."""
+"""What came and went lately as two curves against the cap, as paths of an SVG. Pure."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,10 +11,42 @@ from headgate.spool.catalog.traffic import Flow
 
 WIDTH, HEIGHT = 720, 160
 """The drawing's own units; it is shown as wide as there is room."""
-_DAY = timedelta(hours=24)
 _CAP_SHOWN = 6
 """A cap this many times above the busiest step would flatten the curves: it is text instead."""
 _AIR = 1.08
+
+
+class Range(enum.Enum):
+    """How far back the chart goes: its name in addresses, in words, in minutes, and in how many
+    minutes each step is."""
+
+    HOUR = ("1h", "last hour", 60, 1)
+    DAY = ("24h", "last 24 hours", 24 * 60, 10)
+    WEEK = ("7d", "last 7 days", 7 * 24 * 60, 60)
+
+    def __init__(self, word: str, said: str, minutes: int, step_minutes: int) -> None:
+        self.word = word
+        self.said = said
+        self.span = timedelta(minutes=minutes)
+        self.step_minutes = step_minutes
+
+    @classmethod
+    def named(cls, word: str) -> Range:
+        """The day for any other word."""
+        return next((one for one in cls if one.word == word), cls.DAY)
+
+    def begins(self, now: datetime) -> datetime:
+        """The beginning of the step that ``now`` less the span is in."""
+        return _floor(now - self.span, self.step_minutes)
+
+    @property
+    def ticks(self) -> tuple[str, ...]:
+        """Five words below the chart, from its left edge to its right."""
+        return {
+            Range.HOUR: ("1 h ago", "45 min", "30 min", "15 min", "now"),
+            Range.DAY: ("24 h ago", "18 h", "12 h", "6 h", "now"),
+            Range.WEEK: ("7 d ago", "5 d 6 h", "3 d 12 h", "1 d 18 h", "now"),
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +63,20 @@ class Curves:
     went_bytes: int
 
 
-def curves(flow: Sequence[Flow], now: datetime, cap_per_minute: float) -> Curves:
-    """Of the 24 hours before ``now``. What went out is what left on the wire, where that is known,
+def curves(
+    flow: Sequence[Flow], now: datetime, cap_per_minute: float, range_: Range = Range.DAY
+) -> Curves:
+    """Of the time before ``now``. What went out is what left on the wire, where that is known,
     else the bytes of the images that were confirmed."""
-    since = now - _DAY
+    since = now - range_.span
     steps = {one.at: one for one in flow if one.at > since - timedelta(minutes=one.minutes)}
-    minutes = next(iter(steps.values())).minutes if steps else 10
+    minutes = range_.step_minutes
     came: list[tuple[float, float]] = []
     went: list[tuple[float, float]] = []
     at = _floor(since, minutes)
     while at <= now:
         one = steps.get(at)
-        x = max(0.0, WIDTH * ((at - since) / _DAY))
+        x = max(0.0, WIDTH * ((at - since) / range_.span))
         # The step that runs is not over: a rate is of the minutes that have passed.
         passed = min(float(minutes), max(1.0, (now - at).total_seconds() / 60))
         came.append((x, 0.0 if one is None else one.received.bytes / passed))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, render_template, request
@@ -15,12 +16,14 @@ from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.http.request import caller
 from app.http.routes import is_ref
-from app.page.chart import HEIGHT, WIDTH, curves
-from app.page.thumbnails import Thumbnails
+from app.page import words
+from app.page.chart import HEIGHT, WIDTH, Range, curves
+from app.page.placeholder import placeholder
+from app.page.thumbnails import NoThumbnail, Thumbnails
+from app.page.wall import QUERY_MAX, Asked, wall
 from app.refusals import Refused
 from app.responses import Answer
 from headgate.monitor import wording
-from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.receiver import open_to_all
 from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
@@ -35,7 +38,10 @@ PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
 RENEW_SECONDS = 5
 """With a script, which fetches only what changed."""
-DEVICES_SHOWN = 50
+PICTURES_SECONDS = 30
+"""With a script, between two pictures of one camera: each new one has to be decoded."""
+_KEPT = ("q", "group", "show", "range", "page")
+"""What links on the page keep of its address."""
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; "
@@ -91,29 +97,14 @@ def _percent(part: int, whole: int) -> float:
     return 0.0 if whole <= 0 else round(min(100.0, 100 * part / whole), 1)
 
 
-def _ago(now: datetime) -> Callable[[datetime], str]:
-    def ago(at: datetime) -> str:
-        seconds = (now - at).total_seconds()
-        if -60 < seconds < 1:
-            return "just now"
-        return (
-            f"{human_duration(seconds).split(' ')[0]} {human_duration(seconds).split(' ')[1]} ago"
-        )
-
-    return ago
-
-
-def by_need(devices: tuple[DeviceFacts, ...], now: datetime) -> list[DeviceFacts]:
-    """Those first that need attention: silent, never seen, with gaps or images that are of
-    no use; then by name."""
-    return sorted(
-        devices,
-        key=lambda one: (
-            not one.is_silent(now),
-            one.last_at is not None,
-            not one.missing and not one.unusable.lately,
-            one.device,
-        ),
+def _asked(args: Mapping[str, str]) -> Asked:
+    """The part of the wall that an address names; what it gets wrong counts as left out."""
+    page = args.get("page", "")
+    return Asked(
+        query=args.get("q", "")[:QUERY_MAX],
+        group=args.get("group", "")[:QUERY_MAX],
+        urgent_only=args.get("show") == "urgent",
+        page=int(page) if page.isascii() and page.isdigit() and len(page) < 7 else 1,
     )
 
 
@@ -133,7 +124,7 @@ def curl(settings: Settings, host: str) -> str:
 def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     """``/``, ``/status.json`` and what the page's buttons ask for."""
     settings = spool.settings
-    thumbnails = Thumbnails(spool)
+    thumbnails = Thumbnails(spool, lambda: gate.admission(settings.receiver.max_image))
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))
@@ -150,30 +141,55 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     def status_page() -> Response:
         sender = gate.identify_viewer(caller(request.environ))
         facts, here = seen_by(gate.snapshot(), sender), place()
-        text = render_template(
+        asked = _asked(request.args)
+        range_ = Range.named(request.args.get("range", ""))
+        flow = facts.flow
+        if range_ is not Range.DAY:
+            flow = tuple(spool.catalog.flow(range_.begins(facts.at), range_.step_minutes))
+        kept = {name: request.args.get(name, "")[:QUERY_MAX] for name in _KEPT}
+        if "still" in request.args:
+            kept["still"] = "1"
+        return shown(
             "status.html",
+            facts.at,
+            refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
             facts=facts,
             place=here,
             verdict=verdict(facts, here),
-            settings=settings,
             budget_percent=_percent(facts.budget.used, facts.budget.budget),
             disk_percent=_percent(facts.disk_bytes - facts.free_bytes, facts.disk_bytes),
             floor_percent=_percent(facts.admission.keep_free_bytes, facts.disk_bytes),
-            refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
-            renew_seconds=RENEW_SECONDS,
-            curves=curves(facts.flow, facts.at, 60.0 * facts.budget.rate),
+            range=range_,
+            ranges=tuple(Range),
+            curves=curves(flow, facts.at, 60.0 * facts.budget.rate, range_),
             chart=(WIDTH, HEIGHT),
             backlog=wording.backlog(facts),
             disk_full=wording.disk(facts),
-            devices=by_need(facts.devices, facts.at)[:DEVICES_SHOWN],
+            wall=wall(facts.devices, facts.alerts, {}, facts.at, asked),
+            asked=asked,
+            here=partial(words.link, "/", kept),
             curl=curl(settings, request.host),
+            took=_took,
+        )
+
+    def shown(template: str, now: datetime, *, refresh_seconds: int = 0, **more: Any) -> Response:
+        text = render_template(
+            template,
+            now=now,
+            settings=settings,
+            refresh_seconds=refresh_seconds,
+            renew_seconds=RENEW_SECONDS,
+            pictures_seconds=PICTURES_SECONDS,
+            scripts=refresh_seconds > 0,
             size=human_size,
             shown=device_shown,
             duration=human_duration,
-            took=_took,
-            ago=_ago(facts.at),
-            utc=lambda at: at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            ago=words.ago(now),
+            utc=words.utc,
+            clock=words.clock,
+            path=words.path,
             iso=rfc3339,
+            **more,
         )
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Cache-Control"] = "no-store"
@@ -186,8 +202,14 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
         held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
         if held is None:
             raise Refused("no_receipt")
-        response = Answer(thumbnails.of(held), 200, "image/jpeg")
-        response.headers["Cache-Control"] = "private, max-age=3600"
+        try:
+            response = Answer(thumbnails.of(held), 200, "image/jpeg")
+            response.headers["Cache-Control"] = "private, max-age=3600"
+        except NoThumbnail as none:
+            if "placeholder" not in request.args:
+                raise none.refused from None
+            response = Answer(placeholder(none.why.value), 200, "image/svg+xml")
+            response.headers["Cache-Control"] = "private, max-age=60"
         response.headers["Content-Security-Policy"] = "default-src 'none'"
         return response
 

@@ -1,18 +1,46 @@
 /* Renews the page in place: what has the focus keeps it, and nothing jumps. Where the receiver gives no
-   answer, the page says since when it is out of date; an old number must not look like a new one. */
+   answer, the page says since when it is out of date; an old number must not look like a new one.
+   Times of day are shown in this browser's zone. */
 "use strict";
 (() => {
   const every = 1000 * Number(document.body.dataset.renew);
-  if (!every) return;
+  const pictures = 1000 * Number(document.body.dataset.pictures);
   const stale = document.createElement("p");
   stale.id = "stale";
   stale.setAttribute("role", "alert");
   const seen = () => document.querySelector("header time").textContent;
+  const zone = new Intl.DateTimeFormat(undefined, {
+    weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    timeZoneName: "short",
+  });
+  const shownAt = new WeakMap(), tries = new WeakMap();
   let timer = 0, busy = false;
+
+  function localise(page) {
+    for (const one of page.querySelectorAll("time[data-clock]")) one.textContent = zone.format(new Date(one.dateTime));
+  }
+
+  /* A thumbnail that the busy receiver had no turn for is asked for again, a little later each time. */
+  document.addEventListener("error", (event) => {
+    const image = event.target, tried = tries.get(image) || 0;
+    if (!(image instanceof HTMLImageElement) || !image.closest(".shot") || tried > 7) return;
+    tries.set(image, tried + 1);
+    setTimeout(() => { image.src = image.getAttribute("src"); }, 1500 * (tried + 1) * (0.5 + Math.random()));
+  }, true);
+  document.addEventListener("load", (event) => {
+    if (event.target instanceof HTMLImageElement) tries.delete(event.target), shownAt.set(event.target, performance.now());
+  }, true);
+
+  function mayChange(name, node, how) {
+    if (name === "value" && node === document.activeElement) return false;
+    if (name === "src" && how === "update" && node.closest(".shot"))
+      return performance.now() - (shownAt.get(node) ?? -pictures) >= pictures;
+    return true;
+  }
 
   function later() {
     clearTimeout(timer);
-    if (!document.hidden) timer = setTimeout(renew, every);
+    if (every && !document.hidden) timer = setTimeout(renew, every);
   }
 
   async function renew() {
@@ -20,14 +48,15 @@
     busy = true;
     let page = null, why = "no answer";
     try {
-      const answer = await fetch(location.origin + location.pathname, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const answer = await fetch(location.origin + location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(10000) });
       if (answer.ok) page = new DOMParser().parseFromString(await answer.text(), "text/html");
       else why = "it answers " + answer.status;
     } catch (error) { /* said below */ }
     if (page && page.querySelector("main")) {
       stale.remove();
-      Idiomorph.morph(document.querySelector("main"), page.querySelector("main"));
-      Idiomorph.morph(document.querySelector("header"), page.querySelector("header"));
+      localise(page);
+      const how = { callbacks: { beforeAttributeUpdated: mayChange } };
+      for (const part of ["main", "header"]) Idiomorph.morph(document.querySelector(part), page.querySelector(part), how);
       document.title = page.title;
     } else {
       stale.textContent = "This page shows the state at " + seen() + ". The receiver cannot be reached (" + why + "); retrying.";
@@ -37,7 +66,10 @@
     later();
   }
 
+  localise(document);
+  if (!every) return;
   document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : renew()));
-  document.getElementById("renews").textContent = "This page updates every " + every / 1000 + " s";
+  document.getElementById("renews").textContent =
+    "This page updates every " + every / 1000 + " s, its pictures every " + pictures / 1000 + " s";
   later();
 })();

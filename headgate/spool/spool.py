@@ -29,6 +29,7 @@ from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.disk.layout import FOLDERS, Files
 from headgate.spool.disk.locks import Lock
 from headgate.spool.disk.room import Admission, FreeSpace, admission
+from headgate.spool.disk.thumbnail_files import ThumbnailFiles
 from headgate.spool.errors import (
     AttributesError,
     DiskError,
@@ -140,6 +141,7 @@ class Spool:
             raise
         self.uplink = Uplink(settings, self.site, state, lambda: self.now())
         self.receipts = Receipts(state / "receipts")
+        self.thumbnails = ThumbnailFiles(state)
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
         self._identities = KeyedLocks(self.cpu_turns.waiting, self.board)
@@ -171,6 +173,7 @@ class Spool:
         try:
             prepare(settings, create=create, probe=probe)
         except SpoolFull:  # a quota, perhaps: what is free says nothing of it
+            ThumbnailFiles(state).give_up()
             reserve.give_up(state, everything=True)
             prepare(settings, create=create, probe=probe)
         try:
@@ -186,6 +189,14 @@ class Spool:
     def give_up_reserve(self) -> None:
         """Where the disk is full, free some of what is kept for the spool's own files."""
         reserve.give_up(self.files.state)
+        self._give_thumbnails_room()
+
+    def _give_thumbnails_room(self) -> None:
+        """Remove the thumbnails if the next upload could soon lack their room."""
+        seen = self.admission()
+        self.thumbnails.make_room(
+            seen.free_bytes - seen.needed_bytes, seen.free_inodes - seen.needed_inodes
+        )
 
     def _renew_reserve(self) -> None:
         """Keep it again, once an image would be taken all the same."""
@@ -257,6 +268,8 @@ class Spool:
         while not self._closing.wait(CHORES_SECONDS):
             does_it = does_it or self.board.lock(Part.CHORES).try_enter()
             rounds += 1
+            if does_it:
+                self._give_thumbnails_room()
             if does_it and rounds % RESERVE_ROUNDS == 0:
                 self._renew_reserve()
             try:
@@ -376,7 +389,12 @@ class Spool:
 
     def probe(self) -> None:
         """Write a probe the way an image is written; DiskError names the step that failed."""
-        durable.probe(self.path)
+        try:
+            durable.probe(self.path)
+        except DiskError as error:
+            if not error.full or not self.thumbnails.give_up():
+                raise
+            durable.probe(self.path)
 
     # -- what everybody may read
 

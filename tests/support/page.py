@@ -95,7 +95,7 @@ def run(
 class Page(HTMLParser):
     """Every tag closed, and the texts."""
 
-    VOID = ("meta", "link", "img", "rect")
+    VOID = ("meta", "link", "img", "rect", "input")
 
     def __init__(self, html: str) -> None:
         super().__init__()

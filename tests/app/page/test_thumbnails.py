@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ from PIL import Image
 from app import create_app
 from app.page import thumbnails
 from app.page.thumbnail_worker import FORMATS, NO_IMAGE, SIDE
-from app.page.thumbnails import LARGEST
+from app.page.thumbnails import LARGEST, WAITING_MOST, Thumbnails
+from app.refusals import Refused
 from headgate.host import confinement
 from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
@@ -25,6 +28,7 @@ from headgate.spool.upkeep.mover import Mover
 from tests.support.page import ELSEWHERE, basic
 from tests.support.paths import PHOTOS
 from tests.support.spooling import open_spool, put
+from tests.support.wait import wait_until
 
 Photo = Callable[[], bytes]
 DECODE = Path(thumbnails.__file__).with_name("thumbnail_worker.py")
@@ -76,12 +80,46 @@ def test_it_is_found_wherever_the_image_is_and_gone_with_it(
         assert client.get(f"/images/{image.id}/thumbnail").status_code == 200
         mover.retry(image.id)
         mover.finish([(item, Sent("north", "key", "etag"))], spool.now())
-        again = create_app(spool).test_client()  # which has kept none
+        spool.thumbnails.give_up()
+        again = create_app(spool).test_client()
         assert again.get(f"/images/{image.sha256}/thumbnail").status_code == 200
         mover.prune(spool.now().replace(year=2090))
-    gone = create_app(spool).test_client().get(f"/images/{image.id}/thumbnail")
+    other_process = create_app(spool).test_client()
+    for each in (client, other_process):
+        assert each.get(f"/images/{image.id}/thumbnail").status_code == 200  # kept on disk
+    spool.thumbnails.give_up()
+    gone = client.get(f"/images/{image.id}/thumbnail")
     assert (gone.status_code, gone.json["code"]) == (404, "no_thumbnail")  # type: ignore[index]
-    assert client.get(f"/images/{image.id}/thumbnail").status_code == 200  # kept
+    shown = client.get(f"/images/{image.id}/thumbnail?placeholder")
+    assert (shown.status_code, shown.content_type) == (200, "image/svg+xml")
+    assert "no longer on this disk" in shown.text and "script" not in shown.text
+    assert shown.headers["Content-Security-Policy"] == "default-src 'none'"
+
+
+def test_requests_that_find_the_decoder_taken_are_told_to_come_back(
+    spool: Spool, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them may hold a thread that an upload needs."""
+    images = [put(spool, photo()).receipt for _ in range(WAITING_MOST + 2)]
+    made = Thumbnails(spool, spool.admission)
+    began, go = threading.Event(), threading.Event()
+
+    def slow(_receipt: object) -> bytes:
+        began.set()
+        assert go.wait(60)
+        return b"small"
+
+    monkeypatch.setattr(made, "_make", slow)
+    with ThreadPoolExecutor(len(images)) as pool:
+        taken = [pool.submit(made.of, image) for image in images[:-1]]
+        assert began.wait(60)
+        wait_until(lambda: made._places._value == 0, "all places are taken")
+        with pytest.raises(Refused) as refused:
+            made.of(images[-1])
+        go.set()
+        assert [one.result(60) for one in taken] == [b"small"] * len(taken)
+    assert (refused.value.refusal.code, refused.value.retry_after) == ("thumbnails_busy", 2)
+    assert made.of(images[-1]) == b"small"
 
 
 def bomb() -> bytes:

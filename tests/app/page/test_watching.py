@@ -11,13 +11,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from app import create_app
-from app.page.page import by_need
 from headgate.monitor import collect
 from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.summary import Level, verdict
-from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, State
 from headgate.spool.site.alerts import Alert
@@ -43,25 +41,6 @@ def test_a_device_is_silent_after_as_long_as_is_known_of_it() -> None:
     assert not replace(SEEN, quiet_seconds=0.0).is_silent(NOW + timedelta(days=1))
     assert not SEEN.is_silent(NOW + timedelta(minutes=9))
     assert SEEN.is_silent(NOW + timedelta(minutes=9, seconds=1))
-
-
-def test_devices_that_need_somebody_come_first(told: tuple[Told, FlaskClient]) -> None:
-    silent = replace(SEEN, device="cam-z", last_at=NOW - timedelta(hours=1))
-    never = DeviceFacts("cam-y", True)
-    gaps = replace(SEEN, device="cam-x", missing=1234, enrolled=False, clock_offset_seconds=-90.0)
-    bad = replace(SEEN, device="cam-w", unusable=Unusable(7, NOW, lately=2, good=8))
-    devices = (SEEN, bad, gaps, never, silent)
-    assert [one.device[-1] for one in by_need(devices, NOW)] == ["z", "y", "w", "x", "b"]
-    spool, client = told
-    spool.said = facts(devices=devices)
-    page = Page(client.get("/").text)
-    assert "cam-z 1 h ago from cam-z, as a thumbnail silent usually every 1 min" in page.text
-    assert "cam-y never" in page.text
-    assert "cam-w 2 of the last 10 unusable" in page.text
-    assert "cam-x not enrolled" in page.text
-    assert "1,234 1 min 30 s behind" in page.text
-    assert ("a", {"href": "/devices/cam-x/gaps"}) in page.tags
-    assert ("a", {"href": "/images/id-b/thumbnail"}) in page.tags
 
 
 def test_the_verdict_names_the_silent() -> None:
@@ -101,12 +80,6 @@ def test_an_alert_or_a_disk_that_fills_up_is_not_well() -> None:
     at = NOW + timedelta(hours=25)
     later = verdict(facts(forecast=Forecast(full=Estimate(at, at, None))), PLACE)
     assert later.level is Level.OK
-
-
-def test_many_devices_are_cut_and_counted(told: tuple[Told, FlaskClient]) -> None:
-    spool, client = told
-    spool.said = facts(devices=tuple(DeviceFacts(f"cam-{n:03}", True) for n in range(57)))
-    assert "And 7 more: headgate device list" in Page(client.get("/").text).text
 
 
 def test_the_day_the_alerts_and_what_is_set_aside_are_shown(

@@ -1,0 +1,47 @@
+"""How the pages word times, ages and addresses; the zone is this machine's, and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode
+
+from headgate.settings.units import human_duration
+
+
+def ago(now: datetime) -> Callable[[datetime], str]:
+    """Ages at this instant, in one unit."""
+
+    def say(at: datetime) -> str:
+        seconds = (now - at).total_seconds()
+        if -60 < seconds < 1:
+            return "just now"
+        return f"{coarse(seconds)} ago"
+
+    return say
+
+
+def coarse(seconds: float) -> str:
+    """A span in its largest unit alone."""
+    return " ".join(human_duration(seconds).split(" ")[:2])
+
+
+def utc(at: datetime) -> str:
+    """An instant as people read it, in UTC."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def clock(at: datetime) -> str:
+    """The same in this machine's zone, with its name."""
+    return at.astimezone().strftime("%a %d %b %H:%M:%S %Z")
+
+
+def path(*parts: str) -> str:
+    """An address below /, each part escaped."""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def link(base: str, asked: Mapping[str, str], **changes: str | int) -> str:
+    """``base`` with what was asked for and these changes; what is empty is left out."""
+    wanted = {name: str(value) for name, value in {**asked, **changes}.items() if value != ""}
+    return f"{base}?{urlencode(wanted)}" if wanted else base
