@@ -122,6 +122,14 @@ def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | 
     return math.ceil(min(_WAIT_MOST, max(_WAIT_LEAST, seconds)) * (0.75 + chance / 2))
 
 
+def departure(outlook: Outlook, ahead_bytes: int) -> datetime | None:
+    """When these bytes have left and the next image begins, if nothing new goes before them; None:
+    not within two weeks, or unknown (``outlook.doubt``)."""
+    steps = [_Step(at, sec, 0.0, goes, day) for at, sec, goes, day in _span(outlook)]
+    scene = _Scene(outlook.now, float(ahead_bytes + 1), math.inf, outlook.daily)
+    return _walk(scene, steps, 1.0)[0]
+
+
 def _spent(daily: Daily | None) -> bool:
     return daily is not None and daily.used >= daily.allowance
 

@@ -63,6 +63,7 @@ COMMANDS: Mapping[str, str] = {
     "uninstall": "uploader.cli.commands.uninstall",
     "verify": "uploader.cli.commands.verify",
     "watch": "uploader.cli.commands.watch",
+    "why": "uploader.cli.commands.why",
     "worker": "uploader.cli.commands.worker",
 }
 """Each module has one click command or group called ``command``."""

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from headgate.spool.catalog.backlog import NEWEST_IN_TEN
 from headgate.spool.image.image import Item
 
 _PAGE = 10
 _PASS_OVER = 16
 """Images that may not start are passed over in one pick, at most: what fits is looked for, but not
 among all that wait."""
-NEWEST_IN_TEN = 7
-"""Of ten images of one device with ``mixed``: the newest seven, then the three oldest."""
 
 
 class Clearance(Enum):

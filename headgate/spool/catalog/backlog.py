@@ -19,6 +19,11 @@ _MAY_GO = {
 }
 
 
+NEWEST_IN_TEN = 7
+"""Of ten images of one device with ``uplink.order = "mixed"``: the newest seven, then the three
+oldest."""
+
+
 def _devices(*, urgent: bool) -> str:
     """Names ``found``: every device with an image that may go now, or with an urgent one, and a
     NULL at the end. An index's step for each."""
@@ -32,6 +37,26 @@ def _devices(*, urgent: bool) -> str:
             SELECT (SELECT min(device) FROM {source} AND device > found.device)
             FROM found WHERE device IS NOT NULL
         ) """
+
+
+def _share(count: Count, size: int) -> Count:
+    """Of these images as many as go while this many bytes of others go."""
+    if count.bytes <= size:
+        return count
+    return Count(count.images * size // count.bytes, size)
+
+
+def _mixed(newer: Count, older: Count) -> Count:
+    """What goes before an image where newest and oldest take turns."""
+    all_others = newer + older
+    if not all_others.images:
+        return all_others
+    rounds, rest = divmod(newer.images, NEWEST_IN_TEN)
+    from_new = 10 * rounds + rest
+    rounds, rest = divmod(older.images, 10 - NEWEST_IN_TEN)
+    from_old = 10 * rounds + NEWEST_IN_TEN + rest
+    images = min(from_new, from_old, all_others.images)
+    return Count(images, all_others.bytes * images // all_others.images)
 
 
 class Backlog:
@@ -51,13 +76,8 @@ class Backlog:
 
     def waiting(self, device: str) -> Count:
         """How many of a device's images wait, sent again or not: counted row by row."""
-        with self._on.read:
-            row = self._on.reader.execute(
-                "SELECT count(*), ifnull(sum(size), 0) FROM images "
-                f"WHERE device = ? AND state IN ({WAITING}, {RETRY}, {SENDING})",
-                (device,),
-            ).fetchone()
-        return Count(*row)
+        where = f"device = ? AND state IN ({WAITING}, {RETRY}, {SENDING})"
+        return self._count(where, (device,))
 
     def oldest_due_at(self, now: datetime) -> datetime | None:
         """Since when an image could have gone and did not: since it came, or since its next
@@ -103,6 +123,39 @@ class Backlog:
             f"{may_go} AND device = ? AND arrival < ? ORDER BY arrival DESC LIMIT ?",
             (device, before if before is not None else 2**62, limit),
         )
+
+    def ahead_of(self, item: Item, order: str) -> Count:
+        """What leaves before an image that may go now, if nothing else comes: about, because turns
+        change with every image. Counted row by row; for people, not for runs."""
+        same = "state = 0 AND device = ? AND urgent = ? AND arrival"
+        lane = (item.name.device, int(item.urgent), item.arrival)
+        older, newer = self._count(f"{same} < ?", lane), self._count(f"{same} > ?", lane)
+        if order == "newest":
+            own = newer
+        elif order == "oldest":
+            own = older
+        else:
+            own = _mixed(newer, older)
+        with self._on.read:
+            rows = self._on.reader.execute(
+                "SELECT device, urgent, count(*), sum(size) FROM images WHERE state = 0 "
+                "GROUP BY device, urgent"
+            ).fetchall()
+        found, other = own, Count()
+        for device, urgent, images, size in rows:
+            if urgent != item.urgent:
+                other += Count(images, size)
+            elif device != item.name.device:  # devices are served alike, in bytes
+                found += _share(Count(images, size), own.bytes + item.size)
+        # Urgent images get half the bytes while there are others.
+        return found + _share(other, found.bytes)
+
+    def _count(self, where: str, values: tuple[object, ...]) -> Count:
+        with self._on.read:
+            row = self._on.reader.execute(
+                f"SELECT count(*), ifnull(sum(size), 0) FROM images WHERE {where}", values
+            ).fetchone()
+        return Count(*row)
 
     def served(self) -> dict[str, int]:
         """Bytes credited to each device so far, for the fair order."""

@@ -1,0 +1,132 @@
+"""Why an image is where it is: what it waits for, how much goes before it, when it may leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from headgate.monitor import forecast, forecast_inputs
+from headgate.monitor.forecast import Doubt
+from headgate.spool.image.image import Count, Item, Receipt, State
+from headgate.spool.query import Query
+from headgate.spool.spool import Spool
+
+_ALIVE = frozenset({State.WAITING, State.SENDING, State.SET_ASIDE})
+
+
+class Wait(StrEnum):
+    """What an image waits for; the value is for programs."""
+
+    NOTHING = "nothing"  # it is uploaded, or gone
+    RUN_AT_WORK = "run_at_work"
+    TURN = "turn"
+    NEXT_ATTEMPT = "next_attempt"
+    BUCKET = "bucket"
+    RESUME = "resume"
+    TIMETABLE = "timetable"
+    NEXT_DAY = "next_day"
+    SCHEDULE = "schedule"
+    PERSON = "person"
+
+
+SENTENCES = {
+    Wait.NOTHING: "It waits for nothing.",
+    Wait.RUN_AT_WORK: "A run is sending it.",
+    Wait.TURN: "It waits for its turn.",
+    Wait.NEXT_ATTEMPT: "Its last attempt failed; it is tried again at its time.",
+    Wait.BUCKET: "The destination refused it in a way that may concern every image: others are "
+    "tried first. See headgate config check.",
+    Wait.RESUME: "Uploads are paused; see headgate resume.",
+    Wait.TIMETABLE: "The timetable sends nothing at this hour; see uplink.timetable.",
+    Wait.NEXT_DAY: "The day's allowance is used up; see uplink.daily.",
+    Wait.SCHEDULE: "No run comes by itself; see headgate cron install.",
+    Wait.PERSON: "It is set aside and waits for a person: headgate retry or headgate discard.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Of one image. ``ahead``: about what leaves before it. ``departs_at``: when it should begin to
+    leave if no newer image goes first; None: that is unknown, or it does not wait."""
+
+    receipt: Receipt
+    waits_for: Wait
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    ahead: Count | None = None
+    departs_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReason:
+    """Of one device: how many of its images wait, and of the oldest of them, why."""
+
+    device: str
+    enrolled: bool
+    last_seen_at: datetime | None
+    received: Count
+    waiting: Count
+    oldest: Reason | None
+
+
+def of_image(spool: Spool, ref: str) -> Reason | None:
+    """By id or SHA-256; None if there is no such image."""
+    receipt = spool.receipt(ref)
+    if receipt is None:
+        return None
+    item = spool.catalog.get(receipt.id)
+    if item is None or receipt.state not in _ALIVE:
+        return Reason(receipt, Wait.NOTHING)
+    wait = _wait(spool, item)
+    later = item.next_attempt_at if wait is Wait.NEXT_ATTEMPT else None
+    if wait in (Wait.PERSON, Wait.RUN_AT_WORK, Wait.BUCKET):
+        return Reason(receipt, wait, item.attempts)
+    ahead = spool.catalog.backlog.ahead_of(item, spool.settings.uplink.order)
+    now, waiting = spool.now(), spool.catalog.totals().waiting
+    outlook = forecast_inputs.outlook(spool, now, waiting)
+    departs = forecast.departure(outlook, ahead.bytes)
+    if departs is not None and later is not None:
+        departs = max(departs, later)
+    return Reason(receipt, wait, item.attempts, later, ahead, departs)
+
+
+def of_device(spool: Spool, device: str) -> DeviceReason | None:
+    """None if no device of this name ever sent anything, or is enrolled."""
+    enrolled = any(one.name == device for one in spool.site.devices.all(spool.now()))
+    seen = spool.catalog.arrivals_of(device)
+    if not enrolled and seen is None:
+        return None
+    query = Query(device=device, states=_ALIVE, oldest_first=True, limit=1)
+    oldest = spool.find(query).receipts
+    return DeviceReason(
+        device,
+        enrolled,
+        None if seen is None else seen.last_at,
+        Count() if seen is None else Count(seen.images, seen.bytes),
+        spool.catalog.backlog.waiting(device),
+        of_image(spool, oldest[0].id) if oldest else None,
+    )
+
+
+def _wait(spool: Spool, item: Item) -> Wait:
+    """The first of what keeps it, in the order in which a person would have to end it."""
+    now = spool.now()
+    if item.state is State.SET_ASIDE:
+        return Wait.PERSON
+    if item.state is State.SENDING:
+        return Wait.RUN_AT_WORK
+    cap = spool.uplink.cap()
+    if cap.is_pause:
+        return Wait.RESUME
+    if item.refusals:
+        return Wait.BUCKET
+    if item.next_attempt_at is not None and item.next_attempt_at > now:
+        return Wait.NEXT_ATTEMPT
+    daily = spool.uplink.daily()
+    if daily is not None and daily.used >= daily.allowance:
+        return Wait.NEXT_DAY
+    if not cap.for_images:
+        return Wait.TIMETABLE
+    doubt = forecast_inputs.outlook(spool, now, Count()).doubt
+    return Wait.SCHEDULE if doubt is Doubt.NO_RUN else Wait.TURN
