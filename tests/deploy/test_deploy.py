@@ -24,10 +24,12 @@ import pytest
 import trustme
 
 from app.http.request import is_forwarded
+from headgate.host.addresses import free_port
 from headgate.settings.settings import Secrets, combine
 from headgate.settings.table import SETTINGS
+from tests.support.images import picture
 from tests.support.paths import ROOT
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, head, read_answer
 from tests.support.wait import wait_until
 from uploader.cli.install.layout import InstallPlan, render
 from uploader.cli.main import headgate
@@ -152,8 +154,9 @@ def test_logrotate_rotates_under_a_program_that_writes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver]]:
-    """A receiver behind a real nginx with the file of deploy/: paths and ports are other ones."""
+def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver, int]]:
+    """A receiver behind a real nginx with the file of deploy/: paths and ports are other ones, and
+    one more is without TLS."""
     program = tool("nginx")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
@@ -161,11 +164,10 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver
     for pem in certificate.cert_chain_pems:
         pem.write_to_path(tmp_path / "fullchain.pem", append=True)
     receiver = Receiver(tmp_path).start()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port, plain = free_port(), free_port()
     text = (DEPLOY / "nginx/headgate.conf").read_text()
     for old, new in (
-        ("listen [::]:443 ssl;", ""),
+        ("listen [::]:443 ssl;", f"listen 127.0.0.1:{plain};"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
         ("127.0.0.1:8080", f"127.0.0.1:{receiver.port}"),
         ("/etc/headgate/tls", str(tmp_path)),
@@ -194,7 +196,7 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver
 
         log = tmp_path / "error.log"
         wait_until(listens, "nginx listens", process=nginx, detail=log.read_text)
-        yield f"https://127.0.0.1:{port}", trust, receiver
+        yield f"https://127.0.0.1:{port}", trust, receiver, plain
         nginx.terminate()
     receiver.stop()
 
@@ -211,9 +213,9 @@ def ask(url: str, trust: ssl.SSLContext | None, body: bytes | None = None, **hea
 
 
 def test_behind_nginx_nobody_is_taken_for_this_machine(
-    behind_nginx: tuple[str, ssl.SSLContext, Receiver],
+    behind_nginx: tuple[str, ssl.SSLContext, Receiver, int],
 ) -> None:
-    url, trust, receiver = behind_nginx
+    url, trust, receiver, plain = behind_nginx
     image = (ROOT / "docs/photos/rocket.jpg").read_bytes()
     kind = {"Content_Type": "image/jpeg"}
     assert ask(f"{receiver.url}/images", None, image, **kind) == 201, "this machine itself may"
@@ -224,6 +226,14 @@ def test_behind_nginx_nobody_is_taken_for_this_machine(
     token = made_token(receiver)
     bearer = {"Authorization": f"Bearer {token}"}
     assert ask(f"{url}/images", trust, image, **kind, **bearer) == 201
+
+    image = picture(300_000)
+    top = head("POST", "/images", image, Content_Type="image/jpeg", **bearer)
+    with socket.create_connection(("127.0.0.1", plain), timeout=60) as half_closed:
+        half_closed.sendall(top + image)
+        half_closed.shutdown(socket.SHUT_WR)
+        answered = read_answer(half_closed)
+    assert answered is not None and answered.status == 201
     huge = b"\xff\xd8" + b"x" * (22 << 20)
     assert ask(f"{url}/images", trust, huge, **kind, **bearer) == 413
 

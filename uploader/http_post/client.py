@@ -155,7 +155,9 @@ class HttpSender:
         if answer.status in _NO_UPLOADS_THERE:
             said = answer.headers.get("location", "")
         said = " ".join("".join(c if c.isprintable() else " " for c in said[:200]).split())
-        return classify(self.host, answer.status, problem, said.rstrip("."))
+        error = classify(self.host, answer.status, problem, said.rstrip("."))
+        error.wait_seconds = answer.retry_after
+        return error
 
     # -- inside
 

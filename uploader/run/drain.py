@@ -360,7 +360,7 @@ class Drain:
                     self._defer(item, error, now)
             case ErrorKind.TRANSIENT:
                 self._reached = True
-                pause = self._throttle.refused() if error.slow_down else 0.0
+                pause = self._throttle.refused(error.wait_seconds) if error.slow_down else 0.0
                 self._calm_at = max(self._calm_at, self._context.monotonic() + (pause or 0.0))
                 self._defer(item, error, now, at_once=pause is None)
 
@@ -413,7 +413,7 @@ class Drain:
 
     def _defer(self, item: Item, error: SendError, now: datetime, at_once: bool = False) -> None:
         wait = retry_policy.wait_before_retry(item.attempts, self._context.chance)
-        due = now if at_once else now + timedelta(seconds=wait)
+        due = now + timedelta(seconds=max(error.wait_seconds, 0.0 if at_once else wait))
         self._catalog.defer(item, due, str(error), unknown=item.unknown or error.unknown)
         if at_once:
             self._catalog.due(now)

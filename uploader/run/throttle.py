@@ -33,15 +33,16 @@ class Throttle:
         self._in_a_row = 0
         self._count(0.0)
 
-    def refused(self) -> float | None:
+    def refused(self, asked_seconds: float = 0.0) -> float | None:
         """An attempt was: seconds in which the run starts nothing new; None: they are few, and the
-        image may go again at once."""
+        image may go again at once. ``asked_seconds``: the server's own word (Retry-After)."""
         self._count(1.0)
         if self._refused < _FEW * max(self._attempts, _LEAST):
             return None
         pause = min(_LONGEST_SECONDS, 2.0 ** min(self._in_a_row, 20))
         self._in_a_row += 1
-        return float(pause * (0.5 + self._chance()))
+        asked = min(_LONGEST_SECONDS, asked_seconds) * (1 + self._chance() / 2)
+        return float(max(asked, pause * (0.5 + self._chance())))
 
     def _count(self, refused: float) -> None:
         kept = 1 - 1 / _MEMORY

@@ -257,6 +257,7 @@ class S3Sender:
                 "The server asks for Content-MD5; it gets it next time.",
             )
         error = classify(method, answer.status, answer.code, place, answer.said)
+        error.wait_seconds = answer.retry_after
         if answer.status == 200:
             error.unknown = True  # it may have been stored before the trouble
         return error

@@ -28,7 +28,10 @@ class SendError(Exception):
     ``slow_down``: the server asks for fewer requests, of everybody and not for this image.
     ``held``: no failure: the image is there, and what confirms it is still to come.
     ``blind``: the destination cannot be asked what it holds.
+    ``wait_seconds``: how long the server asks to be left alone (Retry-After).
     """
+
+    wait_seconds = 0.0
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ answers are read by ``http.client``.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from html import unescape
 
@@ -38,6 +39,8 @@ _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9._-]{1,100})\s*</Code>")
 _MESSAGE = re.compile(
     rb"<Message>(.{1,2000}?)</Message>|<title[^>]*>(.{1,2000}?)</title>", re.DOTALL | re.IGNORECASE
 )
+RETRY_AFTER_MAX = 3600.0
+"""Seconds: no server keeps images here for longer by one answer."""
 _SAID_MAX = 200  # characters of a server's own words that are repeated
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
@@ -99,6 +102,18 @@ class HttpResponse:
             return parsedate_to_datetime(self.headers["date"])
         except (KeyError, ValueError):
             return None
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until the server wants to be asked again (RFC 9110, 10.2.3): a number, or an
+        HTTP-date less its own Date; 0 where it says nothing of use, an hour at most."""
+        said = self.headers.get("retry-after", "").strip()
+        if said.isascii() and said.isdigit():
+            return float(min(RETRY_AFTER_MAX, int(said[:9])))
+        with contextlib.suppress(ValueError, TypeError):
+            until, now = parsedate_to_datetime(said), self.date or datetime.now(UTC)
+            return min(RETRY_AFTER_MAX, max(0.0, (until - now).total_seconds()))
+        return 0.0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What every sender keeps, at every kind of destination: S3 and another Headgate.
 
 S3 is the strict stand-in (plain, over TLS, without SHA-256) and the genuine server that
-HEADGATE_TEST_S3_ENDPOINT names; a Headgate gets images as a form and as a raw body.
+HEADGATE_TEST_S3_ENDPOINT names; a Headgate gets images as a form, as a raw body, and over TLS.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def bucket(place: Place) -> Destination:
     return Destination(place.url, place.sender, of, held)
 
 
-@pytest.fixture(scope="module", params=[*S3_PLACES, "http-form", "http-raw"])
+@pytest.fixture(scope="module", params=[*S3_PLACES, "http-form", "http-raw", "http-tls"])
 def there(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Destination]:
     folder = tmp_path_factory.mktemp("there")
     if request.param.startswith("http"):
-        field = "image" if request.param == "http-form" else ""
-        with upstream(folder, field=field) as made:
+        field = "" if request.param == "http-raw" else "image"
+        with upstream(folder, field=field, tls=request.param == "http-tls") as made:
 
             def held(upload: Upload) -> list[bytes]:
                 key = upload.metadata["Idempotency-Key"]

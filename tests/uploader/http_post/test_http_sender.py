@@ -6,12 +6,15 @@ import base64
 import hashlib
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from headgate.spool.image.image import Presence
 from tests.support.images import picture
@@ -242,6 +245,63 @@ def test_what_each_answer_means(
     assert (error.kind, error.refusal, error.slow_down) == (kind, refusal, slow_down)
     assert "\x1b" not in error.message and "\u202e" not in error.message
     assert error.rehash == (problem.get("code") == "digest_mismatch")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("120", 120),
+        ("0", 0),
+        ("99999999999", 3600),
+        ("Mon, 23 Nov 2026 16:05:05 GMT", 60),
+        ("Mon, 23 Nov 2026 16:00:00 GMT", 0),
+        ("Fri, 23 Nov 2126 16:00:00 GMT", 3600),
+        ("soon", 0),
+        ("-5", 0),
+        ("", 0),
+    ],
+)
+def test_how_long_the_server_asks_to_be_left_alone(
+    upload: Upload, said: str, seconds: float
+) -> None:
+    busy = answer(503, Date="Mon, 23 Nov 2026 16:04:05 GMT", Retry_After=said)
+    error = Scripted(busy).refused(lambda sender: sender.send(upload))
+    assert (error.wait_seconds, error.slow_down) == (seconds, True)
+
+
+@pytest.mark.parametrize("wrong", ["authority", "expired", "not yet", "name", "system"])
+def test_a_certificate_that_does_not_fit_stops_the_run(
+    upload: Upload, tmp_path: Path, wrong: str
+) -> None:
+    """Before a byte of the token or of the image leaves."""
+    authority, trusted = trustme.CA(), tmp_path / "ca.pem"
+    (trustme.CA() if wrong == "authority" else authority).cert_pem.write_to_path(str(trusted))
+    now, day = datetime.now(UTC), timedelta(days=1)
+    since, until = {"expired": (-2, -1), "not yet": (1, 2)}.get(wrong, (-1, 1))
+    leaf = authority.issue_cert(
+        "127.0.0.2" if wrong == "name" else "127.0.0.1",
+        not_before=now + since * day, not_after=now + until * day,
+    )  # fmt: skip
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(tls)
+    with server(read_request, tls=tls) as port:
+        bundle = {} if wrong == "system" else {"ca_bundle": str(trusted)}
+        settings = settings_for(f"https://127.0.0.1:{port}/images", "hg_secret", **bundle)
+        pacer = CountingPacer()
+        with closing(HttpSender(settings, pacer, timeouts=PATIENT)) as sender:
+            with pytest.raises(SendError) as caught:
+                sender.send(upload)
+    assert (caught.value.kind, caught.value.code) == (ErrorKind.FATAL, "certificate")
+    assert "destination.url" in caught.value.message
+    assert "destination.ca_bundle" in caught.value.message
+    assert pacer.written < 2000  # the handshake
+
+
+def test_a_bundle_that_cannot_be_read_is_named(upload: Upload, tmp_path: Path) -> None:
+    settings = settings_for("https://127.0.0.1:1/images", ca_bundle=str(tmp_path / "none.pem"))
+    with closing(HttpSender(settings, CountingPacer(), timeouts=PATIENT)) as sender:
+        with pytest.raises(SendError, match=r"correct destination\.ca_bundle"):
+            sender.send(upload)
 
 
 def test_no_code_stands_in_two_rows() -> None:

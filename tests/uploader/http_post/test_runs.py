@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from headgate.spool.upkeep import verify
 from tests.support.images import picture
 from tests.support.posting import Upstream, upstream
 from tests.support.receiver import metadata, stored
+from tests.support.scripted_server import read_request, server
 from tests.support.site import FreePacer
 from tests.support.spooling import images_below, put
 from uploader.cli.main import headgate
@@ -111,6 +113,28 @@ def there_again(there: Upstream, spool: Spool, image: str) -> Iterator[int]:
         spool.catalog.claim([item])
         sender.send(workers.upload(item))
     yield len(there.receiver.images())
+
+
+def test_an_image_waits_as_long_as_the_server_asks(tmp_path: Path) -> None:
+    def busy(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(
+            b"HTTP/1.1 503 Busy\r\nRetry-After: 1800\r\nContent-Length: 0\r\n"
+            b"Connection: close\r\n\r\n"
+        )
+
+    with server(busy) as port:
+        named = {
+            "destination.kind": "http", "destination.url": f"http://127.0.0.1:{port}/images",
+            "spool.path": str(tmp_path / "spool"),
+        }  # fmt: skip
+        with contextlib.closing(Spool.open(combine(None, None, {}, named, tmp_path))) as spool:
+            put(spool, picture(3000))
+            began = spool.now()
+            run(spool, RunRequest(max_seconds=1))
+            due = spool.catalog.next_due()
+    assert due is not None
+    assert (due - began).total_seconds() > 1798  # whole seconds
 
 
 def test_what_is_not_safe_there_yet_waits_and_is_no_failure(

@@ -53,6 +53,13 @@ def test_pauses_grow_in_a_row_and_begin_again_after_an_image_was_taken() -> None
     assert throttle.refused() == 1
 
 
+def test_the_servers_own_word_counts_where_it_is_longer() -> None:
+    throttle = Throttle(lambda: 0.0)
+    assert throttle.refused(20) == 20
+    assert throttle.refused(86400) == 60
+    assert [throttle.refused() for _ in range(4)] == [2, 4, 8, 16]
+
+
 def test_an_image_that_is_refused_now_and_then_goes_again_in_the_same_run(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
