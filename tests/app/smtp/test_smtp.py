@@ -83,9 +83,20 @@ def test_who_may_not_send(guarded: tuple[Receiver, int], photo: Photo) -> None:
     assert caught.value.smtp_code == 530
 
 
-def test_without_the_receiver_a_mail_is_to_be_sent_again(own: Path, photo: Photo) -> None:
+def test_where_no_login_is_needed_and_without_the_receiver(own: Path, photo: Photo) -> None:
+    """Nobody takes an enrolled device's name, and a mail that cannot be kept is to be sent again."""
     with running(own, receiver__auth="open") as receiver:
+        token = enrol(receiver, "gate")
         with companion("smtp", receiver, own, {"receiver.auth": "open"}) as (port, _):
+            taken = mail(("a.jpg", photo()), sender="gate@site.example")
+            with session(port) as client, pytest.raises(smtplib.SMTPSenderRefused) as refused:
+                client.send_message(taken)
+            assert refused.value.smtp_code == 530
+            with pytest.raises(smtplib.SMTPAuthenticationError), session(port, "gate", "wrong"):
+                raise AssertionError("it was let in")
+            with session(port, "gate", token) as client:
+                client.send_message(mail(("a.jpg", photo()), sender="front-door@site.example"))
+            assert (len(images(receiver, "gate")), images(receiver, "front-door")) == (1, [])
             with session(port) as client:
                 client.send_message(mail(("a.jpg", photo()), sender="front-door@site.example"))
                 assert len(images(receiver, "front-door")) == 1
