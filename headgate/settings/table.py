@@ -277,6 +277,12 @@ class IntakeSettings:
 class FtpSettings:
     """[ftp]: pictures by FTP, where headgate-ftp runs."""
 
+    enabled: bool = setting(
+        False,
+        reads.true_or_false,
+        "",
+        "Whether `headgate install` lets systemd run headgate-ftp (make install EXTRAS=ftp).",
+    )
     bind: str = setting(
         "127.0.0.1:2121",
         reads.bind,
@@ -321,6 +327,12 @@ class FtpSettings:
 class SmtpSettings:
     """[smtp]: pictures by mail, where headgate-smtp runs."""
 
+    enabled: bool = setting(
+        False,
+        reads.true_or_false,
+        "",
+        "Whether `headgate install` lets systemd run headgate-smtp (make install EXTRAS=smtp).",
+    )
     bind: str = setting(
         "127.0.0.1:2525",
         reads.bind,

@@ -245,7 +245,7 @@ def isolated(gateway: Gateway, camera: Camera) -> None:
 def bounded(debian: Booted, unit: str) -> None:
     said = debian.run(f"systemd-analyze security --no-pager headgate-{unit}.service")
     (exposure,) = re.findall(r"exposure level for headgate-\S+: ([\d.]+)", said)
-    assert float(exposure) < 3.0, said
+    assert float(exposure) < 2.0, said
 
 
 def complete(gateway: Gateway, camera: Camera) -> None:

@@ -84,7 +84,7 @@ def test_who_may_not_send(guarded: tuple[Receiver, int], photo: Photo) -> None:
 
 
 def test_where_no_login_is_needed_and_without_the_receiver(own: Path, photo: Photo) -> None:
-    """Nobody takes an enrolled device's name, and a mail that cannot be kept is to be sent again."""
+    """No one takes an enrolled device's name; a mail that cannot be kept is to come again."""
     with running(own, receiver__auth="open") as receiver:
         token = enrol(receiver, "gate")
         with companion("smtp", receiver, own, {"receiver.auth": "open"}) as (port, _):

@@ -19,6 +19,7 @@ from uploader.cli.doctor import (
     destination,
     disk,
     network,
+    other_ways,
     schedule,
 )
 from uploader.cli.doctor.destination import NotAsked
@@ -73,6 +74,7 @@ def _look(context: Context) -> list[Finding]:
             findings += database.judge_contents(collect.databases(spool))
             findings += disk.judge(collect.disk(spool))
             findings += network.judge(collect.receiver(spool, process))
+            findings += other_ways.judge(collect.other_ways(settings))
             findings += schedule.judge(collect.schedule(spool))
             there = collect.destination(spool, "headgate doctor")
             findings += destination.judge(there)

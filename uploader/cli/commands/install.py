@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from uploader.cli.install.layout import (
     CONFIG,
     CRON_FILE,
     HOME,
+    OPTIONAL,
     RECEIVER_UNIT,
     TIMERS,
     USER,
@@ -126,6 +128,7 @@ def _install(
     done = _say_and_do(installation, dry_run)
     wanted = schedule or ("timer" if systemd_timer.enabled(root) else "cron")
     done += _start(installation, before, dry_run)
+    done += _other_ways(installation, dry_run)
     done += _schedule(installation, wanted, schedule is not None, dry_run)
     if not dry_run:
         carry_out(release.old_versions(before), dry_run=False, say=lambda _: None)
@@ -171,9 +174,11 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
     if running and not dry_run and (switched or not release.versioned):
         releases.restart(release, before, installation.settings.receiver.bind)
         print_text("made: the receiver runs again, of this version")
-    if switched and not dry_run and is_running(root) and is_active(WORKER_UNIT):
-        run(["systemctl", "restart", WORKER_UNIT])
-        print_text("made: the worker runs again, of this version")
+    if switched and not dry_run and is_running(root):
+        for unit in (WORKER_UNIT, *(one.unit for one in OPTIONAL)):
+            if is_active(unit):
+                run(["systemctl", "restart", unit])
+                print_text(f"made: {unit} runs again, of this version")
     steps = systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     if done and is_running(root) and not dry_run:
@@ -184,6 +189,22 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
             "note: systemd does not run here; keep the receiver running under your supervisor:\n"
             f"  runuser -u {user} -- {installation.plan.prefix}/bin/headgate-receiver"
         )
+    return done
+
+
+def _other_ways(installation: Installation, dry_run: bool) -> int:
+    """FTP, mail and watched folders run if, and only if, their settings say so."""
+    done = 0
+    for one in OPTIONAL:
+        wanted = bool(installation.settings.value(one.setting))
+        if wanted and one.package and importlib.util.find_spec(one.package) is None:
+            print_text(
+                f"note: {one.setting} is set, and the packages for {one.way} are not installed: "
+                f"make install EXTRAS={one.extra}"
+            )
+            wanted = False
+        steps = (systemd.enabled if wanted else systemd.disabled)(installation.root, one.unit)
+        done += carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     return done
 
 

@@ -34,7 +34,9 @@ from uploader.cli.doctor.database import Databases
 from uploader.cli.doctor.destination import NotAsked, Seen
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.network import Receiver
+from uploader.cli.doctor.other_ways import OtherWay
 from uploader.cli.doctor.schedule import Queue, Schedule
+from uploader.cli.install.layout import OPTIONAL
 from uploader.http_post.client import HttpSender
 from uploader.http_post.probe import Receiving, look
 from uploader.s3.capability import Capability
@@ -259,6 +261,20 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         tokens=sum(1 for device in devices if device.tokens),
         unconfined=confinement.why_not(),
         behind_proxy=behind_proxy(spool),
+    )
+
+
+def other_ways(settings: Settings) -> tuple[OtherWay, ...]:
+    """What is set, installed and running for other ways in than HTTP."""
+    here = systemd.is_running()
+    return tuple(
+        OtherWay(
+            one,
+            is_wanted=bool(settings.value(one.setting)),
+            is_installed=not one.package or importlib.util.find_spec(one.package) is not None,
+            is_active=systemd.is_active(one.unit) if here else None,
+        )
+        for one in OPTIONAL
     )
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from headgate.host import mounts
+from headgate.host.addresses import address_of
 from headgate.host.users import user_name
 from headgate.settings import load
 from headgate.settings.load import read_file
@@ -25,6 +26,7 @@ from uploader.cli.install.layout import (
     HOME,
     IDENTITIES,
     LOGS,
+    OPTIONAL,
     RECEIVER_UNIT,
     SECRETS,
     TIMERS,
@@ -78,7 +80,14 @@ def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> Install
         str(settings.spool.path),
         settings.uplink.interval,
         tuple(sorted(written)),
+        tuple(str(one.path) for one in settings.intake.folders),
+        tuple(one.unit for one in OPTIONAL if one.bind and _is_low(settings.value(one.bind))),
     )
+
+
+def _is_low(bind: str) -> bool:
+    """Whether only root, or who has the right to it, may listen on this port (capabilities(7))."""
+    return address_of(bind).port < 1024
 
 
 @dataclass(frozen=True)
@@ -229,7 +238,7 @@ class Installation:
         """Everything but the spool; the environment last, if make install made it."""
         plan, texts = self.plan, self.release.files()
         steps: list[Step] = []
-        for unit in (*TIMERS, WORKER_UNIT, RECEIVER_UNIT):
+        for unit in (*TIMERS, *(one.unit for one in OPTIONAL), WORKER_UNIT, RECEIVER_UNIT):
             steps += systemd.disabled(self.root, unit)
         for one in placed(plan, list(texts)):
             target = self.at(one.target)

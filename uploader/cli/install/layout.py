@@ -31,6 +31,27 @@ UNITS = "usr/local/lib/systemd/system"
 RECEIVER_UNIT = "headgate-receiver.service"
 WORKER_UNIT = "headgate-worker.service"
 """For a job queue; to be enabled by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalUnit:
+    """A program for another way in, whose unit is enabled while a setting says so."""
+
+    unit: str
+    setting: str
+    way: str  # for sentences
+    extra: str = ""  # what it needs besides Headgate's own packages
+    package: str = ""  # of that, what it imports
+    bind: str = ""  # the setting with its address
+
+
+OPTIONAL = (
+    OptionalUnit("headgate-ftp.service", "ftp.enabled", "FTP", "ftp", "pyftpdlib", bind="ftp.bind"),
+    OptionalUnit(
+        "headgate-smtp.service", "smtp.enabled", "mail", "smtp", "aiosmtpd", bind="smtp.bind"
+    ),
+    OptionalUnit("headgate-intake.service", "intake.folders", "watched folders"),
+)
 TIMERS = ("headgate-drain.timer", "headgate-watch.timer")
 COMPLETIONS = {
     "bash": "usr/local/share/bash-completion/completions/headgate",
@@ -65,6 +86,8 @@ class InstallPlan:
     spool: str = SPOOL
     interval_seconds: int = 300
     written_by_runs: tuple[str, ...] = ()  # folders besides the spool
+    taken_from: tuple[str, ...] = ()  # folders that are watched
+    low_ports: tuple[str, ...] = ()  # units that listen on a port below 1024
 
     @property
     def receiver(self) -> str:
@@ -119,6 +142,12 @@ def render(plan: InstallPlan, name: str, text: str) -> str:
         text = text.replace(
             f"ReadWritePaths={plan.spool}\n", f"ReadWritePaths={plan.spool}\n{more}"
         )
+    if name == f"systemd/{OPTIONAL[-1].unit}":
+        more = "".join(f"ReadWritePaths={folder}\n" for folder in plan.taken_from)
+        text = text.replace("ProtectSystem=", f"{more}ProtectSystem=", 1)
+    if PurePosixPath(name).name in plan.low_ports:
+        may = "CAP_NET_BIND_SERVICE"
+        text = re.sub("(?m)^(CapabilityBoundingSet|AmbientCapabilities)=$", rf"\1={may}", text)
     return text
 
 

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.host.systemd import is_active, is_running
-from uploader.cli.install.layout import RECEIVER_UNIT, TIMERS, WORKER_UNIT
+from uploader.cli.install.layout import OPTIONAL, RECEIVER_UNIT, TIMERS, WORKER_UNIT
 from uploader.cli.install.steps import Step, command, run
 
 WANTS = {
     RECEIVER_UNIT: "etc/systemd/system/multi-user.target.wants",
-    WORKER_UNIT: "etc/systemd/system/multi-user.target.wants",
+    **dict.fromkeys(
+        (WORKER_UNIT, *(one.unit for one in OPTIONAL)),
+        "etc/systemd/system/multi-user.target.wants",
+    ),
     **dict.fromkeys(TIMERS, "etc/systemd/system/timers.target.wants"),
 }
 

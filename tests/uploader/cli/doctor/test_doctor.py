@@ -42,6 +42,7 @@ from uploader.cli.doctor import (
     destination,
     disk,
     network,
+    other_ways,
     schedule,
 )
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
@@ -50,13 +51,16 @@ from uploader.cli.doctor.destination import NotAsked
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.findings import Finding, Severity
 from uploader.cli.doctor.network import Receiver
+from uploader.cli.doctor.other_ways import OtherWay
 from uploader.cli.doctor.schedule import Queue, Schedule
+from uploader.cli.install.layout import OPTIONAL
 from uploader.cli.main import headgate
 from uploader.s3.capability import Capability
 
 OK, WARNING, LOSES = Severity.OK, Severity.WARNING, Severity.LOSES
 
 GROUP = 100
+MAIL = next(one for one in OPTIONAL if one.extra == "smtp")
 FOLDERS = tuple(
     AccessEntry(f"/spool{name}", 1, GROUP, 0o2770) for name in ("", "/tmp", "/new", "/state")
 )
@@ -177,6 +181,10 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("confined", network.judge(RECEIVER), OK, "is confined", ""),
     ("unconfined", network.judge(replace(RECEIVER, unconfined="this kernel has no Landlock")), WARNING, "no thumbnails: their decoder cannot be confined, because this kernel has no Landlock", "a kernel from 5.13 on"),
     ("loopback", network.judge(replace(RECEIVER, on_network=False, auth="open")), OK, "this machine only", ""),
+    ("mail runs", other_ways.judge((OtherWay(MAIL, True, True, True),)), OK, "headgate-smtp.service runs", ""),
+    ("mail not installed", other_ways.judge((OtherWay(MAIL, True, False, False),)), LOSES, "packages for mail are not installed", "make install EXTRAS=smtp"),
+    ("mail stopped", other_ways.judge((OtherWay(MAIL, True, True, False),)), LOSES, "headgate-smtp.service does not run", "headgate install"),
+    ("mail off", other_ways.judge((OtherWay(MAIL, False, True, True),)), WARNING, "smtp.enabled is not set", "headgate install"),
     ("bucket fine", destination.judge(BUCKET), OK, "each is confirmed by the SHA-256 that the server reports", ""),
     ("by MD5", destination.judge(replace(BUCKET, echoes_sha256=False, refuses_wrong_sha256=False)), OK, "confirmed by Content-MD5 and an ETag", ""),
     ("no put", destination.judge(Capability("b", "e", missing_rights=("s3:PutObject",))), LOSES, "s3:PutObject is missing on b", "deploy/s3/iam-policy.json"),

@@ -6,6 +6,7 @@ The machine is a tree in a folder (``--root``); tests/system/test_clean_root.py 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -239,6 +240,41 @@ def test_timers_and_cron_take_each_other_out(tree: Path, monkeypatch: pytest.Mon
     call("install", "--root", tree, "--schedule", "cron")
     assert not systemd_timer.enabled(tree)
     assert not (tree / systemd_link("headgate-watch.timer", "timers")).is_symlink()
+
+
+@needs_root
+@pytest.mark.root
+def test_other_ways_in_run_while_their_settings_say_so(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_is_of(monkeypatch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "aiosmtpd" or None)
+    config = tree / "etc/headgate/headgate.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        '[spool]\npath = "/var/lib/headgate/spool"\n[ftp]\nenabled = true\n'
+        '[smtp]\nenabled = true\nbind = "0.0.0.0:25"\n[intake]\nfolders = ["/srv/cameras"]\n'
+    )
+
+    def enabled() -> set[str]:
+        wants = tree / "etc/systemd/system/multi-user.target.wants"
+        return {path.name for path in wants.iterdir()} - {"headgate-receiver.service"}
+
+    def unit(name: str) -> str:
+        return (tree / f"usr/local/lib/systemd/system/{name}").read_text()
+
+    told = call("install", "--root", tree).output
+    assert "packages for FTP are not installed: make install EXTRAS=ftp" in told
+    assert enabled() == {"headgate-smtp.service", "headgate-intake.service"}
+    assert "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n" in unit("headgate-smtp.service")
+    assert "\nAmbientCapabilities=\n" in unit("headgate-ftp.service"), "its port is 2121"
+    written = re.findall("ReadWritePaths=(.*)", unit("headgate-intake.service"))
+    assert written[-2:] == ["/var/lib/headgate/spool", "/srv/cameras"]
+    assert "at boot" not in call("install", "--root", tree).output
+    config.write_text('[spool]\npath = "/var/lib/headgate/spool"\n')
+    call("install", "--root", tree)
+    assert enabled() == set()
+    assert "/srv/cameras" not in unit("headgate-intake.service")
 
 
 def test_cron_is_refused_while_the_timer_starts_the_runs(
