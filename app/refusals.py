@@ -23,6 +23,7 @@ class Refusal:
     sentence: str
     retry_seconds: int | None = None
     of_image: bool = False  # the image itself is the cause, so it counts against its device
+    for_people: bool = False  # it has to do with the page, and with no device
     paced: bool = False  # the device exceeds a limit of its own: it keeps the image and comes back
 
     @property
@@ -34,7 +35,7 @@ class Refusal:
     def counts(self) -> bool:
         """Whether many of these raise the alert ``uploads-refused``: images may be lost on the
         device, and no other alert reports it."""
-        return not (self.of_image or self.paced)
+        return not (self.of_image or self.paced or self.for_people)
 
 
 _ROWS = (
@@ -125,6 +126,36 @@ _ROWS = (
         403,
         "Not allowed to send",
         "{reason}",
+    ),
+    Refusal(
+        "login_required",
+        403,
+        "Log-in required",
+        "{reason}",
+        for_people=True,
+    ),
+    Refusal(
+        "role_needed",
+        403,
+        "Not allowed for this role",
+        "This is for users with the role {role}: headgate user role changes a user's role.",
+        for_people=True,
+    ),
+    Refusal(
+        "stale_form",
+        400,
+        "Form no longer valid",
+        "The form is not one that this browser got from here, or was open for too long: load the "
+        "page again, and send it again.",
+        for_people=True,
+    ),
+    Refusal(
+        "too_many_logins",
+        429,
+        "Too many attempts to log in",
+        "Wait before the next attempt.",
+        30,
+        for_people=True,
     ),
     Refusal(
         "wrong_device",

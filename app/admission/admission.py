@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from app.admission import auth, checks, digest
-from app.admission.auth import Caller, Principal
+from app.admission.auth import Caller, Person, Principal
 from app.admission.disk_breaker import Latch
 from app.admission.rate_limits import Intake, Rates
 from app.admission.reservations import Reservation, Reservations
@@ -28,6 +28,7 @@ from headgate.monitor.snapshot import Snapshot
 from headgate.spool.disk import room
 from headgate.spool.disk.room import Admission, Receiving
 from headgate.spool.site.devices import Credential
+from headgate.spool.site.users import Role
 from headgate.spool.spool import Spool
 
 _NOTE_PROXY_SECONDS = 3600
@@ -42,7 +43,9 @@ class Gate:
         stopping: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        person: Callable[[Caller], Person | None] = lambda _: None,
     ) -> None:
+        """``person`` says who is logged in in a request, if anyone is."""
         settings = spool.settings
         board = spool.board
         self.latch = Latch(spool.probe, self._opened, board)
@@ -58,6 +61,7 @@ class Gate:
         self._local_key = str(spool.site.get(hand_over.KEY) or "")
         self._hosts = frozenset(settings.receiver.hosts) or own_names()
         self._spool = spool
+        self._person = person
         self._proxy_noted_at = 0.0
         self._stopping = stopping
         self._chance = chance
@@ -119,10 +123,66 @@ class Gate:
         return digest.challenges(key, caller.peer, seconds, stale=stale)
 
     def identify_viewer(self, caller: Caller) -> Principal:
-        """The same for a reader of the page: what is shown may be shown under this name."""
-        sender = self.identify(caller)
+        """Who looks at the page: a person who is logged in; or this machine itself, as long as
+        there is no user and it may send without a token. Refused otherwise."""
+        if (person := self._person(caller)) is not None:
+            return Principal(user=person.name, role=person.role)
+        if self._spool.site.users.any():
+            raise Refused("login_required", reason="Log in at /login.")
+        return self._this_machine(
+            caller,
+            "The page needs a log-in, and there is no user yet: on the receiver's machine, add one "
+            "with headgate user add NAME --role admin.",
+        )
+
+    def identify_scraper(self, caller: Caller) -> Principal:
+        """Who reads /metrics: a token for that, or a person; or this machine itself, as long as
+        there is no such token and it may send without a token. Refused otherwise."""
+        users = self._spool.site.users
+        shown = auth.presented(caller.authorization)
+        if shown is not None and users.may_scrape(shown.token):
+            return Principal()
+        if (person := self._person(caller)) is not None:
+            return Principal(user=person.name, role=person.role)
+        how = "/metrics needs a token of its own (a device's does not count): headgate token add."
+        if users.scrape_tokens():
+            raise Refused("unauthorized", reason=how)
+        try:
+            return self._this_machine(caller, how)
+        except Refused as refused:
+            if refused.refusal.code != "login_required":
+                raise
+            raise Refused("unauthorized", reason=how) from None
+
+    def require(self, caller: Caller, needed: Role, *, or_this_machine: bool = False) -> Principal:
+        """Who acts on the page; Refused if the role is not enough. ``or_this_machine``: also this
+        machine, while it needs no log-in."""
+        viewer = self.identify_viewer(caller)
+        alone = or_this_machine and not viewer.user
+        if not alone and (viewer.role is None or not viewer.role.may(needed)):
+            raise Refused("role_needed", role=needed)
+        return viewer
+
+    def reader(self, caller: Caller) -> Principal:
+        """Who reads a receipt or gaps: a person, or a device with its token."""
+        if (person := self._person(caller)) is not None:
+            return Principal(user=person.name, role=person.role)
+        return self.identify(caller)
+
+    def _this_machine(self, caller: Caller, otherwise: str) -> Principal:
+        """This machine itself, where it may send without a token; Refused, with ``otherwise``,
+        where it may not. A proxy that names users stands before it, too, so then it may not."""
+        if self._spool.settings.auth.proxy_user_header or not auth.is_direct_loopback(caller):
+            raise Refused("login_required", reason=otherwise)
+        alone = replace(caller, authorization="", url_token="")
+        try:
+            sender = self.identify(alone)
+        except Refused as refused:
+            if refused.refusal.code != "unauthorized":
+                raise
+            raise Refused("login_required", reason=otherwise) from None
         auth.refuse_foreign_host(caller, sender, self._hosts)
-        return sender
+        return replace(sender, role=Role.VIEWER)
 
     def identify_commander(self, caller: Caller) -> Principal:
         """The same for a request that changes something: only a token or this machine may, and

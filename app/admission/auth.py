@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from app.refusals import Refused
 from headgate.spool.image import names
 from headgate.spool.site.devices import Credential
+from headgate.spool.site.users import Role
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?", re.ASCII)
 _HOW = "headgate device add creates one; receiver.auth says who needs none."
@@ -40,14 +41,25 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """One who has logged in, or whom a trusted proxy names."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """Who may send. ``device`` "" for a sender without a token, which may use any name."""
+    """Who may send, or see. ``device`` "" for a sender without a token, which may use any name;
+    ``role`` is a person's, or that of this machine itself while it needs no log-in."""
 
     device: str = ""
     urgent: bool = False
     may_drain: bool = False
     may_forward: bool = False  # another gateway, which says whose picture it has
     is_local: bool = False  # a program that shares the spool and says itself whose picture it has
+    user: str = ""
+    role: Role | None = None
 
     @property
     def sees_only(self) -> str:

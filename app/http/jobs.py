@@ -14,13 +14,13 @@ from typing import Any
 from flask import Flask, request
 
 from app import responses
-from app.admission import checks, oidc
+from app.admission import oidc
 from app.admission.admission import Gate
 from app.admission.auth import presented
-from app.http.request import caller, framing
+from app.http.request import caller
+from app.http.small_body import small_body
 from app.refusals import Refused
 from app.responses import Answer
-from app.upload.body import RequestBody
 from app.upload.stalled import Stalls
 from headgate.settings.instants import rfc3339
 from headgate.spool.site.jobs import BadJob, Job, TooManyJobs, asked_for, new_id
@@ -88,22 +88,10 @@ def _who(gate: Gate, spool: Spool) -> str:
 
 
 def _body(stalls: Stalls, readers: threading.BoundedSemaphore) -> Mapping[str, Any]:
-    said_length = framing(request.environ)
-    if said_length.content_length is None and not said_length.transfer_encoding:
-        return {}
-    length = checks.framing(said_length.content_length, said_length.transfer_encoding)
-    if length is not None and length > BODY_MAX:
-        raise _too_long()
-    body = RequestBody(
-        request.environ["wsgi.input"], length, BODY_MAX, _too_long, stalls,
-        caller(request.environ).peer,
-    )  # fmt: skip
     if not readers.acquire(blocking=False):
         raise Refused("jobs_busy", limit=READERS_MAX)
     try:
-        said = b""
-        while piece := body.read():
-            said += piece
+        said = small_body(request.environ, BODY_MAX, _too_long, stalls)
     finally:
         readers.release()
     if not said.strip():

@@ -28,6 +28,7 @@ _JOB = (
     "may_not_drain", "too_many_jobs", "jobs_busy",
 )  # fmt: skip
 _WHO = ("unauthorized", "forbidden", "wrong_device")
+_VIEWER = ("login_required", "forbidden")
 _CLOSED = ("stopping", "disk_trouble", "disk_full", "intake_spent")
 
 _TEXT: Schema = {"type": "string"}
@@ -109,15 +110,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "get": _operation(
                 "A thumbnail of an image",
                 {"200": {"description": "A JPEG.", "content": {"image/jpeg": {}}}},
-                (*_WHO, "no_receipt", "no_thumbnail", "thumbnails_busy"),
-            ),
-        },
-        "/images/{ref}/retry": {
-            "parameters": [_in_path("ref", "The id of an image that is set aside.")],
-            "post": _operation(
-                "Ask the next run to put an image back and send it",
-                {"303": {"description": "Requested; the page is at Location."}},
-                (*_WHO, "no_receipt"),
+                (*_VIEWER, "no_receipt", "no_thumbnail", "thumbnails_busy"),
             ),
         },
         "/devices/{device}/gaps": {
@@ -160,9 +153,9 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "parameters": [_in_path("code", "The code of a refusal.")],
             "get": _operation("What a refusal means", facts, ("not_found",)),
         },
-        "/": {"get": _operation("The status page", page, _WHO)},
-        "/metrics": {"get": _operation("Metrics for Prometheus", metrics, _WHO)},
-        "/status.json": {"get": _operation("The facts of the status page as JSON", facts, _WHO)},
+        "/": {"get": _operation("The status page", page, _VIEWER)},
+        "/metrics": {"get": _operation("Metrics for Prometheus", metrics, _WHO[:2])},
+        "/status.json": {"get": _operation("The facts of the status page as JSON", facts, _VIEWER)},
         "/openapi.json": {"get": _operation("This document", facts)},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
@@ -56,7 +57,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
 
     @app.get("/images/<ref>")
     def receipt(ref: str) -> Answer:
-        sender = gate.identify(caller(request.environ))
+        sender = gate.reader(caller(request.environ))
         held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
         if key := request.headers.get(HEADERS["idempotency_key"], ""):
             # Of several images with these bytes the one that was sent with this key.
@@ -70,7 +71,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
 
     @app.get("/devices/<device>/gaps")
     def gaps(device: str) -> Answer:
-        sender = gate.identify(caller(request.environ))
+        sender = gate.reader(caller(request.environ))
         if sender.sees_only and device != sender.sees_only:
             raise Refused("wrong_device", device=sender.device, named=device[:64])
         found = spool.catalog.gaps(device, GAPS_MAX)
@@ -89,7 +90,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
 
     @app.get("/metrics")
     def scrape() -> Answer:
-        gate.identify_viewer(caller(request.environ))
+        gate.identify_scraper(caller(request.environ))
         return _uncached(Answer(metrics.exposition(), 200, CONTENT_TYPE))
 
     @app.get("/problems/<code>")
@@ -117,6 +118,21 @@ def _limits(gate: Gate, spool: Spool) -> Answer:
     return response
 
 
+def login_address(path: str) -> str:
+    """Where to log in, and come back to ``path`` afterwards."""
+    return "/login" if path == "/" else f"/login?next={quote(path, safe='/')}"
+
+
+def _is_log_in(error: Exception) -> bool:
+    """Whether a browser asked for a page that needs a log-in: then it is shown where."""
+    return (
+        isinstance(error, Refused)
+        and error.refusal.code == "login_required"
+        and request.method == "GET"
+        and "text/html" in request.headers.get("Accept", "")
+    )
+
+
 def _uncached(response: Answer) -> Answer:
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -127,6 +143,9 @@ def _add_errors(app: Flask, troubles: Troubles) -> None:
     def trouble(error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException) and error.response is not None:  # a redirect
             return Response(status=error.code, headers=error.get_headers())
+        if _is_log_in(error):
+            where = request.full_path if request.query_string else request.path
+            return Response(status=303, headers={"Location": login_address(where)})
         return troubles.answer(error, request.path, request.remote_addr or "")
 
     @app.after_request

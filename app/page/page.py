@@ -32,7 +32,7 @@ from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
-from headgate.spool.spool import RETRY, Spool
+from headgate.spool.spool import Spool
 
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
@@ -122,7 +122,7 @@ def curl(settings: Settings, host: str) -> str:
 
 
 def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
-    """``/``, ``/status.json`` and what the page's buttons ask for."""
+    """``/``, ``/status.json`` and thumbnails."""
     settings = spool.settings
     thumbnails = Thumbnails(spool, lambda: gate.admission(settings.receiver.max_image))
 
@@ -212,13 +212,3 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             response.headers["Cache-Control"] = "private, max-age=60"
         response.headers["Content-Security-Policy"] = "default-src 'none'"
         return response
-
-    @app.post("/images/<ref>/retry", provide_automatic_options=False)
-    def retry(ref: str) -> Response:
-        sender = gate.identify_commander(caller(request.environ))
-        # Only the holder of the drain lock moves files: the next run, or the one under way, does.
-        item = spool.catalog.get(ref)
-        if item is None or sender.sees_only not in ("", item.name.device):
-            raise Refused("no_receipt")
-        spool.site.add_request(RETRY, ref, spool.now())
-        return Response(status=303, headers={"Location": "/#aside"})

@@ -28,7 +28,7 @@ def fields() -> str:
 def refusals() -> str:
     """Every refusal, and what the device does about it."""
     lines = ["| status | code | title | what the device does |", "|---|---|---|---|"]
-    for row in REFUSALS.values():
+    for row in (row for row in REFUSALS.values() if not row.for_people):
         lines.append(f"| {row.status} | `{row.code}` | {row.title} | {_then(row)} |")
     return "\n".join(lines)
 

@@ -245,6 +245,47 @@ class ReceiverSettings:
 class AuthSettings:
     """[auth]: people, and what is kept of what they did."""
 
+    session_idle: int = setting(
+        "12h",
+        reads.of(reads.positive(reads.span, 60, "1min")),
+        "seconds",
+        "How long a log-in lasts without a request; a page that is open asks every few seconds.",
+    )
+    session_max: int = setting(
+        "7d",
+        reads.of(reads.positive(reads.span, 60, "1min")),
+        "seconds",
+        "How long a log-in lasts at most.",
+    )
+    proxy_user_header: str = setting(
+        "",
+        reads.matching(r"([A-Za-z0-9-]{1,64})?", "the name of a header, such as X-Forwarded-User"),
+        "",
+        "Header in which a proxy names the user who logged in there (single sign-on); empty for "
+        "none. It counts from auth.proxy_addresses alone.",
+        example="X-Forwarded-User",
+    )
+    proxy_role_header: str = setting(
+        "",
+        reads.matching(r"([A-Za-z0-9-]{1,64})?", "the name of a header, such as X-Forwarded-Role"),
+        "",
+        "Header in which that proxy names the user's role: viewer, operator or admin, or a list "
+        "of groups with one of these among them; empty for none.",
+        example="X-Forwarded-Groups",
+    )
+    proxy_role: str = setting(
+        "viewer",
+        reads.choice("none", "viewer", "operator", "admin"),
+        "",
+        "Role of the users whom that proxy names without a role; none refuses them.",
+    )
+    proxy_addresses: tuple[str, ...] = setting(
+        [],
+        reads.networks,
+        "",
+        "Addresses or networks of proxies whose user header and X-Forwarded-For are believed.",
+        example=["127.0.0.1"],
+    )
     keep_audit: int = setting(
         "1825d",
         reads.of(reads.positive(reads.span, 86400, "1d")),

@@ -17,7 +17,7 @@ from typing import Any
 
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
-from headgate.spool.site import alerts, audit, devices, gone, jobs, metric_points, triggers
+from headgate.spool.site import alerts, audit, devices, gone, jobs, metric_points, triggers, users
 from headgate.spool.site import runs as tally
 from headgate.spool.site.alerts import Alerts
 from headgate.spool.site.audit import Audit
@@ -28,6 +28,7 @@ from headgate.spool.site.metric_points import Points
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run, RunTotals
 from headgate.spool.site.triggers import Triggers
+from headgate.spool.site.users import Users
 from headgate.spool.sqlite import instant, stamp
 
 MIGRATIONS: Sequence[str] = (
@@ -94,6 +95,7 @@ MIGRATIONS: Sequence[str] = (
     devices.FORWARDING,
     devices.DIGEST,
     audit.TABLES,
+    users.TABLES,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",
@@ -137,6 +139,7 @@ class Site:
         self.jobs = Jobs(self._db, self._lock)
         self.gone = Gone(self._db, self._lock)
         self.audit = Audit(self._db, self._lock)
+        self.users = Users(self._db, self._lock)
 
     def close(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from app import create_app
 from headgate.monitor import collect
@@ -147,18 +149,26 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @pytest.mark.parametrize("address", ["/", "/status.json", "/metrics"])
-def test_another_machine_needs_a_token(spool: Spool, address: str) -> None:
+def test_no_device_opens_it_and_only_this_machine_needs_no_log_in(
+    spool: Spool, address: str
+) -> None:
     client = create_app(spool).test_client()
+    closed = 401 if address == "/metrics" else 403
     assert client.get(address).status_code == 200
-    (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False)
-    assert client.get(address).status_code == 401
-    refused = client.get(address, environ_overrides=ELSEWHERE)
-    assert refused.status_code == 401
-    assert refused.headers["WWW-Authenticate"].startswith('Basic realm="headgate"')
-    allowed = basic("desk", token.secret)
-    assert client.get(address, headers=allowed, environ_overrides=ELSEWHERE).status_code == 200
-    forwarded = {"X-Forwarded-For": "192.0.2.7"}
-    assert client.get(address, headers=forwarded).status_code == 401
+    assert client.get(address, environ_overrides=ELSEWHERE).status_code == closed
+    assert client.get(address, headers={"X-Forwarded-For": "192.0.2.7"}).status_code == closed
+    (token,) = spool.site.devices.add(["desk"], spool.now(), may_drain=True)
+    login = basic("desk", token.secret)
+    for where in ({}, ELSEWHERE):
+        refused = client.get(address, headers=login, environ_overrides=where)
+        assert refused.status_code == closed
+    if address == "/metrics":
+        assert refused.headers["WWW-Authenticate"].startswith('Basic realm="headgate"')
+        scrape = spool.site.users.add_scrape_token("prometheus", spool.now())
+        for shown in (basic("anything", scrape), {"Authorization": f"Bearer {scrape}"}):
+            answer = client.get(address, headers=shown, environ_overrides=ELSEWHERE)
+            assert answer.status_code == 200
+        assert client.get("/", headers=basic("x", scrape)).status_code == 403
 
 
 # -- another try
@@ -182,13 +192,21 @@ def test_the_button_leaves_a_request_that_the_next_run_carries_out(
     spool: Spool, aside: str
 ) -> None:
     client = create_app(spool).test_client()
-    answer = client.post(f"/images/{aside}/retry", headers={"Host": "127.0.0.1:8080"})
+    answer = press(client, aside, {"Host": "127.0.0.1:8080"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/#aside")
     assert snapshot(spool).set_aside.images == 1  # the receiver moves nothing
     assert snapshot(spool).asked == (aside,)
     with spool.hold_drain_lock("a test", 0) as lock:
         assert Mover(spool, lock).answer_requests(spool.now()) == 1
     assert snapshot(spool).waiting.images == 1
+
+
+def press(client: FlaskClient, image: str, headers: dict[str, str]) -> TestResponse:
+    """Press the button, with the token that the page gave this browser."""
+    host = {"Host": headers["Host"]}
+    found = re.search(r'name="form_token" value="([^"]+)"', client.get("/", headers=host).text)
+    form = {"form_token": found[1] if found else ""}
+    return client.post(f"/images/{image}/retry", headers=headers, data=form)
 
 
 OWN = {"Host": "127.0.0.1:8080"}
@@ -210,14 +228,14 @@ OWN = {"Host": "127.0.0.1:8080"}
             {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"},
             403,
         ),  # a name made to lead here
-        ({**OWN, "X-Forwarded-For": "192.0.2.7"}, 401),
+        ({**OWN, "X-Forwarded-For": "192.0.2.7"}, 403),
     ],
 )
 def test_only_its_own_page_may_press_it(
     spool: Spool, aside: str, headers: dict[str, str], status: int
 ) -> None:
     client = create_app(spool).test_client()
-    assert client.post(f"/images/{aside}/retry", headers=headers).status_code == status
+    assert press(client, aside, headers).status_code == status
     assert asked(spool) == ([aside] if status == 303 else [])
 
 
@@ -229,14 +247,14 @@ def test_open_to_devices_is_not_open_to_commands(tmp_path: Path) -> None:
         address = f"/images/{image}/retry"
         assert client.post(address, environ_overrides=ELSEWHERE).status_code == 403
         (token,) = spool.site.devices.add(["desk"], spool.now(), urgent=False, may_drain=True)
-        allowed = basic("desk", token.secret)
-        with_token = client.post(address, headers=allowed, environ_overrides=ELSEWHERE)
-        assert with_token.status_code == 303
+        login = basic("desk", token.secret)
+        with_token = client.post(address, headers=login, environ_overrides=ELSEWHERE)
+        assert with_token.status_code == 403
     finally:
         spool.close()
 
 
-def test_what_is_not_there_cannot_be_tried_again(spool: Spool) -> None:
+def test_what_is_not_there_cannot_be_tried_again(spool: Spool, aside: str) -> None:
     client = create_app(spool).test_client()
-    assert client.post("/images/nothing/retry", headers=OWN).status_code == 404
+    assert press(client, "nothing", OWN).status_code == 404
     assert asked(spool) == []

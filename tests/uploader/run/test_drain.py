@@ -582,7 +582,7 @@ def test_a_pause_keeps_the_images_and_a_resume_sends_them(gateway: Gateway) -> N
     assert (run["outcome"], run["images"]) == (Outcome.PAUSED_BY_HAND, 0)
     assert gateway.json("drain", "--dry-run")["paused"]
     assert "would send nothing: uploads are paused" in gateway.call("drain", "--dry-run").stdout
-    assert "use headgate resume first" in gateway.call("limit", "50%", "--for", "1h").stderr
+    assert "resume them first" in gateway.call("limit", "50%", "--for", "1h").stderr
     assert "paused" in [alert["code"] for alert in gateway.json("alert", "list")["alerts"]]
     assert gateway.json("status")["budget"]["paused"]
     gateway.call("pause", "--for", "8h", "--reason", "work on the line")
