@@ -3,7 +3,8 @@
 ``python -m bench.sink [--delay SECONDS]`` prints its port and serves until stdin closes. One thread
 on epoll; bodies are discarded inside the kernel (MSG_TRUNC, tcp(7)), so that it is never what a
 sender waits for. It verifies nothing and is no stand-in for S3: it says what a sender expects to
-hear, its own SHA-256 and a Content-MD5 back as the ETag. ``GET /-/counts`` tells what was stored.
+hear, its own SHA-256 and a Content-MD5 back as the ETag, and as S3 does it honours ``If-None-Match:
+*``, without which a drain asks before each file. ``GET /-/counts`` tells what was stored.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _HEAD_MAX = 64 * 1024
 _DISCARD = 8 * 1024 * 1024
 _NOTHING = bytearray(_DISCARD)  # never written to: MSG_TRUNC copies nothing
 _ETAG = "0" * 32
+_PROBE = ".headgate-probe"  # what a drain puts to learn about the server: no file of a case
 
 
 @dataclass(slots=True)
@@ -133,10 +135,13 @@ class Sink:
     def _reply(self, peer: _Peer, path: str, query: str) -> bytes:
         key = path.lstrip("/").partition("/")[2]
         if path == "/-/counts":
-            facts = {"objects": len(self.stored), "bytes": self.bytes, "requests": self.requests}
+            objects = sum(not key.endswith(_PROBE) for key in self.stored)
+            facts = {"objects": objects, "bytes": self.bytes, "requests": self.requests}
             self.stored, self.bytes, self.requests = {}, 0, 0
             return _http(200, "Content-Type: application/json", json.dumps(facts).encode())
         if peer.method == "PUT" and key:
+            if key in self.stored and peer.headers.get("if-none-match") == "*":
+                return _http(412, "")
             md5 = peer.headers.get("content-md5")
             etag = base64.b64decode(md5).hex() if md5 else _ETAG
             said = [f'ETag: "{etag}"']
@@ -178,7 +183,7 @@ _NONE_LISTED = (
     b"<Name>bench</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>"
     b"<IsTruncated>false</IsTruncated></ListBucketResult>"
 )
-_REASONS = {200: "OK", 404: "Not Found"}
+_REASONS = {200: "OK", 404: "Not Found", 412: "Precondition Failed"}
 
 
 def _http(status: int, headers: str, body: bytes = b"", size: int | None = None) -> bytes:
