@@ -11,13 +11,12 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore import exceptions as botocore_exceptions
-from botocore.auth import SIGNED_HEADERS_BLACKLIST, SIGV4_TIMESTAMP, S3SigV4Auth
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
@@ -25,49 +24,13 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from headgate.settings.settings import Settings
+from uploader.s3.signature import Signer
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.http import Target
 from uploader.wire.proxy import proxy_from
 
 _PORTS = {"http": 80, "https": 443}
-_UNSIGNED = frozenset({*SIGNED_HEADERS_BLACKLIST, "authorization"})
 _MARK = "headgate-key"
-
-
-class _Headers(dict[str, str]):
-    """Headers as botocore's signer asks for them; each name stands once, spelt in one way."""
-
-    def get_all(self, name: str) -> list[str]:
-        return [self[name]]
-
-
-@dataclass(slots=True)
-class _SignedRequest:
-    """As much of an ``AWSRequest`` as the signer looks at, at a fraction of its cost."""
-
-    method: str
-    url: str
-    headers: _Headers
-    context: dict[str, Any]
-    params: None = None
-
-
-class _Signer(S3SigV4Auth):
-    """botocore's signer, told the body's digest instead of reading the body, and the time."""
-
-    def _modify_request_before_signing(self, request: Any) -> None:
-        at = datetime.fromtimestamp(request.context["at"], UTC)
-        request.context["timestamp"] = at.strftime(SIGV4_TIMESTAMP)
-        super()._modify_request_before_signing(request)  # type: ignore[misc]
-
-    def payload(self, request: Any) -> str:
-        digest = request.context["payload_sha256"]
-        assert isinstance(digest, str)
-        return digest
-
-    def headers_to_sign(self, request: Any) -> Any:
-        named = {name.lower(): value for name, value in request.headers.items()}
-        return _Headers({name: named[name] for name in named if name not in _UNSIGNED})
 
 
 class _NoBody:
@@ -77,7 +40,7 @@ class _NoBody:
         return iter(())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Access:
     """One bucket: its base URL, its region, whose credentials. Thread-safe."""
 
@@ -87,17 +50,25 @@ class Access:
     target: Target
     credentials: Any  # botocore's, which refresh themselves
 
-    @property
+    @cached_property
     def host(self) -> str:
         """What the Host header says."""
         return _host(self.base)
+
+    @cached_property
+    def _base_path(self) -> str:
+        return urlsplit(self.base).path
+
+    @cached_property
+    def _signer(self) -> Signer:
+        return Signer(self.region)
 
     def url(self, key: str) -> str:
         return self.base + quote(key, safe="/~")
 
     def path(self, key: str) -> str:
         """The request target of a key."""
-        return urlsplit(self.url(key)).path
+        return self._base_path + quote(key, safe="/~")
 
     def sign(
         self,
@@ -110,16 +81,17 @@ class Access:
     ) -> dict[str, str]:
         """All headers of the request; SendError if there are no valid credentials any more.
         ``at``: the time that it is signed with, in seconds of the epoch; None: this machine's."""
-        url = f"{self.url(key)}?{query}" if query else self.url(key)
-        named = _Headers({"Host": self.host, "User-Agent": "headgate", **headers})
-        request: Any = _SignedRequest(method, url, named, {"payload_sha256": sha256})
-        request.context["at"] = time.time() if at is None else at
+        encoded = quote(key, safe="/~")
+        url = f"{self.base}{encoded}?{query}" if query else self.base + encoded
+        named = {"Host": self.host, "User-Agent": "headgate", **headers}
+        at = time.time() if at is None else at
         try:
             frozen = self.credentials.get_frozen_credentials()
-            _Signer(frozen, "s3", self.region).add_auth(request)
+            return self._signer.sign(
+                frozen, method, url, self._base_path + encoded, named, sha256, at
+            )
         except botocore_exceptions.BotoCoreError as error:
             raise _no_credentials(error) from error
-        return dict(request.headers)
 
 
 def open_access(settings: Settings, connect_seconds: float, region: str = "") -> Access:

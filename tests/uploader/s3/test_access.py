@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import botocore.auth
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError
 
@@ -215,27 +211,6 @@ def test_the_authority_that_is_set_comes_before_that_of_the_environment(
     found = open_access(settings(bucket="images", ca_bundle=ours), 1).target.tls
     assert found is not None
     assert len(found.get_ca_certs()) == 1
-
-
-def test_the_signature_is_botocores_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours gives its signer less than a whole AWSRequest: the result is the same."""
-    now = datetime.datetime(2026, 11, 23, 16, 4, 5, tzinfo=datetime.UTC)
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now)
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "the-token")
-    access = open_access(settings_for("http://127.0.0.1:7480", "images"), 1)
-    said = {
-        "If-None-Match": "*",
-        "Content-Length": "5",
-        "Content-Type": "image/jpeg",
-        "x-amz-meta-tags": "a=b&c=d",
-        "x-amz-tagging": "team=traffic%20north",
-    }
-    digest = hashlib.sha256(b"bytes").hexdigest()
-    ours = access.sign("PUT", "a b/é=1.jpg", said, digest, at=now.timestamp())
-    whole = AWSRequest("PUT", access.url("a b/é=1.jpg"), {"User-Agent": "x", **said}, b"bytes")
-    S3SigV4Auth(access.credentials.get_frozen_credentials(), "s3", "us-east-1").add_auth(whole)
-    assert ours["Authorization"] == whole.headers["Authorization"]
-    assert ours["X-Amz-Date"] == whole.headers["X-Amz-Date"] == "20261123T160405Z"
 
 
 def test_no_error_shows_the_password_of_a_url() -> None:
