@@ -84,7 +84,8 @@ class Drain:
         self._bounds = bounds
         self._broken_at: float | None = None
         self._standstill = Standstill(context.patience, context.monotonic())
-        self._watch, self._log = watch, logs.get()
+        self._watch = watch
+        self._log = logs.get().bind()  # bound once: a line that is not wanted costs nothing
         backlog: Candidates = self._catalog.backlog
         self._source = OfOne(backlog, bounds.device) if bounds.device else backlog
         self._picker = Picker(

@@ -81,22 +81,25 @@ class _Queue:
         newest = order == "newest" or (order == "mixed" and turn % 10 < NEWEST_IN_TEN)
         while True:
             page = self._newest if newest else self._oldest
-            if not page and not (page := self._fetch(newest)):
-                return None
+            if not page:
+                turns = range(turn, turn + self._page) if order == "mixed" else ()
+                wanted = sum((one % 10 < NEWEST_IN_TEN) == newest for one in turns) or self._page
+                if not (page := self._fetch(newest, wanted)):
+                    return None
             item = page.pop()
             if item.arrival not in self._given:  # it may have come from the other end already
                 self._given.add(item.arrival)
                 return item
 
-    def _fetch(self, newest: bool) -> list[Item]:
-        """The next page of one end, turned round so that the next image is its last."""
+    def _fetch(self, newest: bool, wanted: int) -> list[Item]:
+        """The next images of one end, turned round so that the next one is the last."""
         device, urgent = self._device, self._urgent
         if newest:
-            found = self._source.newest_of(device, self._lowest, self._page, urgent=urgent)[::-1]
+            found = self._source.newest_of(device, self._lowest, wanted, urgent=urgent)[::-1]
             self._newest = found
             self._lowest = found[0].arrival if found else self._lowest
         else:
-            found = self._source.oldest_of(device, self._highest, self._page, urgent=urgent)[::-1]
+            found = self._source.oldest_of(device, self._highest, wanted, urgent=urgent)[::-1]
             self._oldest = found
             self._highest = found[0].arrival if found else self._highest
         return found

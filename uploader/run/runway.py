@@ -56,6 +56,7 @@ class Runway:
         self._uplink, self._pacer, self._monotonic = uplink, pacer, monotonic
         self._cut_at = cut_at
         self._under_way: dict[str, int] = {}
+        self._reserved = 0  # all of those bytes
         self._any_started = False
         self._marks: list[tuple[float, int]] = []  # instants, and the bytes sent until then
         self._refusals = Refusals()
@@ -64,7 +65,7 @@ class Runway:
 
     def clear(self, item: Item) -> Clearance:
         """Whether the image may start now; then what it takes is reserved until it ``ended``."""
-        wanted, reserved = item.size + AROUND_BYTES, sum(self._under_way.values())
+        wanted, reserved = item.size + AROUND_BYTES, self._reserved
         allowance = self._uplink.allowance(Part.DRAIN)
         if allowance and wanted + _LOOKS_BYTES > allowance:
             self._refusals.never.append(item)
@@ -75,6 +76,7 @@ class Runway:
                 return Clearance.NOT_ANY_MORE
             if reserved + wanted > room:
                 return Clearance.LATER
+        self._reserved += wanted - self._under_way.get(item.id, 0)
         self._under_way[item.id] = wanted
         self._any_started = True
         return Clearance.NOW
@@ -82,7 +84,7 @@ class Runway:
     def ended(self, items: Iterable[Item]) -> None:
         """These were sent, or failed, or did not start after all."""
         for item in items:
-            self._under_way.pop(item.id, None)
+            self._reserved -= self._under_way.pop(item.id, 0)
         if not self._under_way:
             self._marks.clear()
 

@@ -8,6 +8,7 @@ fixed order, for metadata alone never keeps an image from the bucket.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ LAYOUTS = ("device", "date", "hive")
 METADATA_MAX = 2048
 """Bytes of all names and values together; S3 answers MetadataTooLarge above it."""
 PREFIX = "x-amz-meta-"
+_PLAIN = re.compile(r"[A-Za-z0-9_.~:-]*", re.ASCII)  # what percent-encoding leaves as it is
 URGENT = "urgent"
 UNSET = "unset"
 """The clock's, of an image whose time of arrival cannot be believed."""
@@ -33,14 +35,15 @@ DROP_ORDER = ("tags", "key", "file-name", "captured-at", "sequence")
 
 def object_key(site: str, prefix: str, layout: str, name: Name) -> str:
     """The key of an image: ``prefix`` and one of three layouts. Days and hours are UTC."""
-    at, device, file = name.received_at, name.device, name.file
+    at, device, file = name.id, name.device, name.file  # an id begins with the time
+    day = f"{at[:4]}/{at[4:6]}/{at[6:8]}"
     match layout:
         case "device":
-            return f"{prefix}{site}/{device}/{at:%Y/%m/%d}/{file}"
+            return f"{prefix}{site}/{device}/{day}/{file}"
         case "date":
-            return f"{prefix}{site}/{at:%Y/%m/%d/%H}/{device}/{file}"
+            return f"{prefix}{site}/{day}/{at[9:11]}/{device}/{file}"
         case "hive":
-            return f"{prefix}site={site}/date={at:%Y-%m-%d}/device={device}/{file}"
+            return f"{prefix}site={site}/date={name.day}/device={device}/{file}"
     raise ValueError(f"{layout!r} is not one of {', '.join(LAYOUTS)}")
 
 
@@ -71,6 +74,8 @@ class Described:
 
 
 def _encode(text: str) -> str:
+    if _PLAIN.fullmatch(text):  # as most of it is
+        return text
     return quote(text, safe=":", errors="surrogatepass")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from html import unescape
 
 from uploader.wire.connection import (
@@ -44,6 +45,15 @@ RETRY_AFTER_MAX = 3600.0
 _SAID_MAX = 200  # characters of a server's own words that are repeated
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
+
+
+@lru_cache(maxsize=8)
+def _instant(date: str) -> datetime | None:
+    """A Date header read; answers of the same second have the same one."""
+    try:
+        return parsedate_to_datetime(date)
+    except ValueError:
+        return None
 
 
 def normal_etag(etag: str) -> str:
@@ -98,10 +108,7 @@ class HttpResponse:
     @property
     def date(self) -> datetime | None:
         """The server's clock."""
-        try:
-            return parsedate_to_datetime(self.headers["date"])
-        except (KeyError, ValueError):
-            return None
+        return _instant(self.headers.get("date", ""))
 
     @property
     def retry_after(self) -> float:

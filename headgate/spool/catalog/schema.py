@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
@@ -130,27 +131,27 @@ COLUMNS = (
 )
 
 
-def item_of(row: tuple[object, ...]) -> Item:
+def item_of(row: tuple[Any, ...]) -> Item:
+    """The image of a row; the table is STRICT, so each column has its type."""
     arrival, ident, ext, _device, sha256, size, idem, sequence, state = row[:9]
     attempts, next_at, urgent, unknown, last_error, refusals, remarks, captured, tags = row[9:]
-    assert isinstance(sha256, bytes) and isinstance(state, int) and isinstance(next_at, int)
     return Item(
         name=names.parse(f"{ident}.{ext}"),
         sha256=sha256.hex(),
-        size=int(str(size)),
+        size=size,
         state=STATES[state],
-        arrival=int(str(arrival)),
-        key=str(idem or ""),
-        sequence=None if sequence is None else int(str(sequence)),
-        attempts=int(str(attempts)),
+        arrival=arrival,
+        key=idem or "",
+        sequence=sequence,
+        attempts=attempts,
         next_attempt_at=datetime.fromtimestamp(next_at, UTC) if next_at else None,
         urgent=bool(urgent),
         unknown=bool(unknown),
-        last_error=str(last_error),
-        refusals=int(str(refusals)),
-        remarks=Remarks.decode(str(remarks)),
-        captured_at=None if captured is None else sqlite.instant(int(str(captured))),
-        tags=decode_tags(str(tags)),
+        last_error=last_error,
+        refusals=refusals,
+        remarks=Remarks.decode(remarks),
+        captured_at=None if captured is None else sqlite.instant(captured),
+        tags=decode_tags(tags),
     )
 
 

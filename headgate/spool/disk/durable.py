@@ -257,20 +257,20 @@ def publish(
     )
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path | str, target: Path | str) -> None:
     """Rename within the spool; Missing if the source is gone, FileExistsError if the target is not.
 
     Only the holder of the drain lock moves, so looking before the rename is no race. The folders
     are fsynced by the caller, once a batch.
     """
-    if os.path.lexists(target):
+    if os.access(target, os.F_OK, follow_symlinks=False):  # without the cost of an exception
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     try:
         os.rename(source, target)
     except FileNotFoundError as error:
-        raise FileMissing(source.name) from error
+        raise FileMissing(os.path.basename(source)) from error
     except OSError as error:
-        raise DiskError(error, f"moving {source.name}") from error
+        raise DiskError(error, f"moving {os.path.basename(source)}") from error
 
 
 def move_over(source: Path, target: Path) -> None:
@@ -280,14 +280,14 @@ def move_over(source: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
-def remove(path: Path) -> bool:
+def remove(path: Path | str) -> bool:
     """Unlink; False if it was not there. The caller syncs the folder where that matters."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise DiskError(error, f"removing {path.name}") from error
+        raise DiskError(error, f"removing {os.path.basename(path)}") from error
     return True
 
 

@@ -30,16 +30,16 @@ def get_attribute(path: Path, attribute: str) -> bytes | None:
         raise DiskError(error, f"reading the attributes of {path.name}") from error
 
 
-def set_attribute(path: Path, attribute: str, value: bytes) -> bool:
+def set_attribute(path: Path | str, attribute: str, value: bytes) -> bool:
     """Set an extended attribute; False where there is no room or support for it."""
     try:
         os.setxattr(path, attribute, value, follow_symlinks=False)
     except FileNotFoundError as error:
-        raise FileMissing(path.name) from error
+        raise FileMissing(os.path.basename(path)) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOTSUP, errno.EPERM, errno.ERANGE):
             return False
-        raise DiskError(error, f"writing the attributes of {path.name}") from error
+        raise DiskError(error, f"writing the attributes of {os.path.basename(path)}") from error
     return True
 
 

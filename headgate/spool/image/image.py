@@ -22,6 +22,9 @@ CLOCK_UNSET = (
 )
 METADATA_MAX = 2048
 """Bytes of one image's metadata as stored: what every supported file system has room for."""
+_SURELY_FITS = METADATA_MAX // 8
+"""So much JSON never becomes too long when it is read and written again, whatever is in it: a
+number such as 1e15 grows the most, to less than five times its length."""
 
 
 class State(StrEnum):
@@ -139,7 +142,7 @@ class Metadata:
     def decode(cls, data: bytes) -> Metadata:
         """The inverse of ``encode``; ValueError for anything else."""
         try:
-            fields = json.loads(data)
+            fields = json.loads(data.decode())
             meta = cls(
                 sha256=str(fields["sha256"]),
                 size=int(fields["size"]),
@@ -156,7 +159,8 @@ class Metadata:
                     not fields.get("cut", False),
                 ),
             )
-            meta.encode()  # whatever can be read can be written again
+            if len(data) > _SURELY_FITS or b"\\" in data:
+                meta.encode()  # whatever can be read can be written again
         except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not the metadata of an image: {error}") from error
         # A changed byte must not reach the catalog, which takes these as they are.

@@ -23,13 +23,14 @@ from headgate.spool.image.image import Count, Item, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.query import By, Query, id_from, where
 from headgate.spool.receipts.schema import (
+    INSERT,
     MIGRATIONS,
     SEARCH_INDEXES,
     SELECT,
     Places,
     digest,
-    insert,
     receipt,
+    row_of,
 )
 
 _OPEN_FILES = 4
@@ -330,8 +331,7 @@ class Receipts:
                 assert connection is not None
                 with sqlite.transaction(connection) as db:
                     places = Places(db)
-                    for name, known, sent, uploaded_at in entries:
-                        insert(db, places, name, known, sent, uploaded_at)
+                    db.executemany(INSERT, [row_of(places, *entry) for entry in entries])
                 sqlite.checkpoint(connection)
 
     def mark_pruned(self, day: str, ids: Iterable[str]) -> None:

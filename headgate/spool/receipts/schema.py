@@ -134,39 +134,37 @@ class Places(dict[tuple[str, str], int]):
         return self[place]
 
 
-def insert(
-    db: sqlite.Connection,
-    places: Places,
-    name: Name,
-    known: Item | Receipt,
-    sent: Sent,
-    uploaded_at: datetime,
-) -> None:
-    """The row of a finished image; one that is there stays."""
+INSERT = (
+    "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
+    " local, uploaded_at, place, rest, etag, version_id, remarks, captured, tags)"
+    " VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?,?,?,?)"
+)
+"""The row of a finished image; one that is there stays."""
+
+
+def row_of(
+    places: Places, name: Name, known: Item | Receipt, sent: Sent, uploaded_at: datetime
+) -> tuple[object, ...]:
+    """The values for ``INSERT``."""
     # Keys mostly end in the file's name, and the part before it repeats: stored once.
     cut = sent.key.rfind("/") + 1
     place = places[sent.bucket, sent.key[:cut]]
     key = known.key if isinstance(known, Item) else known.key_given
-    db.execute(
-        "INSERT OR IGNORE INTO images (id, ext, device, sha256, digest, size, idem, sequence,"
-        " local, uploaded_at, place, rest, etag, version_id, remarks, captured, tags)"
-        " VALUES (?,?,?,?,?,?,?,?,1,?,?,?,?,?,?,?,?)",
-        (
-            name.id,
-            name.ext,
-            name.device,
-            bytes.fromhex(known.sha256),
-            digest(known.sha256),
-            known.size,
-            key or None,
-            known.sequence,
-            int(uploaded_at.timestamp()),
-            place,
-            sent.key[cut:],
-            sent.etag,
-            sent.version_id,
-            known.remarks.encode(),
-            None if known.captured_at is None else sqlite.stamp(known.captured_at),
-            encode_tags(known.tags),
-        ),
+    return (
+        name.id,
+        name.ext,
+        name.device,
+        bytes.fromhex(known.sha256),
+        digest(known.sha256),
+        known.size,
+        key or None,
+        known.sequence,
+        int(uploaded_at.timestamp()),
+        place,
+        sent.key[cut:],
+        sent.etag,
+        sent.version_id,
+        known.remarks.encode(),
+        None if known.captured_at is None else sqlite.stamp(known.captured_at),
+        encode_tags(known.tags),
     )

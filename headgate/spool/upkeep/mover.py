@@ -75,17 +75,17 @@ class Mover:
             if sent.uploaded_at is None:
                 sent = replace(sent, uploaded_at=now)
             proved.append((item, sent))
-            source, target = self._files.in_new(item.name), self._files.in_done(item.name)
-            if item.name.folder not in folders:
-                folders.add(item.name.folder)
-                self._make(self._files.done, item.name.folder)
+            source, target = self._files.to_finish(item.name)
+            if (folder := item.name.folder) not in folders:
+                folders.add(folder)
+                self._make(self._files.done, folder)
             try:
                 write_sent(source, sent)
                 durable.move(source, target)
             except FileExistsError:
                 durable.remove(source)  # the same name is the same image
             except FileMissing:  # someone took the file; the receipt is true all the same
-                if not target.exists():
+                if not os.path.exists(target):
                     gone.append(item)
         durable.sync_folders({self._files.done / folder for folder in folders})
         durable.sync_folders({self._files.new / folder for folder in folders})

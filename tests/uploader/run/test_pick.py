@@ -288,7 +288,7 @@ def test_the_cost_of_a_pick_does_not_grow_with_what_waits(order: str) -> None:
         source = backlog(a=each, b=each)
         Picker(source, {}, order).pick(20, 10**6)
         costs.add((source.asked, source.handed))
-    assert len(costs) == 1 and max(handed for _, handed in costs) <= 4 * 20
+    assert len(costs) == 1 and max(handed for _, handed in costs) <= 20  # none is read in vain
 
 
 @pytest.mark.parametrize("order", ["oldest", "newest", "mixed"])

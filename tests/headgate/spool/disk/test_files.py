@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headgate.spool.disk import layout, xattrs
@@ -105,6 +105,7 @@ NONSENSE = [
     b"{}",
     b"[" * 2000,
     b'{"sha256":' * 200,
+    json.dumps(GOOD | {"file": "\ud800"}, ensure_ascii=False).encode("utf-8", "surrogatepass"),
     META.encode()[:-1],
     META.encode() + b"}",
     *(
@@ -140,6 +141,30 @@ def test_what_is_no_metadata_is_as_good_as_lost(image: Path, data: bytes) -> Non
         Metadata.decode(data)
     os.setxattr(image, xattrs.ATTRIBUTE, data)
     assert read_metadata(image, NAME) == replace(META, lost=True)
+
+
+GROWING = st.lists(st.sampled_from([1e15, None, True, -0.0, [0], {"a": 0}, "x", "\u00fc\x00"]))
+
+
+@calm
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("file", "captured", "key"), GROWING)),
+    st.dictionaries(st.text(max_size=2), GROWING, max_size=9),
+    st.booleans(),
+)
+@example({"file": [1e15] * 110}, {}, False)
+def test_whatever_metadata_is_read_can_be_written_again(
+    fields: dict[str, Any], tags: dict[str, Any], escaped: bool
+) -> None:
+    """Also where values are none of ours, and are longer once they are text."""
+    document = GOOD | fields | {"tags": tags, "warn": [*tags.values()]}
+    with contextlib.suppress(ValueError):
+        text = json.dumps(document, ensure_ascii=escaped, separators=(",", ":"))
+        data = text.replace(str(1e15), "1e15").encode()  # as short as it can be written
+        Metadata.decode(data).encode()
+        return
+    with pytest.raises(ValueError):
+        Metadata.decode(data)
 
 
 @calm

@@ -44,7 +44,8 @@ def test_a_name_says_when_who_and_what_and_reads_back(
     assert name.bumped().clock_unset is unset
     assert name.file == f"{time}_{device}_{sha256[:16]}.{ext}"
     assert name.id == name.file.removesuffix(f".{ext}")
-    assert names.parse(name.file) == name
+    read = names.parse(name.file)
+    assert (read, read.id) == (name, name.id)
     assert name.folder == f"{at.year:04}-{at.month:02}-{at.day:02}/{at.hour:02}{at.minute:02}"
     assert names.is_folder(name.folder)
     assert name.day == name.folder.partition("/")[0] == names.day_of_id(name.id)
