@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "uploader.cli.commands.doctor",
     "drain": "uploader.cli.commands.drain",
     "find": "uploader.cli.commands.find",
+    "get": "uploader.cli.commands.get",
     "install": "uploader.cli.commands.install",
     "import": "uploader.cli.commands.import_files",
     "intake": "uploader.cli.commands.intake",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headgate.settings.settings import Settings
-from headgate.spool.image.image import Presence, Sent
+from headgate.spool.image.image import Presence, Receipt, Sent
 from headgate.spool.site.confirmation import ProofKind
 from uploader.destination.contract import Page, Stored, Upload
 from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
@@ -203,6 +203,16 @@ class S3Sender:
         if answer.is_error:
             raise self.error("GET", answer)
         return page_of(answer.body)
+
+    def download(self, receipt: Receipt) -> bytes:
+        """The bytes of an object that was confirmed, of the version that was: not compared with
+        anything. SendError where they do not come."""
+        query = f"versionId={quote(receipt.version_id, safe='-_.~')}" if receipt.version_id else ""
+        most = receipt.size + 1
+        answer = self._requests.ask("GET", receipt.key, {}, EMPTY_SHA256, query=query, most=most)
+        if answer.status != 200:
+            raise self.error("GET", answer)
+        return answer.body
 
     def close(self) -> None:
         self._requests.close()
