@@ -123,7 +123,8 @@ def test_aborts_leave_no_descriptor_no_file_and_no_reservation(own: Path, photo:
             receiver.send((top, by_token)[number % 2], body[: 1 + number % 300], end="rst")
         receiver.await_empty_tmp()
         wait_until(
-            lambda: len(os.listdir(f"/proc/{serving}/fd")) <= descriptors + 1,
+            # What it opens once, some seconds after its start, are a few; a leak would be hundreds.
+            lambda: len(os.listdir(f"/proc/{serving}/fd")) <= descriptors + 20,
             "the descriptors are closed",
         )
         # Nothing is still counted for the device, of which one upload at once may come.
