@@ -34,18 +34,18 @@ demo: ready-to-run ## 20 cameras post photographs for half a minute; every objec
 
 .PHONY: test
 test: ready ## Run the tests (TESTS=tests/headgate for some of them)
-	@$(PYTEST) -m 'not slow' $(TESTS)
+	@$(PYTEST) -m 'not slow and not root' $(TESTS)
 
 .PHONY: test-slow
-test-slow: ready ## Run the tests that take minutes: how the environment is made
-	@$(PYTEST) -m slow $(TESTS)
+test-slow: ready ## Run the tests that take minutes, and those that need root
+	@$(PYTEST) -m 'slow or root' $(TESTS)
 
 .PHONY: check
 check: ready ## Lint, format, types and tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(PYTEST) -m 'not slow' $(TESTS)
+	@$(PYTEST) -m 'not slow and not root' $(TESTS)
 
 .PHONY: drain
 drain: ready-to-run ## Upload until nothing is waiting, within the budget

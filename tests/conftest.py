@@ -94,5 +94,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         )
     if deselected := config.stash[_deselected]:
         terminalreporter.write_line(
-            f"{deselected} left out by -m or -k; make test-slow runs those that are marked slow"
+            f"{deselected} left out by -m or -k; "
+            "make test-slow runs those that take minutes or need root"
         )

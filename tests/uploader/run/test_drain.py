@@ -201,7 +201,7 @@ class Killing:
         return answer
 
 
-@pytest.mark.parametrize("lost", ["request", "response"])
+@pytest.mark.parametrize("lost", [pytest.param("request", marks=pytest.mark.slow), "response"])
 def test_a_kill_at_every_call_is_settled_by_asking(gateway: Gateway, lost: str) -> None:
     images = gateway.fill(3)
     gateway.write(uplink={"parallel": 1})
@@ -235,7 +235,12 @@ def test_done_is_pruned_and_nothing_burnt_while_the_bucket_refuses(gateway: Gate
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [("AccessDenied", 403), ("InvalidAccessKeyId", 403), ("NoSuchBucket", 404)]
+    ("code", "status"),
+    [
+        ("AccessDenied", 403),
+        pytest.param("InvalidAccessKeyId", 403, marks=pytest.mark.slow),
+        pytest.param("NoSuchBucket", 404, marks=pytest.mark.slow),
+    ],
 )
 def test_a_fatal_answer_ends_the_run_and_burns_no_attempt(
     gateway: Gateway, code: str, status: int

@@ -133,10 +133,15 @@ def kill_while_held(drain: subprocess.Popen[str], cutter: Cutter) -> None:
 @pytest.mark.parametrize(
     ("where", "when"),
     [
-        pytest.param(LINE, "before the next run", id="the request line, before the next run"),
+        pytest.param(
+            LINE,
+            "before the next run",
+            id="the request line, before the next run",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(NAME, "between its HEAD and PUT", id="a header, between its HEAD and PUT"),
         pytest.param(HEAD, "between its HEAD and PUT", id="the head, between its HEAD and PUT"),
-        pytest.param(NAME, "after it", id="a header, after it"),
+        pytest.param(NAME, "after it", id="a header, after it", marks=pytest.mark.slow),
     ],
 )
 def test_a_drain_killed_within_a_request_leaves_no_object_of_it(

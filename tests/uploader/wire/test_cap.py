@@ -268,7 +268,9 @@ def _flip(path: Path) -> None:
         file.write(b"\xff")
 
 
-@pytest.mark.parametrize("harm", [_delete, _truncate, _flip])
+@pytest.mark.parametrize(
+    "harm", [_delete, *(pytest.param(harm, marks=pytest.mark.slow) for harm in (_truncate, _flip))]
+)
 def test_a_ledger_harmed_under_a_running_drain_earns_nothing(
     gateway: Gateway, harm: Callable[[Path], None]
 ) -> None:

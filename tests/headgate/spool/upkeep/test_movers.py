@@ -124,7 +124,9 @@ def _drain(mover: Mover, dice: random.Random) -> None:
                 assert mover.locate(item, spool.now()) != "nowhere"
 
 
-@pytest.mark.parametrize("receives", ["receive", "receive together"])
+@pytest.mark.parametrize(
+    "receives", [pytest.param("receive", marks=pytest.mark.slow), "receive together"]
+)
 @pytest.mark.parametrize(
     "kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
 )
