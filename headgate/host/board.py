@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import mmap
 import os
 import struct
@@ -24,6 +23,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
+
+from headgate.host import range_locks
 
 PROCESSES_MOST = 8
 
@@ -88,14 +89,12 @@ class Part(enum.IntEnum):
     ROOM = 1
     RATES = 2
     INTAKE = 3
-    CATALOG = 4
     CHORES = 5
     METRICS = 6
 
 
 _HASHED = 1 << 32
 """Locks by name lie above this offset, all others below."""
-_LOCK = struct.Struct("hhqqi")  # struct flock; l_pid is 0 for open file description locks
 
 
 class Board:
@@ -196,50 +195,48 @@ class Board:
         taken: list[int] = []
         try:
             for at in sorted({_offset(name) for name in wanted}):  # in one order: no deadlock
-                self._take(at)
+                if not range_locks.take_now(self._fd, at):
+                    with self.waiting:
+                        range_locks.take(self._fd, at)
                 taken.append(at)
             yield
         finally:
             for at in taken:
-                self._unlock(at)
-
-    def _try(self, at: int) -> bool:
-        try:
-            self._fcntl(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, at)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def _take(self, at: int) -> None:
-        if not self._try(at):
-            with self.waiting:
-                self._fcntl(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, at)
-
-    def _unlock(self, at: int) -> None:
-        self._fcntl(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, at)
-
-    def _fcntl(self, command: int, kind: int, at: int) -> None:
-        fcntl.fcntl(self._fd, command, _LOCK.pack(kind, os.SEEK_SET, at, 1, 0))
+                range_locks.give_back(self._fd, at)
 
 
 class Lock:
-    """A lock of a board: a context for one thread of one process."""
+    """A lock of a board: a context for one thread of one process.
 
-    __slots__ = ("_at", "_board", "_threads")
+    A thread that has to wait is in ``Board.waiting`` until it leaves the lock, not only while it
+    waits: otherwise it could wait there, with the lock, for a thread that waits for the lock.
+    """
+
+    __slots__ = ("_at", "_board", "_threads", "_waited")
 
     def __init__(self, board: Board, at: int) -> None:
         self._board = board
         self._at = at
         self._threads = threading.Lock()
+        self._waited: AbstractContextManager[None] | None = None  # guarded by the lock
 
     def __enter__(self) -> None:
-        self._threads.acquire()
-        if self._board._fd >= 0:
+        if self.try_enter():
+            return
+        waiting = self._board.waiting
+        waiting.__enter__()
+        try:
+            self._threads.acquire()
             try:
-                self._board._take(self._at)
+                if self._board._fd >= 0:
+                    range_locks.take(self._board._fd, self._at)
             except BaseException:
                 self._threads.release()
                 raise
+        except BaseException:
+            waiting.__exit__(None, None, None)
+            raise
+        self._waited = waiting
 
     def __exit__(
         self,
@@ -247,15 +244,18 @@ class Lock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        waited, self._waited = self._waited, None
         if self._board._fd >= 0:
-            self._board._unlock(self._at)
+            range_locks.give_back(self._board._fd, self._at)
         self._threads.release()
+        if waited is not None:
+            waited.__exit__(kind, error, trace)
 
     def try_enter(self) -> bool:
         """The same, unless another holds it now; then False, and there is nothing to leave."""
         if not self._threads.acquire(blocking=False):
             return False
-        if self._board._fd >= 0 and not self._board._try(self._at):
+        if self._board._fd >= 0 and not range_locks.take_now(self._board._fd, self._at):
             self._threads.release()
             return False
         return True

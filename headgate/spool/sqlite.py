@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import apsw
 
 from headgate.spool.disk import durable
+from headgate.spool.disk.write_queue import WriteQueue
 from headgate.spool.errors import SpoolUnsuitable
 
 Error = apsw.Error
@@ -169,19 +170,20 @@ class Pair:
         self,
         path: Path,
         migrations: Sequence[str],
-        write: AbstractContextManager[object] | None = None,
+        waiting: AbstractContextManager[None] | None = None,
     ) -> None:
-        """``write`` is a lock that several processes share; without it they find out from SQLite
-        that another one writes, which asks again after a while and lets no one go first."""
+        """All that write to the file, threads and programs, queue for it; ``waiting`` as
+        ``WriteQueue`` has it."""
         self.writer = connect(path, migrations, full=False)
         self.reader = connect(path, migrations, full=False, read_only=True)
-        self.write: AbstractContextManager[object] = write or threading.Lock()
+        self.write = WriteQueue(path.with_suffix(".queue"), waiting)
         self.read = threading.Lock()
 
     def close(self) -> None:
         with self.write, self.read:
             self.reader.close()
             self.writer.close()  # last: who only reads leaves the log where it is
+        self.write.close()
 
 
 def _write_ahead(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from headgate.host.board import Board, Part
+from headgate.host.board import Board
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.catalog.backlog import Backlog
@@ -49,7 +49,7 @@ class Catalog:
 
     def __init__(self, path: Path, board: Board | None = None) -> None:
         board = board or Board.alone()
-        self._on = sqlite.Pair(path, MIGRATIONS, board.lock(Part.CATALOG))
+        self._on = sqlite.Pair(path, MIGRATIONS, board.waiting)
         self.minutes = Minutes(self._on, board)
         self.backlog = Backlog(self._on)
 

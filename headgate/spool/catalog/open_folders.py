@@ -11,6 +11,7 @@ these commits happen after the other: so either the mark is seen, or the folder 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from headgate.host.board import FOLDERS, Board
@@ -31,6 +32,7 @@ class Minutes:
     def __init__(self, on: sqlite.Pair, board: Board) -> None:
         self._on = on
         self._board = board
+        self._lock = threading.Lock()  # of this process's own books, below; never held for long
         self._under_way: dict[str, int] = {}
         self._entered: dict[str, None] = {}  # marked and named since, the latest at the end
 
@@ -41,21 +43,29 @@ class Minutes:
         ``finished`` gives the ids and sizes of the folder's images that have a receipt: where the
         clock was set back, images arrived there before, and were counted.
         """
-        with self._on.write:
+        with self._lock:
             self._under_way[folder] = self._under_way.get(folder, 0) + 1
             if folder in self._entered:
                 return
-            latest = [*self._entered][-NAMED_BEFORE:]
-            self._entered = {
-                one: None for one in self._entered if one in latest or self._under_way.get(one)
-            }
-            try:
+        try:
+            self._enter(folder, finished)
+        except BaseException:
+            self.leave(folder)
+            raise
+
+    def _enter(self, folder: str, finished: Callable[[], Mapping[str, int]]) -> None:
+        with self._on.write:
+            with self._lock:
+                if folder in self._entered:  # by another thread, meanwhile
+                    return
+                latest = [*self._entered][-NAMED_BEFORE:]
+                self._entered = {
+                    one: None for one in self._entered if one in latest or self._under_way.get(one)
+                }
                 self._mark({*self._entered, *self._under_way})
-                self._name(folder, finished)
-            except BaseException:
-                self._leave(folder)
-                raise
-            self._entered[folder] = None
+            self._name(folder, finished)
+            with self._lock:
+                self._entered[folder] = None
 
     def _name(self, folder: str, finished: Callable[[], Mapping[str, int]]) -> None:
         self._on.writer.execute("PRAGMA synchronous = FULL")
@@ -96,15 +106,12 @@ class Minutes:
             cells[at] = 0
 
     def leave(self, folder: str) -> None:
-        with self._on.write:
-            self._leave(folder)
-
-    def _leave(self, folder: str) -> None:
-        left = self._under_way[folder] - 1
-        if left:
-            self._under_way[folder] = left
-        else:
-            del self._under_way[folder]
+        with self._lock:
+            left = self._under_way[folder] - 1
+            if left:
+                self._under_way[folder] = left
+            else:
+                del self._under_way[folder]
 
     def marked_by(self, process: int) -> list[str]:
         """The folders that a process may have linked into and left without a row: of one that died,

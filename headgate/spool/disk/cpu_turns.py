@@ -51,16 +51,16 @@ class CpuTurns:
         self.leave()
 
 
-class _Released:
-    """Shared by all threads, so what it remembers is each thread's own."""
+class _Released(threading.local):
+    """What it remembers is each thread's own, and may stand inside itself."""
 
     def __init__(self, turns: CpuTurns) -> None:
         self._turns = turns
-        self._left = threading.local()
+        self._had_turn: list[bool] = []
 
     def __enter__(self) -> None:
-        self._left.had_turn = self._turns.leave()
+        self._had_turn.append(self._turns.leave())
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if self._left.had_turn:
+        if self._had_turn.pop():
             self._turns.enter()

@@ -116,7 +116,8 @@ def plant(what):
             instead(state / f"{what}.sqlite3", "database")
         case "others":
             for name in ("ledger", "ledger-other", "drain.lock", "receiver.lock", "other.lock",
-                         "site.sqlite3-wal", "site.sqlite3-shm", "catalog.sqlite3-wal"):
+                         "site.sqlite3-wal", "site.sqlite3-shm", "catalog.sqlite3-wal",
+                         "catalog.queue"):
                 instead(state / name, "text")
             instead(state / "receipts", "")
         case "dangling":
