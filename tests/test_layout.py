@@ -53,8 +53,8 @@ app/responses
 app/admission
 app/upload
 app/http
-app/people
 app/page
+app/people
 app
 app/server
 app/ftp  app/smtp

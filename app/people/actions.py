@@ -1,47 +1,243 @@
-"""What people do on the page: the same functions as the commands call (``headgate.actions``)."""
+"""What people do on the page: the same functions as the commands call (``headgate.actions``).
+
+Each is a form, which works without a script, and answers with a redirect to a page that says what
+came of it.
+"""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
 
 from app.admission.admission import Gate
 from app.http.request import caller
+from app.http.routes import is_ref
+from app.page import words
 from app.people.forms import Forms
+from app.people.log_in import POLICY
 from app.people.sessions import Sessions, flash, private
 from app.refusals import Refused
-from headgate.actions import images
+from headgate.actions import devices, images, silences, uplink
+from headgate.actions.errors import ActionRefused
+from headgate.settings.instants import rfc3339
+from headgate.settings.units import human_size
+from headgate.spool.image.names import device_shown
 from headgate.spool.site.audit import Actor
+from headgate.spool.site.devices import DeviceTrouble, Token
 from headgate.spool.site.users import Role
 from headgate.spool.spool import Spool
 
 THIS_MACHINE = "this machine"
 """Who acts where no log-in is needed, in the audit log."""
+OVERLAPS = {"0s": timedelta(0), "1d": timedelta(days=1), "7d": timedelta(days=7)}
+_AUDIT_PAGE = 100
+_ALERTS_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An action that may be carried out: by whom, and what the form says."""
+
+    by: Actor
+    form: Mapping[str, str]
+
+    def text(self, field: str) -> str:
+        return " ".join(self.form.get(field, "").split())
 
 
 def add_actions(
     routes: Blueprint, gate: Gate, spool: Spool, sessions: Sessions, forms: Forms
 ) -> None:
-    """Their routes."""
+    """Their routes: pages with forms, and what the forms ask for."""
 
-    def act(needed: Role, *, or_this_machine: bool = False) -> tuple[Actor, dict[str, str]]:
-        """Who asks for it, and the form; Refused if the role is not enough, or the form is none
-        that this browser got from here."""
-        asked = caller(request.environ)
-        viewer = gate.require(asked, needed, or_this_machine=or_this_machine)
-        form = dict(forms.read())
-        sessions.check_form(asked, form)
-        return Actor(viewer.user or THIS_MACHINE, sessions.address(asked)), form
+    def action(
+        path: str, needed: Role, *, or_this_machine: bool = False
+    ) -> Callable[[Callable[..., Response]], None]:
+        """A form's address. Refused if the role is not enough, or the form is none that this
+        browser got from here; a sentence on the next page if nothing was changed."""
 
-    @routes.post("/images/<ref>/retry", provide_automatic_options=False)
-    def retry(ref: str) -> Response:
-        by, _ = act(Role.OPERATOR, or_this_machine=True)
+        def add(do: Callable[..., Response]) -> None:
+            def view(**parts: str) -> Response:
+                asked = caller(request.environ)
+                viewer = gate.require(asked, needed, or_this_machine=or_this_machine)
+                form = forms.read()
+                sessions.check_form(asked, form)
+                by = Actor(viewer.user or THIS_MACHINE, sessions.address(asked))
+                try:
+                    return do(_Asked(by, form), **parts)
+                except (ActionRefused, DeviceTrouble) as refused:
+                    return _see("/operate", _sentence(str(refused)), trouble=True)
+
+            routes.add_url_rule(
+                path, do.__name__, view, methods=["POST"], provide_automatic_options=False
+            )
+
+        return add
+
+    def shown(template: str, **more: Any) -> Response:
+        now = spool.now()
+        text = render_template(
+            f"people/{template}",
+            settings=spool.settings,
+            now=now,
+            iso=rfc3339,
+            utc=words.utc,
+            clock=words.clock,
+            ago=words.ago(now),
+            path=words.path,
+            shown=device_shown,
+            size=human_size,
+            **more,
+        )
+        response = Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = POLICY
+        return private(response)
+
+    # -- images
+
+    @action("/images/<ref>/retry", Role.OPERATOR, or_this_machine=True)
+    def retry(asked: _Asked, ref: str) -> Response:
         # Only the holder of the drain lock moves files: the next run, or the one under way, does.
         if spool.catalog.get(ref) is None:
             raise Refused("no_receipt")
-        images.request_retry(spool, by, ref)
-        return see("/#aside")
+        images.request_retry(spool, asked.by, ref)
+        return _see("/#aside", "The next run sends the image again.")
 
-    def see(address: str, sentence: str = "", *, trouble: bool = False) -> Response:
-        if sentence:
-            flash(sentence, trouble=trouble)
-        return private(Response(status=303, headers={"Location": address}))
+    @action("/operate/retry-all", Role.OPERATOR)
+    def retry_all(asked: _Asked) -> Response:
+        count = images.request_retry_all(spool, asked.by)
+        said = f"The next run sends {count} images again." if count else "Nothing is set aside."
+        return _see("/operate", said)
+
+    @routes.get("/images/<ref>/discard")
+    def discard_page(ref: str) -> Response:
+        gate.require(caller(request.environ), Role.OPERATOR)
+        held = spool.receipt(ref) if is_ref(ref) else None
+        if held is None:
+            raise Refused("no_receipt")
+        return shown("discard.html", image=held)
+
+    @action("/images/<ref>/discard", Role.OPERATOR)
+    def discard(asked: _Asked, ref: str) -> Response:
+        became = images.request_discard(spool, asked.by, ref, asked.text("reason"))
+        return _see("/", f"{ref}: {became.sentence}.", trouble=not became.done)
+
+    # -- the uplink
+
+    @routes.get("/operate")
+    def operate() -> Response:
+        viewer = gate.require(caller(request.environ), Role.OPERATOR)
+        alerts = [alert for alert in spool.site.alerts.all() if alert.bad or alert.told]
+        enrolled = spool.site.devices.all(spool.now()) if _is_admin(viewer.role) else []
+        return shown(
+            "operate.html",
+            cap=spool.uplink.cap(),
+            alerts=alerts[:_ALERTS_SHOWN],
+            silences=spool.site.alerts.silences(spool.now()),
+            aside=spool.catalog.totals().set_aside.images,
+            enrolled=[device for device in enrolled if device.revoked_at is None],
+        )
+
+    @action("/operate/pause", Role.OPERATOR)
+    def pause(asked: _Asked) -> Response:
+        limit = uplink.pause(spool, asked.by, asked.text("for"), asked.text("reason"))
+        return _see("/operate", f"Uploads are paused {limit.words}.")
+
+    @action("/operate/resume", Role.OPERATOR)
+    def resume(asked: _Asked) -> Response:
+        ended = uplink.resume(spool, asked.by)
+        said = "Uploads go on with the next run." if ended else "Uploads were not paused."
+        return _see("/operate", said)
+
+    @action("/operate/limit", Role.OPERATOR)
+    def limit(asked: _Asked) -> Response:
+        share, lasts = asked.text("share"), asked.text("for")
+        made = uplink.limit(spool, asked.by, share, lasts, asked.text("reason"))
+        return _see("/operate", f"Images have {made.share} of the link {made.words}.")
+
+    @action("/operate/limit-end", Role.OPERATOR)
+    def end_limit(asked: _Asked) -> Response:
+        uplink.end_limit(spool, asked.by)
+        return _see("/operate", "The settings apply again.")
+
+    # -- alerts
+
+    @action("/operate/silence", Role.OPERATOR)
+    def silence(asked: _Asked) -> Response:
+        what = asked.text("what")
+        made = silences.silence(spool, asked.by, what, asked.text("for"), asked.text("reason"))
+        return _see("/operate", f"{what} is silenced until {words.clock(made.until)}.")
+
+    @action("/operate/silence-end", Role.OPERATOR)
+    def end_silence(asked: _Asked) -> Response:
+        what = asked.text("what")
+        silences.end_silence(spool, asked.by, what)
+        return _see("/operate", f"{what} is no longer silenced.")
+
+    # -- devices
+
+    @action("/operate/devices/add", Role.ADMIN)
+    def add_device(asked: _Asked) -> Response:
+        tokens = devices.add(
+            spool,
+            asked.by,
+            [asked.text("name")],
+            urgent="urgent" in asked.form,
+            may_drain="drain" in asked.form,
+            may_forward="forward" in asked.form,
+            digest="digest" in asked.form,
+        )
+        return token_page(tokens)
+
+    @routes.get("/operate/devices/<device>")
+    def device_page(device: str) -> Response:
+        gate.require(caller(request.environ), Role.ADMIN)
+        found = [one for one in spool.site.devices.all(spool.now()) if one.name == device]
+        if not found or found[0].revoked_at is not None:
+            raise Refused("not_found")
+        return shown("device.html", device=found[0], overlaps=OVERLAPS)
+
+    @action("/operate/devices/<device>/rotate", Role.ADMIN)
+    def rotate(asked: _Asked, device: str) -> Response:
+        overlap = OVERLAPS.get(asked.text("overlap"))
+        if overlap is None:
+            raise ActionRefused("choose how long the old token stays valid", invalid=True)
+        return token_page(devices.rotate(spool, asked.by, [device], overlap))
+
+    @action("/operate/devices/<device>/revoke", Role.ADMIN)
+    def revoke(asked: _Asked, device: str) -> Response:
+        devices.revoke(spool, asked.by, [device])
+        return _see("/operate", f"The tokens of {device} are revoked. Its images stay.")
+
+    def token_page(tokens: list[Token]) -> Response:
+        """The one time that a token is shown: not after a redirect, which would have to keep it."""
+        return shown("token.html", token=tokens[0])
+
+    # -- the audit log
+
+    @routes.get("/audit")
+    def audit() -> Response:
+        gate.require(caller(request.environ), Role.OPERATOR)
+        who, cursor = request.args.get("who", "")[:64], request.args.get("before", "")
+        before = int(cursor) if cursor.isdecimal() and len(cursor) < 19 else None
+        found = spool.site.audit.entries(who=who, limit=_AUDIT_PAGE + 1, cursor=before)
+        more = found[_AUDIT_PAGE - 1].number if len(found) > _AUDIT_PAGE else None
+        return shown("audit.html", entries=found[:_AUDIT_PAGE], who=who, more=more)
+
+
+def _is_admin(role: Role | None) -> bool:
+    return role is not None and role.may(Role.ADMIN)
+
+
+def _see(address: str, sentence: str, *, trouble: bool = False) -> Response:
+    flash(sentence, trouble=trouble)
+    return private(Response(status=303, headers={"Location": address}))
+
+
+def _sentence(text: str) -> str:
+    """As a sentence of its own: the commands have theirs after a colon."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

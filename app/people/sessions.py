@@ -95,7 +95,9 @@ class Sessions:
             SESSION_COOKIE_PATH="/",
             SESSION_REFRESH_EACH_REQUEST=False,
         )
-        app.jinja_env.globals.update(form_token=self.form_token, viewer=self._viewer)
+        app.jinja_env.globals.update(
+            form_token=self.form_token, viewer=self._viewer, flashed=flashed
+        )
 
     def person(self, asked: Caller) -> Person | None:
         """Who is logged in, asked once a request; None if no one is."""

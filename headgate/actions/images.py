@@ -15,6 +15,8 @@ from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
 
 REASON_MAX = 500
+ALL = 1_000_000
+"""More than are ever set aside."""
 
 
 class Result(StrEnum):
@@ -70,6 +72,15 @@ def request_retry(spool: Spool, by: Actor, image: str) -> None:
         spool.site.audit.record(by, Action.RETRY, spool.now(), image)
 
 
+def request_retry_all(spool: Spool, by: Actor) -> int:
+    """The same for every image that is set aside; how many."""
+    items = spool.catalog.in_state(State.SET_ASIDE, ALL)
+    with spool.site.together():
+        for item in items:
+            request_retry(spool, by, item.id)
+    return len(items)
+
+
 def _absent(spool: Spool, image: str) -> Answer:
     receipt = spool.receipt(image)
     if receipt is not None and receipt.safe_to_erase:
@@ -89,14 +100,30 @@ class Discarded:
 
 def discard(spool: Spool, by: Actor, images: Sequence[str], reason: str) -> dict[str, Discarded]:
     """Give up images that are set aside or lost: their files go, their records stay."""
-    reason = " ".join(reason.split())[:REASON_MAX]
-    if not reason:
-        raise ActionRefused("give a reason, such as: a test picture", invalid=True)
+    reason = _reason(reason)
     troubles = {image: _ask(spool, by, image, reason) for image in images}
     return {
         image: Discarded(not trouble, trouble or _carry_out(spool, image))
         for image, trouble in troubles.items()
     }
+
+
+def request_discard(spool: Spool, by: Actor, image: str, reason: str) -> Discarded:
+    """The same for one image, for a program that moves no files: the next run, or the one under
+    way, deletes it."""
+    if trouble := _ask(spool, by, image, _reason(reason)):
+        return Discarded(False, trouble)
+    line = spool.site.gone.get(image)
+    if line is not None and line.stage is Stage.ASKED:
+        return Discarded(True, "the next run deletes its file")
+    return Discarded(True, "discarded")
+
+
+def _reason(reason: str) -> str:
+    reason = " ".join(reason.split())[:REASON_MAX]
+    if not reason:
+        raise ActionRefused("give a reason, such as: a test picture", invalid=True)
+    return reason
 
 
 def _ask(spool: Spool, by: Actor, image: str, reason: str) -> str:

@@ -12,6 +12,7 @@ from headgate.spool.site.users import Role
 from tests.support.receiver import Answer, Receiver, site
 
 PASSWORD = "several words make a password"
+ROLES = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "anna": Role.ADMIN}
 _STORED = passwords.hashed(PASSWORD)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,26 +13,14 @@ import pytest
 from app import create_app
 from app.people.session_key import session_key
 from headgate.host import passwords
-from headgate.spool.site.audit import Action
 from headgate.spool.site.users import ATTEMPTS, Role
 from tests.support.people import PASSWORD, Visitor, add_user
 from tests.support.receiver import Receiver, await_processes, running, site
 from tests.support.spooling import Clock, open_spool
 
 _WEEK = timedelta(days=7)
-ROLES = {"vera": Role.VIEWER, "otto": Role.OPERATOR, "anna": Role.ADMIN}
 TRUSTED = {"auth__proxy_user_header": "X-Remote-User", "auth__proxy_role_header": "X-Groups",
            "auth__proxy_addresses": "192.0.2.0/24"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
-    """With a user of each role."""
-    with running(tmp_path_factory.mktemp("desk"), receiver__processes="2") as receiver:
-        await_processes(receiver, 2)
-        for name, role in ROLES.items():
-            add_user(receiver, name, role)
-        yield receiver
 
 
 def everywhere(visitor: Visitor, path: str = "/status.json") -> set[int]:
@@ -229,25 +217,6 @@ def test_the_key_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
     file.unlink()
     file.symlink_to("/etc/hostname")
     assert len(session_key(tmp_path)) == 64 and not file.is_symlink()
-
-
-def test_what_each_role_may_do(desk: Receiver) -> None:
-    """As the guards have it; what each action does is tested with it."""
-    for name, role in ROLES.items():
-        visitor = Visitor(desk)
-        visitor.log_in(name)
-        visitor.get("/")
-        for path, needed in ACTIONS.items():
-            answer = visitor.send(path)
-            assert (answer.status == 403) == (not role.may(needed)), (name, path)
-            if answer.status == 403:
-                assert answer.code == "role_needed"
-    with site(desk) as opened:
-        done = {entry.action for entry in opened.audit.entries(who="vera")}
-    assert done == {Action.LOG_IN, Action.LOG_OUT} or done == {Action.LOG_IN}
-
-
-ACTIONS = {"/images/nothing/retry": Role.OPERATOR}
 
 
 def test_from_an_address_that_is_not_trusted_the_proxys_header_is_ignored(own: Path) -> None:

@@ -6,14 +6,13 @@ from collections import Counter
 
 import click
 
-from headgate.actions.images import FAILED, retry
+from headgate.actions.images import ALL, FAILED, retry
 from headgate.host.exit_codes import Exit
 from headgate.spool.image.image import State
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 
-_ALL = 1_000_000
 _REASONS = 10
 
 
@@ -37,7 +36,7 @@ def command(context: Context, images: tuple[str, ...], everything: bool, as_json
         fail("name the images (headgate list --state set_aside), or use --all", Exit.USAGE)
     with context.spool() as spool:
         if everything:
-            aside = spool.catalog.in_state(State.SET_ASIDE, _ALL)
+            aside = spool.catalog.in_state(State.SET_ASIDE, ALL)
             images = tuple(item.id for item in aside)
         reasons = Counter(
             item.last_error or "no reason is known"
