@@ -32,7 +32,8 @@ from headgate.spool.spool import Spool
 from tests.support.wait import join
 from uploader.destination.contract import Upload
 from uploader.s3.client import S3Sender
-from uploader.s3.dialect import Dialect, remember
+from uploader.s3.dialect import Dialect, IfNoneMatch, remember
+from uploader.s3.probe import probe
 from uploader.wire.http import Timeouts
 from uploader.wire.meter import Meter
 
@@ -87,12 +88,16 @@ class Place:
     client: Any  # boto3's, beside the proxy
     echoes_sha256: bool
     genuine: bool = False
+    sloppy: bool = False  # it checks no digest and keeps no condition
+    learned: Dialect | None = None  # as a run's senders have it from the probe
     strict: StrictS3 | None = None
 
     @property
     def dialect(self) -> Dialect:
         """What a sender has learned of it."""
-        return Dialect(proof=ProofKind.SHA256 if self.echoes_sha256 else ProofKind.ETAG)
+        kept = IfNoneMatch.IGNORED if self.sloppy else IfNoneMatch.HONOURED
+        proof = ProofKind.SHA256 if self.echoes_sha256 else ProofKind.ETAG
+        return Dialect(if_none_match=kept, proof=proof)
 
     def settings(self, url: str = "", **more: Any) -> Settings:
         return settings_for(url or self.url, more.pop("bucket", self.bucket), **more)
@@ -106,6 +111,7 @@ class Place:
         **more: Any,
     ) -> S3Sender:
         chosen: Meter = pacer if pacer is not None else CountingPacer()
+        more = {"dialect": self.learned, **more}
         return S3Sender(self.settings(url), chosen, timeouts=timeouts, **more)
 
     def read(self, key: str) -> bytes:
@@ -179,7 +185,8 @@ def strict_place(scratch: Path, *, tls: bool = False, **more: Any) -> Iterator[P
 
 @contextlib.contextmanager
 def genuine_place() -> Iterator[Place]:
-    """The server that the environment names, with a bucket of its own; skips when there is none."""
+    """The server that the environment names, with a bucket of its own; skips when there is none.
+    HEADGATE_TEST_S3_SLOPPY says of it that it checks nothing."""
     url = os.environ.get(ENDPOINT)
     if not url:
         pytest.skip(SKIPPED)
@@ -192,7 +199,11 @@ def genuine_place() -> Iterator[Place]:
                 Bucket=bucket, Key="first", Body=b"x", ChecksumAlgorithm="SHA256"
             )
             client.delete_object(Bucket=bucket, Key="first")
-            yield Place(url, bucket, client, "ChecksumSHA256" in answer, genuine=True)
+            sloppy = bool(os.environ.get(f"{ENDPOINT.removesuffix('ENDPOINT')}SLOPPY"))
+            place = Place(url, bucket, client, "ChecksumSHA256" in answer, True, sloppy)
+            with contextlib.closing(place.sender()) as sender:
+                place.learned = probe(sender, "").dialect("2026-11-23T16:04:05+00:00")
+            yield place
 
 
 S3_PLACES: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Place]]] = {

@@ -79,14 +79,8 @@ class HttpSender:
 
     def send(self, upload: Upload) -> Sent:
         with FileBody(upload.path, upload.size) as file:
-            if self._by_status and file.sha256().hex() != upload.sha256:
-                # No one else would notice.
-                raise SendError(
-                    ErrorKind.TRANSIENT,
-                    "changed-before-it-left",
-                    f"{upload.path.name} is not what was received; it was not sent.",
-                    rehash=True,
-                )
+            if self._by_status:
+                file.check(upload.sha256)
             headers, body = self._request(upload, file)
             answer = self.ask("POST", self._to.url, headers, body)
         if 200 <= answer.status < 300:

@@ -99,6 +99,8 @@ class S3Sender:
             if dialect.sha256:
                 headers["x-amz-checksum-sha256"] = _base64(upload.sha256)
             weak = dialect.proof not in (None, ProofKind.SHA256) or not dialect.sha256
+            if weak:
+                body.check(upload.sha256)
             if weak or dialect.wants_md5:
                 headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
             answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
@@ -155,6 +157,7 @@ class S3Sender:
             )
         with FileBody(upload.path, upload.size) as body:
             if size == str(upload.size) and etag == body.md5().hex():
+                body.check(upload.sha256)
                 return self._sent(upload, answer, etag, "")
         # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
         named = answer.headers.get("x-amz-meta-sha256") == upload.sha256
@@ -334,6 +337,7 @@ class S3Sender:
             return False
         weak = self.dialect.proof is not ProofKind.SHA256
         if weak and MD5_ETAG.fullmatch(etag) and etag == body.md5().hex():
+            body.check(upload.sha256)
             if self.dialect.proof is not ProofKind.ETAG:
                 self._note(proof=ProofKind.ETAG)
             return True

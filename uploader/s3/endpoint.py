@@ -63,11 +63,18 @@ class Access:
     def _signer(self) -> Signer:
         return Signer(self.region)
 
+    @cached_property
+    def _origin(self) -> str:
+        return self.base.removesuffix(self._base_path)
+
     def url(self, key: str) -> str:
-        return self.base + quote(key, safe="/~")
+        return self._origin + self.path(key)
 
     def path(self, key: str) -> str:
-        """The request target of a key."""
+        """The request target of a key; of the bucket itself, spelled as boto3 has it, where there
+        is none."""
+        if not key:
+            return self._base_path.rstrip("/") or "/"
         return self._base_path + quote(key, safe="/~")
 
     def sign(
@@ -81,15 +88,13 @@ class Access:
     ) -> dict[str, str]:
         """All headers of the request; SendError if there are no valid credentials any more.
         ``at``: the time that it is signed with, in seconds of the epoch; None: this machine's."""
-        encoded = quote(key, safe="/~")
-        url = f"{self.base}{encoded}?{query}" if query else self.base + encoded
+        path = self.path(key)
+        url = f"{self._origin}{path}?{query}" if query else self._origin + path
         named = {"Host": self.host, "User-Agent": "headgate", **headers}
         at = time.time() if at is None else at
         try:
             frozen = self.credentials.get_frozen_credentials()
-            return self._signer.sign(
-                frozen, method, url, self._base_path + encoded, named, sha256, at
-            )
+            return self._signer.sign(frozen, method, url, path, named, sha256, at)
         except botocore_exceptions.BotoCoreError as error:
             raise _no_credentials(error) from error
 

@@ -89,9 +89,16 @@ class FileBody:
         """The MD5 digest, for servers that can confirm nothing better."""
         return self._digest(hashlib.md5(usedforsecurity=False))
 
-    def sha256(self) -> bytes:
-        """The SHA-256 of what is there now, where no one on the other side compares it."""
-        return self._digest(hashlib.sha256())
+    def check(self, sha256: str) -> None:
+        """SendError unless this is what was received, by its SHA-256: where no one on the other
+        side compares that, a proof of the bytes that are here now proves nothing."""
+        if self._digest(hashlib.sha256()).hex() != sha256:
+            raise SendError(
+                ErrorKind.TRANSIENT,
+                "changed-before-it-left",
+                f"{self.path.name} is not what was received; it was not sent.",
+                rehash=True,
+            )
 
     def _digest(self, digest: hashlib._Hash) -> bytes:
         for piece in self.pieces(bytearray(min(_READ, self.size + 1))):

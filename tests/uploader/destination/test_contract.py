@@ -35,6 +35,7 @@ class Destination:
     sender: Callable[..., Any]
     upload: Callable[[Path], Upload]
     held: Callable[[Upload], list[bytes]]
+    asks_first: bool = False  # before it sends, as the server keeps no condition
 
     def reached_by(self, proxy: Proxy, pacer: Meter | None = None) -> Any:
         """A sender whose bytes go through the proxy."""
@@ -52,7 +53,7 @@ def bucket(place: Place) -> Destination:
     def of(path: Path) -> Upload:
         return upload_of(path, f"contract/{secrets.token_hex(8)}.jpg")
 
-    return Destination(place.url, place.sender, of, held)
+    return Destination(place.url, place.sender, of, held, place.sloppy)
 
 
 @pytest.fixture(scope="module", params=[*S3_PLACES, "http-form", "http-raw", "http-tls"])
@@ -167,6 +168,8 @@ def test_a_byte_changed_on_disk_is_noticed_and_nothing_is_stored(
 
 
 def test_a_lost_answer_is_unknown_and_settled_by_asking(there: Destination, image: Path) -> None:
+    if there.asks_first:
+        pytest.skip("the answer that is lost is not that of the image")
     with Proxy(origin(there.url)) as proxy:
         sender = there.reached_by(proxy)
         upload = there.upload(image)
@@ -193,7 +196,7 @@ def test_every_byte_that_leaves_was_permitted_and_counted(there: Destination, im
             sender.send(upload)  # it is there already
         sender.close()
     assert pacer.written == proxy.sent
-    assert pacer.written > 10 * image.stat().st_size
+    assert pacer.written > (5 if there.asks_first else 10) * image.stat().st_size
     assert pacer.largest <= 10_000
     assert proxy.connections == 1
 
@@ -212,6 +215,8 @@ def test_many_threads_share_few_connections(there: Destination, tmp_path: Path) 
 
 
 def test_of_two_at_once_exactly_one_is_stored(there: Destination, image: Path) -> None:
+    if there.asks_first:
+        pytest.skip("this server keeps no condition, and shows objects that are half written")
     sender = there.sender()
     for _ in range(3):
         upload, start = there.upload(image), threading.Barrier(2)

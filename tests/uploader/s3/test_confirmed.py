@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -203,3 +203,21 @@ def test_an_empty_object_is_no_image_whatever_digest_is_repeated(
             bucket.digest, bucket.etag, bucket.outcome = "repeated", etag, "200"
             bucket.state, bucket.after = None, b""
             assert attempt(sender, upload, known=known) is not None, (known, etag)
+
+
+@pytest.mark.parametrize("outcome", ["200", "lost"])
+@pytest.mark.parametrize("known", [None, False])
+def test_the_md5_of_changed_bytes_confirms_nothing(
+    served: tuple[Bucket, str],
+    sender: S3Sender,
+    upload: Upload,
+    known: bool | None,
+    outcome: str,
+) -> None:
+    """The disk changed a byte after the image was received, and the server checks no digest."""
+    bucket, _ = served
+    bucket.digest, bucket.etag, bucket.outcome = "none", "md5", outcome
+    bucket.state = bucket.after = IMAGE
+    changed = replace(upload, sha256=hashlib.sha256(b"what was received").hexdigest())
+    error = attempt(sender, changed, known=known, lost=outcome == "lost")
+    assert error is not None and error.rehash

@@ -90,15 +90,19 @@ def test_an_image_that_was_sent_reads_back_equal_with_its_type_and_metadata(
 
 
 def may_be_called(place: Place, key: str) -> None:
-    """Skips where a genuine server takes no key with dot segments, from anybody (SeaweedFS, whose
-    keys are paths of files): Amazon takes them, and Headgate makes none."""
+    """Skips where a genuine server takes no such key from any client (SeaweedFS and s3rver, whose
+    keys are paths of files, none with dot segments) or shows it wrongly: Amazon does neither, and
+    Headgate makes no such keys."""
+    if place.sloppy and "&" in key:
+        pytest.skip("this server escapes & twice in its listings")
     if place.genuine and ".." in key:
         try:
             place.client.put_object(Bucket=place.bucket, Key=key, Body=b"")
+            place.client.delete_object(Bucket=place.bucket, Key=key)
         except ClientError as error:
-            assert error.response["Error"]["Code"] == "InvalidRequest"
-            pytest.skip("this server takes no key with dot segments")
-        place.client.delete_object(Bucket=place.bucket, Key=key)
+            code = error.response["Error"]["Code"]
+            assert code in ("InvalidRequest", "SignatureDoesNotMatch", "InternalError")
+            pytest.skip(f"this server takes no such key from boto3 either ({code})")
 
 
 @pytest.mark.parametrize("key", AWKWARD)
@@ -182,7 +186,8 @@ def test_a_listing_goes_on_after_a_key_and_keeps_to_its_folder(
     place: Place, sender: S3Sender, image: Path
 ) -> None:
     folder = f"listed-{os.urandom(6).hex()}"
-    keys = [f"{folder}/{number} é&.jpg" for number in range(4)]
+    awkward = " é" if place.sloppy else " é&"
+    keys = [f"{folder}/{number}{awkward}.jpg" for number in range(4)]
     for key in (*keys, f"{folder}-other/x.jpg"):
         sender.send(upload_of(image, key))
     first = sender.listed(f"{folder}/", keys[0][:-1])
@@ -268,7 +273,7 @@ def test_every_byte_that_leaves_was_permitted_and_counted(place: Place, image: P
         probe(sender, "")
         sender.close()
     assert pacer.written == proxy.sent
-    assert pacer.written > 10 * image.stat().st_size
+    assert pacer.written > (5 if place.sloppy else 10) * image.stat().st_size
     assert pacer.largest <= 10_000
     assert proxy.connections == 1
 
@@ -280,8 +285,8 @@ def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:
     assert seen.usable
     assert seen.confirmed_by == ("sha256" if place.echoes_sha256 else "etag")
     assert seen.refuses_wrong_sha256 == place.echoes_sha256
-    assert seen.refuses_wrong_md5
-    assert seen.honours_if_none_match
+    assert seen.refuses_wrong_md5 != place.sloppy
+    assert seen.honours_if_none_match != place.sloppy
     assert seen.readable
     assert seen.tells_missing
     assert not seen.missing_rights
