@@ -203,6 +203,25 @@ _ROWS = (
         2,
     ),
     Refusal(
+        "no_original",
+        404,
+        "Not on this disk",
+        "The image as it arrived cannot be downloaded here: {reason}",
+    ),
+    Refusal(
+        "downloads_busy",
+        503,
+        "Too many downloads",
+        "Other images are being downloaded, and uploads come first. Ask again in a moment.",
+        5,
+    ),
+    Refusal(
+        "no_device",
+        404,
+        "Device not found",
+        "No device of this name was enrolled or has sent an image.",
+    ),
+    Refusal(
         "no_job",
         404,
         "Job not found",

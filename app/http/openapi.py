@@ -113,6 +113,33 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
                 (*_VIEWER, "no_receipt", "no_thumbnail", "thumbnails_busy"),
             ),
         },
+        "/images/{ref}/original": {
+            "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
+            "get": _operation(
+                "An image as it arrived",
+                {
+                    "200": {"description": "The image.", "content": {"image/*": {}}},
+                    "302": {"description": "A link to the bucket is at Location."},
+                },
+                (*_VIEWER, "no_receipt", "no_original", "downloads_busy"),
+            ),
+        },
+        "/images/{ref}/view": {
+            "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
+            "get": _operation(
+                "The page of an image",
+                {"200": {"description": "HTML.", "content": {"text/html": {}}}},
+                (*_VIEWER, "no_receipt"),
+            ),
+        },
+        "/devices/{device}": {
+            "parameters": [_in_path("device", "The device's name.")],
+            "get": _operation(
+                "The page of a device",
+                {"200": {"description": "HTML.", "content": {"text/html": {}}}},
+                (*_VIEWER, "no_device"),
+            ),
+        },
         "/devices/{device}/gaps": {
             "parameters": [_in_path("device", "The device's name.")],
             "get": _operation(

@@ -9,19 +9,17 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, request
 
 from app import responses
 from app.admission.admission import Gate
 from app.admission.auth import Principal
 from app.http.request import caller
-from app.http.routes import is_ref
 from app.page import words
 from app.page.chart import HEIGHT, WIDTH, Range, curves
-from app.page.placeholder import placeholder
-from app.page.thumbnails import NoThumbnail, Thumbnails
+from app.page.pictures import add_pictures
+from app.page.render import Renderer
 from app.page.wall import QUERY_MAX, Asked, wall
-from app.refusals import Refused
 from app.responses import Answer
 from headgate.monitor import wording
 from headgate.monitor.receiver import open_to_all
@@ -29,24 +27,14 @@ from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
-from headgate.settings.units import human_duration, human_size
-from headgate.spool.image.names import device_shown
+from headgate.settings.units import human_duration
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 
 PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
-RENEW_SECONDS = 5
-"""With a script, which fetches only what changed."""
-PICTURES_SECONDS = 30
-"""With a script, between two pictures of one camera: each new one has to be decoded."""
 _KEPT = ("q", "group", "show", "range", "page")
 """What links on the page keep of its address."""
-_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
 
 
 def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[str, Any]:
@@ -124,7 +112,8 @@ def curl(settings: Settings, host: str) -> str:
 def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     """``/``, ``/status.json`` and thumbnails."""
     settings = spool.settings
-    thumbnails = Thumbnails(spool, lambda: gate.admission(settings.receiver.max_image))
+    render = Renderer(settings)
+    add_pictures(app, gate, spool, render)
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))
@@ -149,10 +138,11 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
         kept = {name: request.args.get(name, "")[:QUERY_MAX] for name in _KEPT}
         if "still" in request.args:
             kept["still"] = "1"
-        return shown(
+        return render(
             "status.html",
             facts.at,
             refresh_seconds=0 if "still" in request.args else REFRESH_SECONDS,
+            still="still" in request.args,
             facts=facts,
             place=here,
             verdict=verdict(facts, here),
@@ -167,48 +157,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             disk_full=wording.disk(facts),
             wall=wall(facts.devices, facts.alerts, {}, facts.at, asked),
             asked=asked,
-            here=partial(words.link, "/", kept),
+            here=partial(words.address, "/", kept),
             curl=curl(settings, request.host),
             took=_took,
         )
-
-    def shown(template: str, now: datetime, *, refresh_seconds: int = 0, **more: Any) -> Response:
-        text = render_template(
-            template,
-            now=now,
-            settings=settings,
-            refresh_seconds=refresh_seconds,
-            renew_seconds=RENEW_SECONDS,
-            pictures_seconds=PICTURES_SECONDS,
-            scripts=refresh_seconds > 0,
-            size=human_size,
-            shown=device_shown,
-            duration=human_duration,
-            ago=words.ago(now),
-            utc=words.utc,
-            clock=words.clock,
-            path=words.path,
-            iso=rfc3339,
-            **more,
-        )
-        response = Response(text, content_type="text/html; charset=utf-8")
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Content-Security-Policy"] = _POLICY
-        return response
-
-    @app.get("/images/<ref>/thumbnail")
-    def thumbnail(ref: str) -> Answer:
-        sender = gate.identify_viewer(caller(request.environ))
-        held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
-        if held is None:
-            raise Refused("no_receipt")
-        try:
-            response = Answer(thumbnails.of(held), 200, "image/jpeg")
-            response.headers["Cache-Control"] = "private, max-age=3600"
-        except NoThumbnail as none:
-            if "placeholder" not in request.args:
-                raise none.refused from None
-            response = Answer(placeholder(none.why.value), 200, "image/svg+xml")
-            response.headers["Cache-Control"] = "private, max-age=60"
-        response.headers["Content-Security-Policy"] = "default-src 'none'"
-        return response

@@ -6,7 +6,6 @@ from __future__ import annotations
 import enum
 import os
 import select
-import stat
 import subprocess
 import sys
 import threading
@@ -89,8 +88,10 @@ class Thumbnails:
             self._places.release()
 
     def _make(self, receipt: Receipt) -> bytes:
-        image = self._open(receipt)
-        try:
+        image = self._spool.files.open_image(receipt.name)
+        if image is None:
+            raise NoThumbnail(Missing.NOT_HERE, "the local copy of the image was deleted.")
+        with image:
             child = subprocess.Popen(
                 [sys.executable, "-I", str(_PROGRAM)],
                 stdin=image,
@@ -98,8 +99,6 @@ class Thumbnails:
                 stderr=subprocess.DEVNULL,
                 env={},
             )
-        finally:
-            os.close(image)
         made, code = _outcome(child)
         if code == UNCONFINED:
             why = made.decode(errors="replace")
@@ -118,18 +117,6 @@ class Thumbnails:
                 seen.free_inodes - seen.needed_inodes,
             )
         return made
-
-    def _open(self, receipt: Receipt) -> int:
-        """The image's file, wherever it lies now."""
-        for path in self._spool.files.places(receipt.name):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                continue  # a run moved it meanwhile
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                return fd
-            os.close(fd)
-        raise NoThumbnail(Missing.NOT_HERE, "the local copy of the image was deleted.")
 
 
 def _outcome(child: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:

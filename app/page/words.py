@@ -36,12 +36,22 @@ def clock(at: datetime) -> str:
     return at.astimezone().strftime("%a %d %b %H:%M:%S %Z")
 
 
+def short_clock(at: datetime) -> str:
+    """The same without the weekday and the zone, where that is named elsewhere."""
+    return at.astimezone().strftime("%d %b %H:%M:%S")
+
+
+def zone(at: datetime) -> str:
+    """The name of this machine's zone at that time."""
+    return at.astimezone().strftime("%Z")
+
+
 def path(*parts: str) -> str:
     """An address below /, each part escaped."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def link(base: str, asked: Mapping[str, str], **changes: str | int) -> str:
+def address(base: str, asked: Mapping[str, str], **changes: str | int) -> str:
     """``base`` with what was asked for and these changes; what is empty is left out."""
     wanted = {name: str(value) for name, value in {**asked, **changes}.items() if value != ""}
     return f"{base}?{urlencode(wanted)}" if wanted else base

@@ -9,15 +9,17 @@
   stale.id = "stale";
   stale.setAttribute("role", "alert");
   const seen = () => document.querySelector("header time").textContent;
-  const zone = new Intl.DateTimeFormat(undefined, {
-    weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
-    timeZoneName: "short",
-  });
+  const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const short = new Intl.DateTimeFormat(undefined, parts);
+  const whole = new Intl.DateTimeFormat(undefined, { ...parts, weekday: "short", timeZoneName: "short" });
   const shownAt = new WeakMap(), tries = new WeakMap();
   let timer = 0, busy = false;
 
   function localise(page) {
-    for (const one of page.querySelectorAll("time[data-clock]")) one.textContent = zone.format(new Date(one.dateTime));
+    for (const one of page.querySelectorAll("time[data-clock]"))
+      one.textContent = (one.dataset.clock === "short" ? short : whole).format(new Date(one.dateTime));
+    for (const one of page.querySelectorAll("[data-zone]"))
+      one.textContent = whole.formatToParts(new Date()).find((part) => part.type === "timeZoneName").value;
   }
 
   /* A thumbnail that the busy receiver had no turn for is asked for again, a little later each time. */

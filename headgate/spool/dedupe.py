@@ -8,6 +8,7 @@ receiver's processes they come to.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -21,6 +22,8 @@ from headgate.spool.image.image import Item, Metadata, Receipt, State
 from headgate.spool.image.names import MEDIA_TYPES
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.site.gone import Gone
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class KeyedLocks:
@@ -136,10 +139,11 @@ class DuplicateLookup:
         return found if found is not None and device in ("", found.device) else None
 
     def _receipt(self, ref: str, device: str) -> Receipt | None:
+        by_digest = _SHA256.fullmatch(ref) is not None  # an id may be as long
         # An image moves from catalog to receipts, never back without a command, so it is looked
         # for in that order, and once more.
         for _ in range(2):
-            if len(ref) == 64:
+            if by_digest:
                 item = self._catalog.by_sha256(ref, device)
                 days = reversed(self._receipts.days())
                 receipt = self._receipts.by_sha256(ref, days, device)
@@ -150,5 +154,5 @@ class DuplicateLookup:
                 return receipt
             if item is not None:
                 return self.receipt_of(item)
-        line = self._gone.by_sha256(ref, device) if len(ref) == 64 else self._gone.get(ref)
+        line = self._gone.by_sha256(ref, device) if by_digest else self._gone.get(ref)
         return line.receipt if line is not None and line.is_named else None

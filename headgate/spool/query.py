@@ -15,6 +15,14 @@ from enum import StrEnum
 from headgate.spool.image.image import Receipt, State
 from headgate.spool.sqlite import stamp
 
+MINUTES = """
+    SELECT substr(id, 1, 13), count(*) FROM images WHERE device = ? AND id >= ? GROUP BY 1
+    """
+DAYS = """
+    SELECT substr(id, 1, 8), count(*), sum(size) FROM images WHERE device = ? AND id >= ? GROUP BY 1
+    """
+"""Arrivals of a device by minute and by day; an index on (device, id) answers them."""
+
 
 class By(StrEnum):
     """Which time counts, for the bounds and for the order."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from headgate.host import logs, mounts, set_clock
 from headgate.host.board import Board, Part
@@ -406,6 +407,15 @@ class Spool:
     def receipt_by_key(self, device: str, key: str) -> Receipt | None:
         """The receipt of the image that this device sent with this Idempotency-Key."""
         return self._held.by_key(device, key)
+
+    def open_original(self, held: Receipt) -> BinaryIO | None:
+        """The bytes of an image as they arrived, to be read; None if they are not on this disk, or
+        the file has another length than was received."""
+        return self.files.open_image(held.name, held.size)
+
+    def metadata_of(self, held: Receipt) -> Metadata | None:
+        """What its file says of an image; None if the file is not here, or says nothing."""
+        return self.files.metadata_of(held.name)
 
     def images(self, state: State | None, limit: int) -> list[Receipt]:
         """Receipts of images, newest first; of one state only, if it is given, else of all that

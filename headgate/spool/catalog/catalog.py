@@ -39,7 +39,7 @@ from headgate.spool.catalog.schema import (
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, Item, Metadata, State, Totals
 from headgate.spool.image.names import Name
-from headgate.spool.query import Query, where
+from headgate.spool.query import DAYS, MINUTES, Query, where
 
 _LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, however large
 
@@ -232,6 +232,18 @@ class Catalog:
             numbers = ", ".join(map(str, states))
             condition = f"+state IN ({numbers}) AND {condition}"
         return self._many(condition, tuple(values)) if states else []
+
+    def minutes_of(self, device: str, first_id: str) -> dict[str, int]:
+        """How many images of the device that are alive arrived in each minute, from an id on; a
+        minute as ids begin with it."""
+        with self._on.read:
+            return dict(self._on.reader.execute(MINUTES, (device, first_id)).fetchall())
+
+    def days_of(self, device: str, first_id: str) -> dict[str, Count]:
+        """The same by day, with their bytes."""
+        with self._on.read:
+            rows = self._on.reader.execute(DAYS, (device, first_id)).fetchall()
+        return {day: Count(images, size) for day, images, size in rows}
 
     # -- changes of state; only the holder of the drain lock calls these
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from headgate.spool.disk import xattrs
+from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import Metadata, Sent
 from headgate.spool.image.names import MEDIA_TYPES, Name, NotOurName
@@ -44,6 +48,27 @@ class Files:
         """Every place where this image lies; one, unless something is wrong."""
         known = (self.in_new(name), self.in_done(name), self.in_aside(name))
         return [path for path in known if os.path.lexists(path)]
+
+    def open_image(self, name: Name, size: int | None = None) -> BinaryIO | None:
+        """An image's file, wherever it lies now, to be read; None if there is none, or if it is no
+        regular file of this size."""
+        for _ in range(2):  # a run may move it between the two looks
+            for path in self.places(name):
+                with contextlib.suppress(OSError):
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                    seen = os.fstat(fd)
+                    if stat.S_ISREG(seen.st_mode) and size in (None, seen.st_size):
+                        return open(fd, "rb")
+                    os.close(fd)
+        return None
+
+    def metadata_of(self, name: Name) -> Metadata | None:
+        """What an image's file says of it; None if it is not here, or says nothing."""
+        for path in self.places(name):
+            with contextlib.suppress(DiskError, FileMissing, ValueError):
+                attribute = xattrs.get_attribute(path, xattrs.ATTRIBUTE)
+                return None if attribute is None else Metadata.decode(attribute)
+        return None
 
     def minutes(self, base: Path) -> Iterator[str]:
         """The minute folders below new/ or done/, oldest first."""

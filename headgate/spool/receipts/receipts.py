@@ -21,7 +21,7 @@ from headgate.spool import sqlite
 from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, Sent, State
 from headgate.spool.image.names import Name
-from headgate.spool.query import By, Query, id_from, where
+from headgate.spool.query import DAYS, MINUTES, By, Query, id_from, where
 from headgate.spool.receipts.schema import (
     INSERT,
     MIGRATIONS,
@@ -168,6 +168,17 @@ class Receipts:
                 if not by_capture:
                     break
         return query.merge(found)
+
+    def minutes_of(self, day: str, device: str, first_id: str) -> dict[str, int]:
+        """How many images of the device arrived in each minute of a day, from an id on; a minute as
+        ids begin with it."""
+        values = (device, first_id)
+        return dict(self._read(day, lambda db: db.execute(MINUTES, values).fetchall()) or ())
+
+    def of_device(self, day: str, device: str) -> Count:
+        """The receipts of one device that arrived on one day."""
+        rows = self._read(day, lambda db: db.execute(DAYS, (device, "")).fetchall()) or ()
+        return sum((Count(images, size) for _, images, size in rows), Count())
 
     def local(self, day: str) -> Iterator[Receipt]:
         """Those of a day whose file is still in done/, in order of arrival, a page at a time."""

@@ -268,6 +268,17 @@ class Devices:
             for name, urgent, added_at, revoked_at, tokens, may_drain, may_forward, digest in rows
         ]
 
+    def tokens_of(self, name: str, now: datetime) -> list[tuple[datetime, datetime | None]]:
+        """When each of its valid tokens was made and when it ends (None: never), the oldest
+        first."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT made_at, ends_at FROM tokens WHERE device = ? "
+                "AND (ends_at IS NULL OR ends_at > ?) ORDER BY made_at",
+                (name, stamp(now)),
+            ).fetchall()
+        return [(instant(made), None if ends is None else instant(ends)) for made, ends in rows]
+
     def _row(self, name: str) -> tuple[object, ...] | None:
         row = self._db.execute("SELECT revoked_at FROM devices WHERE name = ?", (name,)).fetchone()
         return None if row is None else tuple(row)

@@ -279,7 +279,7 @@ def test_a_real_receiver_shows_what_it_took(own: Path, photo: object) -> None:
         page = page_of(receiver)
         assert "cam-page" in page.text
         assert "1 image" in page.text
-        assert ("a", {"href": f"/images/{sent['id']}"}) in page.tags
+        assert ("a", {"href": f"/images/{sent['id']}/view"}) in page.tags
         ready = receiver.get("/readyz")
         assert (ready.status, ready.json) == (200, {"accepting": True})
 

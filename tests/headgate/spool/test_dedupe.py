@@ -45,6 +45,12 @@ def test_after_the_time_for_duplicates_the_same_bytes_are_a_new_image(
     assert not put(spool, b"image").duplicate
 
 
+def test_an_id_as_long_as_a_digest_is_an_id(spool: Spool) -> None:
+    image = put(spool, b"image", device="d" * 23).receipt
+    assert len(image.id) == 64
+    assert spool.receipt(image.id) == spool.receipt(image.sha256) == image
+
+
 def test_another_device_or_another_sequence_number_is_another_image(spool: Spool) -> None:
     put(spool, b"image", device="cam-1", sequence=1)
     assert not put(spool, b"image", device="cam-2", sequence=1).duplicate
