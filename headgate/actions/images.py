@@ -24,12 +24,13 @@ class Result(StrEnum):
 
     PUT_BACK = "the next run sends it"
     ASKED = "a run is at work and puts it back"
+    HELD = "it is held; headgate release lets it go on"
     UPLOADED = "it is uploaded already"
     GONE = "there is no file of it any more"
     UNKNOWN = "there is no such image here"
 
 
-FAILED = (Result.GONE, Result.UNKNOWN)
+FAILED = (Result.GONE, Result.UNKNOWN, Result.HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ def retry(spool: Spool, by: Actor, images: Sequence[str]) -> dict[str, Answer]:
     """Put images that were set aside back in the queue. The holder of the drain lock moves files:
     this program if the lock is free, else the run under way, which it leaves a request."""
     answers = {}
+    held = [image for image in images if _held(spool, image)]
+    answers.update(dict.fromkeys(held, Answer(Result.HELD)))
+    images = [image for image in images if image not in held]
     try:
         with spool.hold_drain_lock("headgate retry", 0) as lock:
             mover = Mover(spool, lock)
@@ -63,6 +67,11 @@ def retry(spool: Spool, by: Actor, images: Sequence[str]) -> dict[str, Answer]:
             request_retry(spool, by, image)
             answers[image] = Answer(Result.ASKED)
     return answers
+
+
+def _held(spool: Spool, image: str) -> bool:
+    item = spool.catalog.get(image)
+    return item is not None and item.state is State.HELD
 
 
 def request_retry(spool: Spool, by: Actor, image: str) -> None:
@@ -141,6 +150,8 @@ def _ask(spool: Spool, by: Actor, image: str, reason: str) -> str:
         if receipt is not None and receipt.safe_to_erase:
             return "it is uploaded; its local copy is deleted automatically"
         return "there is no such image"
+    if item.state is State.HELD:
+        return "it is held; only images that are set aside or lost can be discarded"
     if item.state is not State.SET_ASIDE and spool.files.places(item.name):
         return "it is waiting to be sent; only images that are set aside or lost can be discarded"
     if item.state is not State.SET_ASIDE:

@@ -63,6 +63,7 @@ def _images(facts: Snapshot) -> Iterator[Measure]:
         (State.SENDING.value, "true"): facts.sending,
         (State.UPLOADED.value, "true"): facts.uploaded_local,
         (State.UPLOADED.value, "false"): facts.uploaded_pruned,
+        (State.HELD.value, "true"): facts.held,
         (State.SET_ASIDE.value, "true"): facts.set_aside,
         (State.LOST.value, "false"): facts.lost,
         (State.DISCARDED.value, "false"): facts.discarded,

@@ -10,9 +10,10 @@ from headgate.monitor import forecast, forecast_inputs
 from headgate.monitor.forecast import Doubt
 from headgate.spool.image.image import Count, Item, Receipt, State
 from headgate.spool.query import Query
+from headgate.spool.site.holds import Hold
 from headgate.spool.spool import Spool
 
-_ALIVE = frozenset({State.WAITING, State.SENDING, State.SET_ASIDE})
+_ALIVE = frozenset({State.WAITING, State.SENDING, State.HELD, State.SET_ASIDE})
 
 
 class Wait(StrEnum):
@@ -28,6 +29,7 @@ class Wait(StrEnum):
     NEXT_DAY = "next_day"
     SCHEDULE = "schedule"
     PERSON = "person"
+    RELEASE = "release"
 
 
 SENTENCES = {
@@ -41,6 +43,7 @@ SENTENCES = {
     Wait.TIMETABLE: "The timetable sends nothing at this hour; see uplink.timetable.",
     Wait.NEXT_DAY: "The day's allowance is used up; see uplink.daily.",
     Wait.SCHEDULE: "No run comes by itself; see headgate cron install.",
+    Wait.RELEASE: "A person holds it; headgate release lets it go on.",
     Wait.PERSON: "It is set aside and waits for a person: headgate retry or headgate discard.",
 }
 
@@ -56,6 +59,7 @@ class Reason:
     next_attempt_at: datetime | None = None
     ahead: Count | None = None
     departs_at: datetime | None = None
+    held: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,13 @@ def of_image(spool: Spool, ref: str) -> Reason | None:
     if receipt is None:
         return None
     item = spool.catalog.get(receipt.id)
+    hold = spool.site.holds.of(receipt.id, receipt.device)
     if item is None or receipt.state not in _ALIVE:
-        return Reason(receipt, Wait.NOTHING)
+        return Reason(receipt, Wait.NOTHING, held=hold)
     wait = _wait(spool, item)
     later = item.next_attempt_at if wait is Wait.NEXT_ATTEMPT else None
-    if wait in (Wait.PERSON, Wait.RUN_AT_WORK, Wait.BUCKET):
-        return Reason(receipt, wait, item.attempts)
+    if wait in (Wait.PERSON, Wait.RELEASE, Wait.RUN_AT_WORK, Wait.BUCKET):
+        return Reason(receipt, wait, item.attempts, held=hold)
     ahead = spool.catalog.backlog.ahead_of(item, spool.settings.uplink.order)
     now, waiting = spool.now(), spool.catalog.totals().waiting
     outlook = forecast_inputs.outlook(spool, now, waiting)
@@ -114,6 +119,8 @@ def _wait(spool: Spool, item: Item) -> Wait:
     now = spool.now()
     if item.state is State.SET_ASIDE:
         return Wait.PERSON
+    if item.state is State.HELD:
+        return Wait.RELEASE
     if item.state is State.SENDING:
         return Wait.RUN_AT_WORK
     cap = spool.uplink.cap()

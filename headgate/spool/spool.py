@@ -76,6 +76,7 @@ class Inventory:
     received: Count
     waiting: Count
     sending: Count
+    held: Count  # by a person
     set_aside: Count
     uploaded_local: Count
     uploaded_pruned: Count
@@ -85,7 +86,8 @@ class Inventory:
     @property
     def unaccounted(self) -> int:
         """Images that were received and are in no state; not 0: something is wrong, run verify."""
-        known = self.waiting + self.sending + self.set_aside + self.lost + self.discarded
+        known = self.waiting + self.sending + self.held + self.set_aside
+        known += self.lost + self.discarded
         return self.received.images - (known + self.uploaded_local + self.uploaded_pruned).images
 
 
@@ -467,6 +469,7 @@ class Spool:
             received=totals.received,
             waiting=totals.waiting,
             sending=totals.sending,
+            held=totals.held,
             set_aside=totals.set_aside,
             uploaded_local=local,
             uploaded_pruned=pruned + self.site.forgotten(self.receipts.stands),

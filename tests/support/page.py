@@ -42,6 +42,7 @@ def facts(*, unaccounted: int = 0, **changes: object) -> Snapshot:
         received=Count(352, 88_000_000),
         waiting=Count(12, 3_000_000),
         sending=NONE,
+        held=NONE,
         set_aside=NONE,
         uploaded_local=Count(340, 85_000_000),
         uploaded_pruned=NONE,

@@ -17,6 +17,7 @@ from uploader.cli.main import headgate
 
 STATES = {
     "waiting": "true,waiting", "sending": "true,sending", "set_aside": "true,set_aside",
+    "held": "true,held",
     "uploaded_local": "true,uploaded", "uploaded_pruned": "false,uploaded",
 }  # fmt: skip
 Get = Callable[[str], str]

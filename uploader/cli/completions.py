@@ -61,6 +61,16 @@ def senders(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Off
     return _of_spool(ctx, names, incomplete)
 
 
+def held(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
+    """Images and devices that are held."""
+
+    def names(spool: Spool) -> Iterator[str]:
+        for hold in spool.site.holds.all():
+            yield hold.subject.name
+
+    return _of_spool(ctx, names, incomplete)
+
+
 def images_aside(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Offer:
     """Images that are set aside."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.catalog.backlog import Backlog
 from headgate.spool.catalog.device_stats import Arrivals, ClockReading, Gaps, Unusable
+from headgate.spool.catalog.holds import Holds
 from headgate.spool.catalog.open_folders import Minutes
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.schema import (
@@ -52,6 +54,7 @@ class Catalog:
         self._on = sqlite.Pair(path, MIGRATIONS, board.waiting)
         self.minutes = Minutes(self._on, board)
         self.backlog = Backlog(self._on)
+        self.holds = Holds(self._on)
 
     def close(self) -> None:
         self._on.close()
@@ -376,7 +379,7 @@ class Catalog:
                 "(SELECT state, count(*) AS images, sum(size) AS bytes FROM images GROUP BY state)",
                 self._on.reader,
             )
-        return Totals(received, found.waiting, found.sending, found.set_aside)
+        return replace(found, received=received)
 
     def settle(self, elsewhere: Count, gone_from: Callable[[str], Mapping[str, int]]) -> None:
         """Recount all totals: ``received`` is the rows here and those counted ``elsewhere``.

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headgate.spool import sqlite
-from headgate.spool.catalog import device_stats, refused, traffic
+from headgate.spool.catalog import device_stats, holds, refused, traffic
+from headgate.spool.catalog.holds import HELD
 from headgate.spool.image import names
 from headgate.spool.image.image import (
     Count,
@@ -27,6 +28,7 @@ STATES = {
     SENDING: State.SENDING,
     RETRY: State.WAITING,  # waits for next_attempt_at; for people it just waits
     ASIDE: State.SET_ASIDE,
+    HELD: State.HELD,
 }
 
 MIGRATIONS: Sequence[str] = (
@@ -123,6 +125,8 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE images ADD COLUMN tags TEXT NOT NULL DEFAULT '';
     CREATE INDEX images_by_device ON images (device, id);
     """,
+    # What a person holds.
+    holds.TABLES,
 )
 
 COLUMNS = (
@@ -239,4 +243,5 @@ def read_totals(table: str, db: sqlite.Connection) -> Totals:
         waiting=found.get(WAITING, none) + found.get(RETRY, none),
         sending=found.get(SENDING, none),
         set_aside=found.get(ASIDE, none),
+        held=found.get(HELD, none),
     )

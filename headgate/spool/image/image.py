@@ -33,6 +33,7 @@ class State(StrEnum):
     WAITING = "waiting"
     SENDING = "sending"
     UPLOADED = "uploaded"
+    HELD = "held"  # a person holds it, or its device: it is not sent until it is released
     SET_ASIDE = "set_aside"
     LOST = "lost"  # its file is gone, and no one has proof of it elsewhere
     DISCARDED = "discarded"  # a person gave it up
@@ -286,3 +287,4 @@ class Totals:
     waiting: Count
     sending: Count
     set_aside: Count
+    held: Count = NONE

@@ -192,11 +192,25 @@ class Receipts:
                 yield receipt(row)
             last = rows[-1][0]
 
-    def oldest_local(self, day: str, limit: int, before: datetime | None = None) -> list[Receipt]:
-        """The first uploaded of those whose file is still in done/; none after ``before``."""
+    def oldest_local(
+        self,
+        day: str,
+        limit: int,
+        before: datetime | None = None,
+        *,
+        but: tuple[str, str] = ("[]", "[]"),
+    ) -> list[Receipt]:
+        """The first uploaded of those whose file is still in done/; none after ``before``, and
+        none of these images and devices, two JSON lists."""
         until = 2**62 if before is None else int(before.timestamp())
-        where = "WHERE local = 1 AND uploaded_at <= ? ORDER BY uploaded_at, number LIMIT ?"
-        rows = self._read(day, lambda db: db.execute(SELECT + where, (until, limit)).fetchall())
+        where = (
+            "WHERE local = 1 AND uploaded_at <= ?"
+            " AND id NOT IN (SELECT value FROM json_each(?))"
+            " AND device NOT IN (SELECT value FROM json_each(?))"
+            " ORDER BY uploaded_at, number LIMIT ?"
+        )
+        values = (until, *but, limit)
+        rows = self._read(day, lambda db: db.execute(SELECT + where, values).fetchall())
         return [receipt(row) for row in rows or ()]
 
     def some_pruned(self, count: int, chance: Callable[[], float]) -> list[Receipt]:

@@ -41,6 +41,8 @@ class Action(StrEnum):
 
     RETRY = "image.retry"
     DISCARD = "image.discard"
+    HOLD = "hold"
+    RELEASE = "release"
     PAUSE = "uploads.pause"
     RESUME = "uploads.resume"
     LIMIT = "uploads.limit"

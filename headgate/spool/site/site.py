@@ -17,12 +17,23 @@ from typing import Any
 
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
-from headgate.spool.site import alerts, audit, devices, gone, jobs, metric_points, triggers, users
+from headgate.spool.site import (
+    alerts,
+    audit,
+    devices,
+    gone,
+    holds,
+    jobs,
+    metric_points,
+    triggers,
+    users,
+)
 from headgate.spool.site import runs as tally
 from headgate.spool.site.alerts import Alerts
 from headgate.spool.site.audit import Audit
 from headgate.spool.site.devices import Devices
 from headgate.spool.site.gone import Gone
+from headgate.spool.site.holds import Holds
 from headgate.spool.site.jobs import Jobs
 from headgate.spool.site.metric_points import Points
 from headgate.spool.site.outcome import Outcome
@@ -96,6 +107,7 @@ MIGRATIONS: Sequence[str] = (
     devices.DIGEST,
     audit.TABLES,
     users.TABLES,
+    holds.TABLES,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",
@@ -137,6 +149,7 @@ class Site:
         self.points = Points(self._db, self._lock)
         self.triggers = Triggers(self._db, self._lock)
         self.jobs = Jobs(self._db, self._lock)
+        self.holds = Holds(self._db, self._lock)
         self.gone = Gone(self._db, self._lock)
         self.audit = Audit(self._db, self._lock)
         self.users = Users(self._db, self._lock)

@@ -20,9 +20,10 @@ from headgate.spool.identity import identity_of
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Metadata, Presence, Receipt, Sent, State
 from headgate.spool.image.names import Name
+from headgate.spool.site import holds
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
-from headgate.spool.upkeep import withdrawal
+from headgate.spool.upkeep import holding, withdrawal
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
@@ -219,6 +220,7 @@ class Mover:
             if receipt is not None and not receipt.local:
                 durable.remove(self._files.in_done(name))
         self._spool.site.put(_PRUNING, None)
+        holding.agree(self._spool)
         withdrawal.finish(self._spool)
         self.discard()
         self.welcome_back()
@@ -269,10 +271,12 @@ class Mover:
     ) -> Pruned:
         """Drop local copies older than ``keep_done``, beyond ``keep_done_max``, or to free
         ``need`` bytes or the inodes of ``need_images``; the oldest go first, and never one without
-        a receipt.
+        a receipt, or one that a person holds.
 
         ``look`` sees whether the bucket still holds them: a copy of what it does not hold is set
         aside, and one that could not be checked goes only where the disk needs its room."""
+        held = [hold.subject for hold in self._spool.site.holds.all()]
+        but = holds.names(held, holds.Kind.IMAGE), holds.names(held, holds.Kind.DEVICE)
         keep = timedelta(seconds=self._spool.settings.spool.keep_done)
         _, disk, _ = self._spool.free()
         most = of_disk(self._spool.settings.spool.keep_done_max, disk)
@@ -281,7 +285,7 @@ class Mover:
         total = Pruned()
         if self._may_judge_age(now):
             for day in self._receipts.days():
-                while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep):
+                while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep, but=but):
                     found = _seen(batch, look)
                     total = self._set_vanished_aside(day, batch, found, now, total)
                     seen = [one for one in batch if found[one.id] is Presence.THERE]
@@ -290,7 +294,7 @@ class Mover:
                         break  # the rest is asked for by the next run
         for day in self._receipts.days():
             while (total.bytes < over or total.images < need_images) and (
-                batch := self._receipts.oldest_local(day, _PRUNE_BATCH)
+                batch := self._receipts.oldest_local(day, _PRUNE_BATCH, but=but)
             ):
                 found = _seen(batch, look)
                 total = self._set_vanished_aside(day, batch, found, now, total)

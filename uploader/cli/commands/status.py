@@ -72,6 +72,8 @@ def _lines(facts: Snapshot) -> list[str]:
             f"set aside  {_count(facts.set_aside)}", fg="yellow" if facts.set_aside.images else None
         ),
     ]
+    if facts.held.images:
+        lines.append(f"held       {_count(facts.held)}: headgate hold says by whom")
     if facts.discarded.images:
         lines.append(f"discarded  {_count(facts.discarded)}")
     if facts.lost.images:

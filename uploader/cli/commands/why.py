@@ -84,6 +84,8 @@ def _of_image(found: Reason, now: datetime) -> Iterator[str]:
         yield f"reason     {receipt.reason}"
     for warning in receipt.warnings:
         yield f"warning    {warning}"
+    if found.held is not None:
+        yield f"held       {found.held.words}"
     if found.waits_for is not Wait.NOTHING:
         yield f"waits for  {SENTENCES[found.waits_for]}"
     if found.attempts:
