@@ -27,7 +27,7 @@ from app.server.supervisor import Death, Prepared
 from app.upload.stalled import Stalls
 from headgate.host import command_line, logs, set_clock
 from headgate.host.addresses import Address
-from headgate.host.board import PROCESS, SERVING, Board
+from headgate.host.board import PROCESS, SERVING, Board, Part
 from headgate.intake.hand_over import leave_key
 from headgate.settings.settings import Settings
 from headgate.spool.errors import DiskError, LockHeld, SpoolUnsuitable
@@ -101,6 +101,9 @@ def serve(
     app = create_app(spool, stalls, signals.stopping)
     gc.collect()
     gc.freeze()  # what stays for good is not looked at again
+    board.own(PROCESS)[SERVING] = 1
+    with board.lock(Part.START):  # until all are ready
+        pass
     if first and board.number == 0:
         logs.get().info(
             "receiver.started",
@@ -112,7 +115,6 @@ def serve(
         )
     elif not first:
         logs.get().info("process.started", process=board.number)
-    board.own(PROCESS)[SERVING] = 1
     _here(address, settings.receiver.threads, connections).serve(
         target_loader=lambda: app, wrap_loader=False
     )

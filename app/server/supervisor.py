@@ -9,6 +9,7 @@ It has one thread, because it forks, and takes signals where it waits for them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from headgate.host.board import PID, PROCESS, SERVING, WRITTEN, Board
+from headgate.host.board import PID, PROCESS, SERVING, WRITTEN, Board, Part
 from headgate.host.notify import notify
 from headgate.host.processes import end_with_parent, written_bytes
 
@@ -31,8 +32,15 @@ LONGEST_PAUSE = 30.0
 CALM_SECONDS = 60
 """Who served for longer than this has its next pause begin at the first again."""
 
-LOOK_SECONDS = 0.1
-"""Until all of them have served for the first time, it looks this often whether they do."""
+LOOK_SECONDS = 0.05
+"""Until all of them are ready for the first time, it looks this often whether they are."""
+
+TOGETHER_SECONDS = 10.0
+"""Those that are ready wait this long for the others, and then serve without them."""
+
+STOPPED_SECONDS = 10.0
+"""One that is stopped (SIGSTOP) for longer is killed: it may hold a lock that the others wait
+for, and only a death gives that back."""
 
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _SIGNALS = _STOP | {signal.SIGCHLD}
@@ -66,7 +74,10 @@ class Work:
     """Open the spool and make good an unclean stop; send ``Prepared`` as JSON, with the receiver
     lock's descriptors."""
     serve: Callable[[int, Prepared, bool], None]
-    """Serve as this process of the board, until told to stop; whether it is the first time."""
+    """Serve as this process of the board, until told to stop; whether it is the first time. It
+    sets ``SERVING`` when it is ready, and listens once it has had the lock ``Part.START``: the
+    kernel spreads connections over those that listen, and a client may keep its connection for
+    days."""
     clean_up: Callable[[Death], None]
     """Make good the death of one of them."""
 
@@ -81,6 +92,7 @@ class _Place:
         self.death: Death | None = None  # not cleaned up after yet
         self.next_at: float | None = 0.0  # when one of them is to be started
         self.since = 0.0
+        self.stopped_at: float | None = None  # by a signal, and not continued yet
         self.pause = FIRST_PAUSE
         self.first = True
 
@@ -96,7 +108,8 @@ class Supervisor:
         self._monotonic = monotonic
         self._pid = os.getpid()
         self._places = [_Place(number) for number in range(board.processes)]
-        self._began = False  # all of them have served
+        self._began = False  # all of them were ready
+        self._together = contextlib.ExitStack()  # those that are ready wait until it is closed
         self._lock: list[int] = []  # inherited, so that it is held until the last one is gone
 
     def run(self) -> int:
@@ -129,7 +142,11 @@ class Supervisor:
         return Prepared(**json.loads(message))
 
     def _supervise(self, prepared: Prepared) -> int:
+        self._together.enter_context(self._board.lock(Part.START))
+        until = self._monotonic() + TOGETHER_SECONDS
         while True:
+            if self._began or self._monotonic() >= until:
+                self._together.close()
             for place in self._places:
                 if place.next_at is not None and place.next_at <= self._monotonic():
                     self._start(place, prepared)
@@ -138,10 +155,14 @@ class Supervisor:
             self._note_beginning()
             if not self._reap():
                 return 1
+            self._end_stopped()
 
     def _wait_for_stop(self) -> bool:
         """Whether it has come. Returns as well when a child has ended or is to be started."""
-        due = [place.next_at - self._monotonic() for place in self._places if place.next_at]
+        now = self._monotonic()
+        due = [place.next_at - now for place in self._places if place.next_at]
+        due += [place.stopped_at + STOPPED_SECONDS - now
+                for place in self._places if place.stopped_at is not None]  # fmt: skip
         if not self._began:
             due.append(LOOK_SECONDS)
         if due:
@@ -184,9 +205,22 @@ class Supervisor:
                     place.next_at = self._monotonic() + self._next_pause(place)
         return True
 
+    def _end_stopped(self) -> None:
+        """Kill those that were stopped too long ago. The kernel tells of a stop and of its end as
+        it tells of a death: by SIGCHLD."""
+        for place in self._places:
+            if not place.pid or not _is_stopped(place.pid):
+                place.stopped_at = None
+                continue
+            if place.stopped_at is None:
+                place.stopped_at = self._monotonic()
+            if self._monotonic() - place.stopped_at >= STOPPED_SECONDS:
+                os.kill(place.pid, signal.SIGKILL)
+
     def _serve_again(self, place: _Place, pid: int, code: int, written: int) -> None:
         """What the dead process held is free from here on; the rest is cleaned up at once by a
         process that may wait and fail, and then another one serves."""
+        self._together.close()
         process = self._board.all(PROCESS)[place.number]
         process[PID] = process[SERVING] = 0
         self._board.all(WRITTEN)[place.number][0] += written
@@ -204,6 +238,7 @@ class Supervisor:
     def _stop(self) -> None:
         """All of them together; uploads in flight are finished."""
         notify("STOPPING=1")
+        self._together.close()
         until = self._monotonic() + STOP_SECONDS
         self._tell_all(signal.SIGTERM)
         while self._are_left():
@@ -244,6 +279,14 @@ class Supervisor:
         finally:
             sys.stderr.flush()
             os._exit(code)
+
+
+def _is_stopped(child: int) -> bool:
+    try:
+        seen = os.waitid(os.P_PID, child, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return seen is not None and seen.si_code == os.CLD_STOPPED
 
 
 def _ended() -> tuple[int, int, int] | None:

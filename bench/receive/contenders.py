@@ -25,6 +25,8 @@ NODE_FOLDER = ROOT / ".venv-bench" / "node"
 
 _START_SECONDS = 30
 _STOP_SECONDS = 20
+_ALL_SECONDS = 0.5
+"""From the first of its processes that listens to the last: connections are made once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,7 @@ def running(contender: Contender, folder: Path, connections: int) -> Iterator[Ru
                     continue
             said = log_path.read_text(errors="replace").strip()[-500:]
             raise Failed(f"it did not start: {said}")
+        time.sleep(_ALL_SECONDS)
         yield Running(started.pid, port)
     finally:
         started.send_signal(signal.SIGTERM)

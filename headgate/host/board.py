@@ -89,6 +89,7 @@ class Part(enum.IntEnum):
     ROOM = 1
     RATES = 2
     INTAKE = 3
+    START = 4
     CHORES = 5
     METRICS = 6
 

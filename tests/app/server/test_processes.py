@@ -227,9 +227,11 @@ SUPERVISE = """
 import json, os, signal, socket, sys
 from app.server import supervisor
 from app.server.supervisor import Supervisor, Work
-from headgate.host.board import Board, PROCESS, PROMISED, SERVING
+from headgate.host.board import Board, Part, PROCESS, PROMISED, SERVING
+from tests.support.wait import wait_until
 
 supervisor.FIRST_PAUSE = 0.01
+supervisor.STOPPED_SECONDS = 0.1
 board, starts = Board.shared(2), []
 
 def prepare(report):
@@ -308,6 +310,36 @@ def test_one_that_dies_again_and_again_is_cleaned_up_after_and_served_for_again(
         assert receiver.stop() == 0
 
 
+def once(path: Path) -> str:
+    """Whether this is the first time."""
+    return f"(not os.path.exists({str(path)!r}) and open({str(path)!r}, 'w'))"
+
+
+def test_one_that_is_stopped_is_replaced(own: Path) -> None:
+    """It may hold a lock that the others wait for."""
+    stop = f"number and {once(own / 'stop')} and os.kill(os.getpid(), signal.SIGSTOP)"
+    with supervised(f"{SERVES}; {stop}; wait_for_stop()") as receiver:
+        lines = [receiver.line() for _ in range(4)]
+        lines.remove("serves 0")
+        assert lines == ["serves 1", f"clean 1 {KILLED}", "serves 1"]
+        assert receiver.stop() == 0
+
+
+def test_all_listen_together(own: Path) -> None:
+    """Or every client that was there first would stay with the first that listened."""
+    go = str(own / "go")
+    serve = (
+        f"number and wait_until(lambda: os.path.exists({go!r}), 'the test lets it go'); {SERVES}\n"
+        "    with board.of(number).lock(Part.START): say('listens')\n"
+        "    wait_for_stop()"
+    )
+    with supervised(serve) as receiver:
+        assert receiver.line() == "serves 0"
+        Path(go).touch()
+        assert [receiver.line() for _ in range(3)] == ["serves 1", "listens", "listens"]
+        assert receiver.stop() == 0
+
+
 def test_the_pause_grows_to_a_bound_and_begins_again_after_a_calm() -> None:
     place = supervisor._Place(0)
     watch = Supervisor(Board.shared(1), Work(*[None] * 3), lambda: now[0])  # type: ignore[list-item]
@@ -323,15 +355,11 @@ def test_the_pause_grows_to_a_bound_and_begins_again_after_a_calm() -> None:
 
 
 def test_what_could_not_be_cleaned_up_is_tried_again_before_another_serves(own: Path) -> None:
-    def once(name: str) -> str:
-        """Whether this is the first time."""
-        return f"(not os.path.exists({str(own / name)!r}) and open({str(own / name)!r}, 'w'))"
-
     serve = (
-        f"{SERVES}; number and {once('death')} and os.kill(os.getpid(), signal.SIGKILL);"
+        f"{SERVES}; number and {once(own / 'death')} and os.kill(os.getpid(), signal.SIGKILL);"
         " wait_for_stop()"
     )
-    with supervised(serve, f"{once('clean')} and (say('fails'), os._exit(1))") as receiver:
+    with supervised(serve, f"{once(own / 'clean')} and (say('fails'), os._exit(1))") as receiver:
         said = [receiver.line() for _ in range(5)]
         said.remove("serves 0")
         assert said == ["serves 1", "fails", f"clean 1 {KILLED}", "serves 1"]
