@@ -20,6 +20,7 @@ from uploader.cli.doctor import (
     disk,
     network,
     other_ways,
+    people,
     schedule,
 )
 from uploader.cli.doctor.destination import NotAsked
@@ -74,6 +75,7 @@ def _look(context: Context) -> list[Finding]:
             findings += database.judge_contents(collect.databases(spool))
             findings += disk.judge(collect.disk(spool))
             findings += network.judge(collect.receiver(spool, process))
+            findings += people.judge(collect.people(spool))
             findings += other_ways.judge(collect.other_ways(settings))
             findings += schedule.judge(collect.schedule(spool))
             there = collect.destination(spool, "headgate doctor")

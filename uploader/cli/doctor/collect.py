@@ -35,6 +35,7 @@ from uploader.cli.doctor.destination import NotAsked, Seen
 from uploader.cli.doctor.disk import DiskFacts
 from uploader.cli.doctor.network import Receiver
 from uploader.cli.doctor.other_ways import OtherWay
+from uploader.cli.doctor.people import People
 from uploader.cli.doctor.schedule import Queue, Schedule
 from uploader.cli.install.layout import OPTIONAL
 from uploader.http_post.client import HttpSender
@@ -237,6 +238,18 @@ def _queue(known: Sequence[TriggerFacts], now: datetime) -> Queue | None:
         return None
     installed = importlib.util.find_spec("celery") is not None
     return Queue(one.every_seconds, installed, one.quiet_seconds(now), one.sender)
+
+
+def people(spool: Spool) -> People:
+    """Who has a key to the page."""
+    settings = spool.settings
+    return People(
+        settings.auth,
+        users=len(spool.site.users.all()),
+        scrape_tokens=len(spool.site.users.scrape_tokens()),
+        devices=sum(1 for device in spool.site.devices.all(spool.now()) if device.tokens),
+        on_network=not address_of(settings.receiver.bind).is_loopback,
+    )
 
 
 def receiver(spool: Spool, program: Serving | None) -> Receiver:
