@@ -228,6 +228,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     download = values.get("s3.download_proof")
     if isinstance(download, int) and download > _DOWNLOAD_MAX:
         faults.append("s3.download_proof: at most 1MiB; it is for small images, held in memory")
+    if values.get("s3.download_sample") and not download:
+        faults.append("s3.download_sample: is for images larger than s3.download_proof; set that")
     over_http = values.get("destination.kind") == "http"
     if over_http and not values.get("destination.url"):
         faults.append("destination.url: destination.kind is http, which needs the URL to post to")

@@ -596,8 +596,17 @@ class S3Settings:
         reads.of(units.parse_size, empty=0),
         "bytes; empty for never",
         "Largest image that is downloaded again to confirm it, from a server that proves nothing "
-        "otherwise; what comes back counts in the budget. Larger images are never confirmed there.",
+        "otherwise; what comes back counts in the budget. Larger images are never confirmed there, "
+        "unless s3.download_sample is set.",
         example="500KB",
+    )
+    download_sample: int = setting(
+        0,
+        reads.number(0, 1_000_000),
+        "images; 0 for no sample",
+        "Of images larger than s3.download_proof one in this many is downloaded again to confirm "
+        "it; the others count once a HEAD finds their length, which proves nothing of their bytes.",
+        example=100,
     )
     storage_class: str = setting(
         "",

@@ -18,6 +18,9 @@ from uploader.s3.probe import probe
 from uploader.wire.connection import Cutoff
 from uploader.wire.meter import Meter
 
+_BY_SETTINGS = (ProofKind.NONE, ProofKind.DOWNLOAD, ProofKind.SAMPLE)
+"""Proofs that depend on settings too, and not on the server alone."""
+
 
 def describes(spool: Spool) -> Describe:
     """How the destination names and describes each image."""
@@ -49,8 +52,10 @@ def _over_http(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
 def _bucket(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
     settings = spool.settings
     dialect = recall(spool.site, settings)
-    if dialect is not None and dialect.proof is ProofKind.NONE and settings.s3.download_proof:
-        dialect = None  # looked at before that was set
+    if dialect is not None and dialect.proof in _BY_SETTINGS:
+        wanted = ProofKind.SAMPLE if settings.s3.download_sample else ProofKind.DOWNLOAD
+        if dialect.proof is not (wanted if settings.s3.download_proof else ProofKind.NONE):
+            dialect = None  # looked at before that was set
     sender = S3Sender(
         settings, pacer, cutoff=cutoff, dialect=dialect,
         learn=lambda one: probe(one, settings.s3.prefix),

@@ -28,6 +28,7 @@ class Capability:
     wants_md5: bool = False  # no PUT without Content-MD5
     head_proves: bool = False  # bodies are checked, and a HEAD shows size, ETag and metadata
     download_proves: bool = False  # nothing else does, and a download gave the same bytes
+    samples: bool = False  # of large images, some (s3.download_sample)
     clock_offset_seconds: float | None = None  # the server's clock less ours
     missing_rights: tuple[str, ...] = ()  # "s3:PutObject"
     sentences: tuple[str, ...] = ()
@@ -41,7 +42,9 @@ class Capability:
             return ProofKind.ETAG
         if self.head_proves:
             return ProofKind.HEAD
-        return ProofKind.DOWNLOAD if self.download_proves else ProofKind.NONE
+        if self.download_proves:
+            return ProofKind.SAMPLE if self.samples else ProofKind.DOWNLOAD
+        return ProofKind.NONE
 
     def dialect(self, seen_at: str) -> Dialect:
         """What to remember of the server."""

@@ -102,6 +102,7 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         wants_md5="Content_MD5" in usual and takes_sha256,
         head_proves=head_proves,
         download_proves=downloads,
+        samples=bool(sender.download_sample),
         clock_offset_seconds=sender.clock_offset,
         missing_rights=tuple(rights),
         sentences=(),
@@ -180,6 +181,13 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
         said.append(
             "The server reports neither SHA-256 nor an MD5 as ETag, but checks what arrives: "
             "images are confirmed by the size, ETag and metadata that a HEAD finds."
+        )
+    elif seen.download_proves and seen.samples:
+        said.append(
+            "The server reports neither SHA-256 nor an MD5 as ETag: images up to "
+            "s3.download_proof, and of larger ones those in the sample (s3.download_sample), are "
+            "downloaded again to confirm them. The other large ones count once a HEAD finds their "
+            "length: nothing proves their bytes."
         )
     elif seen.download_proves:
         said.append(

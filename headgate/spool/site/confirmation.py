@@ -23,6 +23,7 @@ class ProofKind(StrEnum):
     ETAG = "etag"
     HEAD = "head"
     DOWNLOAD = "download"
+    SAMPLE = "sample"
     RECEIPT = "receipt"
     STATUS = "status"
     NONE = ""
@@ -33,6 +34,7 @@ PROOFS = {
     ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
     ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
     ProofKind.DOWNLOAD: "a download of the object, compared with the image",
+    ProofKind.SAMPLE: "a download if it is small or in the sample, else only by its length there",
     ProofKind.RECEIPT: "the receipt of the Headgate that it is posted to",
     ProofKind.STATUS: "the status of the answer alone (destination.proof)",
     ProofKind.NONE: "nothing",

@@ -277,6 +277,39 @@ def test_small_images_are_confirmed_by_a_download_where_that_is_set(
         speaking.stop()
     with pytest.raises(SettingsError, match="at most 1MiB"):
         place.settings(download_proof="2MiB")
+    with pytest.raises(SettingsError, match=r"set that"):
+        place.settings(download_sample=10)
+
+
+def test_of_large_images_a_sample_is_downloaded_where_that_is_set(
+    place: Place, tmp_path: Path
+) -> None:
+    """The others count by the length that a HEAD finds, and by nothing less."""
+    pacer = CountingPacer()
+    chosen = place.settings(download_proof="50KB", download_sample=2)
+    speaking = Speaking(place, NAMED["no ETag at all"])
+    large = [image(tmp_path, secrets.token_bytes(60_000)) for _ in range(40)]
+    in_sample = next(one for one in large if int(one.sha256[:8], 16) % 2 == 0)
+    other = next(one for one in large if int(one.sha256[:8], 16) % 2)
+    try:
+        with closing(S3Sender(chosen, pacer, timeouts=PATIENT)) as sender:
+            seen = probe(sender, "")
+            assert seen.usable and sender.dialect.proof is ProofKind.SAMPLE
+            assert any("nothing proves their bytes" in one for one in seen.sentences)
+            for one in (in_sample, other):
+                before = pacer.written
+                assert sender.send(one).key == one.key
+                assert (pacer.written - before >= 2 * one.size) == (one is in_sample)
+                changed = bytes(one.size)
+                place.client.put_object(Bucket=place.bucket, Key=one.key, Body=changed)
+            with pytest.raises(SendError):
+                sender.find(in_sample)
+            assert sender.find(other) is not None  # what its bytes are, no one has looked
+            place.client.put_object(Bucket=place.bucket, Key=other.key, Body=b"cut")
+            with pytest.raises(SendError):
+                sender.find(other)
+    finally:
+        speaking.stop()
 
 
 def test_a_long_listing_is_no_endless_answer() -> None:
