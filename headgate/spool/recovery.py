@@ -40,7 +40,10 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
         durable.sync_folders({files.new / folder})
         found = [(name, State.WAITING) for name in files.names_in(files.new / folder)]
         found += [(name, State.SET_ASIDE) for name in aside if name.folder == folder]
+        rows = catalog.minutes.rows(folder)  # most have one: asked once for all of them
         for name, state in found:
+            if name.id in rows:
+                continue
             if catalog.get(name.id) is None and receipts.get(name.id) is None:
                 waits = state is State.WAITING
                 path = files.in_new(name) if waits else files.in_aside(name)

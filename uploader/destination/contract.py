@@ -30,7 +30,7 @@ class Upload:
     """One image on its way: what is sent, where to, and how it will be recognised there.
     ``metadata``: headers that describe it, as the destination has them."""
 
-    path: Path
+    path: Path | str
     key: str
     sha256: str  # 64 hex digits, of the file as it was received
     size: int  # bytes

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -163,7 +164,7 @@ class HttpSender:
             digest = bytes.fromhex(upload.sha256)
             headers["Content-Digest"] = description.content_digest(digest)
             return headers, file
-        named = description.file_name(headers) or upload.path.name
+        named = description.file_name(headers) or Path(upload.path).name
         headers.pop(description.FILE_NAME, None)
         boundary = f"headgate-{secrets.token_hex(16)}"
         form = FormBody(

@@ -147,7 +147,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
         cutoff = Cutoff()
         sender = stack.enter_context(destination.opened(spool, pacer, cutoff))
         workers = Workers(
-            sender, lambda item: spool.files.in_new(item.name), destination.describes(spool)
+            sender, lambda item: spool.files.new_file(item.name), destination.describes(spool)
         )
         watch = ProgressWatcher(spool, pacer) if order.show_progress else None
         context = RunContext(

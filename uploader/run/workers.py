@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from headgate.spool.disk import xattrs
@@ -25,7 +25,7 @@ _LOOK_PAUSES = (0.0, 0.3, 1.2)
 """Seconds before each look at an object that was confirmed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """One attempt: proof, or why there is none. ``missing``: no file was where it should be."""
 
@@ -46,7 +46,7 @@ class Workers:
     def __init__(
         self,
         sender: Sender,
-        place: Callable[[Item], Path],
+        place: Callable[[Item], Path | str],
         describe: Describe,
     ) -> None:
         self._sender = sender
@@ -126,9 +126,10 @@ class Workers:
             began = time.monotonic()
             look = isinstance(job, tuple)
             result = self._look(*job) if isinstance(job, tuple) else self._attempt(job)
+            result.began = began
             with self._news:
                 if self._under_way.pop(number, None) is not None or look:
-                    self._results.put(replace(result, began=began))
+                    self._results.put(result)
 
     def _next(self, number: int) -> Item | tuple[Item, Sent] | None:
         """A job for the thread with this number; None at the end."""

@@ -399,7 +399,7 @@ class S3Sender:
                 at = parsedate_to_datetime(modified).astimezone(UTC)
         version = answer.headers.get("x-amz-version-id", "")
         return Sent(
-            bucket=self.request_target.bucket,
+            bucket=self.access.bucket,
             key=upload.key,
             etag=etag,
             sha256=reported,

@@ -7,6 +7,7 @@ names); its own signer signs. The request itself goes over our metered connectio
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,7 @@ from uploader.wire.http import Target
 from uploader.wire.proxy import proxy_from
 
 _PORTS = {"http": 80, "https": 443}
+_PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*", re.ASCII)  # what percent-encoding leaves as it is
 _MARK = "headgate-key"
 
 
@@ -75,7 +77,7 @@ class Access:
         is none."""
         if not key:
             return self._base_path.rstrip("/") or "/"
-        return self._base_path + quote(key, safe="/~")
+        return self._base_path + _encoded(key)
 
     def sign(
         self,
@@ -157,6 +159,10 @@ def open_access(settings: Settings, connect_seconds: float, region: str = "") ->
         ),
         credentials=credentials,
     )
+
+
+def _encoded(key: str) -> str:
+    return key if _PLAIN.fullmatch(key) else quote(key, safe="/~")
 
 
 def _host(url: str) -> str:

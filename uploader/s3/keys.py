@@ -96,7 +96,6 @@ def object_metadata(name: Name, meta: Metadata) -> dict[str, str]:
     values = {
         "sha256": meta.sha256,
         "device": name.device,
-        "received-at": name.received_at.isoformat(timespec="microseconds"),
         "file-name": meta.file_name,
         "captured-at": meta.captured_at,
         "sequence": "" if meta.sequence is None else str(meta.sequence),
@@ -104,7 +103,11 @@ def object_metadata(name: Name, meta: Metadata) -> dict[str, str]:
         "priority": URGENT if meta.urgent else "",
         "clock": UNSET if name.clock_unset else "",
     }
-    headers = {f"{PREFIX}{word}": _encode(value) for word, value in values.items() if value}
+    headers = {PREFIX + word: _encode(value) for word, value in values.items() if value}
+    at = name.id  # which begins with the time
+    headers[f"{PREFIX}received-at"] = (
+        f"{at[:4]}-{at[4:6]}-{at[6:11]}:{at[11:13]}:{at[13:22]}%2B00:00"  # ISO 8601, encoded
+    )
     if meta.tags:
         pairs = (f"{_encode(word)}={_encode(value)}" for word, value in meta.tags.items())
         headers[f"{PREFIX}tags"] = "&".join(pairs)

@@ -145,6 +145,9 @@ class SignedRequests:
             return self._access is not access
 
     def _open(self) -> tuple[Access, Exchange]:
+        access, exchange = self._access, self._exchange
+        if access is not None and exchange is not None and exchange.target is access.target:
+            return access, exchange
         with self._lock:
             if self._access is None or self._exchange is None:
                 from uploader.s3.endpoint import open_access

@@ -228,7 +228,8 @@ class Wire:
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, or fewer at the end. Waits like ``recv_into``."""
-        self._await(count)
+        if count > len(self._ahead):
+            self._await(count)
         data = bytes(self._ahead[:count])
         del self._ahead[:count]
         return data

@@ -32,7 +32,7 @@ class FileBody:
     not move the place from which is sent.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path | str, size: int) -> None:
         self.path = path
         self.size = size
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -43,7 +43,7 @@ class FileBody:
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             fault = SendError(
-                ErrorKind.PERMANENT, "not-a-file", f"{path.name} is not a regular file."
+                ErrorKind.PERMANENT, "not-a-file", f"{Path(path).name} is not a regular file."
             )
         elif status.st_size != size:
             fault = _changed(path, f"{status.st_size} bytes long instead of {size}")
@@ -96,7 +96,7 @@ class FileBody:
             raise SendError(
                 ErrorKind.TRANSIENT,
                 "changed-before-it-left",
-                f"{self.path.name} is not what was received; it was not sent.",
+                f"{Path(self.path).name} is not what was received; it was not sent.",
                 rehash=True,
             )
 
@@ -106,11 +106,11 @@ class FileBody:
         return digest.digest()
 
 
-def _changed(path: Path, how: str) -> SendError:
+def _changed(path: Path | str, how: str) -> SendError:
     return SendError(
         ErrorKind.PERMANENT,
         "file-changed",
-        f"{path.name} is {how}: it changed after it was received; look after the "
+        f"{Path(path).name} is {how}: it changed after it was received; look after the "
         "disk. To give it up: headgate discard.",
     )
 
@@ -125,13 +125,14 @@ def no_room(error: OSError) -> SendError:
     )
 
 
-def unreadable(path: Path, error: OSError) -> SendError:
+def unreadable(path: Path | str, error: OSError) -> SendError:
     """What an error of open(2) or read(2) means for the run.
 
     Most of them (permissions, a disk that fails, a network file system that is gone) may be this
     machine's and meet every other file too. So like a refusal of S3 they prove nothing against the
     image by themselves (``uploader.run.breaker``).
     """
+    path = Path(path)
     if error.errno == errno.ENOENT:
         return SendError(ErrorKind.PERMANENT, "file-gone", f"{path.name} is no longer there.")
     if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL):

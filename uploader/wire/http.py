@@ -43,6 +43,7 @@ _MESSAGE = re.compile(
 RETRY_AFTER_MAX = 3600.0
 """Seconds: no server keeps images here for longer by one answer."""
 _SAID_MAX = 200  # characters of a server's own words that are repeated
+_ORDINARY = re.compile(rb"HTTP/1\.1 200 [\t -~]*\r\n(?:[!-9;-~]+:[\t -~]*\r\n)+\r\n")
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
 
@@ -351,19 +352,16 @@ def _plain(head: bytes, request: HttpRequest) -> tuple[int, dict[str, str], int]
     None for whatever is not an ordinary 200 with a length: ``http.client`` reads that, at several
     times the cost.
     """
-    if not head.startswith(b"HTTP/1.1 200 "):
+    if not _ORDINARY.fullmatch(head):
         return None
-    lines = head[:-4].decode("latin-1").split("\r\n")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        name = name.lower()
-        if not colon or not name.isascii() or name != name.strip() or name in headers:
-            return None
-        headers[name] = value.strip(" \t")
+    lines = head[:-4].decode("ascii").split("\r\n")
+    headers = {
+        name.lower(): value.strip(" \t")
+        for name, _, value in [line.partition(":") for line in lines[1:]]
+    }
     length = headers.get("content-length", "")
-    usual = length.isascii() and length.isdecimal() and len(length) < 19
-    if not usual or len(lines) > 100 or "\n" in "".join(lines):
+    twice = len(headers) < len(lines) - 1
+    if twice or not length.isdecimal() or len(length) > 18 or len(lines) > 100:
         return None
     if "transfer-encoding" in headers or headers.get("connection", "keep-alive") != "keep-alive":
         return None

@@ -58,6 +58,7 @@ class Pacer:
         self._changed = threading.Condition()
         self._rate = rate()
         self._rate_until = now() + _RATE_HOLDS
+        self._piece = -1, 0
         self._in_flight = 0
         self._recent: deque[tuple[int, int]] = deque()  # (when its write returned, bytes)
         self._recent_bytes = 0
@@ -72,8 +73,13 @@ class Pacer:
     @property
     def max_piece(self) -> int:
         """Bytes worth asking for at once: larger at higher rates, where pieces cost more."""
-        largest = max(_LARGEST, min(_FASTEST, self._rate // _AT_ONCE))
-        return max(_SMALLEST, min(largest, self._rate // _SPREAD))
+        rate = self._rate
+        known, piece = self._piece  # of which rate: it is asked for several times a piece
+        if known != rate:
+            largest = max(_LARGEST, min(_FASTEST, rate // _AT_ONCE))
+            piece = max(_SMALLEST, min(largest, rate // _SPREAD))
+            self._piece = rate, piece
+        return piece
 
     @property
     def rate(self) -> int:

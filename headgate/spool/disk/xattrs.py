@@ -18,16 +18,16 @@ ATTRIBUTE_MAX = 1500
 """Bytes of the sent and the aside attribute; with 2 KB of metadata they fit one 4 KB ext4 block."""
 
 
-def get_attribute(path: Path, attribute: str) -> bytes | None:
+def get_attribute(path: Path | str, attribute: str) -> bytes | None:
     """An extended attribute; None where it, or its support, is missing. Missing if the file is."""
     try:
         return os.getxattr(path, attribute, follow_symlinks=False)
     except FileNotFoundError as error:
-        raise FileMissing(path.name) from error
+        raise FileMissing(os.path.basename(path)) from error
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return None
-        raise DiskError(error, f"reading the attributes of {path.name}") from error
+        raise DiskError(error, f"reading the attributes of {os.path.basename(path)}") from error
 
 
 def set_attribute(path: Path | str, attribute: str, value: bytes) -> bool:
@@ -49,7 +49,7 @@ def clear_attribute(path: Path, attribute: str) -> None:
         os.removexattr(path, attribute, follow_symlinks=False)
 
 
-def hash_file(path: Path) -> tuple[str, int]:
+def hash_file(path: Path | str) -> tuple[str, int]:
     """SHA-256 (hex) and size of a regular file; OSError otherwise, also for a link or a FIFO."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb", buffering=0) as file:

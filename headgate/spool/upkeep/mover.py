@@ -76,7 +76,7 @@ class Mover:
             if sent.uploaded_at is None:
                 sent = replace(sent, uploaded_at=now)
             proved.append((item, sent))
-            source, target = self._files.to_finish(item.name)
+            source, target = self._files.new_file(item.name), self._files.done_file(item.name)
             if (folder := item.name.folder) not in folders:
                 folders.add(folder)
                 self._make(self._files.done, folder)
