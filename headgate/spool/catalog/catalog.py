@@ -19,6 +19,7 @@ from headgate.host.board import Board
 from headgate.spool import sqlite
 from headgate.spool.catalog import device_stats, refused, traffic
 from headgate.spool.catalog.backlog import Backlog
+from headgate.spool.catalog.corrections import Corrections
 from headgate.spool.catalog.device_stats import Arrivals, ClockReading, Gaps, Unusable
 from headgate.spool.catalog.holds import Holds
 from headgate.spool.catalog.open_folders import Minutes
@@ -55,6 +56,7 @@ class Catalog:
         self.minutes = Minutes(self._on, board)
         self.backlog = Backlog(self._on)
         self.holds = Holds(self._on)
+        self.corrections = Corrections(self._on)
 
     def close(self) -> None:
         self._on.close()

@@ -24,6 +24,7 @@ from itertools import pairwise
 
 from headgate.host.clock import CLOCK_OFF_SECONDS
 from headgate.spool import sqlite
+from headgate.spool.catalog.corrections import is_accepted
 from headgate.spool.image.image import Metadata
 from headgate.spool.image.names import Name
 from headgate.spool.sqlite import instant, stamp
@@ -152,7 +153,9 @@ def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading 
             (meta.remarks.warnings[0], device),
         )
     number = _count(meta.sequence, name.received_at)
-    if number is not None and not _mark(db, device, number):
+    if number is None or is_accepted(db, device, number):
+        return
+    if not _mark(db, device, number):
         _begin_series(db, device, number)  # another image had this number
 
 
@@ -260,6 +263,7 @@ def _forget_oldest_gap(db: sqlite.Connection, device: str) -> None:
 
 def _begin_series(db: sqlite.Connection, device: str, number: int) -> None:
     db.execute("DELETE FROM sequences WHERE device = ?", (device,))
+    db.execute("DELETE FROM accepted WHERE device = ?", (device,))
     db.execute("INSERT INTO sequences VALUES (?, ?, ?)", (device, number, number))
     db.execute("UPDATE arrivals SET series_at = last_at WHERE device = ?", (device,))
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headgate.spool import sqlite
-from headgate.spool.catalog import device_stats, holds, refused, traffic
+from headgate.spool.catalog import corrections, device_stats, holds, refused, traffic
 from headgate.spool.catalog.holds import HELD
 from headgate.spool.image import names
 from headgate.spool.image.image import (
@@ -127,6 +127,7 @@ MIGRATIONS: Sequence[str] = (
     """,
     # What a person holds.
     holds.TABLES,
+    corrections.TABLES,
 )
 
 COLUMNS = (

@@ -208,6 +208,20 @@ class Devices:
                 [(name, stamp(now)) for name in wanted],
             )
 
+    def change_name(self, device: str, name: str) -> None:
+        """Its tokens are the new name's; nothing where it is not enrolled. Not for one that logs in
+        by Digest: its secret contains the name."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.execute("UPDATE devices SET name = ? WHERE name = ?", (name, device))
+            db.execute("UPDATE tokens SET device = ? WHERE device = ?", (name, device))
+
+    def remove(self, device: str) -> None:
+        """As if it had never been enrolled."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            for table in ("tokens", "digest_logins"):
+                db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))
+            db.execute("DELETE FROM devices WHERE name = ?", (device,))
+
     def digest_key(self) -> str | None:
         """The key of Digest's nonces; None if no device was ever enrolled for Digest."""
         with self._lock:

@@ -24,6 +24,7 @@ from headgate.spool.site import (
     gone,
     holds,
     jobs,
+    labels,
     metric_points,
     triggers,
     users,
@@ -35,6 +36,7 @@ from headgate.spool.site.devices import Devices
 from headgate.spool.site.gone import Gone
 from headgate.spool.site.holds import Holds
 from headgate.spool.site.jobs import Jobs
+from headgate.spool.site.labels import Labels
 from headgate.spool.site.metric_points import Points
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Proof, Run, RunTotals
@@ -108,6 +110,7 @@ MIGRATIONS: Sequence[str] = (
     audit.TABLES,
     users.TABLES,
     holds.TABLES,
+    labels.TABLES,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",
@@ -150,6 +153,7 @@ class Site:
         self.triggers = Triggers(self._db, self._lock)
         self.jobs = Jobs(self._db, self._lock)
         self.holds = Holds(self._db, self._lock)
+        self.labels = Labels(self._db, self._lock)
         self.gone = Gone(self._db, self._lock)
         self.audit = Audit(self._db, self._lock)
         self.users = Users(self._db, self._lock)

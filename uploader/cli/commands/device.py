@@ -20,10 +20,13 @@ from headgate.host.exit_codes import Exit
 from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
 from headgate.spool.catalog.device_stats import Arrivals, Gaps, Unusable
 from headgate.spool.site.devices import Device, DeviceTrouble, Token
+from headgate.spool.site.labels import Label
 from headgate.spool.spool import Spool
 from uploader.cli import completions
+from uploader.cli.commands import device_names
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.tables import aligned
 
 _MOST = 10_000
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -168,8 +171,18 @@ def list_(context: Context, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    for line in _table([_HEAD, *(_cells(row, now) for row in rows)]):
+    for line in aligned(_HEAD, (_cells(row, now) for row in rows)):
         print_text(line)
+
+
+for _command in (
+    device_names.gaps,
+    device_names.label,
+    device_names.group,
+    device_names.rename,
+    device_names.remove,
+):
+    command.add_command(_command)
 
 
 def expanded(names: Sequence[str]) -> list[str]:
@@ -258,6 +271,8 @@ class _Row:
     seen: Arrivals | None
     missing: int | None
     unusable: Unusable
+    label: str
+    group: str
 
 
 def _rows(spool: Spool) -> list[_Row]:
@@ -267,6 +282,7 @@ def _rows(spool: Spool) -> list[_Row]:
     def missing(gaps: Gaps | None) -> int | None:
         return None if gaps is None else gaps.missing
 
+    labels = spool.site.labels.all()
     names = sorted(enrolled.keys() | seen.keys())
     unusable = spool.catalog.unusable_of(names, spool.now())
     return [
@@ -276,12 +292,14 @@ def _rows(spool: Spool) -> list[_Row]:
             seen.get(name),
             missing(spool.catalog.gaps(name, 0)),
             unusable.get(name, Unusable()),
+            label=labels.get(name, Label()).label,
+            group=labels.get(name, Label()).group,
         )
         for name in names
     ]
 
 
-_HEAD = ("DEVICE", "TOKEN", "LAST SEEN", "IMAGES", "BYTES", "CLOCK", "MISSING", "UNUSABLE")
+_HEAD = ("DEVICE", "TOKEN", "LAST SEEN", "IMAGES", "BYTES", "CLOCK", "MISSING", "UNUSABLE", "LABEL")
 
 
 def _cells(row: _Row, now: datetime) -> tuple[str, ...]:
@@ -295,6 +313,7 @@ def _cells(row: _Row, now: datetime) -> tuple[str, ...]:
         "" if seen is None else _clock(seen),
         "" if row.missing is None else f"{row.missing:,}",
         f"{row.unusable.images:,}" if row.unusable.images else "",
+        " / ".join(filter(None, (row.group, row.label))),
     )
 
 
@@ -322,11 +341,3 @@ def _clock(seen: Arrivals) -> str:
         return "right"
     way = "ahead" if offset > 0 else "behind"
     return f"{'' if seen.clock_exact else 'about '}{human_duration(abs(offset))} {way}"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

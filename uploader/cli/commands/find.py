@@ -16,7 +16,7 @@ from headgate.spool.spool import Spool
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.tables import aligned, csv_text, instant_of
+from uploader.cli.tables import aligned, csv_text, instant_of, number_range
 
 _GONE = {State.LOST, State.DISCARDED}
 
@@ -109,7 +109,7 @@ def command(
             until=instant_of("--until", until, now, end=True),
             by=By(by),
             states=frozenset(map(State, states)) or frozenset(State) - _GONE,
-            sequences=_sequences(sequence),
+            sequences=number_range("--sequence", sequence),
             tags=tuple(_tag(text) for text in tags),
             after=_after(spool, cursor, By(by)),
             limit=limit,
@@ -133,18 +133,6 @@ def image_fields(receipt: Receipt) -> dict[str, object]:
     known["warnings"] = list(receipt.warnings)
     known["safe_to_erase"] = receipt.safe_to_erase
     return known
-
-
-def _sequences(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
-        fail("--sequence: write one number or two, like 17 or 17-40", Exit.USAGE)
-    low, high = int(first), int(last or first)
-    if high < low or high >= 2**63:
-        fail("--sequence: the first number comes first, and both are below 2**63", Exit.USAGE)
-    return low, high
 
 
 def _tag(text: str) -> tuple[str, str | None]:

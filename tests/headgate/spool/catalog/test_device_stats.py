@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate.spool import sqlite
-from headgate.spool.catalog import device_stats
+from headgate.spool.catalog import corrections, device_stats
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.catalog.device_stats import Arrivals, ClockReading
 from headgate.spool.catalog.schema import MIGRATIONS
@@ -55,7 +55,7 @@ def missing(catalog: Catalog) -> list[int]:
 
 def memory() -> sqlite.Connection:
     db = sqlite.raw(":memory:")
-    db.execute(device_stats.TABLES + device_stats.LAST_IMAGE)
+    db.execute(device_stats.TABLES + device_stats.LAST_IMAGE + corrections.TABLES)
     return db
 
 
