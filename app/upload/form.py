@@ -152,9 +152,11 @@ def _take_raw(
 
 
 class _Parser(PushMultipartParser):  # type: ignore[misc]
-    """The library's, which wants ``form-data``; multipart/mixed and camera events have none."""
+    """The library's, which wants ``form-data``, while multipart/mixed and camera events have none;
+    and compares a part's Content-Length, which RFC 7578 (4.8) wants ignored."""
 
     def _create_segment(self, headerlist: list[tuple[str, str]]) -> MultipartSegment:
+        self._segment_limit = -1
         segment = MultipartSegment(headerlist)
         segment.name = segment.name or ""
         return segment

@@ -388,6 +388,14 @@ def test_a_chunked_raw_image_is_taken_once_its_end_is_sure(
     check(receiver.send(sure + chunked(gif)), 201)
 
 
+def test_a_length_in_a_part_means_nothing(receiver: Receiver, photo: Photo) -> None:
+    for length in (5, 10**9):
+        image = photo()
+        whole = b"Content-Length: %d\r\n" % length + part("image", image, "a.jpg")
+        answer = check(receiver.post_form(whole), 201)
+        assert answer.json["sha256"] == hashlib.sha256(image).hexdigest()
+
+
 def quoted(data: bytes) -> bytes:
     """As an encoder writes binary: every byte escaped that may be, lines of 75 and soft breaks."""
     text = b"".join(b"=%02X" % byte if byte < 33 or byte > 126 or byte == 61 else b"%c" % byte
