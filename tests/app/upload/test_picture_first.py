@@ -140,7 +140,7 @@ def test_what_cannot_be_used_is_kept_and_counted(receiver: Receiver, photo: Phot
                 if one["device"] == "cam-warned"]  # fmt: skip
     assert facts["warned"] == 1
     assert "captured_at" in facts["last_warning"]
-    assert "1 of 2 with a warning" in receiver.get("/?still").body.decode()
+    assert "1 of 2 with a warning" in receiver.get("/devices/cam-warned").body.decode()
 
 
 def test_an_empty_header_counts_as_absent(receiver: Receiver, photo: Photo) -> None:
