@@ -24,12 +24,14 @@ from headgate.spool.catalog.device_stats import ClockReading
 from headgate.spool.image.image import Metadata, Remarks, Sent
 from headgate.spool.image.names import device_name
 from headgate.spool.site.alerts import Alert
+from headgate.spool.site.labels import Label
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 
 PHOTOS = Path(__file__).resolve().parents[1] / "docs" / "photos"
 PLACES = ("Front Door", "Loading Dock", "Yard", "Gate North", "Kühlraum", "Entrée", "倉庫", "Silo",
           "Roof", "Hall")  # fmt: skip
+GROUPS = ("North", "South", "Depot")
 STEP = timedelta(minutes=5)
 
 
@@ -90,6 +92,9 @@ def fill(folder: Path, cameras: int, images: int, *, broken: bool, seed: int = 1
     now.at = until - STEP * (images + 1)
     with closing(Spool.open(settings, now=now)) as spool:
         spool.site.devices.add(devices, now.at, urgent=False)
+        for number, device in enumerate(devices):
+            if cameras > 1:
+                spool.site.labels.put(device, Label(group=GROUPS[number % len(GROUPS)]))
         if broken and devices:
             spool.site.devices.add([device_name("Never Mounted")], now.at, urgent=False)
         for turn in range(images):

@@ -155,7 +155,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             chart=(WIDTH, HEIGHT),
             backlog=wording.backlog(facts),
             disk_full=wording.disk(facts),
-            wall=wall(facts.devices, facts.alerts, {}, facts.at, asked),
+            wall=wall(facts.devices, facts.alerts, spool.site.labels.all(), facts.at, asked),
             asked=asked,
             here=partial(words.address, "/", kept),
             curl=curl(settings, request.host),

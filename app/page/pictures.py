@@ -21,6 +21,7 @@ from headgate.monitor import device_history, devices
 from headgate.monitor.devices import DeviceFacts
 from headgate.spool.image.image import Receipt
 from headgate.spool.query import After, Query
+from headgate.spool.site.labels import Label
 from headgate.spool.spool import Spool
 
 A_PAGE = 48
@@ -117,7 +118,12 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
         return render(
             "device.html",
             now,
-            camera=wall.camera(facts, (), "", now),
+            camera=wall.camera(
+                facts,
+                [one for one in devices.alerts(spool.site) if one.subject == device],
+                spool.site.labels.all().get(device, Label()),
+                now,
+            ),
             enrolled=enrolled,
             tokens=spool.site.devices.tokens_of(device, now),
             range=range_,

@@ -24,6 +24,9 @@ def in_words(receipt: Receipt) -> tuple[str, ...]:
             why = f"It was set aside and is not sent: {receipt.reason or 'the reason is unknown'}."
             back = f"headgate retry {receipt.id} puts it back."
             return why, back, "It is on this machine's disk."
+        case State.HELD:
+            held = "A person holds it, or its device: it is not sent until it is released."
+            return held, "It is safe on this machine's disk.", keep
         case State.LOST:
             return (
                 "It is lost: it was received, and neither its file nor its object is there any "

@@ -4,12 +4,15 @@ its own, and kept on disk."""
 from __future__ import annotations
 
 import enum
+import io
 import os
 import select
+import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +30,6 @@ WAITING_MOST = 4
 """Requests that wait for the decoder, and hold a thread meanwhile; more are refused."""
 LARGEST = 256 * 1024
 """Bytes that are read of what the decoder writes, at most."""
-_NO_IMAGE = 3
-"""``thumbnail_worker.NO_IMAGE``; importing that would load the decoders into the receiver."""
 
 
 class Missing(enum.StrEnum):
@@ -59,6 +60,7 @@ class Thumbnails:
         self._making = threading.Lock()
         self._places = threading.BoundedSemaphore(1 + WAITING_MOST)
         self._told = False
+        self._decoder = _Decoder()
 
     def of(self, receipt: Receipt) -> bytes:
         """A JPEG of at most 320 pixels a side; NoThumbnail where there is none, Refused where it
@@ -92,14 +94,7 @@ class Thumbnails:
         if image is None:
             raise NoThumbnail(Missing.NOT_HERE, "the local copy of the image was deleted.")
         with image:
-            child = subprocess.Popen(
-                [sys.executable, "-I", str(_PROGRAM)],
-                stdin=image,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={},
-            )
-        made, code = _outcome(child)
+            made, code = self._decoder.make(image.fileno())
         if code == UNCONFINED:
             why = made.decode(errors="replace")
             if not self._told:
@@ -108,7 +103,7 @@ class Thumbnails:
             raise NoThumbnail(Missing.OFF, f"thumbnails are off: {why}.")
         if code != 0:
             made = NOT_AN_IMAGE
-        if code in (0, _NO_IMAGE):  # killed for its time, it may have better luck later
+        if code is not None:  # on a busy machine it may only have been too slow
             seen = self._room()
             self._spool.thumbnails.put(
                 receipt.id,
@@ -119,24 +114,89 @@ class Thumbnails:
         return made
 
 
-def _outcome(child: subprocess.Popen[bytes]) -> tuple[bytes, int | None]:
-    """What it wrote and its exit code; None where it wrote too much or took too long. It may be
-    in a stranger's hands: no more is read than a thumbnail has."""
-    assert child.stdout is not None
-    until = time.monotonic() + _SECONDS
+class _Ended(Exception):
+    """The program that decodes is not there any more."""
+
+
+class _Decoder:
+    """The program that decodes, started when it is needed; one caller at a time."""
+
+    def __init__(self) -> None:
+        self._asked: socket.socket | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def make(self, image: int) -> tuple[bytes, int | None]:
+        """What is written for an open file, and the exit code; None where it took too long, wrote
+        too much or died."""
+        for _ in range(2):
+            try:
+                return self._ask(image)
+            except _Ended:  # it was idle, and one that is started now is not
+                self.stop()
+        return b"", None
+
+    def _ask(self, image: int) -> tuple[bytes, int | None]:
+        asked = self._asked or self._start()
+        until = time.monotonic() + _SECONDS
+        read, write = os.pipe2(os.O_CLOEXEC)
+        with open(read, "rb", buffering=0) as out:
+            try:
+                socket.send_fds(asked, [b"1"], [image, write])
+            except OSError as error:
+                raise _Ended from error
+            finally:
+                os.close(write)
+            made = _read(out, until)
+        code = b""
+        try:
+            asked.settimeout(max(0.001, until - time.monotonic()))
+            code = asked.recv(1) if made is not None else b""
+        except TimeoutError:
+            made = None
+        except OSError as error:
+            raise _Ended from error
+        if made is None:
+            self.stop()
+            return b"", None
+        if not code:
+            raise _Ended
+        return made, code[0]
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-I", str(_PROGRAM)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+            )
+        self._asked = ours
+        self._end = weakref.finalize(self, _stop, process, ours)
+        return ours
+
+    def stop(self) -> None:
+        """End it, and with it what it decodes."""
+        self._end()
+        self._asked = None
+
+
+def _stop(process: subprocess.Popen[bytes], asked: socket.socket) -> None:
+    asked.close()
+    process.kill()
+    process.wait()
+
+
+def _read(out: io.FileIO, until: float) -> bytes | None:
+    """All that the decoder writes; None where that is too much or takes too long. It may be in a
+    stranger's hands: no more is read than a thumbnail has."""
     made = bytearray()
-    try:
-        with child.stdout as out:
-            ready = select.poll()
-            ready.register(out, select.POLLIN)
-            while len(made) <= LARGEST and ready.poll(max(0, until - time.monotonic()) * 1000):
-                piece = os.read(out.fileno(), LARGEST + 1 - len(made))
-                if not piece:
-                    return bytes(made), child.wait(max(0, until - time.monotonic()))
-                made += piece
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        child.kill()
-        child.wait()
-    return b"", None
+    ready = select.poll()
+    ready.register(out, select.POLLIN)
+    while len(made) <= LARGEST and ready.poll(max(0, until - time.monotonic()) * 1000):
+        piece = os.read(out.fileno(), LARGEST + 1 - len(made))
+        if not piece:
+            return bytes(made)
+        made += piece
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +14,12 @@ from headgate.monitor.devices import DeviceFacts
 from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.alerts import Alert
+from headgate.spool.site.labels import Label
 
 A_PAGE = 60
 """Cameras on one page: whole rows of 2, 3, 4, 5 and 6."""
 QUERY_MAX = 100
+_NUMBERS = re.compile(r"([0-9]{1,18})")
 
 
 class Need(enum.StrEnum):
@@ -39,7 +42,7 @@ class Camera:
     """One on the wall. ``notes`` say what there is to know of it, the most urgent first."""
 
     facts: DeviceFacts
-    shown: str  # the name that it gave itself
+    shown: str  # what people call it, else the name that it gave itself
     group: str
     need: Need
     notes: tuple[str, ...]
@@ -71,7 +74,7 @@ class Wall:
 def wall(
     devices: Iterable[DeviceFacts],
     alerts: Sequence[Alert],
-    groups: Mapping[str, str],
+    labels: Mapping[str, Label],
     now: datetime,
     asked: Asked,
 ) -> Wall:
@@ -81,10 +84,10 @@ def wall(
         if alert.bad and alert.subject:
             of_device.setdefault(alert.subject, []).append(alert)
     every = [
-        camera(one, of_device.get(one.device, ()), groups.get(one.device, ""), now)
+        camera(one, of_device.get(one.device, ()), labels.get(one.device, Label()), now)
         for one in devices
     ]
-    every.sort(key=lambda one: (list(Need).index(one.need), one.shown.casefold(), one.shown))
+    every.sort(key=lambda one: (list(Need).index(one.need), *_by_number(one.shown)))
     found = [one for one in every if _is_asked(one, asked)]
     pages = max(1, math.ceil(len(found) / A_PAGE))
     page = min(max(1, asked.page), pages)
@@ -99,17 +102,25 @@ def wall(
     )
 
 
+def _by_number(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Orders "Gate 2" before "Gate 10"."""
+    parts = _NUMBERS.split(name.casefold())
+    numbers = [*map(int, parts[1::2]), 0]
+    return list(zip(parts[::2], numbers, strict=True)), name
+
+
 def _is_asked(one: Camera, asked: Asked) -> bool:
     if asked.urgent_only and not one.need.is_urgent:
         return False
     if asked.group and one.group != asked.group:
         return False
     words = asked.query.casefold().split()
-    text = f"{one.shown} {one.facts.device} {one.group}".casefold()
+    own = device_shown(one.facts.device)
+    text = f"{one.shown} {own} {one.facts.device} {one.group}".casefold()
     return all(word in text for word in words)
 
 
-def camera(one: DeviceFacts, alerts: Iterable[Alert], group: str, now: datetime) -> Camera:
+def camera(one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetime) -> Camera:
     """One camera, judged. ``alerts`` are those about it."""
     silent = one.is_silent(now)
     troubles = [*_troubles(one, alerts)]
@@ -126,7 +137,7 @@ def camera(one: DeviceFacts, alerts: Iterable[Alert], group: str, now: datetime)
     if one.warned:
         remarks.append(f"{one.warned:,} of {one.images:,} with a warning: {one.last_warning}")
     notes = (*([usual] if silent and usual else []), *troubles, *remarks)
-    return Camera(one, device_shown(one.device), group, need, notes)
+    return Camera(one, label.label or device_shown(one.device), label.group, need, notes)
 
 
 def _troubles(one: DeviceFacts, alerts: Iterable[Alert]) -> Iterable[str]:

@@ -23,6 +23,7 @@ from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import DISK_TROUBLE
 from headgate.spool.image.image import Count
+from headgate.spool.image.names import device_shown
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Run
 
@@ -342,17 +343,24 @@ def _devices(signs: Signs) -> Iterator[DeviceFacts]:
     return (one for one in signs.facts.devices if one.missed)
 
 
+def _shown(one: DeviceFacts) -> str:
+    return device_shown(one.device)
+
+
 def _silent(signs: Signs, _before: AbstractSet[str]) -> Found:
     for one in _devices(signs):
         if one.is_silent(signs.now):
             quiet = human_duration(signs.age(one.last_at))
-            yield one.device, {"device": one.device, "quiet": quiet}
+            yield one.device, {"device": _shown(one), "quiet": quiet}
 
 
 def _gaps(signs: Signs, _before: AbstractSet[str]) -> Found:
     for one in _devices(signs):
         if one.missing:
-            yield one.device, {"device": one.device, "images": images_word(one.missing)}
+            yield (
+                one.device,
+                {"device": _shown(one), "images": images_word(one.missing)},
+            )
 
 
 def _unusable(signs: Signs, before: AbstractSet[str]) -> Found:
@@ -360,7 +368,10 @@ def _unusable(signs: Signs, before: AbstractSet[str]) -> Found:
         seen, was = one.unusable, one.device in before
         if seen.lately >= rules.UNUSABLE.at(was) and seen.share >= rules.UNUSABLE_SHARE.at(was):
             every = seen.lately + seen.good
-            yield one.device, {"device": one.device, "unusable": seen.lately, "all": every}
+            yield (
+                one.device,
+                {"device": _shown(one), "unusable": seen.lately, "all": every},
+            )
 
 
 def _clocks(signs: Signs, before: AbstractSet[str]) -> Found:
@@ -369,7 +380,11 @@ def _clocks(signs: Signs, before: AbstractSet[str]) -> Found:
         fresh = one.last_at is not None and signs.now - one.last_at < timedelta(days=1)
         if fresh and off is not None and abs(off) >= rules.CLOCK_OFF.at(one.device in before):
             way = "ahead" if off > 0 else "behind"
-            words = {"device": one.device, "off": human_duration(abs(off)), "way": way}
+            words = {
+                "device": _shown(one),
+                "off": human_duration(abs(off)),
+                "way": way,
+            }
             yield one.device, words
 
 

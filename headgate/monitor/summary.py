@@ -17,6 +17,7 @@ from headgate.monitor.rules import BY_CODE, DISK_LOW, WAITS_LONG, Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration
 from headgate.spool.disk.room import INTAKE_SPENT, STOPPING
+from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
 
 _NAMED = 5
@@ -84,7 +85,7 @@ def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
     codes = {one.code for one in wrong}
     for code, same in groupby(wrong, lambda one: one.code):
         first, *others = same
-        named = ", ".join(one.subject for one in others[: _NAMED - 1])
+        named = ", ".join(device_shown(one.subject) for one in others[: _NAMED - 1])
         more = len(others) - (_NAMED - 1)
         rest = (
             f" The same applies to {named}{f' and {more} more' if more > 0 else ''}."

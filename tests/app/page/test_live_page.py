@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,39 @@ def test_the_page_follows_what_happens_without_being_loaded_anew(tmp_path: Path)
         assert page.evaluate("document.activeElement.textContent") == "pause"
 
 
+def test_the_wall_keeps_what_is_typed_where_one_is_and_pictures_that_did_not_change(
+    tmp_path: Path,
+) -> None:
+    image = (PHOTOS / "rocket.jpg").read_bytes()
+    loaded = "[...document.querySelectorAll('.shot img')].every((one) => one.naturalWidth > 0)"
+    with running(tmp_path, spool__keep_free="0B") as receiver, browsing(tmp_path / "b") as page:
+        for number in range(9):
+            receiver.post_raw(image + b"%d" % number, X_Device=f"cam-{number}")
+        page.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=360, height=500, deviceScaleFactor=1, mobile=True,
+        )  # fmt: skip
+        page.open(receiver.url)
+        page.evaluate("for (const one of document.images) one.loading = 'eager'; 1")
+        page.until(loaded)
+        page.evaluate(
+            "document.getElementById('find-name').focus(); document.execCommand('insertText', "
+            "false, 'cam-'); window.shot = document.querySelector('.shot img'); "
+            "scrollTo(0, 600); window.at = scrollY; 1"
+        )
+        receiver.post_raw(image + b"new", X_Device="cam-8")
+        page.until(f"{LOOK} || {RECEIVED} === '10'")
+        assert page.evaluate("document.getElementById('find-name').value") == "cam-"
+        assert page.evaluate("document.activeElement.id") == "find-name"
+        assert page.evaluate("window.at > 100 && scrollY === window.at")
+        assert page.evaluate("document.querySelector('.shot img') === window.shot")
+        assert page.evaluate(loaded)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.evaluate("document.querySelector('.find').requestSubmit(); 1")
+        page.until("location.search.includes('q=cam-') && document.readyState === 'complete'")
+        assert page.evaluate("document.querySelectorAll('.camera').length") == 9
+
+
 def test_a_page_that_was_told_to_stand_still_runs_no_script(tmp_path: Path) -> None:
     with running(tmp_path, spool__keep_free="0B") as receiver, browsing(tmp_path / "b") as page:
         page.open(receiver.url + "?still")
@@ -58,3 +92,7 @@ def test_without_scripts_the_page_is_whole_and_asks_to_be_loaded_again(tmp_path:
         page.until("document.readyState === 'complete'")
         assert page.evaluate("document.querySelector('meta[http-equiv=refresh]').content") == "15"
         assert "updates every 15 s" in page.text
+        assert "UTC" in page.evaluate("document.querySelector('header time').title")
+        assert datetime.now().astimezone().tzname() in page.evaluate(
+            "document.querySelector('header time').textContent"
+        )

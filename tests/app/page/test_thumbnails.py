@@ -342,7 +342,26 @@ def test_where_it_cannot_be_confined_nothing_is_decoded_and_doctor_says_so(
         assert "thumbnails are off: this kernel has no Landlock" in answer.json["detail"]  # type: ignore[index]
     monkeypatch.setattr(thumbnails, "_PROGRAM", DECODE)
     if not confinement.why_not():
+        client = create_app(spool).test_client()
         assert client.get(f"/images/{image.id}/thumbnail").status_code == 200  # not remembered
+
+
+def acting(tmp_path: Path, what: str) -> Path:
+    """A program that takes the decoder's place, and does this for each image."""
+    acts = tmp_path / "worker.py"
+    acts.write_text(
+        "import os, socket\n"
+        "asked = socket.socket(fileno=0)\n"
+        "while True:\n"
+        "    message, files, _, _ = socket.recv_fds(asked, 1, 2)\n"
+        "    if not message: break\n"
+        "    os.dup2(files[1], 1)\n"
+        "    for file in files: os.close(file)\n"
+        f"    {what}\n"
+        "    os.close(1)\n"
+        "    asked.send(bytes([0]))\n"
+    )
+    return acts
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1])
@@ -350,8 +369,7 @@ def test_no_more_is_read_of_the_decoder_than_a_small_picture_has(
     spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, more: int,
 ) -> None:  # fmt: skip
-    acts = tmp_path / "worker.py"
-    acts.write_text(f"import os; os.write(1, b'x'); os.write(1, bytes({LARGEST + more - 1}))")
+    acts = acting(tmp_path, f"os.write(1, b'x'); os.write(1, bytes({LARGEST + more - 1}))")
     monkeypatch.setattr(thumbnails, "_PROGRAM", acts)
     image = put(spool, photo()).receipt
     answer = client.get(f"/images/{image.id}/thumbnail")
@@ -361,11 +379,21 @@ def test_no_more_is_read_of_the_decoder_than_a_small_picture_has(
 def test_a_decoder_that_never_stops_writing_is_ended(
     spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    acts = tmp_path / "worker.py"
-    acts.write_text("import os\nwhile True: os.write(1, bytes(65536))")
+    acts = acting(tmp_path, "while True: os.write(1, bytes(65536))")
     monkeypatch.setattr(thumbnails, "_PROGRAM", acts)
     image = put(spool, photo()).receipt
     assert client.get(f"/images/{image.id}/thumbnail").status_code == 404
+
+
+def test_a_decoder_that_has_ended_is_started_again(
+    spool: Spool, client: FlaskClient, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after a while without an image: it is no reason not to show the next."""
+    first = acting(tmp_path, r"os.write(1, b'\xff\xd8\xff\xd9'); asked.send(bytes([0])); break")
+    monkeypatch.setattr(thumbnails, "_PROGRAM", first)
+    images = [put(spool, photo()).receipt for _ in range(2)]
+    for image in images:
+        assert client.get(f"/images/{image.id}/thumbnail").status_code == 200
 
 
 def test_the_decoder_says_that_it_is_no_image() -> None:

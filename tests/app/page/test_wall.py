@@ -16,6 +16,7 @@ from headgate.monitor.devices import DeviceFacts
 from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.image.names import device_name
 from headgate.spool.site.alerts import Alert
+from headgate.spool.site.labels import Label
 from tests.support.page import NOW, Page, Told, facts
 from tests.support.spooling import settings_for
 
@@ -87,6 +88,7 @@ def test_a_thousand_cameras_are_all_there_a_page_at_a_time(
         (Asked(query="0999"), ["cam-0999"]),
         (Asked(query="CAM 12 07"), ["cam-0712", "cam-1207"]),
         (Asked(query="front"), ["x--Front_20Door"]),
+        (Asked(query="back yard"), ["cam-0002"]),
         (Asked(group="north", query="cam"), ["cam-0001"]),
         (Asked(group="none"), []),
         (Asked(urgent_only=True), ["cam-z"]),
@@ -97,8 +99,11 @@ def test_cameras_are_found_by_name_group_and_need(asked: Asked, found: list[str]
         *MANY, replace(SEEN, device="cam-1207"), replace(SEEN, device=device_name("Front Door")),
         SILENT,
     )  # fmt: skip
-    groups = {"cam-0001": "north", "cam-z": "South"}
-    shown = wall(devices, (), groups, NOW, asked)
+    labels = {
+        "cam-0001": Label("", "north"), "cam-z": Label("", "South"),
+        "cam-0002": Label("Back Yard", ""),
+    }  # fmt: skip
+    shown = wall(devices, (), labels, NOW, asked)
     assert [one.facts.device for one in shown.cameras] == found
     assert (shown.total, shown.urgent, shown.groups) == (1003, 1, ("north", "South"))
 
