@@ -22,6 +22,7 @@ TIMEOUT_SECONDS = 60
 class Acknowledged:
     """One image that got its 201."""
 
+    id: str
     sha256: str
     size: int
     seconds: float  # from the request's first byte to the whole answer
@@ -86,10 +87,11 @@ class Camera:
             return
         seconds = time.perf_counter() - started
         digest = hashlib.sha256(image).hexdigest()
-        if answer.status != 201 or json.loads(said)["sha256"] != digest:
+        receipt = json.loads(said) if answer.status == 201 else {}
+        if receipt.get("sha256") != digest:
             self.refused.append(f"{answer.status}: {said.decode(errors='replace').strip()}")
             return
-        self.acknowledged.append(Acknowledged(digest, len(image), seconds))
+        self.acknowledged.append(Acknowledged(receipt["id"], digest, len(image), seconds))
 
 
 def fleet(photographs: Path, count: int, every: float, address: tuple[str, int]) -> list[Camera]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dev.camera import Acknowledged
-from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_size
 from headgate.spool.site.runs import Run
 
@@ -46,13 +45,14 @@ def over_the_cap(runs: Sequence[Run], rate: int) -> list[str]:
 def summary(
     acknowledged: Sequence[Acknowledged],
     refused: Sequence[str],
-    facts: Snapshot,
-    digests: list[str],
+    uploaded: int,
+    runs: Sequence[Run],
+    rate: int,
+    digests: Sequence[str],
 ) -> bool:
-    """Print what happened; True if every promise was kept."""
+    """Print what happened; True if every promise was kept. ``uploaded``: receipts that say so."""
     found = compare(acknowledged, digests)
-    over = over_the_cap(facts.runs, facts.budget.rate)
-    uploaded = facts.uploaded_local.images + facts.uploaded_pruned.images
+    over = over_the_cap(runs, rate)
     size = sum(image.size for image in acknowledged)
     seconds = sorted(image.seconds for image in acknowledged) or [0.0]
     p50 = statistics.median(seconds)
@@ -61,12 +61,12 @@ def summary(
         ("acknowledged", f"{len(acknowledged)} images, {human_size(size)}"),
         ("time to the 201", f"p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms"),
         ("refused", str(len(refused))),
-        ("uploaded", f"{uploaded} images in {len(facts.runs)} runs"),
+        ("uploaded", f"{uploaded} images in {len(runs)} run{'s' * (len(runs) != 1)}"),
         ("fetched, compared", f"{len(digests)} objects by SHA-256"),
         ("lost", str(found.lost)),
         ("duplicates", str(found.duplicates)),
         ("unknown objects", str(found.strange)),
-        ("runs over the cap", f"{len(over)} (cap {human_size(facts.budget.rate)}/s)"),
+        ("runs over the cap", f"{len(over)} (cap {human_size(rate)}/s)"),
     )
     for name, value in rows:
         print(f"  {name:<18} {value}")

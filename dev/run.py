@@ -8,6 +8,9 @@ import signal
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +27,7 @@ from headgate.spool.site.site import Site
 
 PHOTOGRAPH = Path(__file__).resolve().parent.parent / "docs" / "photos" / "china.jpg"
 OBJECTS = Path("var/s3")
+ADDRESS = Path("var/receiver-address")  # where make demo finds the receiver of make run
 DRAIN_SECONDS = 15
 QUIET_CODES = (0, 75)  # done, or another run holds the lock
 RECEIVER_STOP_SECONDS = 80  # longer than an upload in flight may take
@@ -98,6 +102,19 @@ def greeting(settings: Settings, address: str, stand_in: StandIn | None, every: 
     )
 
 
+def running_receiver() -> int:
+    """The port of the receiver of this folder's ``make run`` on loopback; 0 if none takes images
+    without a token."""
+    try:
+        host, _, port = ADDRESS.read_text().strip().rpartition(":")
+        urllib.request.urlopen(f"http://{host}:{port}/images/demo", timeout=5).close()
+    except urllib.error.HTTPError as answer:  # 404 to whom may ask, else 401
+        return int(port) if host == "127.0.0.1" and answer.code == HTTPStatus.NOT_FOUND else 0
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
 def shortened(path: Path) -> str:
     """The path from here, where it is below this folder."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
@@ -135,6 +152,8 @@ class Running:
             self.stand_in.wait()
         near = address.from_here
         wait_for(self.receiver, near.host, near.port)
+        if self.stand_in is not None:
+            ADDRESS.write_text(str(near))
         every = min(DRAIN_SECONDS, self.settings.uplink.interval)
         print(greeting(self.settings, str(near), self.stand_in, every), flush=True)
         self.schedule = Schedule(drains, every, self.settings.spool.path / "state" / "site.sqlite3")

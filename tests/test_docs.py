@@ -323,12 +323,8 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
     assert [int(row[0]) for row in rows] == sorted(Exit)
 
 
-def test_the_readme_names_every_exit_code_of_a_run_without_flags() -> None:
-    said = (
-        prose((ROOT / "README.md").read_text(encoding="utf-8"))
-        .partition("A run exits with ")[2]
-        .partition(". `man")[0]
-    )
+def test_operating_names_every_exit_code_of_a_run_without_flags() -> None:
+    said = prose(OPERATING).partition("A run exits with ")[2].partition(". `man")[0]
     strict = {Exit.STILL_WAITING, Exit.BUDGET_SPENT}
     assert {int(code) for code in re.findall(r"\b(\d+) \(", said)} == set(Exit) - strict
 

@@ -14,7 +14,7 @@ MINUTES_A_DAY = 24 * 60
 
 
 def rate() -> str:
-    """The table of the README."""
+    """the table of docs/COMPARED.md."""
     settings = combine(None, None, {}, {}, Path())
     cap = settings.usual_rate * 60 // 10**6  # MB a minute
     minutes = settings.uplink.interval // 60

@@ -18,8 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from dev.camera import Camera, fleet
-from dev.demo import DRAIN_EVERY_SECONDS, Demo
-from headgate.host.addresses import free_port
+from dev.demo import DRAIN_EVERY_SECONDS, OwnSite
 from headgate.spool.catalog import traffic
 from headgate.spool.catalog.schema import MIGRATIONS
 from headgate.spool.image.image import Count
@@ -46,36 +45,42 @@ def make() -> str:
     below = ROOT / "var"
     below.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="docs-", dir=below) as name:
-        folder, port = Path(name), free_port()
-        cameras = fleet(ROOT / "docs" / "photos", CAMERAS, 0.6, ("127.0.0.1", port))
-        demo = Demo(folder, port)
+        folder = Path(name)
+        site = OwnSite(folder)
+        cameras = fleet(ROOT / "docs" / "photos", CAMERAS, 0.6, ("127.0.0.1", site.port))
         try:
-            demo.start()
-            with closing(demo.spool()) as spool:
+            site.start()
+            with closing(site.spool()) as spool:
                 _day_before(spool)
-            _post(demo, cameras)
-            with closing(demo.spool()) as spool:
+            _post(site, cameras)
+            with closing(site.spool()) as spool:
                 _set_one_aside(spool)
-            _take(browser, folder / "profile", f"http://127.0.0.1:{port}/?still", folder / "a.png")
+            _take(
+                browser,
+                folder / "profile",
+                f"http://127.0.0.1:{site.port}/?still",
+                folder / "a.png",
+            )
         finally:
-            demo.stop()
+            site.stop()
         with Image.open(folder / "a.png") as taken:
             _cropped(taken.convert("RGB")).quantize(COLOURS).save(FILE, optimize=True)
     return f"updated: docs/page.png ({FILE.stat().st_size // 1024} KiB)"
 
 
-def _post(demo: Demo, cameras: list[Camera]) -> None:
-    threads = [threading.Thread(target=one.work, args=(demo.ending,)) for one in cameras]
+def _post(site: OwnSite, cameras: list[Camera]) -> None:
+    ending = threading.Event()
+    threads = [threading.Thread(target=one.work, args=(ending,)) for one in cameras]
     for thread in threads:
         thread.start()
     ends = time.monotonic() + SECONDS
     due = time.monotonic()
     while time.monotonic() < ends:
         is_due = time.monotonic() >= due
-        demo.watch(drain=is_due)
+        site.watch(drain=is_due)
         due += DRAIN_EVERY_SECONDS if is_due else 0
         time.sleep(0.2)
-    demo.ending.set()
+    ending.set()
     for thread in threads:
         thread.join()
 

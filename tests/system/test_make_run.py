@@ -255,3 +255,20 @@ def test_a_drain_by_hand_finds_the_stand_in(start: Callable[..., Run]) -> None:
     run.end()
     alone = drain()
     assert (alone.returncode, "no bucket is set" in alone.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_demo_fills_the_wall_of_the_site_that_runs(start: Callable[..., Run]) -> None:
+    run = start()
+    port = run.port
+    command = [sys.executable, "-m", "dev.demo", "--seconds", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        command, cwd=run.folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert f"watch it at http://127.0.0.1:{port}/" in told.stdout
+    assert "every image arrived once" in told.stdout
+    assert {device["device"] for device in run.ask("/status.json")["devices"]} >= {
+        f"cam-{number:02}" for number in range(1, 21)
+    }
