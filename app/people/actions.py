@@ -28,6 +28,7 @@ from headgate.settings.units import human_size
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.audit import Actor
 from headgate.spool.site.devices import DeviceTrouble, Token
+from headgate.spool.site.gone import Stage
 from headgate.spool.site.users import Role
 from headgate.spool.spool import Spool
 
@@ -125,6 +126,11 @@ def add_actions(
     def discard(asked: _Asked, ref: str) -> Response:
         became = images.request_discard(spool, asked.by, ref, asked.text("reason"))
         return _see("/", f"{ref}: {became.sentence}.", trouble=not became.done)
+
+    @routes.app_context_processor
+    def given_up() -> dict[str, Any]:
+        """For rows of images: those that the next run discards."""
+        return {"given_up": lambda: {line.id for line in spool.site.gone.of(Stage.ASKED, 1000)}}
 
     # -- the uplink
 

@@ -101,6 +101,7 @@ def test_each_role_may_do_what_is_its_own(
         assert image in {one.image for one in spool.site.requests() if one.word == RETRY}
         assert image in {line.id for line in spool.site.gone.of(Stage.ASKED)}
         # The receiver moves nothing: the next run does.
+        assert "the next run discards it" in visitor.get("/").body.decode()
         item = spool.catalog.get(image)
         assert item is not None and item.state is State.SET_ASIDE
         with spool.hold_drain_lock("a run", 0) as lock:
