@@ -7,21 +7,27 @@ Blind to a disk that lies about a flush.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from headgate.host.board import Board
+from headgate.host.processes import end_with_parent
 from headgate.monitor.collect import snapshot
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
@@ -46,25 +52,34 @@ pytestmark = [
 ]
 
 
-def receive(root: Path, seed: int) -> None:
-    """Accept images in threads for ever, noting each acknowledgement outside the file system."""
-    import threading
+def receive(root: Path, seed: int, processes: int) -> None:
+    """Accept images in threads of so many processes for ever, noting each acknowledgement outside
+    the file system."""
+    with contextlib.closing(open_spool(root)) as spool:
+        spool.recover()
+    board, parent = Board.shared(processes), os.getpid()
+    for process in range(1, processes):
+        if not os.fork():
+            end_with_parent(parent, signal.SIGKILL)
+            serve(root, seed, board.of(process))
+    serve(root, seed, board.of(0))
 
-    spool = open_spool(root)
-    spool.recover()
-    say = threading.Lock()
+
+def serve(root: Path, seed: int, board: Board) -> NoReturn:
+    spool = open_spool(root, board=board)
 
     def work(number: int) -> None:
         dice = random.Random(seed * 1000 + number)
         while True:
             data = dice.randbytes(dice.randrange(1, 40_000))
             image = put(spool, data, device=f"cam-{number}").receipt.id
-            with say:
-                print(image, hashlib.sha256(data).hexdigest(), flush=True)
+            # In one call: whole, and no other process's within it (PIPE_BUF, pipe(7)).
+            os.write(1, f"{image} {hashlib.sha256(data).hexdigest()}\n".encode())
 
-    for number in range(THREADS):
+    for number in range(board.number, THREADS, board.processes):
         threading.Thread(target=work, args=(number,), daemon=True).start()
     time.sleep(60)
+    os._exit(1)
 
 
 class Disk:
@@ -148,10 +163,11 @@ def test_every_acknowledged_image_survives_a_power_cut(tmp_path: Path, kind: str
 
 
 def received_until_cut(disk: Disk, seed: int, seconds: float) -> dict[str, str]:
-    """What was acknowledged, by id, until the power went so long after the first one."""
+    """What was acknowledged, by id, until the power went so long after the first one; by one
+    process and by two in turn."""
     with attached(disk):
         program = subprocess.Popen(
-            [sys.executable, __file__, str(disk.mount), str(seed)],
+            [sys.executable, __file__, str(disk.mount), str(seed), str(1 + seed % 2)],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
@@ -192,4 +208,4 @@ def assert_all_there(disk: Disk, acked: dict[str, str], cut: int) -> None:
 
 
 if __name__ == "__main__":
-    receive(Path(sys.argv[1]), int(sys.argv[2]))
+    receive(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -31,7 +31,8 @@ SECONDS = float(os.environ.get("HEADGATE_TEST_COMMITS_SECONDS", "2"))
 """Each change; the published campaign sets more."""
 ROUND_SECONDS = 60.0
 """A longer campaign looks at the databases after each of these."""
-COMMITTERS = ("cam-a", "cam-b", "cam-c")
+COMMITTERS = ("cam-a", "cam-b", "cam-c", "cam-d")
+"""As many as processes that serve on a machine of four cores."""
 CHECKPOINTERS = ("checkpoints-1", "checkpoints-2")
 KEEP = 1000
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
@@ -55,7 +56,7 @@ class Note:
 
 def image(device: str, number: int) -> tuple[names.Name, Metadata]:
     sha256 = hashlib.sha256(f"{device} {number}".encode()).hexdigest()
-    at = BEGAN + timedelta(milliseconds=number)
+    at = BEGAN + timedelta(seconds=number)
     return names.make(at, device, sha256, "jpg"), Metadata(sha256, 10, "image/jpeg")
 
 
@@ -75,7 +76,10 @@ def commit(root: Path, device: str, stop: Note) -> None:
         assert remembered in (note[2], note[2] + 1), (remembered, note[2])
         note[2] = remembered
         while not stop[0]:
-            catalog.add(*image(device, note[0]))
+            name, meta = image(device, note[0])
+            catalog.minutes.enter(name.folder)  # a FULL commit, each minute
+            catalog.add(name, meta)
+            catalog.minutes.leave(name.folder)
             note[0] += 1
             if note[0] - note[1] > KEEP:
                 old = range(note[1], note[1] + KEEP // 2)
