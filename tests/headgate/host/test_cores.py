@@ -50,6 +50,24 @@ def test_the_least_of_affinity_and_quotas(
     assert grouped(tmp_path, **quotas) == available
 
 
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("quota", "above", "available"),
+    [("-1", "-1", 8), ("200000", "-1", 2), ("150000", "-1", 2), ("-1", "300000", 3)],
+)
+def test_groups_of_the_first_version_count(
+    tmp_path: Path, quota: str, above: str, available: int
+) -> None:
+    own, groups = tmp_path / "cgroup", tmp_path / "fs"
+    own.write_text("3:memory:/a/b\n2:cpu,cpuacct:/a/b\n1:name=systemd:/a\n0::/\n")
+    for name, value in (("a/b", quota), ("a", above)):
+        group = groups / "cpu,cpuacct" / name
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "cpu.cfs_quota_us").write_text(f"{value}\n")
+        (group / "cpu.cfs_period_us").write_text("100000\n")
+    assert cores.available(groups, own) == available
+
+
 def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
     assert cores.available(tmp_path, tmp_path / "none") == HERE
 
