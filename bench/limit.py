@@ -42,17 +42,20 @@ MOST_FILES_A_SECOND = 1_200
 
 @dataclass(frozen=True)
 class Case:
-    """Files of one size, at one rate, plain or not."""
+    """Files of one size, at one rate, plain or not; ``shed``: one PUT in so many is answered with
+    503, as servers do that shed load by design; 0: none."""
 
     size: int
     rate: int
     tls: bool
     seconds: float
+    shed: int = 0
 
     @property
     def title(self) -> str:
         size = f"{self.size // 10**6} MB" if self.size >= 10**6 else f"{self.size // 1000} KB"
-        return f"{size}, {self.rate // 10**6} MB/s, {'TLS' if self.tls else 'plain'}"
+        shed = f", one PUT in {self.shed} is 503" if self.shed else ""
+        return f"{size}, {self.rate // 10**6} MB/s, {'TLS' if self.tls else 'plain'}{shed}"
 
     @property
     def files(self) -> int:
@@ -85,6 +88,7 @@ def sink(case: Case, certificates: Certificates) -> Iterator[Watched]:
     """A sink for one turn."""
     words = ["--read", str(max(2048, min(32 * 1024, case.rate // 400)))]
     words += ["--cert", str(certificates.server)] if case.tls else []
+    words += ["--shed", str(case.shed)] if case.shed else []
     program = subprocess.Popen(
         [sys.executable, "-m", "bench.limit_sink", *words],
         cwd=ROOT,
@@ -326,7 +330,7 @@ def cases(chosen: argparse.Namespace) -> list[tuple[Case, list[str]]]:
     kilo = 1000
     if chosen.quick:
         return [(Case(250 * kilo, 5 * kilo**2, False, 6.0), everybody)]
-    found = []
+    found = [(Case(31 * kilo, 5 * kilo**2, False, 12.0, shed), ours) for shed in (100, 50)]
     for rate, size, tls in itertools.product(
         (5, 1, 40), (250 * kilo, 20 * kilo, 5 * kilo**2), (False, True)
     ):

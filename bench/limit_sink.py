@@ -29,6 +29,7 @@ _EMPTY_LIST = (
 _LOCATION = (
     b'<?xml version="1.0"?><LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
 )
+_BUSY = b"<Error><Code>ServiceUnavailable</Code><Message>no tomes available</Message></Error>"
 
 
 @dataclass
@@ -49,8 +50,10 @@ class Talk:
 class Sink:
     """Answers every request as S3 would, and remembers only sizes and digests by key."""
 
-    def __init__(self, tls: ssl.SSLContext | None, read: int) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, read: int, shed: int) -> None:
         self._tls = tls
+        self._shed = shed
+        self._puts = 0
         self._read = read
         self.arrivals: list[tuple[int, int]] = []
         self._stored: dict[str, tuple[int, str]] = {}
@@ -180,7 +183,11 @@ class Sink:
         method, (key, _, query) = head[":method"], head[":target"].partition("?")
         lines, body = [], b""
         status = "200 OK"
-        if method == "PUT":
+        self._puts += method == "PUT"
+        if method == "PUT" and self._shed and not self._puts % self._shed:
+            status, body = "503 Service Unavailable", _BUSY
+            lines.append("Content-Type: application/xml")
+        elif method == "PUT":
             etag = talk.digest.hexdigest()
             self._stored[key] = int(head.get("content-length", "0") or 0), etag
             lines.append(f'ETag: "{etag}"')
@@ -217,12 +224,13 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--cert", default="", help="PEM file of certificate and key: speak TLS")
     flags.add_argument("--read", type=int, default=_READ, help="bytes that share a time of arrival")
+    flags.add_argument("--shed", type=int, default=0, help="answer one PUT in so many with 503")
     chosen = flags.parse_args()
     tls = None
     if chosen.cert:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(chosen.cert)
-    Sink(tls, chosen.read).serve()
+    Sink(tls, chosen.read, chosen.shed).serve()
 
 
 if __name__ == "__main__":

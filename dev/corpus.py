@@ -11,19 +11,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".heic",
-    ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dng",
+    ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dng", ".cr2", ".cr3", ".nef",
+    ".raf", ".rw2",
 )  # fmt: skip
 LARGEST = 3_000_000
 """Bytes of a picture; larger ones are left out."""
+SOURCES = ("exiv2", "libimage-exiftool-perl")
+"""Debian's source packages that have raw files of cameras, with most of their pixels taken out."""
 DECODERS = ("imagecodecs==2026.3.6", "pillow-heif==1.8.1")
 _BATCH = 16
 _SECONDS = 60
@@ -48,7 +54,8 @@ def main() -> None:
         "--only-binary=:all:",
     ]
     subprocess.run([*uv, "--target", decoders, *DECODERS], check=True)
-    for package in sorted(packages.glob("*.tar.gz")):
+    _debian_sources(packages)
+    for package in sorted(packages.glob("*.tar.*")):
         for name, data in _pictures_in(package):
             mark = hashlib.sha256(data).hexdigest()[:12]
             (pictures / f"{mark}-{name}").write_bytes(data)
@@ -57,6 +64,34 @@ def main() -> None:
         for at in range(0, len(found), _BATCH):
             out.writelines(f"{line}\n" for line in _decoded(found[at : at + _BATCH], decoders))
     print(f"{len(found)} pictures are in {pictures}")
+
+
+def _debian_sources(folder: Path) -> None:
+    """Download them, signed as Debian's packages are, of this machine's release; apt's own lists
+    stay as they are. Where they are not to be had there are no raw files."""
+    release = platform.freedesktop_os_release()
+    if shutil.which("apt-get") is None or release.get("ID") != "debian":
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in ("lists/partial", "cache/archives/partial"):
+            (Path(scratch) / name).mkdir(parents=True)
+        listed = Path(scratch) / "sources.list"
+        listed.write_text(
+            "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
+            f"http://deb.debian.org/debian {release['VERSION_CODENAME']} main\n"
+        )
+        apt = [
+            "apt-get", "-qq", "-o", f"Dir::Etc::sourcelist={listed}",
+            "-o", "Dir::Etc::sourceparts=/dev/null", "-o", f"Dir::State::lists={scratch}/lists",
+            "-o", f"Dir::Cache={scratch}/cache", "-o", "APT::Sandbox::User=root",
+        ]  # fmt: skip
+        subprocess.run([*apt, "update"], check=False)
+        for name in SOURCES:
+            ran = subprocess.run(
+                [*apt, "source", "--download-only", name], check=False, cwd=folder.absolute()
+            )
+            if ran.returncode:
+                print(f"{name} cannot be had; its raw files are left out", file=sys.stderr)
 
 
 def _pictures_in(package: Path) -> Iterator[tuple[str, bytes]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from app.formats.sniff import media_type
-from tests.support.receiver import Receiver, running
+from tests.support.receiver import Receiver, running, stored
 
 CORPUS = os.environ.get("HEADGATE_TEST_CORPUS", "")
 pytestmark = [
@@ -25,6 +25,18 @@ LENIENT = {
     "truncated.heic": "is cut itself; libheif fills in the rest",
     "mmap_error.bmp": "says that its rows begin in its palette, so a cut of a tenth cuts no row",
 }
+
+
+RAW = {
+    "CanonRaw.cr2": "image/x-canon-cr2",
+    "CanonRaw.cr3": "image/x-canon-cr3",
+    "DNG.dng": "image/x-adobe-dng",
+    "FujiFilm.raf": "image/x-fuji-raf",
+    "Nikon.nef": "image/x-nikon-nef",
+    "Panasonic.rw2": "image/x-panasonic-rw2",
+}
+"""Files of real cameras, of which exiftool's tests keep the structure and a preview: no decoder
+reads them."""
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +81,15 @@ def test_what_decoders_read_is_taken_and_what_is_cut_is_noticed(taker: Receiver)
                 wrong.append(f"{name}: cut to {share}, and taken as whole")
     assert wrong == []
     assert counts["whole"] > 800, counts
+
+
+def test_raw_files_of_cameras_are_taken_under_their_own_types(taker: Receiver) -> None:
+    files = {path.name.partition("-")[2]: path for path in (Path(CORPUS) / "pictures").iterdir()}
+    if "CanonRaw.cr2" not in files:
+        pytest.skip("Debian's source packages with raw files could not be had")
+    for name, kind in RAW.items():
+        answer = taker.post_raw(files[name].read_bytes(), kind="application/octet-stream")
+        assert (answer.status, answer.json["media_type"]) == (201, kind), (name, answer)
+        assert stored(taker, answer.json["id"]).suffix == Path(name).suffix
+    if whole := files.get("Canon-R6-pruned.CR3"):  # its pixels were taken out: so it is cut
+        assert taker.post_raw(whole.read_bytes()).code == "truncated_image"
