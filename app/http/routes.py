@@ -128,7 +128,7 @@ def _is_log_in(error: Exception) -> bool:
     return (
         isinstance(error, Refused)
         and error.refusal.code == "login_required"
-        and request.method == "GET"
+        and request.method in ("GET", "HEAD")
         and "text/html" in request.headers.get("Accept", "")
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,7 +12,6 @@ from flask import Flask, Response, request
 
 from app import responses
 from app.admission.admission import Gate
-from app.admission.auth import Principal
 from app.http.request import caller
 from app.page import words
 from app.page.chart import HEIGHT, WIDTH, Range, curves
@@ -63,24 +61,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def seen_by(facts: Snapshot, sender: Principal) -> Snapshot:
-    """What of it is for this one. A camera's token is worth what the camera is worth: with it one
-    sees that camera's images and what concerns it, and of the others no more than the sums."""
-    only = sender.sees_only
-    if not only:
-        return facts
-    aside = tuple(one for one in facts.aside if one.device == only)
-    return replace(
-        facts,
-        latest=tuple(one for one in facts.latest if one.device == only),
-        aside=aside,
-        asked=tuple(image for image in facts.asked if image in {one.id for one in aside}),
-        devices=tuple(one for one in facts.devices if one.device == only),
-        clocks_off=tuple(one for one in facts.clocks_off if one.device == only),
-        alerts=tuple(alert for alert in facts.alerts if alert.subject in ("", only)),
-    )
-
-
 def _percent(part: int, whole: int) -> float:
     return 0.0 if whole <= 0 else round(min(100.0, 100 * part / whole), 1)
 
@@ -120,16 +100,16 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
 
     @app.get("/status.json")
     def status_json() -> Answer:
-        sender = gate.identify_viewer(caller(request.environ))
-        facts, here = seen_by(gate.snapshot(), sender), place()
+        gate.identify_viewer(caller(request.environ))
+        facts, here = gate.snapshot(), place()
         response = responses.document(status_fields(facts, verdict(facts, here), settings))
         response.headers["Cache-Control"] = "no-store"
         return response
 
     @app.get("/")
     def status_page() -> Response:
-        sender = gate.identify_viewer(caller(request.environ))
-        facts, here = seen_by(gate.snapshot(), sender), place()
+        gate.identify_viewer(caller(request.environ))
+        facts, here = gate.snapshot(), place()
         asked = _asked(request.args)
         range_ = Range.named(request.args.get("range", ""))
         flow = facts.flow

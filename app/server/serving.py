@@ -22,6 +22,7 @@ from granian.http import HTTP1Settings
 
 from app import create_app
 from app.admission.rate_limits import give_back_intake
+from app.people.session_key import session_key
 from app.server import signals
 from app.server.supervisor import Death, Prepared
 from app.upload.stalled import Stalls
@@ -56,6 +57,7 @@ def prepare(settings: Settings, level: int, supervisor: int, report: socket.sock
         lock = spool.hold_receiver_lock(pid=supervisor)
         recovered = spool.recover()
         leave_key(spool.site)
+        session_key(spool.files.state)
         newest = spool.newest_known_at()
     except (SpoolUnsuitable, LockHeld, DiskError) as error:
         fail(str(error))

@@ -51,6 +51,7 @@
     let page = null, why = "no answer";
     try {
       const answer = await fetch(location.origin + location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      if (answer.redirected) return void location.assign(answer.url); /* the log-in has ended */
       if (answer.ok) page = new DOMParser().parseFromString(await answer.text(), "text/html");
       else why = "it answers " + answer.status;
     } catch (error) { /* said below */ }

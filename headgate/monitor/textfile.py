@@ -28,6 +28,6 @@ def leave_metrics(spool: Spool) -> None:
     facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
     try:
         told = text(measures(facts, version("headgate"), sqlite.VERSION)).encode()
-        durable.write_file(Path(path), told, readable_by_all=True)
+        durable.write_file(Path(path), told, mode=0o644)
     except DiskError as error:
         logs.get().warning("metrics.unwritten", file=path, why=str(error))

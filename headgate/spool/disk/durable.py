@@ -317,25 +317,26 @@ def sync_folders(paths: set[Path]) -> None:
                 sync_folder(path)
 
 
-def write_file(path: Path, data: bytes, *, readable_by_all: bool = False) -> None:
-    """Replace a small file of ours by ``data``, all or nothing, durable when it returns."""
+def write_file(path: Path, data: bytes, *, mode: int = 0) -> None:
+    """Replace a small file of ours by ``data``, all or nothing, durable when it returns. ``mode``:
+    another than that of the spool's files."""
     with _disk(f"writing {path.name}"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_file_in(folder, path.name, data, readable_by_all=readable_by_all)
+        write_file_in(folder, path.name, data, mode=mode)
     finally:
         os.close(folder)
 
 
-def write_file_in(folder: int, name: str, data: bytes, *, readable_by_all: bool = False) -> None:
+def write_file_in(folder: int, name: str, data: bytes, *, mode: int = 0) -> None:
     """The same in a folder that is open, which no link can lead elsewhere meanwhile."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     with _disk(f"writing {name}"):
         fd = os.open(temporary, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             try:
-                if readable_by_all:
-                    os.fchmod(fd, 0o644)
+                if mode:
+                    os.fchmod(fd, mode)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]

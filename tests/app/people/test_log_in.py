@@ -44,7 +44,13 @@ def test_the_page_asks_for_a_log_in_and_comes_back(desk: Receiver) -> None:
     assert "Secure" not in cookie and cookie.startswith("headgate=")
     assert everywhere(visitor) == {200}
     assert b"vera" in visitor.get("/").body
-    for elsewhere in ("//evil.example", "https://evil.example/", "/\\evil.example", "javascript:x"):
+    for elsewhere in (
+        "//evil.example",
+        "///evil.example",
+        "https://evil.example/",
+        "/\\evil.example",
+        "javascript:x",
+    ):
         assert Visitor(desk).log_in("vera", then=elsewhere).headers["location"] == "/"
 
 
