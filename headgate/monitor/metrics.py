@@ -14,6 +14,7 @@ from datetime import datetime
 
 from headgate.monitor.snapshot import Snapshot
 from headgate.spool.image.image import State
+from headgate.spool.site.gone import Stage
 from headgate.spool.site.runs import FAILURES
 
 Sample = tuple[tuple[str, ...], float]
@@ -67,6 +68,7 @@ def _images(facts: Snapshot) -> Iterator[Measure]:
         (State.SET_ASIDE.value, "true"): facts.set_aside,
         (State.LOST.value, "false"): facts.lost,
         (State.DISCARDED.value, "false"): facts.discarded,
+        (Stage.PURGED.value, "false"): facts.purged,
     }
     labels = ("state", "local")
     images = tuple((key, float(count.images)) for key, count in by_state.items())

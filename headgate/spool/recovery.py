@@ -15,7 +15,7 @@ from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, Metadata, State
 from headgate.spool.image.names import Name
 from headgate.spool.receipts.receipts import Receipts
-from headgate.spool.site.gone import Gone
+from headgate.spool.site.gone import Gone, purged_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,9 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
         for name in files.names_in(files.done / folder):
             if name.id not in arrived and (size := _size(files.in_done(name))) is not None:
                 arrived[name.id] = size
+        for ident in [*arrived]:  # a purge that was killed: both of its lines count the image
+            if purged_id(ident) in arrived:
+                del arrived[ident]
         catalog.minutes.recount(folder, _count(arrived.values()))
     return restored
 

@@ -82,12 +82,13 @@ class Inventory:
     uploaded_pruned: Count
     lost: Count  # no file, no proof, and no one said that this is all right
     discarded: Count  # given up by a person
+    purged: Count  # erased for good
 
     @property
     def unaccounted(self) -> int:
         """Images that were received and are in no state; not 0: something is wrong, run verify."""
         known = self.waiting + self.sending + self.held + self.set_aside
-        known += self.lost + self.discarded
+        known += self.lost + self.discarded + self.purged
         return self.received.images - (known + self.uploaded_local + self.uploaded_pruned).images
 
 
@@ -464,7 +465,7 @@ class Spool:
         """How many images are in each state; its cost does not grow with the backlog."""
         totals = self.catalog.totals()
         local, pruned = self.receipts.totals()
-        lost, discarded = self.site.gone.totals()
+        lost, discarded, purged = self.site.gone.totals()
         return Inventory(
             received=totals.received,
             waiting=totals.waiting,
@@ -475,6 +476,7 @@ class Spool:
             uploaded_pruned=pruned + self.site.forgotten(self.receipts.stands),
             lost=lost,
             discarded=discarded,
+            purged=purged,
         )
 
     def refused_lately(self, now: datetime) -> tuple[RefusedLately, ...]:

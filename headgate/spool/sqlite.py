@@ -108,6 +108,8 @@ def connect(
             connection.wal_autocheckpoint(0)
             connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            if full:  # what is purged from the only copy of a record is not left in free pages
+                connection.execute("PRAGMA secure_delete = ON").fetchall()
             _migrate(connection, path, migrations)
         else:
             _version(connection, path, migrations)

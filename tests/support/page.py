@@ -48,6 +48,7 @@ def facts(*, unaccounted: int = 0, **changes: object) -> Snapshot:
         uploaded_pruned=NONE,
         lost=NONE,
         discarded=NONE,
+        purged=NONE,
         oldest_waiting_at=NOW - timedelta(minutes=1),
         latest=(),
         runs=(run(),),

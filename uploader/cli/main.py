@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "limit": "uploader.cli.commands.limit",
     "list": "uploader.cli.commands.list",
     "pause": "uploader.cli.commands.pause",
+    "purge": "uploader.cli.commands.purge",
     "release": "uploader.cli.commands.release",
     "resume": "uploader.cli.commands.resume",
     "retry": "uploader.cli.commands.retry",

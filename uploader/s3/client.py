@@ -26,7 +26,7 @@ from headgate.spool.site.confirmation import ProofKind
 from uploader.destination.contract import Page, Stored, Upload
 from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
 from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
-from uploader.s3.listing import page_of
+from uploader.s3.listing import page_of, versions_of
 from uploader.s3.signed_requests import SignedRequests
 from uploader.wire.connection import Cutoff
 from uploader.wire.errors import ErrorKind, SendError
@@ -218,6 +218,24 @@ class S3Sender:
         if answer.status != 200:
             raise self.error("GET", answer)
         return answer.body
+
+    def versions(self, key: str) -> list[str]:
+        """The ids of every version of one key, delete markers among them; "" for an object without
+        versions where they cannot be listed. SendError where the server does not answer."""
+        query = f"encoding-type=url&prefix={quote(key, safe='-_.~')}&versions="
+        answer = self._requests.ask("GET", "", {}, EMPTY_SHA256, query=query, most=_LISTING_MAX)
+        if answer.status in (400, 403, 404, 405, 501):
+            return [""]
+        if answer.is_error:
+            raise self.error("GET", answer)
+        return versions_of(answer.body, key)
+
+    def delete(self, key: str, version: str) -> None:
+        """Delete an object, or one version of it; gone already is as good. SendError otherwise."""
+        query = f"versionId={quote(version, safe='-_.~')}" if version else ""
+        answer = self._requests.ask("DELETE", key, {}, EMPTY_SHA256, query=query)
+        if answer.is_error and answer.status != 404:
+            raise self.error("DELETE", answer)
 
     def close(self) -> None:
         self._requests.close()

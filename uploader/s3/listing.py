@@ -28,6 +28,24 @@ def page_of(body: bytes) -> Page:
     return Page(objects, more)
 
 
+def versions_of(body: bytes, key: str) -> list[str]:
+    """The version ids of one key in an answer of ListObjectVersions, which lists all that begin so.
+    SendError if it is no listing."""
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError as error:
+        raise SendError(
+            ErrorKind.TRANSIENT, "no-listing", "The server gave no listing of versions."
+        ) from error
+    found = []
+    for entry in root:
+        if _plain(entry.tag) in ("Version", "DeleteMarker"):
+            said = {_plain(one.tag): one.text or "" for one in entry}
+            if unquote_plus(said.get("Key", "")) == key:
+                found.append(said.get("VersionId", ""))
+    return found
+
+
 def _object(entry: ElementTree.Element) -> tuple[str, tuple[int, str]]:
     said = {_plain(one.tag): one.text or "" for one in entry}
     return unquote_plus(said["Key"]), (int(said["Size"]), normal_etag(said.get("ETag", "")))

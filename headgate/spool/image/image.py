@@ -213,6 +213,16 @@ class Sent:
     uploaded_at: datetime | None = None
 
 
+class PruneRule(StrEnum):
+    """Why the copy of an uploaded image was deleted here."""
+
+    AGE = "spool.keep_done"
+    SIZE = "spool.keep_done_max"
+    ROOM = "room for new images"
+    MISSING = "its file was gone"
+    PURGE = "headgate purge"
+
+
 class Presence(StrEnum):
     """What a look at the bucket says of an object that was confirmed once."""
 
@@ -244,6 +254,8 @@ class Receipt:
     remarks: Remarks = _NO_REMARKS
     captured_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    pruned_at: datetime | None = None  # when the copy here was deleted
+    pruned_by: str = ""  # by which rule: a PruneRule, or empty in an older receipt
 
     @property
     def name(self) -> Name:

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Receipt, Sent, State
+from headgate.spool.image.image import Count, Item, PruneRule, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.query import DAYS, MINUTES, By, Query, id_from, where
 from headgate.spool.receipts.schema import (
@@ -359,7 +359,13 @@ class Receipts:
                     db.executemany(INSERT, [row_of(places, *entry) for entry in entries])
                 sqlite.checkpoint(connection)
 
-    def mark_pruned(self, day: str, ids: Iterable[str]) -> None:
+    def mark_pruned(
+        self,
+        day: str,
+        ids: Iterable[str],
+        at: datetime | None = None,
+        rule: PruneRule | None = None,
+    ) -> None:
         """Their local copies are about to go; durable when it returns."""
         with self._lock:
             connection = self._connection(day, create=False)
@@ -367,7 +373,8 @@ class Receipts:
                 return
             with sqlite.transaction(connection) as db:
                 db.executemany(
-                    "UPDATE images SET local = 0 WHERE id = ?", [(ident,) for ident in ids]
+                    "UPDATE images SET local = 0, pruned_at = ?, pruned_by = ? WHERE id = ?",
+                    [(at and sqlite.stamp(at), rule or "", ident) for ident in ids],
                 )
             sqlite.checkpoint(connection)
 

@@ -72,6 +72,11 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE images ADD COLUMN captured INTEGER;
     ALTER TABLE images ADD COLUMN tags TEXT NOT NULL DEFAULT '';
     """,
+    # When the copy here was deleted, and by which rule.
+    """
+    ALTER TABLE images ADD COLUMN pruned_at INTEGER;
+    ALTER TABLE images ADD COLUMN pruned_by TEXT NOT NULL DEFAULT '';
+    """,
 )
 SEARCH_INDEXES = """
     CREATE INDEX IF NOT EXISTS images_by_device ON images (device, id);
@@ -85,7 +90,8 @@ start; each run adds them to one older day, and until then a search there takes 
 
 SELECT = (
     "SELECT id, ext, device, sha256, size, idem, sequence, local, uploaded_at, bucket, "
-    "folder || rest, etag, version_id, remarks, captured, tags "
+    "folder || rest, etag, version_id, remarks, captured, tags, "
+    "pruned_at, pruned_by "
     "FROM images JOIN places USING (place) "
 )
 
@@ -97,7 +103,7 @@ def digest(sha256: str) -> int:
 
 def receipt(row: tuple[object, ...]) -> Receipt:
     ident, ext, device, sha256, size, idem, sequence, local, uploaded_at = row[:9]
-    bucket, key, etag, version_id, remarks, captured, tags = row[9:]
+    bucket, key, etag, version_id, remarks, captured, tags, pruned_at, pruned_by = row[9:]
     assert isinstance(sha256, bytes) and isinstance(uploaded_at, int)
     return Receipt(
         id=str(ident),
@@ -118,6 +124,8 @@ def receipt(row: tuple[object, ...]) -> Receipt:
         remarks=Remarks.decode(str(remarks)),
         captured_at=None if captured is None else sqlite.instant(int(str(captured))),
         tags=decode_tags(str(tags)),
+        pruned_at=None if pruned_at is None else sqlite.instant(int(str(pruned_at))),
+        pruned_by=str(pruned_by),
     )
 
 

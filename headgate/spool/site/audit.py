@@ -41,6 +41,7 @@ class Action(StrEnum):
 
     RETRY = "image.retry"
     DISCARD = "image.discard"
+    PURGE = "purge"
     HOLD = "hold"
     RELEASE = "release"
     PAUSE = "uploads.pause"

@@ -6,6 +6,7 @@ Each has a line in ``state/site.sqlite3`` that stays, so that received = new + d
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from enum import StrEnum
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Receipt, State
+from headgate.spool.image.image import NONE, Count, Item, Receipt, State
 from headgate.spool.image.names import MEDIA_TYPES
 from headgate.spool.query import Query, where
 from headgate.spool.sqlite import instant, stamp
@@ -43,11 +44,13 @@ _COLUMNS = (
 
 
 class Stage(StrEnum):
-    """What became of it. Only ``lost`` and ``discarded`` count: the others have a file."""
+    """What became of it. Only ``lost``, ``discarded`` and ``purged`` count: the others have a
+    file."""
 
     LOST = "lost"  # its file is nowhere, and no one has said yet that this is all right
     ASKED = "asked"  # it is set aside, and the next holder of the drain lock discards it
     DISCARDED = "discarded"  # a person gave it up
+    PURGED = "purged"  # erased for good: the line has nothing that says which image it was
     RETURNED = "returned"  # its file came back, or it was put back before it was discarded
 
 
@@ -112,7 +115,8 @@ class Gone:
 
     def get(self, image_id: str) -> GoneRecord | None:
         """Its line; None if it has none, or none that counts any more."""
-        found = self._lines("WHERE id = ? AND stage <> 'returned'", (image_id,))
+        ids = (image_id, purged_id(image_id))
+        found = self._lines("WHERE id IN (?, ?) AND stage <> 'returned'", ids)
         return found[0] if found else None
 
     def by_sha256(self, sha256: str, device: str = "") -> GoneRecord | None:
@@ -145,19 +149,21 @@ class Gone:
         """Ids and sizes of those that count and arrived in one minute folder."""
         low = folder.replace("-", "").replace("/", "T")
         query = (
-            "SELECT id, bytes FROM gone WHERE id >= ? AND id < ? AND stage IN ('lost', 'discarded')"
+            "SELECT id, bytes FROM gone WHERE id >= ? AND id < ? "
+            "AND stage IN ('lost', 'discarded', 'purged')"
         )
         with self._lock:
             return dict(self._db.execute(query, (low, low + "~")).fetchall())
 
-    def totals(self) -> tuple[Count, Count]:
-        """(lost, discarded)."""
+    def totals(self) -> tuple[Count, Count, Count]:
+        """(lost, discarded, purged)."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT stage, sum(images), sum(bytes) FROM gone GROUP BY stage"
             ).fetchall()
         counts = {stage: Count(images, size) for stage, images, size in rows}
-        return counts.get(Stage.LOST, Count()), counts.get(Stage.DISCARDED, Count())
+        lost, discarded, purged = Stage.LOST, Stage.DISCARDED, Stage.PURGED
+        return counts.get(lost, NONE), counts.get(discarded, NONE), counts.get(purged, NONE)
 
     # -- writing; durable when it returns
 
@@ -184,6 +190,18 @@ class Gone:
             (image_id, stamp(at), who, reason),
         )
 
+    def purged(self, images: Sequence[tuple[str, int]], at: datetime) -> None:
+        """These ids and sizes are erased: each keeps a line that only counts, and that only the id
+        itself leads to. A line that it had goes."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            db.executemany("DELETE FROM gone WHERE id = ?", [(image,) for image, _ in images])
+            db.executemany(
+                "INSERT OR IGNORE INTO gone"
+                " (id, ext, device, sha256, images, bytes, idem, stage, at)"
+                " VALUES (?, '', '', x'', 1, ?, '', 'purged', ?)",
+                [(purged_id(image), size, stamp(at)) for image, size in images],
+            )
+
     def returned(self, image_id: str) -> None:
         """It has a file again, or still: its line does not count."""
         self._change("stage = 'returned' WHERE id = ?1", (image_id,))
@@ -204,6 +222,13 @@ class Gone:
     def _change(self, what: str, values: tuple[object, ...]) -> None:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(f"UPDATE gone SET {what}", values)
+
+
+def purged_id(image_id: str) -> str:
+    """The minute of arrival, by which images are counted, and what no one can guess the id from: it
+    has 64 bits of the image's digest."""
+    digest = hashlib.sha256(f"purged {image_id}".encode()).hexdigest()
+    return f"{image_id[:13]}-purged-{digest}"
 
 
 def _line(row: Sequence[object]) -> GoneRecord:

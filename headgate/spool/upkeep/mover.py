@@ -18,12 +18,12 @@ from headgate.spool.disk.locks import Lock
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.identity import identity_of
 from headgate.spool.image import names
-from headgate.spool.image.image import Item, Metadata, Presence, Receipt, Sent, State
+from headgate.spool.image.image import Item, Metadata, Presence, PruneRule, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.site import holds
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
-from headgate.spool.upkeep import holding, withdrawal
+from headgate.spool.upkeep import holding, purge, withdrawal
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
@@ -94,7 +94,7 @@ class Mover:
             [(item.name, item, sent, sent.uploaded_at or now) for item, sent in proved]
         )
         for day in {item.name.day for item in gone}:
-            self._receipts.mark_pruned(day, [item.id for item in gone])
+            self._receipts.mark_pruned(day, [item.id for item in gone], now, PruneRule.MISSING)
         self._catalog.finished([item for item, _ in proved], now)
 
     def set_aside(self, item: Item, reason: str, now: datetime) -> None:
@@ -222,6 +222,7 @@ class Mover:
         self._spool.site.put(_PRUNING, None)
         holding.agree(self._spool)
         withdrawal.finish(self._spool)
+        purge.finish(self._spool)
         self.discard()
         self.welcome_back()
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
@@ -282,6 +283,7 @@ class Mover:
         most = of_disk(self._spool.settings.spool.keep_done_max, disk)
         local, _ = self._receipts.totals()
         over = max(local.bytes - most, need)
+        rule = PruneRule.ROOM if need or need_images else PruneRule.SIZE
         total = Pruned()
         if self._may_judge_age(now):
             for day in self._receipts.days():
@@ -289,7 +291,7 @@ class Mover:
                     found = _seen(batch, look)
                     total = self._set_vanished_aside(day, batch, found, now, total)
                     seen = [one for one in batch if found[one.id] is Presence.THERE]
-                    total = self._drop_local(day, seen, total)
+                    total = self._drop_local(day, seen, total, PruneRule.AGE)
                     if len(seen) < len(batch):
                         break  # the rest is asked for by the next run
         for day in self._receipts.days():
@@ -309,18 +311,21 @@ class Mover:
                     if unseen or found[one.id] is Presence.THERE:
                         picked.append(one)
                         size += one.size
-                total = self._drop_local(day, picked, total)
+                total = self._drop_local(day, picked, total, rule)
                 if not picked:
                     break
         return total
 
-    def _drop_local(self, day: str, receipts: list[Receipt], total: Pruned) -> Pruned:
+    def _drop_local(
+        self, day: str, receipts: list[Receipt], total: Pruned, rule: PruneRule
+    ) -> Pruned:
+        now = self._spool.now()
         # The receipts first: they may say "gone" of a file that is still there, not the reverse.
         # A run that ends in between has left a note of what the next one has to finish.
         for start in range(0, len(receipts), _PRUNE_BATCH):
             batch = receipts[start : start + _PRUNE_BATCH]
             self._spool.site.put(_PRUNING, [one.name.file for one in batch])
-            self._receipts.mark_pruned(day, [one.id for one in batch])
+            self._receipts.mark_pruned(day, [one.id for one in batch], now, rule)
             for one in batch:
                 durable.remove(self._files.in_done(one.name))
             self._spool.site.put(_PRUNING, None)

@@ -20,7 +20,7 @@ from headgate.spool.disk import durable, xattrs
 from headgate.spool.disk.layout import read_metadata, read_reason, read_sent
 from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Receipt, State
+from headgate.spool.image.image import Count, Item, PruneRule, Receipt, State
 from headgate.spool.image.names import Name
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import Spool
@@ -254,8 +254,8 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
 def _elsewhere(spool: Spool) -> Count:
     """All images that were received and have no row in the catalog."""
     local, pruned = spool.receipts.totals()
-    lost, discarded = spool.site.gone.totals()
-    return local + pruned + lost + discarded + spool.site.forgotten(spool.receipts.stands)
+    lost, discarded, purged = spool.site.gone.totals()
+    return local + pruned + lost + discarded + purged + spool.site.forgotten(spool.receipts.stands)
 
 
 def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool:
@@ -267,7 +267,7 @@ def _mend(spool: Spool, mover: Mover, trouble: Disagreement, name: Name) -> bool
                 mover.lose(item, now)
             return False  # said until someone discards it
         case DisagreementKind.PRUNED:
-            spool.receipts.mark_pruned(name.day, [name.id])
+            spool.receipts.mark_pruned(name.day, [name.id], now, PruneRule.MISSING)
         case DisagreementKind.LOCAL:
             spool.receipts.mark_local(name.day, [name.id])
         case DisagreementKind.TWICE:

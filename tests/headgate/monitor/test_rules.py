@@ -46,7 +46,8 @@ def facts(*, unaccounted: int = 0, **more: Any) -> Snapshot:
     fields: dict[str, Any] = {
         "at": AT, "received": Count(1000, 250 * MB), "waiting": Count(10, MB), "sending": NOTHING,
         "set_aside": NOTHING, "uploaded_local": Count(990, 249 * MB), "uploaded_pruned": NOTHING,
-        "lost": NOTHING, "discarded": NOTHING, "held": NOTHING, "oldest_waiting_at": ago(minutes=2),
+        "lost": NOTHING, "discarded": NOTHING, "held": NOTHING, "purged": NOTHING,
+        "oldest_waiting_at": ago(minutes=2),
         "latest": (), "runs": (run(),),
         "budget": BudgetUse(rate=MB, budget=300 * MB, interval=300, used=0, full_rate=MB),
         "free_bytes": 1000 * MB, "disk_bytes": 2000 * MB, "free_inodes": 10**6,

@@ -76,6 +76,8 @@ def _lines(facts: Snapshot) -> list[str]:
         lines.append(f"held       {_count(facts.held)}: headgate hold says by whom")
     if facts.discarded.images:
         lines.append(f"discarded  {_count(facts.discarded)}")
+    if facts.purged.images:
+        lines.append(f"purged     {_count(facts.purged)}")
     if facts.lost.images:
         lost = f"LOST       {_count(facts.lost)}: headgate verify says which"
         lines.append(styled(lost, fg="red", bold=True))

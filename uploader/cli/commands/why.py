@@ -13,6 +13,7 @@ from headgate.monitor.checks import images
 from headgate.monitor.why import SENTENCES, DeviceReason, Reason, Wait
 from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_name
+from headgate.spool.site.gone import Stage
 from uploader.cli import completions
 from uploader.cli.commands.find import image_fields
 from uploader.cli.help_epilog import ending
@@ -39,6 +40,9 @@ def command(context: Context, what: str, as_json: bool) -> None:
         found = why.of_image(spool, what) or why.of_device(spool, device_name(what))
         now = spool.now()
         if found is None:
+            gone = spool.site.gone.get(what)
+            if gone is not None and gone.stage is Stage.PURGED:
+                fail(f"it was purged on {gone.at:%Y-%m-%d %H:%M} UTC, and nothing else is known")
             known = [one.device for one in spool.catalog.arrivals()]
             fail(f"there is no image and no device {what}.{did_you_mean(what, known)}")
     if as_json:
@@ -80,6 +84,9 @@ def _of_image(found: Reason, now: datetime) -> Iterator[str]:
     if receipt.key:
         here = "and a copy is here" if receipt.local else "and no copy is here"
         yield f"where      {receipt.bucket}, {receipt.key}, {here}"
+    if receipt.pruned_at is not None:
+        at = f"{receipt.pruned_at:%Y-%m-%d %H:%M} UTC"
+        yield f"deleted    the copy here, {at}: {receipt.pruned_by}"
     if receipt.reason:
         yield f"reason     {receipt.reason}"
     for warning in receipt.warnings:
