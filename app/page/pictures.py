@@ -12,7 +12,7 @@ from app.http.routes import is_ref
 from app.page import receipt_words, timeline, wall, words
 from app.page.chart import Range
 from app.page.originals import Elsewhere, Originals
-from app.page.placeholder import placeholder
+from app.page.placeholder import WIDTH_OF_NOT_YET, placeholder
 from app.page.render import Renderer
 from app.page.thumbnails import NoThumbnail, Thumbnails
 from app.refusals import Refused
@@ -54,6 +54,13 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
                 raise none.refused from None
             response = Answer(placeholder(none.why.value), 200, "image/svg+xml")
             response.headers["Cache-Control"] = "private, max-age=60"
+        except Refused as busy:
+            if "placeholder" not in request.args:
+                raise
+            drawn = placeholder("not made yet", WIDTH_OF_NOT_YET)
+            response = Answer(drawn, busy.refusal.status, "image/svg+xml")
+            response.headers["Cache-Control"] = "no-store"
+            response.headers["Retry-After"] = str(busy.retry_after)
         response.headers["Content-Security-Policy"] = "default-src 'none'"
         return response
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-SIDES = (320, 240)
+WIDTH, HEIGHT = 320, 240
+WIDTH_OF_NOT_YET = 321
+"""By this width the page's script sees that it has to ask again."""
 
 
-def placeholder(words: str) -> bytes:
+def placeholder(words: str, width: int = WIDTH) -> bytes:
     """An SVG in a grey that is readable on light and on dark; it holds no style and no script."""
-    width, height = SIDES
+    height = HEIGHT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" aria-label="{escape(words)}">'

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Response, render_template
 
 from app.page import words
+from app.page.placeholder import WIDTH_OF_NOT_YET
 from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration, human_size
@@ -43,6 +44,7 @@ class Renderer:
             renew_seconds=RENEW_SECONDS,
             pictures_seconds=PICTURES_SECONDS,
             scripts=not still,
+            not_yet=WIDTH_OF_NOT_YET,
             size=human_size,
             shown=device_shown,
             duration=human_duration,

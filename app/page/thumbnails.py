@@ -26,8 +26,9 @@ from headgate.spool.spool import Spool
 
 _PROGRAM = Path(__file__).with_name("thumbnail_worker.py")
 _SECONDS = 10
-WAITING_MOST = 4
-"""Requests that wait for the decoder, and hold a thread meanwhile; more are refused."""
+WAITING_MOST = 24
+"""Requests that wait for the decoder, and hold a thread meanwhile, as many as four browsers make at
+once; more are refused."""
 LARGEST = 256 * 1024
 """Bytes that are read of what the decoder writes, at most."""
 

@@ -23,20 +23,30 @@
   }
 
   /* A thumbnail that the busy receiver had no turn for is asked for again, a little later each time. */
-  document.addEventListener("error", (event) => {
-    const image = event.target, tried = tries.get(image) || 0;
-    if (!(image instanceof HTMLImageElement) || !image.closest(".shot") || tried > 7) return;
+  const notYet = Number(document.body.dataset.notYet);
+  function look(image) {
+    if (!(image instanceof HTMLImageElement) || !image.closest(".shot")) return;
+    if (image.naturalWidth && image.naturalWidth !== notYet) {
+      tries.delete(image);
+      shownAt.set(image, performance.now());
+      return;
+    }
+    const tried = tries.get(image) || 0;
+    if (tried > 7) return;
     tries.set(image, tried + 1);
-    setTimeout(() => { image.src = image.getAttribute("src"); }, 1500 * (tried + 1) * (0.5 + Math.random()));
-  }, true);
-  document.addEventListener("load", (event) => {
-    if (event.target instanceof HTMLImageElement) tries.delete(event.target), shownAt.set(event.target, performance.now());
-  }, true);
+    // By another address: the browser would not ask for the same one again. The page's own stays in src.
+    setTimeout(() => { image.srcset = image.getAttribute("src") + "&try=" + (tried + 1); }, 1500 * (tried + 1) * (0.5 + Math.random()));
+  }
+  for (const what of ["load", "error"]) document.addEventListener(what, (event) => look(event.target), true);
+  for (const image of document.images) if (image.complete && image.src) look(image);
 
   function mayChange(name, node, how) {
     if (name === "value" && node === document.activeElement) return false;
-    if (name === "src" && how === "update" && node.closest(".shot"))
-      return performance.now() - (shownAt.get(node) ?? -pictures) >= pictures;
+    if (name === "srcset") return false;
+    if (name !== "src" || how !== "update" || !node.closest(".shot")) return true;
+    if (performance.now() - (shownAt.get(node) ?? -pictures) < pictures) return false;
+    tries.delete(node);
+    node.removeAttribute("srcset");
     return true;
   }
 

@@ -58,6 +58,7 @@ class Mover:
         self._catalog = spool.catalog
         self._receipts = spool.receipts
         self._gone = spool.site.gone
+        self._thumbnails = spool.thumbnails
         self.lock = lock
         self._identity = identity_of(spool.files.root)
 
@@ -149,6 +150,7 @@ class Mover:
             # The line first: at every instant something counts this image as received.
             self._gone.discarded(line.id, line.at)
             self._catalog.drop([line.id])
+            self._thumbnails.forget(line.id)
             done += 1
         return done
 

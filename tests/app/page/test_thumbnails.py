@@ -18,6 +18,7 @@ from PIL import Image
 
 from app import create_app
 from app.page import thumbnails
+from app.page.placeholder import WIDTH_OF_NOT_YET, placeholder
 from app.page.thumbnail_worker import FORMATS, NO_IMAGE, SIDE
 from app.page.thumbnails import LARGEST, WAITING_MOST, Thumbnails
 from app.refusals import Refused
@@ -95,6 +96,10 @@ def test_it_is_found_wherever_the_image_is_and_gone_with_it(
     assert shown.headers["Content-Security-Policy"] == "default-src 'none'"
 
 
+def made_busy() -> bytes:
+    raise Refused("thumbnails_busy")
+
+
 def test_requests_that_find_the_decoder_taken_are_told_to_come_back(
     spool: Spool, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +124,15 @@ def test_requests_that_find_the_decoder_taken_are_told_to_come_back(
         assert [one.result(60) for one in taken] == [b"small"] * len(taken)
     assert (refused.value.refusal.code, refused.value.retry_after) == ("thumbnails_busy", 2)
     assert made.of(images[-1]) == b"small"
+    busy = placeholder("not made yet", WIDTH_OF_NOT_YET)
+    monkeypatch.setattr(Thumbnails, "of", lambda *_: made_busy())
+    client = create_app(spool).test_client()
+    drawn = client.get(f"/images/{images[0].id}/thumbnail?placeholder")
+    assert (drawn.status_code, drawn.data, drawn.headers["Cache-Control"]) == (
+        503,
+        busy,
+        "no-store",
+    )
 
 
 def bomb() -> bytes:
