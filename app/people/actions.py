@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, request
 
 from app.admission.admission import Gate
 from app.http.request import caller
 from app.http.routes import is_ref
 from app.page import words
+from app.page.render import Renderer
 from app.people.forms import Forms
-from app.people.log_in import POLICY
 from app.people.sessions import Sessions, flash, private
 from app.refusals import Refused
-from headgate.actions import devices, images, silences, uplink
+from headgate.actions import device_names, devices, images, silences, uplink
 from headgate.actions.errors import ActionRefused
-from headgate.settings.instants import rfc3339
-from headgate.settings.units import human_size
-from headgate.spool.image.names import device_shown
 from headgate.spool.site.audit import Actor
 from headgate.spool.site.devices import DeviceTrouble, Token
 from headgate.spool.site.gone import Stage
@@ -54,6 +51,7 @@ def add_actions(
     routes: Blueprint, gate: Gate, spool: Spool, sessions: Sessions, forms: Forms
 ) -> None:
     """Their routes: pages with forms, and what the forms ask for."""
+    render = Renderer(spool.settings)
 
     def action(
         path: str, needed: Role, *, or_this_machine: bool = False
@@ -80,23 +78,7 @@ def add_actions(
         return add
 
     def shown(template: str, **more: Any) -> Response:
-        now = spool.now()
-        text = render_template(
-            f"people/{template}",
-            settings=spool.settings,
-            now=now,
-            iso=rfc3339,
-            utc=words.utc,
-            clock=words.clock,
-            ago=words.ago(now),
-            path=words.path,
-            shown=device_shown,
-            size=human_size,
-            **more,
-        )
-        response = Response(text, content_type="text/html; charset=utf-8")
-        response.headers["Content-Security-Policy"] = POLICY
-        return private(response)
+        return render(f"people/{template}", spool.now(), **more)
 
     # -- images
 
@@ -203,9 +185,10 @@ def add_actions(
     def device_page(device: str) -> Response:
         gate.require(caller(request.environ), Role.ADMIN)
         found = [one for one in spool.site.devices.all(spool.now()) if one.name == device]
-        if not found or found[0].revoked_at is not None:
+        if not found and spool.catalog.arrivals_of(device) is None:
             raise Refused("not_found")
-        return shown("device.html", device=found[0], overlaps=OVERLAPS)
+        enrolled = found[0] if found and found[0].revoked_at is None else None
+        return shown("device.html", name=device, device=enrolled, overlaps=OVERLAPS)
 
     @action("/operate/devices/<device>/rotate", Role.ADMIN)
     def rotate(asked: _Asked, device: str) -> Response:
@@ -218,6 +201,11 @@ def add_actions(
     def revoke(asked: _Asked, device: str) -> Response:
         devices.revoke(spool, asked.by, [device])
         return _see("/operate", f"The tokens of {device} are revoked. Its images stay.")
+
+    @action("/operate/devices/<device>/remove", Role.ADMIN)
+    def remove(asked: _Asked, device: str) -> Response:
+        device_names.remove(spool, asked.by, device)
+        return _see("/operate", f"{device} is removed. Its images stay.")
 
     def token_page(tokens: list[Token]) -> Response:
         """The one time that a token is shown: not after a redirect, which would have to keep it."""

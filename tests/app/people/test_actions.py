@@ -34,6 +34,7 @@ FORMS: dict[str, tuple[Role, dict[str, str]]] = {
     "/operate/devices/add": (Role.ADMIN, {"name": "cam-{who}", "urgent": "on"}),
     "/operate/devices/cam-{who}/rotate": (Role.ADMIN, {"overlap": "0s"}),
     "/operate/devices/cam-{who}/revoke": (Role.ADMIN, {}),
+    "/operate/devices/cam-{who}/remove": (Role.ADMIN, {}),
 }
 PAGES = {
     "/operate": Role.OPERATOR,
