@@ -138,6 +138,15 @@ BEHAVIOURS = (
         proof=ProofKind.ETAG,
     ),
     Behaviour(
+        "Wasabi (2025-02)",
+        "https://github.com/EnterpriseDB/barman/issues/1064: of a part with a CRC32; that a PUT "
+        "with a SHA-256 is refused in the same way is assumed",
+        refused={SHA256: (400, "InvalidRequest", "Checksum Type mismatch occurred")},
+        echoes=False,
+        sha256=False,
+        proof=ProofKind.ETAG,
+    ),
+    Behaviour(
         "an ETag that is no MD5, no checksums",
         "https://github.com/chimera-nas/chimera/issues/469 and 1385",
         ignored=frozenset({SHA256}),

@@ -75,7 +75,9 @@ class S3Sender:
         self._sampling = threading.Lock()
         self._looked = self._looked_again = False
         self._lock = threading.Lock()
-        self._requests = SignedRequests(settings, pacer, timeouts, cutoff, now)
+        self._requests = SignedRequests(
+            settings, pacer, timeouts, cutoff, now, in_host=self.dialect.in_host
+        )
 
     def send(self, upload: Upload) -> Sent:
         if not self.dialect.seen_at:
@@ -275,7 +277,10 @@ class S3Sender:
         query: str = "",
     ) -> HttpResponse:
         """One signed request; SendError when no answer came."""
-        return self._requests.ask(method, key, headers, sha256, body, query=query)
+        answer = self._requests.ask(method, key, headers, sha256, body, query=query)
+        if self._requests.in_host and not self.dialect.in_host:
+            self._note(in_host=True)
+        return answer
 
     def error(self, method: str, answer: HttpResponse) -> SendError:
         """What an answer that is a failure means."""

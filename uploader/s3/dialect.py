@@ -34,6 +34,7 @@ class Dialect:
     if_none_match: IfNoneMatch = IfNoneMatch.HONOURED
     proof: ProofKind | None = None  # None: not probed
     seen_at: str = ""  # of the probe: ISO 8601, UTC
+    in_host: bool = False  # takes the bucket in the host name alone
 
     def takes_as(self, other: Dialect) -> bool:
         """Whether requests to both look the same."""
@@ -57,6 +58,7 @@ def from_json(known: Any) -> Dialect | None:
             if_none_match=IfNoneMatch(known["if_none_match"]),
             proof=None if proof is None else ProofKind(proof),
             seen_at=str(known["seen_at"]),
+            in_host=bool(known.get("in_host", False)),
         )
     except (KeyError, ValueError):
         return None

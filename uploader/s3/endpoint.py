@@ -101,9 +101,12 @@ class Access:
             raise _no_credentials(error) from error
 
 
-def open_access(settings: Settings, connect_seconds: float, region: str = "") -> Access:
+def open_access(
+    settings: Settings, connect_seconds: float, region: str = "", *, in_host: bool = False
+) -> Access:
     """Find everything that requests need; SendError FATAL with what to correct. ``region``: where
-    the server says that the bucket is, instead of s3.region.
+    the server says that the bucket is, instead of s3.region. ``in_host``: the bucket is part of the
+    host name, whatever boto3 would choose.
 
     A HEAD is prepared by boto3 and intercepted before it is sent: its URL and its signature's scope
     are what boto3 would have used (a presigned URL would not do: it names the global endpoint).
@@ -112,6 +115,7 @@ def open_access(settings: Settings, connect_seconds: float, region: str = "") ->
     if not bucket:
         raise SendError(ErrorKind.FATAL, "no-bucket", "No bucket is configured; set s3.bucket.")
     seen: list[Any] = []
+    style = "virtual" if in_host else settings.s3.addressing
 
     def intercept(request: Any, **_more: object) -> AWSResponse:
         seen.append(request)
@@ -129,7 +133,7 @@ def open_access(settings: Settings, connect_seconds: float, region: str = "") ->
                 signature_version="s3v4",
                 retries={"total_max_attempts": 1},
                 connect_timeout=connect_seconds,
-                s3=cast("Any", {"addressing_style": settings.s3.addressing}),
+                s3=cast("Any", {"addressing_style": style}),
             ),
         )
         client.meta.events.register("before-send.s3.HeadObject", intercept)

@@ -44,6 +44,8 @@ THROTTLES = frozenset(
 _BUSY = THROTTLES | {"ServiceUnavailable", "429", "503"}  # a bare status has no other code
 SKEWED = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 """Codes by which S3 refuses this machine's clock."""
+PATH_STYLE_REFUSED = frozenset({"SecondLevelDomainForbidden", "PathStyleDomainForbidden"})
+"""Codes of servers that want the bucket in the host name (Alibaba OSS, Tencent COS)."""
 OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed"})
 """Codes of an answer that says which region is the right one."""
 THERE_ALREADY = "PreconditionFailed"  # by the same image? HEAD tells
@@ -116,6 +118,12 @@ RULES: tuple[ErrorRule, ...] = (
         (301, 302, 303, 307, 308),
         "The request for {bucket} was redirected: the bucket is in another region{region} (set "
         "s3.region to it), or something between here and S3 wants a login.",
+    ),
+    ErrorRule(
+        ErrorKind.FATAL,
+        "The server takes no requests with the bucket in the path ({code}); set s3.addressing to "
+        "auto or virtual.",
+        PATH_STYLE_REFUSED,
     ),
     _rule(
         ErrorKind.FATAL,

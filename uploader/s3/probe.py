@@ -107,7 +107,8 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         missing_rights=tuple(rights),
         sentences=(),
     )
-    sender.dialect = capability.dialect(datetime.now(UTC).isoformat(timespec="seconds"))
+    seen_at = datetime.now(UTC).isoformat(timespec="seconds")
+    sender.dialect = replace(capability.dialect(seen_at), in_host=sender.dialect.in_host)
     seen_so_far = _with_sentences(capability, seen.status)
     proxy = sender.access.target.proxy
     if proxy is None:

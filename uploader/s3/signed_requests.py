@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from headgate.host import logs
 from headgate.host.clock import CLOCK_OFF_SECONDS, S3_REFUSES_SECONDS
 from headgate.settings.settings import Settings
-from uploader.s3.errors import OTHER_REGION, SKEWED
+from uploader.s3.errors import OTHER_REGION, PATH_STYLE_REFUSED, SKEWED
 from uploader.s3.request_headers import options
 from uploader.wire.connection import Cutoff, send_buffer
 from uploader.wire.file_body import FileBody
@@ -32,7 +32,8 @@ REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 class SignedRequests:
     """Thread-safe. ``clock_offset``: seconds that the server's clock was ahead of ours at the last
-    answer."""
+    answer. ``in_host``: the server takes the bucket in the host name alone; it is found out where
+    ``s3.addressing`` is auto."""
 
     def __init__(
         self,
@@ -41,7 +42,11 @@ class SignedRequests:
         timeouts: Timeouts | None = None,
         cutoff: Cutoff | None = None,
         now: Callable[[], float] = time.time,
+        *,
+        in_host: bool = False,
     ) -> None:
+        self._may_change_style = settings.s3.addressing == "auto"
+        self.in_host = in_host and self._may_change_style
         self._settings, self._pacer, self._cutoff, self._now = settings, pacer, cutoff, now
         self._options = options(settings)
         self._timeouts = timeouts or Timeouts.for_rate(max(1, settings.usual_rate))
@@ -123,7 +128,8 @@ class SignedRequests:
 
     def _corrected(self, method: str, access: Access, answer: HttpResponse) -> bool:
         """Whether a refused request is worth repeating at once, signed otherwise: with the server's
-        time (as Amazon's SDKs do), or for the region that the bucket is in."""
+        time (as Amazon's SDKs do), for the region that the bucket is in, or with the bucket in the
+        host name."""
         offset = self.clock_offset or 0.0
         bare = method == "HEAD" and answer.status == 403 and abs(offset) > S3_REFUSES_SECONDS / 2
         if answer.code in SKEWED or bare:
@@ -131,6 +137,13 @@ class SignedRequests:
                 return False
             self._skew = offset
             return True
+        if answer.code in PATH_STYLE_REFUSED and self._may_change_style:
+            with self._lock:
+                if self._access is access and not self.in_host:
+                    self.in_host = True
+                    self.close()
+                    self._access = self._exchange = None
+                return self._access is not access
         elsewhere = answer.status in (301, 307, 308) or (method, answer.status) == ("HEAD", 400)
         region = answer.region
         if not (elsewhere or answer.code in OTHER_REGION) or not REGION.fullmatch(region):
@@ -152,7 +165,9 @@ class SignedRequests:
             if self._access is None or self._exchange is None:
                 from uploader.s3.endpoint import open_access
 
-                self._access = open_access(self._settings, self._timeouts.connect, self._region)
+                self._access = open_access(
+                    self._settings, self._timeouts.connect, self._region, in_host=self.in_host
+                )
                 buffer = send_buffer(self._settings.usual_rate)
                 self._exchange = Exchange(
                     self._access.target, self._pacer, self._timeouts, buffer, self._cutoff

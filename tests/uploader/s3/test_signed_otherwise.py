@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -13,8 +15,17 @@ from typing import Any
 import pytest
 
 from dev.s3_local.strict import error_reply
-from tests.support.s3_server import CountingPacer, Place, upload_of
+from tests.support.s3_server import (
+    PATIENT,
+    CountingPacer,
+    Place,
+    environment,
+    settings_for,
+    upload_of,
+)
+from tests.support.scripted_server import read_request, server
 from uploader.destination.contract import Upload
+from uploader.s3 import dialect
 from uploader.s3.client import S3Sender
 from uploader.wire.errors import ErrorKind, SendError
 
@@ -134,6 +145,51 @@ def test_regions_are_followed_once(place: Place, upload: Upload) -> None:
             sender.send(upload)
         assert [region for _, region in judge.signed][2:] == ["eu-south-1"]
     assert caught.value.kind is ErrorKind.FATAL and "s3.region" in caught.value.message
+
+
+def test_a_server_that_wants_the_bucket_in_the_host_name_gets_it(
+    upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found out once, and remembered; a style that was set stays. No name is looked up, because a
+    proxy takes the whole address."""
+    asked: list[str] = []
+
+    def served(sock: socket.socket) -> None:
+        head = read_request(sock).partition(b"\r\n\r\n")[0].decode()
+        asked.append(head.split(" ")[1].partition("?")[0])
+        if "//s3.example.net/" in asked[-1]:
+            code = b"<Error><Code>SecondLevelDomainForbidden</Code></Error>"
+            sock.sendall(b"HTTP/1.1 403 No\r\nContent-Length: %d\r\n" % len(code))
+            sock.sendall(b"Connection: close\r\n\r\n" + code)
+            return
+        digest = base64.b64encode(bytes.fromhex(upload.sha256)).decode()
+        said = f'HTTP/1.1 200 OK\r\nETag: "e"\r\nx-amz-checksum-sha256: {digest}\r\n'
+        sock.sendall(f"{said}Connection: close\r\nContent-Length: 0\r\n\r\n".encode())
+
+    inside, outside = (f"http://{host}/{upload.key}" for host in
+                       ("pictures.s3.example.net", "s3.example.net/pictures"))  # fmt: skip
+    with (
+        environment(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s"),
+        server(*[served] * 4) as port,
+    ):
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        settings = settings_for("http://s3.example.net", "pictures")
+        with closing(S3Sender(settings, CountingPacer(), timeouts=PATIENT)) as sender:
+            sender.send(upload)
+            learned = sender.dialect
+        assert asked == [outside, inside] and learned.in_host
+        assert dialect.from_json(learned.as_json()) == learned
+        with closing(
+            S3Sender(settings, CountingPacer(), timeouts=PATIENT, dialect=learned)
+        ) as sender:
+            sender.send(upload)
+        assert asked[2:] == [inside]
+        fixed = settings_for("http://s3.example.net", "pictures", addressing="path")
+        with closing(S3Sender(fixed, CountingPacer(), timeouts=PATIENT)) as sender:
+            with pytest.raises(SendError, match=r"set s3\.addressing to auto"):
+                sender.send(upload)
+        assert asked[3:] == [outside]
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "x@evil.example", "a" * 60, "EU", "a b"])
