@@ -23,9 +23,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".heic",
-    ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dng", ".cr2", ".cr3", ".nef",
-    ".raf", ".rw2",
+    ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".dng",
 )  # fmt: skip
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".raf", ".rw2")
+"""What is taken from Debian's packages, whose other pictures are broken on purpose."""
 LARGEST = 3_000_000
 """Bytes of a picture; larger ones are left out."""
 SOURCES = ("exiv2", "libimage-exiftool-perl")
@@ -95,10 +96,11 @@ def _debian_sources(folder: Path) -> None:
 
 
 def _pictures_in(package: Path) -> Iterator[tuple[str, bytes]]:
+    wanted = RAW if package.name.startswith(SOURCES) else SUFFIXES
     with tarfile.open(package) as archive:
         for member in archive:
             name = Path(member.name).name
-            if member.isfile() and 0 < member.size <= LARGEST and name.lower().endswith(SUFFIXES):
+            if member.isfile() and 0 < member.size <= LARGEST and name.lower().endswith(wanted):
                 inside = archive.extractfile(member)
                 assert inside is not None
                 yield name, inside.read()

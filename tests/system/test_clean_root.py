@@ -233,7 +233,7 @@ def isolated(gateway: Gateway, camera: Camera) -> None:
     assert "Permission denied" in debian.run(
         f"runuser -u headgate-receiver -- cat {keys}", check=False
     )
-    for unit in ("receiver", "drain", "watch"):
+    for unit in ("receiver", "drain", "watch", "ftp", "smtp", "intake"):
         bounded(debian, unit)
     (image, *_) = json.loads(debian.run("headgate list --json --limit 1"))
     where = f"http://127.0.0.1:8080/images/{image['id']}/thumbnail"
