@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hmac
 import ipaddress
 import re
@@ -261,6 +262,7 @@ def _by_token(
     return credential
 
 
+@functools.lru_cache(maxsize=4096)
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])

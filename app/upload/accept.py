@@ -174,7 +174,11 @@ class PictureTaker:
             remarks=policy.remarks(picture.complete),
         )
         try:
-            return self._spool.accept(incoming, device, _fitted(meta, policy), clock)
+            try:
+                return self._spool.accept(incoming, device, meta, clock)
+            except MetadataTooLarge as error:
+                fitted = _fitted(meta, policy, error)
+                return self._spool.accept(incoming, device, fitted, clock)
         except IdentityConflict as error:
             raise Refused("key_conflict", held=error.held.id) from error
 
@@ -194,17 +198,12 @@ class PictureTaker:
             self._log.info("device.clock_right", device=device)
 
 
-def _fitted(meta: Metadata, policy: Policy) -> Metadata:
+def _fitted(meta: Metadata, policy: Policy, why: MetadataTooLarge) -> Metadata:
     """The same with as much as fits next to the file: what could not be used goes first,
     then tags, then the file name's end."""
-    try:
-        meta.encode()
-        return meta
-    except MetadataTooLarge as error:
-        policy.remark(
-            Refused("metadata_too_large", reason=str(error)),
-            "not all metadata fits next to the image",
-        )
+    policy.remark(
+        Refused("metadata_too_large", reason=str(why)), "not all metadata fits next to the image"
+    )
     remarks = policy.remarks(meta.remarks.complete)
     meta = replace(meta, remarks=remarks)
     smaller: tuple[dict[str, Any], ...] = (

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from headgate.host.board import Board
 from headgate.spool.catalog.catalog import Catalog
@@ -86,10 +86,17 @@ class DuplicateLookup:
         self._catalog = catalog
         self._receipts = receipts
         self._days = -(-seconds // 86400)
+        self._latest: tuple[date, tuple[str, ...]] = date.min, ()  # today, and what follows from it
 
-    def _recent(self, now: datetime) -> list[str]:
+    def _recent(self, now: datetime) -> tuple[str, ...]:
         """Days of arrival to look in; one into the future, for a clock that was stepped back."""
-        return [f"{now - timedelta(days=back):%Y-%m-%d}" for back in range(-1, self._days + 1)]
+        today, days = self._latest
+        if today != now.date():
+            today = now.date()
+            back = range(-1, self._days + 1)
+            days = tuple((today - timedelta(days=one)).isoformat() for one in back)
+            self._latest = today, days
+        return days
 
     def find(self, device: str, meta: Metadata, now: datetime) -> Receipt | None:
         """The receipt of the image that this upload repeats, or None."""

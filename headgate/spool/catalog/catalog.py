@@ -192,10 +192,17 @@ class Catalog:
 
     def by_digest(self, device: str, sha256: str, sequence: int | None) -> Item | None:
         """What this device sent with these bytes and this sequence number, the first of them."""
-        return self._one(
-            "sha256 = ? AND device = ? AND sequence IS ? ORDER BY arrival LIMIT 1",
-            (bytes.fromhex(sha256), device, sequence),
-        )
+        digest = bytes.fromhex(sha256)
+        with self._on.read:  # nearly always no one sent these bytes, and that is asked for cheaply
+            any_of_them = "SELECT 1 FROM images WHERE sha256 = ? LIMIT 1"
+            if not self._on.reader.execute(any_of_them, (digest,)).fetchall():
+                return None
+            found = items(
+                self._on.reader,
+                "sha256 = ? AND device = ? AND sequence IS ? ORDER BY arrival LIMIT 1",
+                (digest, device, sequence),
+            )
+        return found[0] if found else None
 
     def by_sha256(self, sha256: str, device: str = "") -> Item | None:
         """The first with these bytes, from this device if one is named."""
