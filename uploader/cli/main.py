@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, str] = {
     "pause": "uploader.cli.commands.pause",
     "purge": "uploader.cli.commands.purge",
     "release": "uploader.cli.commands.release",
+    "reupload": "uploader.cli.commands.reupload",
     "resume": "uploader.cli.commands.resume",
     "retry": "uploader.cli.commands.retry",
     "discard": "uploader.cli.commands.discard",

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from headgate.actions.errors import ActionRefused
 from headgate.spool.disk.layout import read_metadata
-from headgate.spool.disk.locks import Lock
-from headgate.spool.errors import DiskError, FileMissing, LockHeld
+from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, PruneRule, Receipt, State
 from headgate.spool.query import After, Query
 from headgate.spool.site.audit import Action, Actor
@@ -18,14 +17,13 @@ from headgate.spool.spool import Spool
 from headgate.spool.upkeep import purge
 from headgate.spool.upkeep.mover import Mover
 from uploader.run.destination import describes
-from uploader.run.drain import YIELD
+from uploader.run.yielded_lock import WAIT_SECONDS, yielded_lock
 from uploader.s3.client import S3Sender
 from uploader.s3.dialect import recall
 from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
-LOCK_WAIT_SECONDS = 30.0
 _PAGE = 200
 Erase = Callable[[str, str, str], None]
 """Deletes a key of a bucket, and the version that was confirmed; SendError, or Closed."""
@@ -62,7 +60,7 @@ def run(
     """Erase all images of a subject. ActionRefused if some of them are held; LockHeld if a run does
     not end in time. ``erase`` stands in for the bucket in tests."""
     done = Purged()
-    with _lock(spool) as lock:
+    with yielded_lock(spool, "headgate purge") as lock:
         Mover(spool, lock).reconcile(spool.now())
         for receipt in of(spool, subject):
             if spool.site.holds.of(receipt.id, receipt.device) is not None:
@@ -81,18 +79,6 @@ def run(
         said = f"{done.images.images} images, {done.images.bytes} bytes{left}: {reason}"
         spool.site.audit.record(by, Action.PURGE, spool.now(), subject.kind, said)
     return done
-
-
-@contextlib.contextmanager
-def _lock(spool: Spool) -> Iterator[Lock]:
-    who = "headgate purge"
-    try:
-        lock = spool.hold_drain_lock(who, 0)
-    except LockHeld:
-        spool.site.add_request(YIELD, "", spool.now())
-        lock = spool.hold_drain_lock(who, LOCK_WAIT_SECONDS)
-    with lock:
-        yield lock
 
 
 def _erase(spool: Spool, batch: list[Receipt], erase: Erase, done: Purged) -> None:
@@ -155,7 +141,7 @@ class _Bucket:
             settings = replace(settings, s3=replace(settings.s3, bucket=bucket))
             if not self._senders:
                 self._pacer = self._stack.enter_context(
-                    other_traffic_pacer(self._spool.uplink, "headgate purge", LOCK_WAIT_SECONDS)
+                    other_traffic_pacer(self._spool.uplink, "headgate purge", WAIT_SECONDS)
                 )
             sender = S3Sender(settings, self._pacer, dialect=recall(self._spool.site, settings))
             self._stack.callback(sender.close)

@@ -120,10 +120,12 @@ class Catalog:
                 device_stats.found(db, name, meta)
         return new
 
-    def reopen(self, name: Name, meta: Metadata, error: str) -> None:
-        """An image that had a receipt is set aside: it arrived once, and is not counted again."""
+    def reopen(self, name: Name, meta: Metadata, state: State, error: str = "") -> None:
+        """An image that had a receipt is set aside, or waits: it arrived once, and is not counted
+        again."""
+        internal = ASIDE if state is State.SET_ASIDE else WAITING
         with self._on.write, sqlite.transaction(self._on.writer) as db:
-            insert(db, name, meta, ASIDE, unknown=True, error=error)
+            insert(db, name, meta, internal, unknown=True, error=error)
 
     def repeated(
         self, device: str, at: datetime, sequence: int | None, clock: ClockReading | None

@@ -42,6 +42,7 @@ class Action(StrEnum):
     RETRY = "image.retry"
     DISCARD = "image.discard"
     PURGE = "purge"
+    REUPLOAD = "reupload"
     HOLD = "hold"
     RELEASE = "release"
     PAUSE = "uploads.pause"

@@ -23,7 +23,7 @@ from headgate.spool.image.names import Name
 from headgate.spool.site import holds
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
-from headgate.spool.upkeep import holding, purge, withdrawal
+from headgate.spool.upkeep import unfinished
 
 _SWEEP_AFTER = timedelta(hours=1)
 _PRUNE_BATCH = 500
@@ -222,9 +222,7 @@ class Mover:
             if receipt is not None and not receipt.local:
                 durable.remove(self._files.in_done(name))
         self._spool.site.put(_PRUNING, None)
-        holding.agree(self._spool)
-        withdrawal.finish(self._spool)
-        purge.finish(self._spool)
+        unfinished.finish(self._spool)
         self.discard()
         self.welcome_back()
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
@@ -371,7 +369,8 @@ class Mover:
                     continue  # no copy is left; verify reports it
             xattrs.clear_attribute(target, xattrs.SENT_ATTRIBUTE)
             write_reason(target, reason, now)
-            self._catalog.reopen(one.name, self._known(target, one), reason)
+            meta = self._known(target, one)
+            self._catalog.reopen(one.name, meta, State.SET_ASIDE, reason)
             done.append(one.id)
         self._receipts.withdraw(day, done)
         return replace(total, vanished=total.vanished + len(done))
