@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chromium import BROWSER, browsing
+from tests.support.chromium import BROWSER, Page, browsing
 from tests.support.paths import PHOTOS
 from tests.support.receiver import running
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
 LOOK = "document.dispatchEvent(new Event('visibilitychange')) && false"
 """As if the tab had just been looked at again: then it asks at once."""
+NAMED = ("link", "button", "image", "searchbox", "combobox", "checkbox", "region", "navigation")
 RECEIVED = "document.querySelector('.tile.received b').textContent"
 
 
@@ -76,6 +77,29 @@ def test_the_wall_keeps_what_is_typed_where_one_is_and_pictures_that_did_not_cha
         page.evaluate("document.querySelector('.find').requestSubmit(); 1")
         page.until("location.search.includes('q=cam-') && document.readyState === 'complete'")
         assert page.evaluate("document.querySelectorAll('.camera').length") == 9
+        assert nameless(page) == []
+        for link, goes_to in ((".camera a", "/devices/"), (".shots a", "/images/")):
+            page.evaluate(f"document.querySelector('{link}').click(); 1")
+            page.until(
+                f"location.pathname.startsWith('{goes_to}') && document.readyState === 'complete'"
+            )
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+            assert nameless(page) == []
+        page.until("document.querySelector('.large img')?.naturalWidth > 0")
+
+
+def nameless(page: Page) -> list[str]:
+    """What a screen reader could only call by its role."""
+    page.call("Accessibility.enable")
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    return [
+        node["role"]["value"]
+        for node in nodes
+        if not node.get("ignored")
+        and node["role"]["value"]
+        in ("link", "button", "image", "searchbox", "combobox", "checkbox")
+        and not node.get("name", {}).get("value", "").strip()
+    ]
 
 
 def test_a_page_that_was_told_to_stand_still_runs_no_script(tmp_path: Path) -> None:

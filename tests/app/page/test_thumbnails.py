@@ -17,12 +17,14 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from app import create_app
+from app.admission.admission import Gate
 from app.page import thumbnails
 from app.page.placeholder import WIDTH_OF_NOT_YET, placeholder
 from app.page.thumbnail_worker import FORMATS, NO_IMAGE, SIDE
 from app.page.thumbnails import LARGEST, WAITING_MOST, Thumbnails
 from app.refusals import Refused
 from headgate.host import confinement
+from headgate.spool.disk.room import FreeSpace
 from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
@@ -94,6 +96,23 @@ def test_it_is_found_wherever_the_image_is_and_gone_with_it(
     assert (shown.status_code, shown.content_type) == (200, "image/svg+xml")
     assert "no longer on this disk" in shown.text and "script" not in shown.text
     assert shown.headers["Content-Security-Policy"] == "default-src 'none'"
+
+
+def test_thumbnails_go_before_an_upload_is_refused_for_want_of_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = b"\xff\xd8 small \xff\xd9"
+
+    def disk() -> FreeSpace:
+        free = 0 if spool.thumbnails.get("image") else 1 << 40
+        return FreeSpace(free, 0, 1 << 20)
+
+    monkeypatch.setattr(spool, "disk", disk)
+    gate = Gate(spool)
+    for ask in (lambda: gate.check_open(1000), lambda: gate.reserved(1000).__enter__()):
+        assert spool.thumbnails.put("image", small, 1 << 40, 1 << 20)
+        ask()
+        assert spool.thumbnails.get("image") is None
 
 
 def made_busy() -> bytes:
@@ -298,6 +317,7 @@ def test_each_layer_alone_keeps_files_as_they_are(
     program = f"""
 import os, sys
 from headgate.host import confinement
+from headgate.spool.disk.room import FreeSpace
 confinement.{other} = lambda libc: None
 attempts = (
     lambda: os.unlink(sys.argv[1]),
