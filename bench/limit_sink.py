@@ -187,6 +187,8 @@ class Sink:
         if method == "PUT" and self._shed and not self._puts % self._shed:
             status, body = "503 Service Unavailable", _BUSY
             lines.append("Content-Type: application/xml")
+        elif method == "PUT" and key in self._stored and head.get("if-none-match") == "*":
+            status = "412 Precondition Failed"  # as S3 does: else a drain asks before each file
         elif method == "PUT":
             etag = talk.digest.hexdigest()
             self._stored[key] = int(head.get("content-length", "0") or 0), etag

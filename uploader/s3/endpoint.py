@@ -1,7 +1,7 @@
 """How to reach the bucket and sign for it, as boto3 finds it. Importing this imports boto3.
 
 boto3 resolves credentials, region, endpoint and addressing (path style, virtual hosts, dots in
-names); its own signer signs. The request itself goes over our metered connections.
+names); signatures are botocore's. The request itself goes over our metered connections.
 """
 
 from __future__ import annotations
