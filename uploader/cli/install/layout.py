@@ -52,6 +52,8 @@ OPTIONAL = (
     ),
     OptionalUnit("headgate-intake.service", "intake.folders", "watched folders"),
 )
+_HOMES = ("/home/", "/root/", "/run/user/")
+"""What systemd's ProtectHome= shuts."""
 TIMERS = ("headgate-drain.timer", "headgate-watch.timer")
 COMPLETIONS = {
     "bash": "usr/local/share/bash-completion/completions/headgate",
@@ -143,12 +145,25 @@ def render(plan: InstallPlan, name: str, text: str) -> str:
             f"ReadWritePaths={plan.spool}\n", f"ReadWritePaths={plan.spool}\n{more}"
         )
     if name == f"systemd/{OPTIONAL[-1].unit}":
-        more = "".join(f"ReadWritePaths={folder}\n" for folder in plan.taken_from)
-        text = text.replace("ProtectSystem=", f"{more}ProtectSystem=", 1)
+        text = _with_folders(text, plan.taken_from)
     if PurePosixPath(name).name in plan.low_ports:
         may = "CAP_NET_BIND_SERVICE"
         text = re.sub("(?m)^(CapabilityBoundingSet|AmbientCapabilities)=$", rf"\1={may}", text)
     return text
+
+
+def _with_folders(text: str, folders: tuple[str, ...]) -> str:
+    """A unit that may write there as well. One that is missing does not keep it from starting: the
+    program itself says so. Homes are shut (ProtectHome=) but for the folders named."""
+    lines = []
+    for folder in folders:
+        word = folder.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+        if folder.startswith(_HOMES):
+            lines.append(f'BindPaths="-{word}"\n')
+            text = text.replace("ProtectHome=yes", "ProtectHome=tmpfs")
+        else:
+            lines.append(f'ReadWritePaths="-{word}"\n')
+    return text.replace("ProtectSystem=", f"{''.join(lines)}ProtectSystem=", 1)
 
 
 def _rename(plan: InstallPlan, text: str) -> str:

@@ -245,7 +245,7 @@ def test_timers_and_cron_take_each_other_out(tree: Path, monkeypatch: pytest.Mon
 @needs_root
 @pytest.mark.root
 def test_other_ways_in_run_while_their_settings_say_so(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan_is_of(monkeypatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "aiosmtpd" or None)
@@ -253,7 +253,8 @@ def test_other_ways_in_run_while_their_settings_say_so(
     config.parent.mkdir(parents=True)
     config.write_text(
         '[spool]\npath = "/var/lib/headgate/spool"\n[ftp]\nenabled = true\n'
-        '[smtp]\nenabled = true\nbind = "0.0.0.0:25"\n[intake]\nfolders = ["/srv/cameras"]\n'
+        '[smtp]\nenabled = true\nbind = "0.0.0.0:25"\n'
+        '[intake]\nfolders = ["/srv/cameras", "/home/ftp/my cams"]\n'
     )
 
     def enabled() -> set[str]:
@@ -269,7 +270,15 @@ def test_other_ways_in_run_while_their_settings_say_so(
     assert "\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n" in unit("headgate-smtp.service")
     assert "\nAmbientCapabilities=\n" in unit("headgate-ftp.service"), "its port is 2121"
     written = re.findall("ReadWritePaths=(.*)", unit("headgate-intake.service"))
-    assert written[-2:] == ["/var/lib/headgate/spool", "/srv/cameras"]
+    assert written[-2:] == ["/var/lib/headgate/spool", '"-/srv/cameras"']
+    at_home = unit("headgate-intake.service")
+    assert '\nBindPaths="-/home/ftp/my cams"\n' in at_home
+    assert "\nProtectHome=tmpfs\n" in at_home
+    if verifier := shutil.which("systemd-analyze"):
+        path = tmp_path / "headgate-intake.service"
+        path.write_text(at_home.replace("/opt/headgate/bin/headgate", "/bin/true"))
+        ran = subprocess.run([verifier, "verify", "--man=no", path], capture_output=True, text=True)
+        assert (ran.returncode, ran.stderr) == (0, "")
     assert "at boot" not in call("install", "--root", tree).output
     config.write_text('[spool]\npath = "/var/lib/headgate/spool"\n')
     call("install", "--root", tree)
