@@ -26,6 +26,7 @@ from headgate.monitor.summary import Place, Verdict, verdict
 from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration
+from headgate.spool.site.holds import Kind
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 
@@ -115,6 +116,11 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
         flow = facts.flow
         if range_ is not Range.DAY:
             flow = tuple(spool.catalog.flow(range_.begins(facts.at), range_.step_minutes))
+        held = {
+            one.subject.name: one.words
+            for one in spool.site.holds.all()
+            if one.subject.kind is Kind.DEVICE
+        }
         kept = {name: request.args.get(name, "")[:QUERY_MAX] for name in _KEPT}
         if "still" in request.args:
             kept["still"] = "1"
@@ -135,7 +141,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             chart=(WIDTH, HEIGHT),
             backlog=wording.backlog(facts),
             disk_full=wording.disk(facts),
-            wall=wall(facts.devices, facts.alerts, spool.site.labels.all(), facts.at, asked),
+            wall=wall(facts.devices, facts.alerts, spool.site.labels.all(), facts.at, asked, held),
             asked=asked,
             here=partial(words.address, "/", kept),
             curl=curl(settings, request.host),

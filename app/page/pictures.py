@@ -80,6 +80,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
 
     def view_of(held: Receipt, notice: str = "", status: int = 200) -> Response:
         now = spool.now()
+        hold = spool.site.holds.of(held.id, held.device)
         beside = Query(device=held.device, after=After(held.id), limit=1)
         older = spool.find(beside).receipts
         newer = spool.find(
@@ -91,7 +92,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
             status=status,
             image=held,
             notice=notice,
-            said=receipt_words.in_words(held),
+            said=receipt_words.in_words(held, "" if hold is None else hold.words),
             meta=spool.metadata_of(held),
             is_shown_large=held.local and held.media_type in _SHOWN_BY_BROWSERS,
             older=older[0] if older else None,
@@ -104,6 +105,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
         gate.identify_viewer(caller(request.environ))
         now = spool.now()
         facts = _facts(spool, device)
+        hold = spool.site.holds.of("", device)
         range_ = Range.named(request.args.get("range", ""))
         begins = range_.begins(now)
         last_before = spool.find(Query(device=device, until=begins, limit=1)).receipts
@@ -130,6 +132,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
                 [one for one in devices.alerts(spool.site) if one.subject == device],
                 spool.site.labels.all().get(device, Label()),
                 now,
+                "" if hold is None else hold.words,
             ),
             enrolled=enrolled,
             tokens=spool.site.devices.tokens_of(device, now),

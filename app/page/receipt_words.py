@@ -7,8 +7,8 @@ from datetime import UTC
 from headgate.spool.image.image import Receipt, State
 
 
-def in_words(receipt: Receipt) -> tuple[str, ...]:
-    """Sentences, the most important first."""
+def in_words(receipt: Receipt, hold: str = "") -> tuple[str, ...]:
+    """Sentences, the most important first. ``hold``: by whom and why it is held."""
     keep = "The camera must keep its own copy until then."
     here = "A copy is still on this machine's disk."
     match receipt.state:
@@ -25,7 +25,8 @@ def in_words(receipt: Receipt) -> tuple[str, ...]:
             back = f"headgate retry {receipt.id} puts it back."
             return why, back, "It is on this machine's disk."
         case State.HELD:
-            held = "A person holds it, or its device: it is not sent until it is released."
+            why = f" ({hold})" if hold else ""
+            held = f"A person holds it, or its device{why}: it is not sent until it is released."
             return held, "It is safe on this machine's disk.", keep
         case State.LOST:
             return (
@@ -36,7 +37,7 @@ def in_words(receipt: Receipt) -> tuple[str, ...]:
             )
         case State.DISCARDED:
             return (f"A person discarded it: {receipt.reason or 'no reason was given'}.",)
-        case _:
+        case State.WAITING:
             tried = f"The last attempt failed: {receipt.reason}." if receipt.reason else ""
             waits = "It waits to be sent, and is safe on this machine's disk."
             return waits, *((tried,) if tried else ()), keep

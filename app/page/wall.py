@@ -46,6 +46,7 @@ class Camera:
     group: str
     need: Need
     notes: tuple[str, ...]
+    held: str = ""  # by whom and why its images are held; "" if they are not
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +78,22 @@ def wall(
     labels: Mapping[str, Label],
     now: datetime,
     asked: Asked,
+    held: Mapping[str, str] | None = None,
 ) -> Wall:
-    """The page that was asked for, or the nearest that there is."""
+    """The page that was asked for, or the nearest that there is. ``held``: devices whose images a
+    person holds, and why."""
     of_device: dict[str, list[Alert]] = {}
     for alert in alerts:
         if alert.bad and alert.subject:
             of_device.setdefault(alert.subject, []).append(alert)
     every = [
-        camera(one, of_device.get(one.device, ()), labels.get(one.device, Label()), now)
+        camera(
+            one,
+            of_device.get(one.device, ()),
+            labels.get(one.device, Label()),
+            now,
+            (held or {}).get(one.device, ""),
+        )
         for one in devices
     ]
     every.sort(key=lambda one: (list(Need).index(one.need), *_by_number(one.shown)))
@@ -115,12 +124,16 @@ def _is_asked(one: Camera, asked: Asked) -> bool:
     if asked.group and one.group != asked.group:
         return False
     words = asked.query.casefold().split()
+    if not words:
+        return True
     own = device_shown(one.facts.device)
     text = f"{one.shown} {own} {one.facts.device} {one.group}".casefold()
     return all(word in text for word in words)
 
 
-def camera(one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetime) -> Camera:
+def camera(
+    one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetime, held: str = ""
+) -> Camera:
     """One camera, judged. ``alerts`` are those about it."""
     silent = one.is_silent(now)
     troubles = [*_troubles(one, alerts)]
@@ -137,7 +150,7 @@ def camera(one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetim
     if one.warned:
         remarks.append(f"{one.warned:,} of {one.images:,} with a warning: {one.last_warning}")
     notes = (*([usual] if silent and usual else []), *troubles, *remarks)
-    return Camera(one, label.label or device_shown(one.device), label.group, need, notes)
+    return Camera(one, label.label or device_shown(one.device), label.group, need, notes, held)
 
 
 def _troubles(one: DeviceFacts, alerts: Iterable[Alert]) -> Iterable[str]:

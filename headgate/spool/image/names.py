@@ -8,6 +8,7 @@ the digest to notice a changed byte.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import re
@@ -77,6 +78,7 @@ def device_name(named: str) -> str:
     return escaped
 
 
+@functools.lru_cache(maxsize=4096)
 def device_shown(device: str) -> str:
     """The name that a device gave itself: the inverse of ``device_name``, but for a name that was
     cut."""

@@ -16,6 +16,7 @@ from headgate.monitor.devices import DeviceFacts
 from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.image.names import device_name
 from headgate.spool.site.alerts import Alert
+from headgate.spool.site.holds import Hold, Kind, Subject
 from headgate.spool.site.labels import Label
 from tests.support.page import NOW, Page, Told, facts
 from tests.support.spooling import settings_for
@@ -106,6 +107,17 @@ def test_cameras_are_found_by_name_group_and_need(asked: Asked, found: list[str]
     shown = wall(devices, (), labels, NOW, asked)
     assert [one.facts.device for one in shown.cameras] == found
     assert (shown.total, shown.urgent, shown.groups) == (1003, 1, ("north", "South"))
+
+
+def test_a_camera_that_is_held_says_so(told: tuple[Told, FlaskClient]) -> None:
+    spool, client = told
+    hold = Hold(Subject(Kind.DEVICE, "cam-b"), NOW, "otto", "the police asked")
+    spool.site.holds.add(hold)
+    spool.said = facts(devices=(SEEN,))
+    said = "held its device is held by otto since 2026-11-23 16:04 UTC: the police asked"
+    assert said in Page(client.get("/").text).text
+    spool.site.holds.remove(hold.subject)
+    assert "police" not in client.get("/").text
 
 
 def test_a_page_beyond_the_last_is_the_last() -> None:
