@@ -60,13 +60,14 @@ def description(receiver: ReceiverSettings) -> Schema:
             "description": "Receives images and answers once they are safe on disk.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{}, {"token": []}, {"basic": []}, {"digest": []}],
+        "security": [{}, {"token": []}, {"basic": []}, {"digest": []}, {"login": []}],
         "paths": _paths(_form(receiver.field[0]), status, receiver.max_image),
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
                 "digest": {"type": "http", "scheme": "digest"},
+                "login": {"type": "apiKey", "in": "cookie", "name": "headgate"},
             },
             "schemas": {
                 "Receipt": _receipt(),

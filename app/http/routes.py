@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from flask import Flask, Response, request
+from flask import Flask, Response, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -27,6 +27,9 @@ from headgate.spool.spool import Spool
 GAPS_MAX = 1000
 """Gaps in one answer, the oldest; filling them shows the next ones."""
 
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 _REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
 
 
@@ -123,14 +126,23 @@ def login_address(path: str) -> str:
     return "/login" if path == "/" else f"/login?next={quote(path, safe='/')}"
 
 
-def _is_log_in(error: Exception) -> bool:
-    """Whether a browser asked for a page that needs a log-in: then it is shown where."""
-    return (
-        isinstance(error, Refused)
-        and error.refusal.code == "login_required"
-        and request.method in ("GET", "HEAD")
-        and "text/html" in request.headers.get("Accept", "")
+def _is_page() -> bool:
+    """Whether a browser asked, and shows the answer to a person."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def _told(refused: Refused) -> Response:
+    """What a person sees of a refusal."""
+    row = refused.refusal
+    text = render_template(
+        "people/refused.html", code=row.code, title=row.title, sentence=refused.sentence
     )
+    response = Response(text, row.status, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Cache-Control"] = "no-store"
+    if refused.retry_after:
+        response.headers["Retry-After"] = str(refused.retry_after)
+    return response
 
 
 def _uncached(response: Answer) -> Answer:
@@ -143,10 +155,15 @@ def _add_errors(app: Flask, troubles: Troubles) -> None:
     def trouble(error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException) and error.response is not None:  # a redirect
             return Response(status=error.code, headers=error.get_headers())
-        if _is_log_in(error):
+        told = error if isinstance(error, Refused) and error.refusal.for_people else None
+        if not _is_page():
+            told = None
+        looks = request.method in ("GET", "HEAD")
+        if told is not None and looks and told.refusal.code == "login_required":
             where = request.full_path if request.query_string else request.path
             return Response(status=303, headers={"Location": login_address(where)})
-        return troubles.answer(error, request.path, request.remote_addr or "")
+        answer = troubles.answer(error, request.path, request.remote_addr or "")
+        return answer if told is None else _told(told)
 
     @app.after_request
     def marked(response: Response) -> Response:

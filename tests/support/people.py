@@ -23,6 +23,12 @@ def add_user(receiver: Receiver, name: str, role: Role) -> None:
         opened.users.add(name, role, _STORED, datetime.now(UTC))
 
 
+def code_of(answer: Answer) -> str:
+    """The code of a refusal, on a page for people or as a problem document."""
+    found = re.search(rb'data-code="(\w+)"', answer.body)
+    return found[1].decode() if found else answer.code
+
+
 class Visitor:
     """Keeps cookies, and sends forms with the token of the page that it looked at last."""
 

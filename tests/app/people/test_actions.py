@@ -17,7 +17,7 @@ from headgate.spool.site.gone import Stage
 from headgate.spool.site.users import Role
 from headgate.spool.spool import RETRY, Spool
 from headgate.spool.upkeep.mover import Mover
-from tests.support.people import ROLES, Visitor
+from tests.support.people import ROLES, Visitor, code_of
 from tests.support.receiver import Receiver, site
 from tests.support.spooling import put, settings_for
 
@@ -85,7 +85,7 @@ def test_each_role_may_do_what_is_its_own(
         assert visitor.send(where, form_token="", **said).status in (400, 403)
         answer = visitor.send(where, **said)
         if not role.may(needed):
-            assert (answer.status, answer.code) == (403, "role_needed"), path
+            assert (answer.status, code_of(answer)) == (403, "role_needed"), path
         else:
             assert answer.status in (200, 303), path
             page = answer if answer.status == 200 else visitor.get(answer.headers["location"])
@@ -137,6 +137,21 @@ def test_what_was_done_and_what_was_wrong_is_said_once(desk: Receiver, spool: Sp
     assert spool.uplink.cap().is_pause
     otto.send("/operate/resume")
     assert not spool.uplink.cap().is_pause
+
+
+def test_a_person_reads_a_refusal_on_a_page_and_the_log_has_it(desk: Receiver) -> None:
+    vera = Visitor(desk)
+    vera.log_in("vera")
+    refused = vera.get("/operate?vera")
+    assert refused.status == 403 and "text/html" in refused.headers["content-type"]
+    assert b"This is for users with the role operator" in refused.body
+    vera.get("/")
+    vera.send("/logout")
+    gone = vera.send("/operate/pause")  # in a window that was left open
+    assert code_of(gone) == "login_required" and b'href="/login"' in gone.body
+    assert vera.get("/operate", Accept="application/json").code == "login_required"
+    logged = [one for one in desk.events if one["event"] == "request.refused"]
+    assert "role_needed" in {one["code"] for one in logged}
 
 
 def test_a_new_token_is_shown_once_and_written_nowhere(desk: Receiver, spool: Spool) -> None:
