@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headgate.settings.suggest import did_you_mean
 from headgate.settings.table import (
     SECTIONS,
     SETTINGS,
@@ -119,7 +120,8 @@ def _flatten(document: Mapping[str, Any], faults: list[str], where: str) -> dict
             continue
         for key, value in keys.items():
             if f"{section}.{key}" not in _BY_NAME:
-                faults.append(f"{where}: there is no setting {section}.{key}")
+                name = f"{section}.{key}"
+                faults.append(f"{where}: there is no setting {name}{_meant(name)}")
             else:
                 flat[f"{section}.{key}"] = value
     return flat
@@ -151,6 +153,10 @@ def _no_files(path: str) -> str:
     raise FileNotFoundError(2, "files are not read here", path)
 
 
+def _meant(name: str) -> str:
+    return did_you_mean(name, _BY_NAME).replace(" Did", "; did", 1)
+
+
 def combine(
     document: Mapping[str, Any] | None,
     file: Path | None,
@@ -180,7 +186,7 @@ def combine(
         if name in _BY_NAME:
             raw[name] = (value, "flag")
         else:
-            faults.append(f"there is no setting {name}")
+            faults.append(f"there is no setting {name}{_meant(name)}")
     values: dict[str, Any] = {}
     for name, (value, origin) in raw.items():
         try:

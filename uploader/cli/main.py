@@ -29,6 +29,7 @@ from headgate.host.users import not_permitted, person
 from headgate.settings.instants import rfc3339
 from headgate.settings.logins import without_login
 from headgate.settings.settings import Settings
+from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
@@ -63,6 +64,7 @@ COMMANDS: Mapping[str, str] = {
     "resume": "uploader.cli.commands.resume",
     "retry": "uploader.cli.commands.retry",
     "discard": "uploader.cli.commands.discard",
+    "runs": "uploader.cli.commands.runs",
     "spool": "uploader.cli.commands.spool",
     "status": "uploader.cli.commands.status",
     "token": "uploader.cli.commands.token",
@@ -201,6 +203,14 @@ class _Lazy(click.Group):
             gc.freeze()
             gc.enable()
         return verbosity.also_after(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            meant = did_you_mean(args[0], COMMANDS)
+            ctx.fail(f"there is no command {args[0]}.{meant}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

@@ -7,11 +7,11 @@ import click
 from headgate.actions import holds
 from headgate.host.exit_codes import Exit
 from headgate.monitor.checks import images
+from headgate.settings.suggest import did_you_mean
 from headgate.spool.site.holds import Hold, Kind
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.suggest import did_you_mean
 from uploader.cli.tables import aligned
 
 

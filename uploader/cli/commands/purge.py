@@ -11,6 +11,7 @@ from headgate.actions import holds
 from headgate.actions.images import REASON_MAX
 from headgate.host.exit_codes import Exit
 from headgate.monitor.checks import images, images_word
+from headgate.settings.suggest import did_you_mean
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Count
 from headgate.spool.site.holds import Kind, Subject
@@ -18,7 +19,6 @@ from headgate.spool.spool import Spool
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.suggest import did_you_mean
 from uploader.run import purge
 
 _SHOWN = 20

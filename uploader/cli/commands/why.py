@@ -11,6 +11,7 @@ import click
 from headgate.monitor import why
 from headgate.monitor.checks import images
 from headgate.monitor.why import SENTENCES, DeviceReason, Reason, Wait
+from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_name
 from headgate.spool.site.gone import Stage
@@ -18,7 +19,6 @@ from uploader.cli import completions
 from uploader.cli.commands.find import image_fields
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.suggest import did_you_mean
 
 
 @click.command(
