@@ -440,7 +440,7 @@ def test_the_timetable_is_followed_as_the_clock_on_the_wall_passes_an_hour(
         again = faketime.json("drain", "--strict", code=Exit.BUDGET_SPENT)
     assert (shown["rate"], shown["next_rate"]) == (1_000_000, 100_000)
     assert shown["why"] == "100% of the link"
-    assert shown["next_change"].startswith("2026-11-23 08:00")
+    assert shown["next_change"].startswith("2026-11-23T08:00")
     assert max(found.charged for found in so_far if found.at > first.at) <= obeys
     assert run.returncode == 0, err
     assert "paused by the timetable" in out and "Mon 23 Nov at 19:00" in out
