@@ -35,7 +35,7 @@ CALM_SECONDS = 60
 LOOK_SECONDS = 0.05
 """Until all of them are ready for the first time, it looks this often whether they are."""
 
-TOGETHER_SECONDS = 10.0
+TOGETHER_SECONDS = 60.0
 """Those that are ready wait this long for the others, and then serve without them."""
 
 STOPPED_SECONDS = 10.0

@@ -232,6 +232,7 @@ from tests.support.wait import wait_until
 
 supervisor.FIRST_PAUSE = 0.01
 supervisor.STOPPED_SECONDS = 0.1
+supervisor.TOGETHER_SECONDS = 3600
 board, starts = Board.shared(2), []
 
 def prepare(report):
