@@ -41,6 +41,11 @@ def short_clock(at: datetime) -> str:
     return at.astimezone().strftime("%d %b %H:%M:%S")
 
 
+def minute_clock(at: datetime) -> str:
+    """To the minute, with the zone: for what is known no better."""
+    return at.astimezone().strftime("%a %d %b %H:%M %Z")
+
+
 def zone(at: datetime) -> str:
     """The name of this machine's zone at that time."""
     return at.astimezone().strftime("%Z")

@@ -9,15 +9,17 @@
   stale.id = "stale";
   stale.setAttribute("role", "alert");
   const seen = () => document.querySelector("header time").textContent;
-  const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
-  const short = new Intl.DateTimeFormat(undefined, parts);
-  const whole = new Intl.DateTimeFormat(undefined, { ...parts, weekday: "short", timeZoneName: "short" });
+  const parts = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const short = new Intl.DateTimeFormat(undefined, { ...parts, second: "2-digit" });
+  const minute = new Intl.DateTimeFormat(undefined, { ...parts, weekday: "short", timeZoneName: "short" });
+  const whole = new Intl.DateTimeFormat(undefined, { ...parts, second: "2-digit", weekday: "short", timeZoneName: "short" });
+  const clocks = { short, minute };
   const shownAt = new WeakMap(), tries = new WeakMap();
   let timer = 0, busy = false;
 
   function localise(page) {
     for (const one of page.querySelectorAll("time[data-clock]"))
-      one.textContent = (one.dataset.clock === "short" ? short : whole).format(new Date(one.dateTime));
+      one.textContent = (clocks[one.dataset.clock] || whole).format(new Date(one.dateTime));
     for (const one of page.querySelectorAll("[data-zone]"))
       one.textContent = whole.formatToParts(new Date()).find((part) => part.type === "timeZoneName").value;
   }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -202,7 +201,7 @@ def test_what_has_left_the_disk_is_linked_to_where_there_are_credentials(
     answer = client.get(f"/images/{image.id}/original", headers=HTML)
     assert answer.status_code == 302, answer.text
     where = answer.headers["Location"]
-    assert re.match(r"https://s3\.example\.net/bucket/k/", where) or "bucket" in where
+    assert where.startswith(f"https://s3.example.net/bucket/k/{image.id}.jpg?")
     for part in ("X-Amz-Signature=", "X-Amz-Expires=300", f"{image.id}.jpg", "response-content-"):
         assert part in where, (part, where)
     assert "secret" not in where
