@@ -1,8 +1,9 @@
 """Fills a spool with cameras and their pictures in seconds, to look at the page.
 
 ``python -m dev.fill FOLDER --cameras 1000 [--images 4] [--broken]``; then
-``headgate-receiver --set spool.path=FOLDER/spool``. The pictures are those of docs/photos, tinted
-so that cameras can be told apart. ``--broken`` makes some cameras silent, others troubled, sets
+``headgate-receiver --set spool.path=FOLDER/spool --set receiver.auth=open``: its cameras have
+tokens, so the page would need a log-in. The pictures are those of docs/photos, tinted so that
+cameras can be told apart. ``--broken`` makes some cameras silent, others troubled, sets
 images aside and drops the local copies of some.
 """
 
