@@ -43,7 +43,7 @@ _MESSAGE = re.compile(
 RETRY_AFTER_MAX = 3600.0
 """Seconds: no server keeps images here for longer by one answer."""
 _SAID_MAX = 200  # characters of a server's own words that are repeated
-_ORDINARY = re.compile(rb"HTTP/1\.1 200 [\t -~]*\r\n(?:[!-9;-~]+:[\t -~]*\r\n)+\r\n")
+_ORDINARY = re.compile(rb"HTTP/1\.1 (?:200|404) [\t -~]*\r\n(?:[!-9;-~]+:[\t -~]*\r\n)+\r\n")
 _REGION = re.compile(rb"<Region>\s*([a-z0-9-]{1,40})\s*</Region>")
 _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less than an unknown
 
@@ -327,12 +327,12 @@ def _read(wire: Wire, request: HttpRequest) -> tuple[HttpResponse, bool]:
     """The answer, and whether the connection can be used again."""
     found = _plain(wire.final_head(_ANSWER_MAX), request)
     if found is not None:
-        head, headers, length = found
+        status, head, headers, length = found
         wire.take(head)
         body = wire.take(length)
         if len(body) < length:
             raise http.client.IncompleteRead(body, length - len(body))
-        return HttpResponse(200, headers, body), True
+        return HttpResponse(status, headers, body), True
     response = http.client.HTTPResponse(wire, method=request.method)  # type: ignore[arg-type]
     try:
         response.begin()
@@ -346,11 +346,12 @@ def _read(wire: Wire, request: HttpRequest) -> tuple[HttpResponse, bool]:
         response.close()
 
 
-def _plain(head: bytes, request: HttpRequest) -> tuple[int, dict[str, str], int] | None:
-    """The usual answer taken apart: length of its head, headers, length of its body.
+def _plain(head: bytes, request: HttpRequest) -> tuple[int, int, dict[str, str], int] | None:
+    """The usual answer taken apart: status, length of its head, headers, length of its body.
 
-    None for whatever is not an ordinary 200 with a length: ``http.client`` reads that, at several
-    times the cost.
+    None for whatever is not an ordinary 200 or 404 with a length: ``http.client`` reads that, at
+    several times the cost. (404 is what a HEAD hears before each image where the server ignores
+    If-None-Match.)
     """
     if not _ORDINARY.fullmatch(head):
         return None
@@ -366,7 +367,7 @@ def _plain(head: bytes, request: HttpRequest) -> tuple[int, dict[str, str], int]
     if "transfer-encoding" in headers or headers.get("connection", "keep-alive") != "keep-alive":
         return None
     size = 0 if request.method == "HEAD" else int(length)
-    return None if size > request.most else (len(head), headers, size)
+    return None if size > request.most else (int(head[9:12]), len(head), headers, size)
 
 
 def _reset(connection: _Connection) -> None:
