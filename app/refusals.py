@@ -388,6 +388,13 @@ _ROWS = (
         10,
     ),
     Refusal(
+        "safe_off",
+        503,
+        "Receiver is taken out of service",
+        "It sends what it has and accepts nothing new. Keep the image and send it later.",
+        60,
+    ),
+    Refusal(
         "disk_trouble",
         503,
         "Disk error",

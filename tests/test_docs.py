@@ -42,7 +42,7 @@ from headgate.settings.units import (
     parse_size,
 )
 from headgate.spool.disk import xattrs
-from headgate.spool.disk.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, STOPPING
+from headgate.spool.disk.room import DISK_FULL, DISK_TROUBLE, INTAKE_SPENT, SAFE_OFF, STOPPING
 from headgate.spool.image.image import METADATA_MAX, State
 from headgate.spool.image.names import make
 from headgate.spool.upkeep.verify import DisagreementKind as Disagreement
@@ -362,7 +362,7 @@ def test_a_refusal_that_nobody_gives_is_said_to_be_one() -> None:
     given = " ".join(text for text in sources("app")).replace("\n", " ")
     for name in REFUSALS:
         is_given = re.search(rf'(Refused\(|if [a-z.]+ else )\s*"{name}"|"{name}" if ', given)
-        given_by_room = name in (DISK_FULL, DISK_TROUBLE, STOPPING, INTAKE_SPENT)
+        given_by_room = name in (DISK_FULL, DISK_TROUBLE, STOPPING, INTAKE_SPENT, SAFE_OFF)
         unused = is_given is None and not given_by_room
         assert (f"nothing is answered with `{name}`" in prose(DESIGN)) == unused, name
 

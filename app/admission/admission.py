@@ -223,15 +223,16 @@ class Gate:
         checks.admitted(answer, tell_why=tell_why)
 
     def check_running(self) -> None:
-        """Refused while the receiver is stopping, or its disk is not trusted."""
+        """Refused while the receiver is stopping, is out of service, or does not trust its disk."""
         closed = self._closed_by()
-        if closed.stopping or closed.trouble:
+        if closed.stopping or closed.safe_off or closed.trouble:
             checks.admitted(room.admission(0, self._spool.disk(), closed))
 
     def _closed_by(self) -> Receiving:
         trouble = self.latch.trouble()
         return Receiving(
             stopping=self._stopping(),
+            safe_off=self._spool.is_safe_off(),
             trouble="" if trouble is None else str(trouble),
             trouble_is_full=trouble is not None and trouble.full,
         )

@@ -19,7 +19,8 @@ _ANY_UPLOAD = (
     "forbidden", "wrong_device", "not_urgent", "too_slow", "key_conflict", "too_large",
     "content_encoding", "bad_coding", "unsupported_body", "unsupported_image", "truncated_image",
     "no_picture", "digest_mismatch", "too_many_pixels", "too_many_requests", "too_many_at_once",
-    "too_many_headers", "internal", "intake_spent", "stopping", "disk_trouble", "disk_full",
+    "too_many_headers", "internal", "intake_spent", "stopping", "safe_off", "disk_trouble",
+    "disk_full",
     "length_required",
 )  # fmt: skip
 _FORM = ("bad_multipart", "form_too_large", "wrong_field", "no_image", "two_files")
@@ -29,7 +30,7 @@ _JOB = (
 )  # fmt: skip
 _WHO = ("unauthorized", "forbidden", "wrong_device")
 _VIEWER = ("login_required", "forbidden")
-_CLOSED = ("stopping", "disk_trouble", "disk_full", "intake_spent")
+_CLOSED = ("stopping", "safe_off", "disk_trouble", "disk_full", "intake_spent")
 
 _TEXT: Schema = {"type": "string"}
 _WHOLE: Schema = {"type": "integer", "minimum": 0}

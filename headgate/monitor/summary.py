@@ -16,7 +16,7 @@ from headgate.monitor.forecast import Doubt
 from headgate.monitor.rules import BY_CODE, DISK_LOW, WAITS_LONG, Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration
-from headgate.spool.disk.room import INTAKE_SPENT, STOPPING
+from headgate.spool.disk.room import INTAKE_SPENT, SAFE_OFF, STOPPING
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
 
@@ -71,7 +71,7 @@ def _hint(facts: Snapshot) -> tuple[str, ...]:
 
 def _closed(facts: Snapshot) -> Iterator[Finding]:
     """The receiver takes nothing for a while."""
-    if facts.admission.code in (STOPPING, INTAKE_SPENT):
+    if facts.admission.code in (STOPPING, INTAKE_SPENT, SAFE_OFF):
         yield Level.WARN, facts.admission.sentence
 
 

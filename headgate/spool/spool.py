@@ -29,7 +29,7 @@ from headgate.spool.disk.durable import Folders, Incoming
 from headgate.spool.disk.group_commit import GroupCommit
 from headgate.spool.disk.layout import FOLDERS, Files
 from headgate.spool.disk.locks import Lock
-from headgate.spool.disk.room import Admission, FreeSpace, admission
+from headgate.spool.disk.room import Admission, FreeSpace, Receiving, admission
 from headgate.spool.disk.thumbnail_files import ThumbnailFiles
 from headgate.spool.errors import (
     AttributesError,
@@ -52,6 +52,8 @@ CHORES_SECONDS = 2.0
 """Between two checkpoints."""
 RESERVE_ROUNDS = 15
 """How many of these pass before the reserve is looked at."""
+SAFE_OFF = "safe_off"
+"""The site's memory of who takes this gateway out of service, and since when."""
 RETRY = "retry"
 """The request to put an image back that is set aside, or that waits for its next attempt."""
 
@@ -454,7 +456,12 @@ class Spool:
     def admission(self) -> Admission:
         """Whether the disk has room for an image of the largest size; what only the receiver knows
         is left out."""
-        return admission(self.settings.receiver.max_image, self.disk())
+        closed = Receiving(safe_off=self.is_safe_off())
+        return admission(self.settings.receiver.max_image, self.disk(), closed)
+
+    def is_safe_off(self) -> bool:
+        """Whether a person takes this gateway out of service: then nothing new is accepted."""
+        return self.site.get(SAFE_OFF) is not None
 
     def free(self) -> tuple[int, int, int]:
         """Free bytes, all bytes and free inodes of the spool's file system."""

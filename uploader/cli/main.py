@@ -65,6 +65,8 @@ COMMANDS: Mapping[str, str] = {
     "retry": "uploader.cli.commands.retry",
     "discard": "uploader.cli.commands.discard",
     "runs": "uploader.cli.commands.runs",
+    "safe-off": "uploader.cli.commands.safe_off",
+    "safe-on": "uploader.cli.commands.safe_on",
     "spool": "uploader.cli.commands.spool",
     "status": "uploader.cli.commands.status",
     "token": "uploader.cli.commands.token",

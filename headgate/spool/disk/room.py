@@ -22,8 +22,8 @@ BLOCK = 4096
 ATTRIBUTE_BYTES = BLOCK
 """An image's metadata may need a block in addition to the file's own."""
 
-DISK_FULL, DISK_TROUBLE, STOPPING, INTAKE_SPENT = (
-    "disk_full", "disk_trouble", "stopping", "intake_spent",
+DISK_FULL, DISK_TROUBLE, STOPPING, INTAKE_SPENT, SAFE_OFF = (
+    "disk_full", "disk_trouble", "stopping", "intake_spent", "safe_off",
 )  # fmt: skip
 """Codes of the receiver's refusals (``app.refusals``)."""
 
@@ -50,6 +50,7 @@ class Receiving:
     promised_bytes: int = 0
     promised_images: int = 0
     stopping: bool = False
+    safe_off: bool = False  # a person takes this gateway out of service
     trouble: str = ""  # why its disk is not trusted
     trouble_is_full: bool = False  # that is for want of room
     intake_wait_seconds: int = 0
@@ -98,6 +99,9 @@ def admission(wanted: int, disk: FreeSpace, receiving: Receiving = NO_RECEIVER) 
     code, sentence, retry_after = "", "", None
     if receiving.stopping:
         code, sentence = STOPPING, "The receiver is stopping."
+    elif receiving.safe_off:
+        code = SAFE_OFF
+        sentence = "Nothing is accepted since headgate safe-off; headgate safe-on ends that."
     elif receiving.trouble:
         code = DISK_FULL if receiving.trouble_is_full else DISK_TROUBLE
         sentence = (

@@ -41,6 +41,8 @@ class Action(StrEnum):
 
     RETRY = "image.retry"
     DISCARD = "image.discard"
+    SAFE_OFF = "safe-off"
+    SAFE_ON = "safe-on"
     PURGE = "purge"
     REUPLOAD = "reupload"
     HOLD = "hold"

@@ -33,12 +33,16 @@ def command(context: Context, as_json: bool) -> None:
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
         warnings = [str(risk)] if (risk := spool.risk()) else []
         dialect = recall(spool.site, spool.settings)
+        safe_off = spool.is_safe_off()
     if as_json:
         print_json(facts.fields() | {"warnings": warnings, "server": dialect and dialect.as_json()})
     else:
         settings = context.settings
         for line in _lines(facts):
             print_text(line)
+        if safe_off:
+            text = "closed     since headgate safe-off; headgate safe-on opens it again"
+            print_text(styled(text, fg="yellow"))
         place = "sent to" if settings.destination.kind == "http" else "bucket"
         print_text(f"spool      {settings.spool.path} ({human_size(facts.free_bytes)} free)")
         print_text(f"{place:<10} {settings.goes_to or '(none is set)'}{_proof(facts)}")
