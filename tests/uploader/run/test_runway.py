@@ -79,8 +79,11 @@ def test_what_is_left_of_the_day_covers_all_that_are_under_way(tmp_path: Path) -
         world.pacer.left_today = 600_000  # the first one left
         runway.ended([first])
         assert runway.clear(third) is Clearance.LATER
-        world.pacer.left_today = 10_000
+        world.pacer.left_today = 320_000
         runway.ended([second, small])
+        assert runway.clear(third) is Clearance.NOW
+        runway.ended([third])
+        world.pacer.left_today = 10_000
         assert runway.clear(third) is Clearance.NOT_ANY_MORE
         refusals = runway.take_refusals()
         assert refusals.short is Outcome.ALLOWANCE_SPENT and not refusals.never

@@ -100,6 +100,8 @@ def test_the_digest_is_signed_and_not_computed_from_a_body() -> None:
     assert {"host", "if-none-match", "x-amz-content-sha256", "x-amz-date"} <= set(signed)
     assert access.path("a b/é") == "/images/a%20b/%C3%A9"
     assert access.path("a=b&c+d~e%.-_") == "/images/a%3Db%26c%2Bd~e%25.-_"  # as SigV4 has it
+    others = [chr(code) for code in range(128) if not (chr(code).isalnum() or chr(code) in "/~._-")]
+    assert [access.path(one) for one in others] == [f"/images/%{ord(one):02X}" for one in others]
 
 
 def test_session_credentials_bring_their_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
@@ -79,6 +79,9 @@ def test_two_images_never_share_a_key(one: Name, other: Name, layout: str) -> No
 @given(names, metas)
 def test_metadata_is_ascii_and_at_most_2_kb(name: Name, meta: Metadata) -> None:
     headers = object_metadata(name, meta)
+    at = name.received_at.isoformat(timespec="microseconds")
+    assert headers["x-amz-meta-received-at"] == quote(at, safe=":")
+    assert headers.get("x-amz-meta-key", "") in ("", quote(meta.key, safe=":"))
     assert sum(len(word.encode()) + len(value.encode()) for word, value in headers.items()) <= 2048
     assert metadata_size(headers) <= 2048
     for word, value in headers.items():

@@ -96,6 +96,7 @@ def test_every_signature_is_what_botocore_makes(
         assert ours["Authorization"] == theirs["Authorization"]
         assert ours["X-Amz-Date"] == theirs["X-Amz-Date"]
         assert ours.get("X-Amz-Security-Token") == whose[2]
+        assert access._signer._agrees  # it was not botocore that signed this
         assert url.partition("?")[0].endswith(access.path(key))
 
 
