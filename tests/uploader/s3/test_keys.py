@@ -114,11 +114,14 @@ def test_metadata_reads_back_except_what_it_says_was_omitted(name: Name, meta: M
             assert found[word] == value
 
 
-@pytest.mark.parametrize("file_name", ["Küche 1.jpg", "é" * 255, "日本.jpg", "a&b=c%20+d\r\n.jpg"])
+@pytest.mark.parametrize(
+    "file_name", ["Küche 1.jpg", "é" * 255, "日本.jpg", "a&b=c%20+d\r\n.jpg", "a+b"]
+)
 def test_any_file_name_survives(file_name: str) -> None:
     meta = Metadata(SHA256, 5, "image/jpeg", file_name=file_name)
     headers = object_metadata(NAME, meta)
     assert unquote(headers["x-amz-meta-file-name"]) == file_name
+    assert headers["x-amz-meta-file-name"] == quote(file_name, safe=":")
     assert described(headers).omitted == ()
 
 

@@ -332,6 +332,7 @@ def test_a_lower_rate_holds_from_the_next_second_on(world: World) -> None:
     raised = world.line.at
     busy(3)
     assert sum(p.size for p in world.pieces if p.since >= raised) > 3 * 1_900_000
+    assert world.pacer.max_piece == 2_000_000 // 400  # pieces follow the rate as well
 
 
 def test_at_no_rate_nothing_leaves_until_there_is_one(world: World) -> None:
