@@ -126,7 +126,9 @@ def test_a_search_finds_what_is_asked_for_in_order_and_page_by_page(
 ) -> None:
     known = every(full)
     assert len(known) == NUMBERS
-    for bounds in BOUNDS:
+    taken = sorted(one.captured_at for one in known if one.captured_at)
+    exact = {"since": taken[3], "until": taken[9]}  # the first is wanted, the last is too late
+    for bounds in (*BOUNDS, exact):
         for by in By:
             for oldest_first in (False, True):
                 asked: dict[str, Any] = {"states": EVERY, "by": by, "oldest_first": oldest_first}
