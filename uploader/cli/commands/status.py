@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import replace
 
 import click
@@ -13,8 +15,10 @@ from headgate.monitor.snapshot import Snapshot, TriggerFacts
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.cli.main import Context, fail, print_json, print_text, styled
 from uploader.s3.dialect import recall
+
+_WATCH_SECONDS = 2.0
 
 
 @click.command(
@@ -24,10 +28,24 @@ from uploader.s3.dialect import recall
         meaning={Exit.ERROR: "images are lost or unaccounted for, or the spool cannot be read"},
     )
 )
+@click.option("--watch", is_flag=True, help="Print it again every two seconds, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def command(context: Context, as_json: bool) -> None:
+def command(context: Context, watch: bool, as_json: bool) -> None:
     """Print an overview. Exit code 1 if images are lost or unaccounted for."""
+    if watch and as_json:
+        fail("use --watch or --json, not both", Exit.USAGE)
+    with contextlib.suppress(KeyboardInterrupt):
+        while watch:
+            click.clear()
+            _show(context, as_json=False)
+            time.sleep(_WATCH_SECONDS)
+        if not _show(context, as_json):
+            raise SystemExit(Exit.ERROR)
+
+
+def _show(context: Context, as_json: bool) -> bool:
+    """Whether no image is lost or unaccounted for."""
     with context.spool() as spool:
         facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
@@ -48,8 +66,7 @@ def command(context: Context, as_json: bool) -> None:
         print_text(f"{place:<10} {settings.goes_to or '(none is set)'}{_proof(facts)}")
         for warning in warnings:
             print_text(styled(f"warning    {warning}", fg="yellow"))
-    if facts.unaccounted or facts.lost.images:
-        raise SystemExit(Exit.ERROR)
+    return not (facts.unaccounted or facts.lost.images)
 
 
 def _proof(facts: Snapshot) -> str:

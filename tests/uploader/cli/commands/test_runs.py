@@ -8,11 +8,13 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from headgate.spool.site.outcome import Outcome
 from headgate.spool.site.runs import Run
 from tests.support.spooling import Clock, open_spool
+from uploader.cli.commands import status
 from uploader.cli.main import headgate
 
 
@@ -39,6 +41,23 @@ def test_runs_are_listed_newest_first_for_people_and_programs(tmp_path: Path) ->
     found = list(csv.DictReader(io.StringIO(call(path, "runs", "--csv").stdout)))
     assert [one["images"] for one in found] == ["2", "1", "0"]
     assert found[0]["started_at"].endswith("Z")
+
+
+def test_a_status_is_shown_again_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_spool(tmp_path, Clock())) as spool:
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(status.time, "sleep", pause)
+        shown = call(spool.path, "status", "--watch")
+        assert (shown.exit_code, shown.stdout.count("received   0 images")) == (0, 3)
+        assert call(spool.path, "status", "--watch", "--json").exit_code == 2
 
 
 def test_a_word_that_is_not_known_gets_a_suggestion(tmp_path: Path) -> None:
