@@ -237,12 +237,12 @@ SILENT = always(Answer(silent=True))
 
 def cache_of_one(make: Callable[..., Any]) -> Callable[..., Any]:
     """boto3 takes a tenth of a second to find its way to a bucket, and it is the same each run."""
-    made: list[Any] = []
+    made: dict[bool, Any] = {}
 
-    def cached(*args: Any) -> Any:
-        if not made:
-            made.append(make(*args))
-        return made[0]
+    def cached(*args: Any, in_host: bool) -> Any:
+        if in_host not in made:
+            made[in_host] = make(*args, in_host=in_host)
+        return made[in_host]
 
     return cached
 

@@ -36,11 +36,12 @@ class FailingReads:
         if self.error and self.which(name):
             raise OSError(self.error, os.strerror(self.error))
 
-    def open(self, path: Path, flags: int) -> int:
+    def open(self, path: Path | str, flags: int) -> int:
+        name = os.path.basename(path)
         if not self.reads:
-            self._check(path.name)
+            self._check(name)
         fd = os.open(path, flags)
-        self._open[fd] = path.name
+        self._open[fd] = name
         return fd
 
     def preadv(self, fd: int, buffers: list[Any], offset: int) -> int:
