@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -33,7 +33,7 @@ from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
-from headgate.spool.site.audit import TERMINAL, Actor
+from headgate.spool.site.audit import TERMINAL, Action, Actor
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending
@@ -155,6 +155,14 @@ class Context:
             fail(str(error))
         except ActionRefused as refused:
             fail(str(refused), Exit.USAGE if refused.invalid else Exit.ERROR)
+
+    def record(self, settings: Settings, action: Action, subject: str = "") -> None:
+        """Add a line to the audit log, of a change that is not in the spool; the last thing that
+        the command does, because root becomes the spool's owner for it. Without a spool that can be
+        opened there is no such log."""
+        by = self.actor
+        with suppress(SpoolUnsuitable, DiskError), opened(settings) as spool:
+            spool.site.audit.record(by, action, spool.now(), subject)
 
     def _report_spool(self, missing: str) -> None:
         from uploader.alerts import missing_spool  # most commands do not pay for it

@@ -70,6 +70,9 @@ class Action(StrEnum):
     LOG_OUT = "user.log-out"
     SPOOL_ADOPT = "spool.adopt"
     SPOOL_REPAIR = "spool.repair"
+    CRON_INSTALL = "cron.install"
+    CRON_REMOVE = "cron.remove"
+    INSTALL = "install"
 
 
 @dataclass(frozen=True, slots=True)

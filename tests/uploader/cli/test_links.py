@@ -78,7 +78,7 @@ ELSEWHERE = {
     "completion", "config show", "cron install", "cron reach", "cron remove", "cron show",
     "install", "uninstall",
 }  # fmt: skip
-"""Commands that open no spool."""
+"""Commands that open no spool, or only as their last act, to add a line to the audit log."""
 
 PLANTS = ("site", "catalog", "empty", "dangling", "others", "state", "done", "none")
 

@@ -10,6 +10,7 @@ import click
 
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import format_duration
+from headgate.spool.site.audit import Action
 from uploader.cli.cron import crontabs as cron
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron import systemd_timer
@@ -143,6 +144,7 @@ def install(
         after = crontab_line.put(crontab_line.put(before, made), watched)
         if after != before and not dry_run:
             tab.write(after)
+            context.record(context.settings, Action.CRON_INSTALL, tab.name)
     except CronError as error:
         fail(str(error))
     replaced = [old for old in crontab_line.find(before) if old not in (made, watched)]
@@ -195,6 +197,7 @@ def remove(
         removed = crontab_line.find(before)
         if removed and not dry_run:
             tab.write(crontab_line.take_out(before))
+            context.record(context.settings, Action.CRON_REMOVE, tab.name)
     except CronError as error:
         fail(str(error))
     if as_document:

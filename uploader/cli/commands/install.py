@@ -15,6 +15,7 @@ from headgate.host.systemd import is_active, is_running
 from headgate.monitor.checks import images_word
 from headgate.settings.settings import Settings
 from headgate.spool import schemas
+from headgate.spool.site.audit import Action
 from uploader.cli.cron import entry as crontab_line
 from uploader.cli.cron import systemd_timer
 from uploader.cli.cron.crontabs import FileTab, Tab, UserTab
@@ -136,6 +137,8 @@ def _install(
         print_text("everything is as it should be")
     if fresh and not dry_run:
         print_text(_what_next(installation))
+    if done and not dry_run and root == Path("/"):
+        context.record(settings, Action.INSTALL, release.previous() or "")
 
 
 def _refuse_a_checkout(root: Path, dry_run: bool) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from headgate.spool.site.audit import Action
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.support.spooling import open_spool, put
+from uploader.cli.cron.trial import Trial
 from uploader.cli.main import headgate
 
 SITE = '[spool]\npath = "{0}/var/spool"\n[s3]\nbucket = "images"\n'
@@ -46,6 +48,8 @@ def test_each_command_that_changes_something_has_its_line(
     spool = open_spool(tmp_path)
     image, other = set_aside(spool), set_aside(spool)
     spool.close()
+    monkeypatch.setattr(Trial, "check", lambda _self, _settings: None)
+    tab = ("--file", str(tmp_path / "headgate"), "--user", pwd.getpwuid(os.geteuid()).pw_name)
     for words in (
         ("device", "add", "cam-01", "cam-02", "--urgent"),
         ("device", "rotate", "cam-01", "--overlap", "2h"),
@@ -54,6 +58,8 @@ def test_each_command_that_changes_something_has_its_line(
         ("resume",),
         ("limit", "60%", "--for", "30min"),
         ("limit", "--off"),
+        ("cron", "install", *tab),
+        ("cron", "remove", *tab),
         ("alert", "silence", "all", "--for", "1h", "--reason", "a new switch"),
         ("alert", "silence", "all", "--off"),
         ("retry", image),
@@ -63,6 +69,7 @@ def test_each_command_that_changes_something_has_its_line(
     ):
         call(tmp_path, *words)
     # What changes nothing leaves no line.
+    call(tmp_path, "cron", "remove", *tab)
     call(tmp_path, "resume")
     call(tmp_path, "limit", "60%", code=2)
     call(tmp_path, "device", "revoke", "cam-99", code=1)
@@ -80,6 +87,8 @@ def test_each_command_that_changes_something_has_its_line(
         (Action.RESUME, ""),
         (Action.LIMIT, ""),
         (Action.LIMIT_END, ""),
+        (Action.CRON_INSTALL, tab[1]),
+        (Action.CRON_REMOVE, tab[1]),
         (Action.SILENCE, "all"),
         (Action.SILENCE_END, "all"),
         (Action.RETRY, image),
