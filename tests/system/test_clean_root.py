@@ -226,7 +226,20 @@ def number(debian: Booted, user: str) -> int:
     return int(debian.run(f"id -u {user}"))
 
 
-def isolated(gateway: Gateway, camera: Camera) -> None:
+def person(debian: Booted) -> str:
+    """What curl needs to ask as a user who is logged in: a file with the cookies."""
+    jar, page, password = "/root/cookies", "http://127.0.0.1:8080/login", "four words make one"
+    curl = f"curl -sS -b {jar} -c {jar}"
+    debian.run(f"echo {shlex.quote(password)} | headgate user add otto --role viewer")
+    (token,) = re.findall(r'name="form_token" value="([^"]+)"', debian.run(f"{curl} {page}"))
+    fields = ("name=otto", f"password={password}", f"form_token={token}")
+    told = " ".join(f"--data-urlencode {shlex.quote(field)}" for field in fields)
+    said = debian.run(f"{curl} -o /dev/null -w '%{{http_code}} %{{redirect_url}}' {told} {page}")
+    assert said == "303 http://127.0.0.1:8080/", said
+    return f"-b {jar}"
+
+
+def isolated(gateway: Gateway, viewer: str) -> None:
     """The receiver's user is shut out of the keys, and its unit of nearly everything else."""
     debian = gateway.debian
     keys = "/var/lib/headgate/.aws/credentials"
@@ -237,9 +250,9 @@ def isolated(gateway: Gateway, camera: Camera) -> None:
         bounded(debian, unit)
     (image, *_) = json.loads(debian.run("headgate list --json --limit 1"))
     where = f"http://127.0.0.1:8080/images/{image['id']}/thumbnail"
-    told = f"-sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {shlex.join(camera.bearer())}"
+    told = f"-sS -o /dev/null -w '%{{http_code}} %{{content_type}}' {viewer}"
     said = debian.run(f"curl {told} {where}")
-    assert said == "200 image/jpeg", debian.run(f"curl -sS {shlex.join(camera.bearer())} {where}")
+    assert said == "200 image/jpeg", debian.run(f"curl -sS {viewer} {where}")
 
 
 def bounded(debian: Booted, unit: str) -> None:
@@ -251,7 +264,10 @@ def bounded(debian: Booted, unit: str) -> None:
 def complete(gateway: Gateway, camera: Camera) -> None:
     """What the wheel brought beside the programs is in its places, and isolated as ever."""
     debian = gateway.debian
-    page = debian.run(f"curl -sS {shlex.join(camera.bearer())} http://127.0.0.1:8080/")
+    shut = f"curl -sS -o /dev/null -w '%{{http_code}}' {shlex.join(camera.bearer())}"
+    assert debian.run(f"{shut} http://127.0.0.1:8080/") == "403", "a device's token opens no page"
+    viewer = person(debian)
+    page = debian.run(f"curl -sS {viewer} http://127.0.0.1:8080/")
     for style in re.findall(r'href="(/static/[^"]+)"', page):
         debian.run(f"curl -sSf -o /dev/null http://127.0.0.1:8080{style}")
     for name in ("headgate", "headgate-receiver"):
@@ -260,7 +276,7 @@ def complete(gateway: Gateway, camera: Camera) -> None:
     debian.run("bash -n /usr/local/share/bash-completion/completions/headgate")
     assert "_HEADGATE_COMPLETE" in completes.read_text()
     assert "/static/" in page, "the wheel brought the page and what it is made of"
-    isolated(gateway, camera)
+    isolated(gateway, viewer)
 
 
 def rotated_under_a_run(gateway: Gateway, camera: Camera, log: Path) -> None:
