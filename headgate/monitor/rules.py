@@ -145,7 +145,7 @@ RULES: tuple[AlertRule, ...] = (
     AlertRule("paused", _WARN, "Uploads are paused",
         "Uploads are paused {words}. {waiting}, safe on disk.", "headgate resume"),
     AlertRule("set-aside", _WARN, "Images were set aside",
-        "{images} set aside: not sent until you retry or discard them.",
+        "{images} set aside and not sent, for you to retry or discard.",
         "headgate list --state set_aside"),
     AlertRule("disk-soon", _WARN, "The disk will be full",
         "At this rate the disk is full in {left}; then uploads are refused.",
