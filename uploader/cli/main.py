@@ -176,6 +176,14 @@ class Context:
             missing_spool.clear(self.settings, now)
 
 
+class OneOf(click.Choice[str]):
+    """One of these words; a word that is none of them is asked about (did you mean ...)."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        said = super().get_invalid_choice_message(value, ctx)
+        return said + did_you_mean(str(value), self.choices)
+
+
 def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
     """End the command with one sentence that says what to do, and its exit code."""
     print_text(f"headgate: {message}", err=True)

@@ -15,7 +15,7 @@ from headgate.spool.query import After, By, Query
 from headgate.spool.spool import Spool
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, OneOf, fail, print_json, print_text
 from uploader.cli.tables import aligned, csv_text, instant_of, number_range
 
 _GONE = {State.LOST, State.DISCARDED}
@@ -46,7 +46,7 @@ _GONE = {State.LOST, State.DISCARDED}
 )
 @click.option(
     "--by",
-    type=click.Choice([by.value for by in By]),
+    type=OneOf([by.value for by in By]),
     default=By.ARRIVAL.value,
     show_default=True,
     help="Which time is meant, and ordered by. Images without a time of capture have only the "
@@ -55,7 +55,7 @@ _GONE = {State.LOST, State.DISCARDED}
 @click.option(
     "--state",
     "states",
-    type=click.Choice([state.value for state in State]),
+    type=OneOf([state.value for state in State]),
     multiple=True,
     help="Only images in this state; may be repeated.",
 )

@@ -11,9 +11,9 @@ from headgate.host import passwords
 from headgate.settings.units import human_duration
 from headgate.spool.site.users import Role, UserTrouble
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, OneOf, fail, print_json, print_text
 
-_ROLE = click.Choice([role.value for role in Role])
+_ROLE = OneOf([role.value for role in Role])
 
 
 @click.group(epilog=ending("headgate user add anna --role operator", "headgate user list"))

@@ -63,6 +63,8 @@ def test_a_status_is_shown_again_until_it_is_stopped(
 def test_a_word_that_is_not_known_gets_a_suggestion(tmp_path: Path) -> None:
     unknown = call(tmp_path, "statsu")
     assert unknown.exit_code == 2 and "Did you mean status?" in unknown.stderr
+    state = call(tmp_path, "find", "--state", "wating")
+    assert state.exit_code == 2 and "Did you mean waiting?" in state.stderr
     assert "Did you mean" not in call(tmp_path, "xyzzy").stderr
     setting = call(tmp_path, "--set", "uplink.shar=20%", "status")
     assert setting.exit_code == 2 and "did you mean uplink.share" in setting.stderr
