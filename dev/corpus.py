@@ -73,13 +73,17 @@ def _debian_sources(folder: Path) -> None:
     release = platform.freedesktop_os_release()
     if shutil.which("apt-get") is None or release.get("ID") != "debian":
         return
+    mirror = _mirror(release["VERSION_CODENAME"])
+    if not mirror:
+        print("apt has no lists here (apt-get update); raw files are left out", file=sys.stderr)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         for name in ("lists/partial", "cache/archives/partial"):
             (Path(scratch) / name).mkdir(parents=True)
         listed = Path(scratch) / "sources.list"
         listed.write_text(
             "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
-            f"http://deb.debian.org/debian {release['VERSION_CODENAME']} main\n"
+            f"{mirror} {release['VERSION_CODENAME']} main\n"
         )
         apt = [
             "apt-get", "-qq", "-o", f"Dir::Etc::sourcelist={listed}",
@@ -93,6 +97,17 @@ def _debian_sources(folder: Path) -> None:
             )
             if ran.returncode:
                 print(f"{name} cannot be had; its raw files are left out", file=sys.stderr)
+
+
+def _mirror(codename: str) -> str:
+    """Where this machine's apt takes the release from; empty if it knows no such place."""
+    form = "$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    told = subprocess.run(
+        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    found = (line.split(" ") for line in told.stdout.splitlines())
+    return next((uri for release, part, uri in found if (release, part) == (codename, "main")), "")
 
 
 def _pictures_in(package: Path) -> Iterator[tuple[str, bytes]]:
