@@ -70,13 +70,16 @@ def test_the_second_waits_for_the_outcome_of_the_first(both: tuple[Spool, Spool]
         raise RuntimeError("the first one fails")
 
     here.catalog.minutes.enter = enter  # type: ignore[method-assign]
-    outcome: list[object] = []
+    outcome: dict[str, object] = {}
 
     def first() -> None:
         try:
             put(here, b"image")
         except RuntimeError as error:
-            outcome.append(str(error))
+            outcome["first"] = str(error)
+
+    def second() -> None:
+        outcome["second"] = put(there, b"image").duplicate
 
     class Waiting:
         def __enter__(self) -> None:
@@ -87,14 +90,14 @@ def test_the_second_waits_for_the_outcome_of_the_first(both: tuple[Spool, Spool]
 
     there.board.waiting = Waiting()  # type: ignore[assignment]
     one = threading.Thread(target=first)
-    two = threading.Thread(target=lambda: outcome.append(put(there, b"image").duplicate))
+    two = threading.Thread(target=second)
     one.start()
     assert began.wait(60)
     two.start()
     assert waiting.wait(60)
     go_on.set()
     join(one, two)
-    assert outcome == ["the first one fails", False]
+    assert outcome == {"first": "the first one fails", "second": False}
 
 
 def test_a_folder_is_not_forgotten_while_another_process_links_into_it(

@@ -16,7 +16,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.ledger import Ledger
 from headgate.spool.image.image import Count
 from headgate.spool.spool import Spool
-from tests.support.spooling import open_spool, put
+from tests.support.spooling import Clock, open_spool, put
 from uploader.run.progress import ProgressWatcher, line
 from uploader.run.report import Progress
 from uploader.wire.pacer import Pacer
@@ -100,7 +100,7 @@ class Stopwatch:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    opened = open_spool(tmp_path)
+    opened = open_spool(tmp_path, Clock())  # two forecasts are to be of one moment
     for number in range(3):
         put(opened, bytes([number]) * 1000)
     yield opened
