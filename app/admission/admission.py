@@ -125,8 +125,8 @@ class Gate:
     def identify_viewer(self, caller: Caller) -> Principal:
         """Who looks at the page: a person who is logged in; or this machine itself, as long as
         there is no user and it may send without a token. Refused otherwise."""
-        if (person := self._person(caller)) is not None:
-            return Principal(user=person.name, role=person.role)
+        if (viewer := self._logged_in(caller)) is not None:
+            return viewer
         if self._spool.site.users.any():
             raise Refused("login_required", reason="Log in at /login.")
         return self._this_machine(
@@ -142,8 +142,8 @@ class Gate:
         shown = auth.presented(caller.authorization)
         if shown is not None and users.may_scrape(shown.token):
             return Principal()
-        if (person := self._person(caller)) is not None:
-            return Principal(user=person.name, role=person.role)
+        if (viewer := self._logged_in(caller)) is not None:
+            return viewer
         how = "/metrics needs a token of its own (a device's does not count): headgate token add."
         if users.scrape_tokens():
             raise Refused("unauthorized", reason=how)
@@ -165,9 +165,11 @@ class Gate:
 
     def reader(self, caller: Caller) -> Principal:
         """Who reads a receipt or gaps: a person, or a device with its token."""
-        if (person := self._person(caller)) is not None:
-            return Principal(user=person.name, role=person.role)
-        return self.identify(caller)
+        return self._logged_in(caller) or self.identify(caller)
+
+    def _logged_in(self, caller: Caller) -> Principal | None:
+        person = self._person(caller)
+        return None if person is None else Principal(user=person.name, role=person.role)
 
     def _this_machine(self, caller: Caller, otherwise: str) -> Principal:
         """This machine itself, where it may send without a token; Refused, with ``otherwise``,
@@ -185,8 +187,8 @@ class Gate:
         return replace(sender, role=Role.VIEWER)
 
     def identify_commander(self, caller: Caller) -> Principal:
-        """The same for a request that changes something: only a token or this machine may, and
-        no page of another site."""
+        """Who sent a request that changes something: only a token or this machine may, and no page
+        of another site."""
         sender = self.identify(caller)
         auth.may_command(caller, sender, self._hosts)
         return sender

@@ -28,7 +28,8 @@ GAPS_MAX = 1000
 """Gaps in one answer, the oldest; filling them shows the next ones."""
 
 _POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
 )
 _REF = re.compile(r"[0-9a-f]{64}|[A-Za-z0-9._-]{1,160}")
 
@@ -126,9 +127,17 @@ def login_address(path: str) -> str:
     return "/login" if path == "/" else f"/login?next={quote(path, safe='/')}"
 
 
-def _is_page() -> bool:
+def for_a_person() -> bool:
     """Whether a browser asked, and shows the answer to a person."""
     return "text/html" in request.headers.get("Accept", "")
+
+
+def bare_page(text: str, status: int) -> Response:
+    """HTML that runs no script, and is kept by no cache."""
+    response = Response(text, status, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _told(refused: Refused) -> Response:
@@ -137,9 +146,7 @@ def _told(refused: Refused) -> Response:
     text = render_template(
         "people/refused.html", code=row.code, title=row.title, sentence=refused.sentence
     )
-    response = Response(text, row.status, content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["Cache-Control"] = "no-store"
+    response = bare_page(text, row.status)
     if refused.retry_after:
         response.headers["Retry-After"] = str(refused.retry_after)
     return response
@@ -155,9 +162,9 @@ def _add_errors(app: Flask, troubles: Troubles) -> None:
     def trouble(error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException) and error.response is not None:  # a redirect
             return Response(status=error.code, headers=error.get_headers())
-        told = error if isinstance(error, Refused) and error.refusal.for_people else None
-        if not _is_page():
-            told = None
+        told = None
+        if isinstance(error, Refused) and error.refusal.for_people and for_a_person():
+            told = error
         looks = request.method in ("GET", "HEAD")
         if told is not None and looks and told.refusal.code == "login_required":
             where = request.full_path if request.query_string else request.path

@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 
 from app.admission.admission import Gate
 from app.http.request import caller
-from app.http.routes import is_ref
+from app.http.routes import for_a_person, is_ref
 from app.page import receipt_words, timeline, wall, words
 from app.page.chart import Range
 from app.page.originals import Elsewhere, Originals
@@ -70,7 +70,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
         try:
             return originals.answer(held, with_body=request.method != "HEAD")
         except Elsewhere as elsewhere:
-            if "text/html" not in request.headers.get("Accept", ""):
+            if not for_a_person():
                 raise Refused("no_original", reason=str(elsewhere)) from None
             return view_of(held, str(elsewhere), 404)
 

@@ -23,7 +23,6 @@ from app.people.sessions import Sessions, flash, private
 from app.refusals import Refused
 from headgate.actions import device_names, devices, images, silences, uplink
 from headgate.actions.errors import ActionRefused
-from headgate.spool.image.names import device_shown
 from headgate.spool.site.audit import Actor
 from headgate.spool.site.devices import DeviceTrouble, Token
 from headgate.spool.site.gone import Stage
@@ -129,7 +128,6 @@ def add_actions(
             silences=spool.site.alerts.silences(spool.now()),
             aside=spool.catalog.totals().set_aside.images,
             enrolled=[device for device in enrolled if device.revoked_at is None],
-            called=device_shown,
         )
 
     @action("/operate/pause", Role.OPERATOR)

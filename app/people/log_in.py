@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, render_template, request
 
 from app.http.request import caller
+from app.http.routes import bare_page
 from app.people.forms import Forms
 from app.people.sessions import Sessions, private
 from app.refusals import Refused
@@ -18,10 +19,6 @@ from headgate.host.logs import get as get_log
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
 
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
-)
 _HASHES_MAX = 2
 """Passwords that one process checks at once: each takes 32 MiB, and a core for a tenth of a
 second."""
@@ -41,9 +38,7 @@ def add_log_in(routes: Blueprint, spool: Spool, sessions: Sessions, forms: Forms
             next=_local(then),
             name=name[:64],
         )
-        response = Response(text, status=status, content_type="text/html; charset=utf-8")
-        response.headers["Content-Security-Policy"] = POLICY
-        return private(response)
+        return bare_page(text, status)
 
     @routes.get("/login")
     def login_page() -> Response:
