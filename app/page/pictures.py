@@ -21,7 +21,6 @@ from headgate.monitor import device_history, devices
 from headgate.monitor.devices import DeviceFacts
 from headgate.spool.image.image import Receipt
 from headgate.spool.query import After, Query
-from headgate.spool.site.labels import Label
 from headgate.spool.spool import Spool
 
 A_PAGE = 48
@@ -130,7 +129,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
             camera=wall.camera(
                 facts,
                 [one for one in devices.alerts(spool.site) if one.subject == device],
-                spool.site.labels.all().get(device, Label()),
+                spool.site.labels.of(device),
                 now,
                 "" if hold is None else hold.words,
             ),

@@ -184,9 +184,9 @@ def add_actions(
     @routes.get("/operate/devices/<device>")
     def device_page(device: str) -> Response:
         gate.require(caller(request.environ), Role.ADMIN)
-        found = [one for one in spool.site.devices.all(spool.now()) if one.name == device]
-        if not found and spool.catalog.arrivals_of(device) is None:
+        if not spool.knows_device(device):
             raise Refused("not_found")
+        found = [one for one in spool.site.devices.all(spool.now()) if one.name == device]
         enrolled = found[0] if found and found[0].revoked_at is None else None
         return shown("device.html", name=device, device=enrolled, overlaps=OVERLAPS)
 

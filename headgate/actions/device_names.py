@@ -24,7 +24,7 @@ def label(
     given = {key: " ".join(value.split()) for key, value in words.items() if value is not None}
     if any(len(value) > LABEL_MAX for value in given.values()):
         raise ActionRefused(f"A label has at most {LABEL_MAX} characters.", invalid=True)
-    changed = replace(spool.site.labels.all().get(device, Label()), **given)
+    changed = replace(spool.site.labels.of(device), **given)
     said = ", ".join(f"{key}: {value or '(none)'}" for key, value in given.items())
     with spool.site.together():
         spool.site.labels.put(device, changed)
@@ -64,7 +64,7 @@ def change_name(spool: Spool, by: Actor, device: str, name: str) -> None:
     labels, holds = spool.site.labels, spool.site.holds
     with spool.site.together():
         spool.site.devices.change_name(device, name)
-        if (known := labels.all().get(device)) is not None:
+        if (known := labels.of(device)) != Label():
             labels.put(name, known)
             labels.put(device, Label())
         held = holds.of("", device)
@@ -86,6 +86,5 @@ def remove(spool: Spool, by: Actor, device: str) -> None:
 
 
 def _require_known(spool: Spool, device: str) -> None:
-    known = spool.site.devices.is_named(device) or spool.catalog.arrivals_of(device) is not None
-    if not known:
+    if not spool.knows_device(device):
         raise ActionRefused(f"there is no device {device}; headgate device list shows all")

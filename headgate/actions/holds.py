@@ -51,6 +51,4 @@ def subject_of(spool: Spool, what: str) -> Subject | None:
     if receipt is not None:
         return Subject(Kind.IMAGE, receipt.id)
     device = device_name(what)
-    enrolled = any(one.name == device for one in spool.site.devices.all(spool.now()))
-    known = enrolled or spool.catalog.arrivals_of(device) is not None
-    return Subject(Kind.DEVICE, device) if known else None
+    return Subject(Kind.DEVICE, device) if spool.knows_device(device) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from headgate.actions.errors import ActionRefused
+from headgate.actions.errors import ActionRefused, understood
 from headgate.monitor.rules import BY_CODE
-from headgate.settings.units import UnitError, parse_duration
+from headgate.settings.units import parse_duration
 from headgate.spool.site.alerts import EVERYTHING, Silence
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
@@ -19,10 +19,7 @@ def silence(spool: Spool, by: Actor, what: str, duration: str, reason: str = "")
     _require_rule(what)
     if not duration:
         raise ActionRefused("A silence needs a duration, such as 2h.", invalid=True)
-    try:
-        seconds = parse_duration(duration)
-    except UnitError as error:
-        raise ActionRefused(str(error), invalid=True) from None
+    seconds = understood(parse_duration, duration)
     if not 0 < seconds <= LONGEST:
         raise ActionRefused("A silence lasts at most 30d.", invalid=True)
     chosen = Silence(what, spool.now() + timedelta(seconds=seconds), reason)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from headgate.actions.errors import ActionRefused
+from headgate.actions.errors import ActionRefused, understood
 from headgate.host import logs
-from headgate.settings.units import Percent, UnitError, parse_duration, parse_percent
+from headgate.settings.units import Percent, parse_duration, parse_percent
 from headgate.spool.budget.uplink import LIMIT, Limit
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
@@ -16,7 +16,7 @@ LIMIT_MAX = 7 * 86400
 
 def pause(spool: Spool, by: Actor, duration: str = "", reason: str = "") -> Limit:
     """Send no images until ``resume``, or for a while."""
-    seconds = _duration(duration) if duration else None
+    seconds = understood(parse_duration, duration) if duration else None
     if seconds == 0:
         raise ActionRefused("A pause lasts at least 1s.", invalid=True)
     until = None if seconds is None else spool.now() + timedelta(seconds=seconds)
@@ -39,11 +39,8 @@ def limit(spool: Spool, by: Actor, share: str, duration: str, reason: str = "") 
     """Give images a different share of the link for a while."""
     if not duration:
         raise ActionRefused("A limit needs a duration, such as 30min.", invalid=True)
-    try:
-        percent = parse_percent(share)
-    except UnitError as error:
-        raise ActionRefused(str(error), invalid=True) from None
-    seconds = _duration(duration)
+    percent = understood(parse_percent, share)
+    seconds = understood(parse_duration, duration)
     if not percent.hundredths:
         raise ActionRefused("0% would send nothing; pause uploads instead.", invalid=True)
     if not 0 < seconds <= LIMIT_MAX:
@@ -73,10 +70,3 @@ def _put(spool: Spool, by: Actor, action: Action, limit: Limit | None) -> None:
     with spool.site.together():
         spool.site.put(LIMIT, None if limit is None else limit.encode())
         spool.site.audit.record(by, action, spool.now(), "", detail)
-
-
-def _duration(text: str) -> int:
-    try:
-        return parse_duration(text)
-    except UnitError as error:
-        raise ActionRefused(str(error), invalid=True) from None

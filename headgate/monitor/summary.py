@@ -98,9 +98,9 @@ def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
             level = BY_CODE[alert.code].level if alert.code in BY_CODE else Level.WARN
             yield level, _advised(alert.sentence, alert.fix)
     if facts.held.images:
-        held = f"{checks.images(facts.held)} held by a person, and not sent."
         verb = "is" if facts.held.images == 1 else "are"
-        yield Level.NOTE, _advised(held.replace(" held", f" {verb} held", 1), "headgate hold")
+        held = f"{checks.images(facts.held)} {verb} held by a person, and not sent."
+        yield Level.NOTE, _advised(held, "headgate hold")
     if "disk-full" not in codes and (sentence := checks.nearly_full(facts)):
         yield DISK_LOW.level, _advised(sentence, DISK_LOW.fix)
     if not codes & {"uplink-down", "runs-fail", "nothing-confirmed", "no-run"}:

@@ -98,15 +98,14 @@ def of_image(spool: Spool, ref: str) -> Reason | None:
 
 def of_device(spool: Spool, device: str) -> DeviceReason | None:
     """None if no device of this name ever sent anything, or is enrolled."""
-    enrolled = any(one.name == device for one in spool.site.devices.all(spool.now()))
-    seen = spool.catalog.arrivals_of(device)
-    if not enrolled and seen is None:
+    if not spool.knows_device(device):
         return None
+    seen = spool.catalog.arrivals_of(device)
     query = Query(device=device, states=_ALIVE, oldest_first=True, limit=1)
     oldest = spool.find(query).receipts
     return DeviceReason(
         device,
-        enrolled,
+        spool.site.devices.is_named(device),
         None if seen is None else seen.last_at,
         Count() if seen is None else Count(seen.images, seen.bytes),
         spool.catalog.backlog.waiting(device),

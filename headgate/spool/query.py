@@ -7,8 +7,8 @@ grow with how many came before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -78,6 +78,16 @@ class Page:
     def cursor(self) -> str:
         """The id behind which the next page begins; empty where there is none."""
         return self.receipts[-1].id if self.more else ""
+
+
+def every(find: Callable[[Query], Page], query: Query) -> Iterator[Receipt]:
+    """All that a search by arrival finds, page by page; those that go meanwhile are passed over."""
+    while True:
+        page = find(query)
+        yield from page.receipts
+        if not page.more:
+            return
+        query = replace(query, after=After(page.cursor))
 
 
 def id_from(at: datetime) -> str:

@@ -428,6 +428,10 @@ class Spool:
         states = _NOT_GONE if state is None else frozenset({state})
         return list(self.find(Query(states=states, limit=limit)).receipts)
 
+    def knows_device(self, device: str) -> bool:
+        """Whether a device of this name was ever enrolled, or has sent an image."""
+        return self.site.devices.is_named(device) or self.catalog.arrivals_of(device) is not None
+
     def find(self, query: Query) -> Page:
         """The images of a search, from wherever they are now."""
         # In the order in which images move, so that one that moves meanwhile is seen once.

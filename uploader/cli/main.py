@@ -34,6 +34,7 @@ from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import become_owner, opened
 from headgate.spool.site.audit import TERMINAL, Action, Actor
+from headgate.spool.site.users import UserTrouble
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending
@@ -151,7 +152,7 @@ class Context:
             if tells:
                 self._report_spool(str(error))
             fail(str(error))
-        except (SpoolUnsuitable, DiskError) as error:
+        except (SpoolUnsuitable, DiskError, UserTrouble) as error:
             fail(str(error))
         except ActionRefused as refused:
             fail(str(refused), Exit.USAGE if refused.invalid else Exit.ERROR)
@@ -188,6 +189,14 @@ def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
     """End the command with one sentence that says what to do, and its exit code."""
     print_text(f"headgate: {message}", err=True)
     raise SystemExit(code)
+
+
+def confirm(question: str, otherwise: str) -> None:
+    """Go on only if the person at the terminal says yes; where no one can be asked the command
+    ends, with ``otherwise``."""
+    if not sys.stdin.isatty():
+        fail(otherwise, Exit.USAGE)
+    click.confirm(question, abort=True, err=True)
 
 
 def print_json(value: Any) -> None:

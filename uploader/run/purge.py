@@ -10,9 +10,9 @@ from headgate.actions.errors import ActionRefused
 from headgate.spool.disk.layout import read_metadata
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, PruneRule, Receipt, State
-from headgate.spool.query import After, Query
+from headgate.spool.query import Query, every
 from headgate.spool.site.audit import Action, Actor
-from headgate.spool.site.holds import Subject
+from headgate.spool.site.holds import Kind, Subject
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import purge
 from headgate.spool.upkeep.mover import Mover
@@ -38,20 +38,11 @@ class Purged:
 
 
 def of(spool: Spool, subject: Subject) -> Iterator[Receipt]:
-    """Every image of a subject, wherever it is, page by page; those that go meanwhile are passed
-    over."""
-    if subject.kind == "image":
-        receipt = spool.receipt(subject.name)
-        if receipt is not None:
-            yield receipt
-        return
-    query = Query(device=subject.name, oldest_first=True, limit=_PAGE)
-    while True:
-        page = spool.find(query)
-        yield from page.receipts
-        if not page.more:
-            return
-        query = replace(query, after=After(page.cursor))
+    """Every image of a subject, wherever it is, as of ``query.every``."""
+    if subject.kind is Kind.DEVICE:
+        yield from every(spool.find, Query(device=subject.name, oldest_first=True, limit=_PAGE))
+    elif (receipt := spool.receipt(subject.name)) is not None:
+        yield receipt
 
 
 def run(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Receipt, State
-from headgate.spool.query import After, Query
+from headgate.spool.query import Query, every
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import reupload
@@ -29,14 +29,7 @@ class Requeued:
 def of(spool: Spool, query: Query, bucket: str = "") -> Iterator[Receipt]:
     """The uploaded images of a search, or those of them that are in one bucket."""
     query = replace(query, states=frozenset({State.UPLOADED}), oldest_first=True, limit=_PAGE)
-    while True:
-        page = spool.find(query)
-        for receipt in page.receipts:
-            if bucket in ("", receipt.bucket):
-                yield receipt
-        if not page.more:
-            return
-        query = replace(query, after=After(page.cursor))
+    return (one for one in every(spool.find, query) if bucket in ("", one.bucket))
 
 
 def run(spool: Spool, by: Actor, query: Query, bucket: str = "") -> Requeued:

@@ -38,6 +38,14 @@ class Labels:
             rows = self._db.execute("SELECT device, label, device_group FROM labels").fetchall()
         return {device: Label(label, group) for device, label, group in rows}
 
+    def of(self, device: str) -> Label:
+        """Empty for a device that has none."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT label, device_group FROM labels WHERE device = ?", (device,)
+            ).fetchone()
+        return Label() if row is None else Label(*row)
+
     def put(self, device: str, label: Label) -> None:
         """An empty one is forgotten."""
         with self._lock, sqlite.transaction(self._db) as db:

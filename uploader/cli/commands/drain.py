@@ -236,7 +236,7 @@ def _is_news(spool: Spool, report: Run) -> bool:
 
 def _check_device(spool: Spool, device: str) -> None:
     """End the command if no such device is known: a wrong name looks like nothing to do."""
-    if device and not (spool.site.devices.is_named(device) or spool.catalog.arrivals_of(device)):
+    if device and not spool.knows_device(device):
         fail(f"no device {device!r} is known; headgate device list shows their names", Exit.USAGE)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 
 import click
@@ -18,7 +17,7 @@ from headgate.spool.site.holds import Kind, Subject
 from headgate.spool.spool import Spool
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, confirm, fail, print_json, print_text
 from uploader.run import purge
 
 _SHOWN = 20
@@ -84,9 +83,8 @@ def command(
                 print_json({"images": count, "states": states, "in_bucket": in_bucket})
             return
         if not yes:
-            if not sys.stdin.isatty():
-                fail("this erases images for good; add --yes where no one can be asked", Exit.USAGE)
-            click.confirm("Erase them for good?", abort=True, err=True)
+            otherwise = "this erases images for good; add --yes where no one can be asked"
+            confirm("Erase them for good?", otherwise)
         try:
             done = purge.run(spool, context.actor, subject, reason)
         except LockHeld as error:

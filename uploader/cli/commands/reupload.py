@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from headgate.host.exit_codes import Exit
@@ -14,7 +12,7 @@ from headgate.spool.image.names import device_name
 from headgate.spool.query import Query
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, confirm, fail, print_json, print_text
 from uploader.cli.tables import instant_of
 from uploader.run import reupload
 
@@ -84,9 +82,7 @@ def command(
                 print_json({"local": here, "to_fetch": away})
             return
         if not yes:
-            if not sys.stdin.isatty():
-                fail("add --yes where no one can be asked", Exit.USAGE)
-            click.confirm("Send them again?", abort=True, err=True)
+            confirm("Send them again?", "add --yes where no one can be asked")
         try:
             done = reupload.run(spool, context.actor, query, bucket or "")
         except LockHeld as error:

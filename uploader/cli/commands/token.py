@@ -5,9 +5,8 @@ from __future__ import annotations
 import click
 
 from headgate.actions import users
-from headgate.spool.site.users import UserTrouble
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, print_json, print_text
 
 
 @click.group(epilog=ending("headgate token add prometheus", "headgate token list"))
@@ -26,10 +25,7 @@ def add(context: Context, name: str, as_json: bool) -> None:
     Basic. From the first one on, /metrics needs a token or a log-in on this machine as well.
     """
     with context.spool() as spool:
-        try:
-            token = users.add_scrape_token(spool, context.actor, name)
-        except UserTrouble as trouble:
-            fail(str(trouble))
+        token = users.add_scrape_token(spool, context.actor, name)
     if as_json:
         print_json({"name": name, "token": token})
     else:
@@ -42,10 +38,7 @@ def add(context: Context, name: str, as_json: bool) -> None:
 def remove(context: Context, name: str) -> None:
     """Remove a token: it opens nothing from then on."""
     with context.spool() as spool:
-        try:
-            users.remove_scrape_token(spool, context.actor, name)
-        except UserTrouble as trouble:
-            fail(str(trouble))
+        users.remove_scrape_token(spool, context.actor, name)
     context.say(f"the token {name} is removed")
 
 

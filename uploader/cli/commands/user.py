@@ -9,7 +9,7 @@ import click
 from headgate.actions import users
 from headgate.host import passwords
 from headgate.settings.units import human_duration
-from headgate.spool.site.users import Role, UserTrouble
+from headgate.spool.site.users import Role
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, OneOf, fail, print_json, print_text
 
@@ -44,10 +44,7 @@ def add(context: Context, name: str, role: str) -> None:
     with context.spool() as spool:
         if spool.site.users.get(name) is not None:
             fail(f"{name} is a user already; headgate user password sets another password")
-        try:
-            users.add(spool, context.actor, name, Role(role), _password(name))
-        except UserTrouble as trouble:
-            fail(str(trouble))
+        users.add(spool, context.actor, name, Role(role), _password(name))
     context.say(f"{name} may log in, as {role}")
 
 
@@ -70,10 +67,7 @@ def password(context: Context, name: str) -> None:
 def role(context: Context, name: str, role: str) -> None:
     """Give a user another role. Ends the user's sessions."""
     with context.spool() as spool:
-        try:
-            users.set_role(spool, context.actor, name, Role(role))
-        except UserTrouble as trouble:
-            fail(str(trouble))
+        users.set_role(spool, context.actor, name, Role(role))
     context.say(f"{name} is {role} now, and has to log in again")
 
 
@@ -83,10 +77,7 @@ def role(context: Context, name: str, role: str) -> None:
 def remove(context: Context, name: str) -> None:
     """Remove a user. Ends the user's sessions."""
     with context.spool() as spool:
-        try:
-            users.remove(spool, context.actor, name)
-        except UserTrouble as trouble:
-            fail(str(trouble))
+        users.remove(spool, context.actor, name)
         left = spool.site.users.any()
     context.say(f"{name} is no user any more")
     if not left:
