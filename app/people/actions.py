@@ -23,6 +23,7 @@ from app.people.sessions import Sessions, flash, private
 from app.refusals import Refused
 from headgate.actions import device_names, devices, images, silences, uplink
 from headgate.actions.errors import ActionRefused
+from headgate.monitor.checks import images_word
 from headgate.spool.site.audit import Actor
 from headgate.spool.site.devices import DeviceTrouble, Token
 from headgate.spool.site.gone import Stage
@@ -93,7 +94,9 @@ def add_actions(
     @action("/operate/retry-all", Role.OPERATOR)
     def retry_all(asked: _Asked) -> Response:
         count = images.request_retry_all(spool, asked.by)
-        said = f"The next run sends {count} images again." if count else "Nothing is set aside."
+        said = (
+            f"The next run sends {images_word(count)} again." if count else "Nothing is set aside."
+        )
         return _see("/operate", said)
 
     @routes.get("/images/<ref>/discard")
