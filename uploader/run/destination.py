@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from headgate.spool.site.confirmation import ProofKind
 from headgate.spool.site.site import S3_CLOCK
@@ -16,6 +17,7 @@ from uploader.s3.client import S3Sender
 from uploader.s3.dialect import Dialect, recall, remember
 from uploader.s3.probe import probe
 from uploader.wire.connection import Cutoff
+from uploader.wire.http import Timeouts
 from uploader.wire.meter import Meter
 
 _BY_SETTINGS = (ProofKind.NONE, ProofKind.DOWNLOAD, ProofKind.SAMPLE)
@@ -28,6 +30,15 @@ def describes(spool: Spool) -> Describe:
     if settings.destination.kind == "http":
         return description.describe
     return keys.describe(settings.site.name, settings.s3.prefix, settings.s3.layout)
+
+
+def bucket_of(
+    spool: Spool, bucket: str, pacer: Meter, timeouts: Timeouts | None = None
+) -> S3Sender:
+    """To ask the bucket of a receipt, which may be another one than the settings name now."""
+    settings = spool.settings
+    settings = replace(settings, s3=replace(settings.s3, bucket=bucket))
+    return S3Sender(settings, pacer, dialect=recall(spool.site, settings), timeouts=timeouts)
 
 
 @contextlib.contextmanager

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from headgate.spool.image.image import Receipt, State
 from headgate.spool.spool import Spool
-from uploader.s3.client import S3Sender
-from uploader.s3.dialect import recall
+from uploader.run.destination import bucket_of
 from uploader.wire.errors import SendError
 from uploader.wire.http import Timeouts
 from uploader.wire.other_traffic import other_traffic_pacer
@@ -82,16 +81,11 @@ def _on_disk(spool: Spool, receipt: Receipt) -> bytes | None:
 
 
 def _from_bucket(spool: Spool, receipt: Receipt) -> bytes:
-    """From the bucket of the receipt, which may be another one than the settings name now."""
-    settings = spool.settings
-    settings = replace(settings, s3=replace(settings.s3, bucket=receipt.bucket))
     timeouts = Timeouts(answer=max(Timeouts.answer, receipt.size / _SLOWEST))
     try:
         with (
             other_traffic_pacer(spool.uplink, "headgate get", _LOCK_SECONDS) as pacer,
-            contextlib.closing(
-                S3Sender(settings, pacer, dialect=recall(spool.site, settings), timeouts=timeouts)
-            ) as sender,
+            contextlib.closing(bucket_of(spool, receipt.bucket, pacer, timeouts)) as sender,
         ):
             return sender.download(receipt)
     except Closed as closed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from headgate.actions.errors import ActionRefused
 from headgate.spool.disk.layout import read_metadata
@@ -16,10 +16,9 @@ from headgate.spool.site.holds import Kind, Subject
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import purge
 from headgate.spool.upkeep.mover import Mover
-from uploader.run.destination import describes
+from uploader.run.destination import bucket_of, describes
 from uploader.run.yielded_lock import WAIT_SECONDS, yielded_lock
 from uploader.s3.client import S3Sender
-from uploader.s3.dialect import recall
 from uploader.wire.errors import SendError
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
@@ -128,13 +127,11 @@ class _Bucket:
 
     def _sender(self, bucket: str) -> S3Sender:
         if bucket not in self._senders:
-            settings = self._spool.settings
-            settings = replace(settings, s3=replace(settings.s3, bucket=bucket))
             if not self._senders:
                 self._pacer = self._stack.enter_context(
                     other_traffic_pacer(self._spool.uplink, "headgate purge", WAIT_SECONDS)
                 )
-            sender = S3Sender(settings, self._pacer, dialect=recall(self._spool.site, settings))
+            sender = bucket_of(self._spool, bucket, self._pacer)
             self._stack.callback(sender.close)
             self._senders[bucket] = sender
         return self._senders[bucket]
