@@ -2,6 +2,9 @@
 
 Client strings cannot forge a line: JSON escapes control characters, and the renderer for terminals
 prints values with repr.
+
+Importing structlog takes a third of the time in which a short command starts, so such a command
+configures its log ``late``: the import comes with the first line that is to be written.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ import json as jsons
 import logging
 import os
 import sys
-from typing import TextIO, cast
-
-import structlog
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from headgate.host import terminal
 from headgate.settings.logins import without_login
+
+if TYPE_CHECKING:
+    import structlog
 
 
 def _escape(
@@ -60,18 +65,77 @@ def _as_json(event: structlog.typing.EventDict, **_: object) -> str:
     return _encoder.encode(event)  # dumps() would make an encoder for each line
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """How lines are to be written."""
+
+    out: TextIO
+    json: bool
+    level: int
+
+
+_late: _Wish | None = None
+"""What structlog is not configured for yet, because no line was written so far."""
+
+
 def configure(
-    stream: TextIO | None = None, *, json: bool | None = None, level: int = logging.INFO
+    stream: TextIO | None = None,
+    *,
+    json: bool | None = None,
+    level: int = logging.INFO,
+    late: bool = False,
 ) -> None:
-    """Write events to ``stream`` (stderr); as JSON unless that is a terminal, or as told."""
+    """Write events to ``stream`` (stderr); as JSON unless that is a terminal, or as told.
+
+    ``late`` is for commands that end soon. A server imports at once what it needs: its first
+    warning may be that there are no file descriptors left.
+    """
+    global _late
     out = stream if stream is not None else sys.stderr
-    as_json = json if json is not None else not out.isatty()
+    wish = _Wish(out, json if json is not None else not out.isatty(), level)
+    if late and "structlog" not in sys.modules:
+        _late = wish
+    else:
+        _set_up(wish)
+
+
+def get() -> structlog.typing.FilteringBoundLogger:
+    """The logger; events are words joined by dots: ``image.accepted``."""
+    return cast("structlog.typing.FilteringBoundLogger", _get() if _late is None else _Late())
+
+
+class _Late:
+    """Stands for the logger of structlog until a line is written."""
+
+    def __getattr__(self, method: str) -> Any:
+        if _late is not None:
+            level = logging.getLevelNamesMapping().get(method.upper())
+            if level is not None and level < _late.level:
+                return _not_wanted
+            _set_up(_late)
+        return getattr(_get(), method)
+
+
+def _not_wanted(*_: object, **__: object) -> None:
+    pass
+
+
+def _get() -> object:
+    import structlog
+
+    return structlog.get_logger()
+
+
+def _set_up(wish: _Wish) -> None:
+    global _late
+    import structlog
+
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
     ]
-    if as_json:
+    if wish.json:
         processors += [
             structlog.processors.format_exc_info,
             _hide_logins,  # after the traceback, which may name a URL too
@@ -83,19 +147,14 @@ def configure(
             _hide_logins,
             _escape,
             structlog.dev.ConsoleRenderer(
-                colors=terminal.shows_colour(out, os.environ), timestamp_key="at"
+                colors=terminal.shows_colour(wish.out, os.environ), timestamp_key="at"
             ),
         ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(wish.level),
         # This one makes a line one write, where print() makes two.
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _NeverFails(out))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _NeverFails(wish.out))),
         cache_logger_on_first_use=False,
     )
-
-
-def get() -> structlog.typing.FilteringBoundLogger:
-    """The logger; events are words joined by dots: ``image.accepted``."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-    return logger
+    _late = None

@@ -114,7 +114,7 @@ class Context:
     def speak(self, verbosity: Verbosity) -> None:
         """Use this verbosity from now on, and log to stderr."""
         self.verbosity = verbosity
-        logs.configure(level=self.level(logging.WARNING))
+        logs.configure(level=self.level(logging.WARNING), late=True)
 
     def level(self, usual: int) -> int:
         """The lowest level to log, for a command that usually logs from ``usual`` on."""

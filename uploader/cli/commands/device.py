@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 import click
 
 from headgate.actions import devices
-from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
 from headgate.spool.catalog.device_stats import Arrivals, Gaps, Unusable
@@ -143,7 +141,6 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
 
     Their next request is refused; their images stay.
     """
-    logs.configure(level=context.level(logging.WARNING))
     wanted = expanded(names)
     with context.spool() as spool:
         try:
@@ -219,7 +216,6 @@ class _Tokens:
         self.made: list[Token] = []
         self._out, self._as_json, self._context = out, as_json, context
         self._fd = _new_file(out) if out else -1
-        logs.configure(level=context.level(logging.WARNING))
 
     def __enter__(self) -> _Tokens:
         return self

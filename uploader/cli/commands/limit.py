@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from headgate.actions import uplink
-from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.units import human_size
 from headgate.spool.spool import Spool
@@ -41,7 +38,6 @@ def command(
 
     An active run follows at once.
     """
-    logs.configure(level=context.level(logging.WARNING))
     if off and share:
         fail("use a share or --off, not both", Exit.USAGE)
     with context.spool() as spool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from headgate.actions import uplink
-from headgate.host import logs
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context
 
@@ -27,7 +24,6 @@ def command(context: Context, duration: str | None, reason: str) -> None:
     The receiver takes images, cron starts runs, and alerts stay on. A run that is active stops
     within a second; what it was sending is sent again.
     """
-    logs.configure(level=context.level(logging.WARNING))
     with context.spool() as spool:
         limit = uplink.pause(spool, context.actor, duration or "", reason)
     context.say(f"uploads are paused {limit.words}")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from headgate.actions import uplink
-from headgate.host import logs
 from headgate.settings.units import human_size
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context
@@ -17,7 +14,6 @@ from uploader.cli.main import Context
 @click.pass_obj
 def command(context: Context) -> None:
     """Send images again after headgate pause, from the next run on."""
-    logs.configure(level=context.level(logging.WARNING))
     with context.spool() as spool:
         if not uplink.resume(spool, context.actor):
             context.say("uploads are not paused")

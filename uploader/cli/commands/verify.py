@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
-from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.settings.settings import Settings
 from headgate.spool import sqlite
@@ -44,7 +41,6 @@ def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> Non
     --repair rebuilds the catalog from the files, in place; the receiver may keep running.
     """
     context.become_owner()
-    logs.configure(level=context.level(logging.WARNING))
     notes: list[str] = []
     lost: list[Disagreement] = []
     try:

@@ -47,7 +47,8 @@ def command(context: Context, cron: bool, dry_run: bool, as_json: bool) -> None:
     with context.spool(tells=not dry_run) as spool:
         with log_to(log_file) as stream:
             usual = logging.INFO if cron else logging.ERROR
-            logs.configure(stream, level=usual if log_file else context.level(usual))
+            level = usual if log_file else context.level(usual)
+            logs.configure(stream, level=level, late=True)
             if dry_run:
                 judge(spool, outbox.channels(context.settings))
                 sent = 0
