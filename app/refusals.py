@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One row. ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: waiting does not help.
+    """One kind of refusal, a row of the table.
+
+    ``sentence`` has ``{placeholders}``; ``retry_seconds`` None: waiting does not help.
 
     The fact ``retry_after`` of a case overrides ``retry_seconds``.
     """

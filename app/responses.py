@@ -24,7 +24,7 @@ KEEP_ALIVE_SECONDS = 60
 
 
 class Answer:
-    """One response: a status, headers and a body that is all there.
+    """One response to a client: a status, headers and a complete body.
 
     Headers are set by assignment, as Flask's response has them; each name once.
 
@@ -55,7 +55,7 @@ def mark(headers: Any) -> None:
 
 
 def document(value: Any, status: int = 200, content_type: str = "application/json") -> Answer:
-    """One JSON document and a newline."""
+    """A JSON document, ended by a newline."""
     text = json.dumps(value, ensure_ascii=False) + "\n"
     return Answer(text.encode(), status, content_type)
 

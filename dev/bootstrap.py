@@ -43,7 +43,7 @@ WHEELS = "usr/share/python-wheels"  # where Debian's python3-pip-whl puts pip
 
 
 class Failed(Exception):
-    """One sentence that says what went wrong and what to do."""
+    """The environment cannot be made; one sentence says why and what to do."""
 
 
 def say(text: str) -> None:
@@ -175,7 +175,8 @@ def pip_environment() -> dict[str, str]:
 
 
 def install(pip: list[str], what: str, arguments: list[str], **variables: str) -> None:
-    """One pip call: on a terminal the name of what is fetched now; when it fails, its errors."""
+    """Run pip once: a terminal shows the name of what is fetched now; a failure shows pip's
+    errors."""
     say(f"installing {what}")
     shown = sys.stderr.isatty()
     errors: list[str] = []

@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """One image that got its 201."""
+    """One image that was answered with 201."""
 
     id: str
     sha256: str

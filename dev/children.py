@@ -79,7 +79,7 @@ class Child:
                     self.show(text)
 
     def show(self, text: str) -> None:
-        """Put a line on the terminal, with whose it is."""
+        """Print a line, with the child's name in front."""
         print(f"{self.name} | {text}", file=sys.stderr, flush=True)
 
     @property

@@ -32,7 +32,7 @@ def is_read(data: bytes) -> bool:
 
 
 def main() -> None:
-    """One line a file."""
+    """Print a line of JSON for each file."""
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None
     pillow_heif.register_heif_opener()

@@ -65,7 +65,7 @@ class Site(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Until everything answers; ChildDied if something does not."""
+        """Start the site and return once everything answers; ChildDied if something does not."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -77,7 +77,7 @@ class Site(ABC):
 
     @abstractmethod
     def spool(self) -> Spool:
-        """The spool, for questions."""
+        """The spool, opened to ask it questions."""
 
     @property
     def is_draining(self) -> bool:
@@ -161,10 +161,10 @@ class RunningSite(Site):
         self.port, self.endpoint = port, endpoint
 
     def start(self) -> None:
-        """It was there before."""
+        """Nothing to do: the site runs already."""
 
     def stop(self) -> None:
-        """It stays."""
+        """Nothing to do: the site stays."""
 
     def watch(self, *, drain: bool) -> None:
         if not listening(OBJECTS):
@@ -223,7 +223,7 @@ def _is_uploaded(spool: Spool, image_id: str) -> bool:
 
 
 def play(site: Site, seconds: float, ending: threading.Event) -> bool:
-    """All of it, and the summary; True if every promise was kept."""
+    """Play the whole demo and print the summary; True if every promise was kept."""
     began = datetime.now(UTC)
     site.start()
     address = f"http://127.0.0.1:{site.port}"

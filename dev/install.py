@@ -47,7 +47,7 @@ def lock_of(extra: str) -> Path:
 
 
 def extras_in_use(prefix: Path) -> list[str]:
-    """Those of the version in use, which the next one is to have as well."""
+    """The extras of the installed version, which the next one is to have as well."""
     said = (prefix / "bin").resolve().parent / WITH
     return said.read_text().split() if said.exists() else []
 

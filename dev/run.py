@@ -35,7 +35,7 @@ STOP_SECONDS = 20
 
 
 def listening_at(settings: Settings) -> Address:
-    """Where the receiver is to listen; a port of 0 becomes a free one."""
+    """The address at which the receiver is to listen; a port of 0 becomes a free one."""
     address = address_of(settings.receiver.bind)
     return Address(address.host, address.port or free_port())
 
@@ -121,7 +121,8 @@ def shortened(path: Path) -> str:
 
 
 class Running:
-    """All that was started, in the order in which it ends: receiver, drain, stand-in."""
+    """All programs that were started, in the order in which they end: receiver, drain,
+    stand-in."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -179,13 +180,14 @@ class Running:
         return [(child, seconds) for child, seconds in found if child is not None]
 
     def stop(self) -> None:
-        """Uploads in flight are finished, then the drain ends, then the stand-in."""
+        """Stop everything: uploads in flight are finished, then the drain ends, then the
+        stand-in."""
         for child, seconds in self.children():
             if child.code is None and not child.stop(seconds):
                 print(f"{child.name} did not end by itself and was killed", file=sys.stderr)
 
     def kill(self) -> None:
-        """End everything at once."""
+        """Kill everything at once."""
         for child, _ in self.children():
             child.kill()
 

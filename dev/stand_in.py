@@ -39,7 +39,7 @@ class StandIn:
         )
 
     def wait(self) -> None:
-        """Until it answers; ChildDied if it does not. Then others may find it."""
+        """Return once it answers; ChildDied if it does not. Then others may find it."""
         wait_until_it_listens(self.child, "127.0.0.1", self.port)
         noted(self.folder).write_text(self.endpoint)
 
@@ -49,7 +49,7 @@ class StandIn:
 
 
 def noted(folder: Path) -> Path:
-    """Where the stand-in of these objects says that it listens."""
+    """Where the stand-in that keeps its objects here says that it listens."""
     return folder.with_name(f"{folder.name}-endpoint")
 
 
@@ -80,5 +80,5 @@ def listening(folder: Path) -> str:
 
 
 def environment(*without: str) -> dict[str, str]:
-    """Ours, less the variables that begin so."""
+    """This process's environment without the variables that begin so."""
     return {name: value for name, value in os.environ.items() if not name.startswith(without)}

@@ -35,7 +35,7 @@ _NOTE_PROXY_SECONDS = 3600
 
 
 class Gate:
-    """One a receiver. Thread-safe."""
+    """Admits or refuses requests before their bodies are read; a receiver has one. Thread-safe."""
 
     def __init__(
         self,
@@ -240,12 +240,13 @@ class Gate:
         )
 
     def of_device(self, device: str) -> contextlib.AbstractContextManager[None]:
-        """Around one upload of this device; "" is no device, and not limited."""
+        """A context around one upload that counts it against its device's limits; "" is no device,
+        and not limited."""
         return self.rates.hold(device) if device else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def reserved(self, size: int) -> Iterator[Reservation]:
-        """Around an image of at most ``size`` bytes: disk space reserved for it alone."""
+        """A context in which disk space is reserved for one image of at most ``size`` bytes."""
 
         def admit(reserved_bytes: int, reserved_images: int) -> None:
             others = Receiving(reserved_bytes, reserved_images)
@@ -259,7 +260,8 @@ class Gate:
             yield held
 
     def _when_there_is_room(self, refused: Refused) -> Refused:
-        """The same, with the time at which runs will have made room, if it is known."""
+        """Add to a refusal for want of room the time at which runs will have made room, if it is
+        known."""
         if "missing" not in refused.facts:
             return refused
         missing = int(refused.facts["missing"])
@@ -268,8 +270,8 @@ class Gate:
 
     @contextlib.contextmanager
     def let_in(self, size: int, received: Callable[[], int]) -> Iterator[None]:
-        """Around a body of ``size`` bytes, counted against what the site may take in; what was not
-        ``received`` at its end is given back."""
+        """A context around a body of ``size`` bytes that counts against ``receiver.max_rate``;
+        what was not ``received`` at its end is given back."""
         self.intake.take(size)
         try:
             yield

@@ -27,7 +27,7 @@ _HOW = "headgate device add creates one; receiver.auth says who needs none."
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request comes from, as its connection and its header tell. ``origin`` and
+    """Where a request comes from, as its connection and its headers say. ``origin`` and
     ``fetch_site`` are what browsers add; None where there is none."""
 
     peer: str = ""  # an IP address
@@ -43,7 +43,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One who has logged in, or whom a trusted proxy names."""
+    """A person who has logged in, or whom a trusted proxy names."""
 
     name: str
     role: Role

@@ -24,7 +24,7 @@ _DIGITS = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def headers(sizes: Sequence[int]) -> None:
-    """At most ``MAX_HEADERS`` header lines, of at most ``MAX_HEADER`` bytes each."""
+    """Refuse more than ``MAX_HEADERS`` header lines, and any longer than ``MAX_HEADER`` bytes."""
     if len(sizes) > MAX_HEADERS or max(sizes, default=0) > MAX_HEADER:
         raise Refused("too_many_headers", limit=MAX_HEADERS, bytes=MAX_HEADER)
 

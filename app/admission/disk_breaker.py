@@ -30,8 +30,8 @@ _BRIEFLY = ["writing an image", ""]
 
 
 class Latch:
-    """One a receiver. Thread-safe; while it is closed a thread of its own probes, so that no
-    request waits for a disk that hangs."""
+    """Says whether the disk can be trusted; a receiver has one. Thread-safe; while it is closed a
+    thread of its own probes, so that no request waits for a disk that hangs."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Latch:
         return None
 
     def _meet(self, trouble: DiskError | None) -> None:
-        """Under the lock."""
+        """Note the trouble that the disk gives, or None. The caller holds the lock."""
         self._trouble = trouble
         cells = self._board.own(TROUBLE)
         if trouble is None:

@@ -34,7 +34,7 @@ _LEFT, _AT, _BEGUN = range(3)
 
 
 class Rates:
-    """Of each device: requests a second, and uploads at once; 0 stands for no bound.
+    """Limits each device's requests a second and its uploads at once; 0: no limit.
 
     Thread-safe. A device that rests has all of its tokens, so forgetting it gives it nothing: its
     entry goes to the next device that leads there. The table has more entries than uploads can be
@@ -62,7 +62,8 @@ class Rates:
 
     @contextmanager
     def hold(self, device: str) -> Iterator[None]:
-        """Around one upload of this device; Refused when it sends too often or too much at once."""
+        """A context around one upload of a device; Refused when it sends too often or too much at
+        once."""
         place = self._enter(device)
         try:
             yield
@@ -93,7 +94,8 @@ class Rates:
             return place
 
     def _place(self, key: int, now: float) -> int | None:
-        """Where this device is, or is to be from now on; None: all of its places are busy."""
+        """The index of a device's entry, an existing or a free one; None: all of its places are
+        busy."""
         free = None
         for step in range(_PLACES):
             place = (key + step) % DEVICES
@@ -165,7 +167,7 @@ class Intake:
             self._held[0] += size
 
     def give_back(self, size: int, taken: int) -> None:
-        """At the end of an upload for which ``taken`` was taken: how many bytes never came."""
+        """Return bytes that were taken for an upload and never came."""
         if not self._rate:
             return
         with self._lock:

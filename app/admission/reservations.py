@@ -39,7 +39,7 @@ class Reservations:
 
     @property
     def size(self) -> int:
-        """Bytes reserved now."""
+        """Bytes that are reserved now."""
         return int(self._board.total(PROMISED, _BYTES))
 
     @property
@@ -86,12 +86,13 @@ class Reservations:
         return max(0, self.size - self._writing), self.images
 
     def begin_write(self, size: int) -> None:
-        """For ``Reservation`` alone."""
+        """Note that this many reserved bytes are being written. Called by ``Reservation``
+        alone."""
         with self._changed:
             self._own[_WRITING] += size
 
     def give_back(self, size: int, images: int, written: int = 0) -> None:
-        """For ``Reservation`` alone."""
+        """Return bytes and images that are reserved no more. Called by ``Reservation`` alone."""
         with self._changed:
             self._own[_DONE] += written
             self._own[_WRITING] -= written
@@ -102,7 +103,7 @@ class Reservations:
 
 
 class Reservation:
-    """One upload's. Belongs to one thread."""
+    """Disk space reserved for one upload. For one thread. Belongs to one thread."""
 
     def __init__(self, held: Reservations, size: int) -> None:
         self._held = held
@@ -111,13 +112,13 @@ class Reservation:
         self._part = 0  # of a block that is written to again
 
     def made(self) -> None:
-        """Its file is there: the file system counts the inode now."""
+        """Note that the file exists: from now on the file system counts its inode."""
         self._give_back(0, self._images)
 
     @contextlib.contextmanager
     def writing(self, size: int) -> Iterator[None]:
-        """Around the write of this many bytes to the file: then the blocks that they filled are
-        counted by the file system."""
+        """A context around a write of this many bytes: after it, the file system counts the blocks
+        that they filled."""
         counted = size + BLOCK  # the file system counts whole blocks
         self._held.begin_write(counted)
         blocks = 0

@@ -69,7 +69,7 @@ class Walk(Protocol):
 
 
 class _Walk:
-    """What all have in common."""
+    """The base of what follows an image of one format as it arrives."""
 
     def __init__(self) -> None:
         self.pixels = 0
@@ -328,7 +328,7 @@ _CHUNKS_MAX = 16
 
 
 def _raf(head: bytes) -> int:
-    """Where the last part of a Fujifilm raw file ends: its preview, and the sensor's data."""
+    """Where the last part of a Fujifilm raw file ends: its preview, or the sensor's data."""
     places = [int.from_bytes(head[at : at + 4], "big") for at in range(84, 108, 4)]
     return max(places[0] + places[1], places[2] + places[3], places[4] + places[5])
 
@@ -353,7 +353,8 @@ _DEPTHS = frozenset((1, 2, 4, 8, 16, 24, 32, 64))
 
 
 def _bmp(head: bytes, size: int, _tail: bytes) -> bool:
-    """By its rows, where they are not compressed: writers get the file's length wrong."""
+    """Whether all rows of a BMP are there, where they are not compressed: writers get the file's
+    length wrong."""
     offset = int.from_bytes(head[10:14], "little")
     if int.from_bytes(head[14:18], "little") == 12:
         width, height = int.from_bytes(head[18:20], "little"), int.from_bytes(head[20:22], "little")
@@ -395,7 +396,7 @@ _WALKS: dict[str, Callable[[], Walk]] = {
 
 
 def walk(kind: str, head: bytes = b"") -> Walk:
-    """For an image of this media type that begins with ``head``."""
+    """What follows an image of this media type that begins with ``head``."""
     if kind == "image/jxl":
         parts = frozenset((b"jxlc", b"jxlp"))
         return _Unmarked() if head[:2] == b"\xff\x0a" else _Boxes(parts, parts)

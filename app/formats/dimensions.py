@@ -21,7 +21,7 @@ _BYTE, _ASCII, _SHORT, _LONG, _IFD, _LONG8 = 1, 2, 3, 4, 13, 16
 
 
 def jpeg_frame(segment: bytes) -> int:
-    """Of a frame header, from its marker on: at least nine bytes."""
+    """Width x height in a JPEG frame header of at least nine bytes, from its marker on."""
     return int.from_bytes(segment[5:7], "big") * int.from_bytes(segment[7:9], "big")
 
 
@@ -69,7 +69,8 @@ def boxed(meta: bytes) -> int:
 
 
 def j2c(head: bytes) -> int:
-    """Of a JPEG 2000 codestream (T.800 A.5.1): the reference grid less the image's offset in it."""
+    """Width x height of a JPEG 2000 codestream (T.800 A.5.1): the reference grid less the image's
+    offset in it."""
     width = int.from_bytes(head[8:12], "big") - int.from_bytes(head[16:20], "big")
     height = int.from_bytes(head[12:16], "big") - int.from_bytes(head[20:24], "big")
     return max(0, width) * max(0, height)
@@ -122,7 +123,7 @@ def tiff(head: bytes, read: Callable[[int, int], bytes]) -> TiffLook:
 
 
 class _Directory:
-    """One directory of a TIFF: where each of its tags stands."""
+    """One image file directory of a TIFF: where each of its tags stands."""
 
     def __init__(
         self, data: bytes, count: int, entry_size: int, word: int, order: Literal["little", "big"]

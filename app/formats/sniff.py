@@ -72,12 +72,12 @@ class FormatDetector:
 
     @property
     def can_be_shown(self) -> bool:
-        """At the end, of an image that is not whole: whether decoders show what is there of it."""
+        """Whether decoders show what is there of an image that is not whole; known at the end."""
         return self._walk is not None and self._walk.can_be_shown
 
     @property
     def is_empty(self) -> bool:
-        """At the end: whether it is the frame of an image with no picture in it."""
+        """Whether it is the frame of an image with no picture in it; known at the end."""
         return self._walk is not None and self._walk.is_empty
 
     @property

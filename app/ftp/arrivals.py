@@ -26,7 +26,7 @@ class Upload:
         self._limit = limit
 
     def flushed(self) -> BinaryIO:
-        """All of it, for a reader by descriptor."""
+        """The whole file, flushed for a reader that uses its descriptor."""
         self.file.flush()
         return self.file
 

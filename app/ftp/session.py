@@ -89,7 +89,7 @@ class _TakesUploads:
 
 
 class Data(_TakesUploads, DTPHandler):  # type: ignore[misc]
-    """A data connection."""
+    """A data connection without TLS."""
 
     _ended = False
 
@@ -166,7 +166,7 @@ def _one_line(text: str) -> str:
 
 
 class Session(_TakesPictures, FTPHandler):  # type: ignore[misc]
-    """FTP."""
+    """An FTP session without TLS."""
 
     dtp_handler = Data
 

@@ -22,7 +22,7 @@ class Troubles:
         self._log = get_log()
 
     def answer(self, error: Exception, path: str, peer: str) -> Answer:
-        """For a request of ``path`` that ended in ``error``."""
+        """The answer to a request of ``path`` that ended in ``error``."""
         path = path[:PATH_MOST]
         if isinstance(error, Refused):
             self._log.info(

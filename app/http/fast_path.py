@@ -98,7 +98,7 @@ class Front:
     def _other(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        """Any other request."""
+        """Answer a request that is no upload: Flask does."""
         has_body = environ.get("CONTENT_LENGTH") not in (None, "", "0")
         if not has_body and not environ.get("HTTP_TRANSFER_ENCODING"):
             return self._flask(environ, start_response)

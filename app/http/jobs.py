@@ -33,7 +33,7 @@ READERS_MAX = 4
 
 
 def add_jobs(app: Flask, gate: Gate, spool: Spool, stalls: Stalls) -> None:
-    """Their two addresses."""
+    """Add the routes ``POST /jobs/drain`` and ``GET /jobs/<id>``."""
     readers = threading.BoundedSemaphore(READERS_MAX)
 
     @app.post("/jobs/drain", provide_automatic_options=False)

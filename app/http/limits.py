@@ -21,7 +21,7 @@ CACHED_SECONDS = 60
 def limits(
     gate: Gate, settings: Settings, catalog: Catalog, sender: Principal, now: datetime
 ) -> dict[str, Any]:
-    """The document. With a token it also says what is known of its device."""
+    """The document of ``GET /limits``. With a token it also says what is known of its device."""
     try:
         gate.check_open(settings.receiver.max_image)
         accepting, reason, wait = True, "", 0

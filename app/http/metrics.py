@@ -72,7 +72,7 @@ class _Counted(Collector):
 
 
 class Metrics:
-    """One a process of the receiver. Thread-safe."""
+    """Counts what requests meet, in one process of the receiver. Thread-safe."""
 
     def __init__(self, spool: Spool, gate: Gate) -> None:
         self._spool, self._gate = spool, gate
@@ -100,7 +100,7 @@ class Metrics:
             self._board.own(DURATION_SUM)[0] += seconds
 
     def exposition(self) -> bytes:
-        """All of them, in Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         facts = self._gate.snapshot(latest=0, runs=3)
         told = [*measures(facts, self._version, sqlite.VERSION), *self._own(facts.received.bytes)]
         return text(told).encode() + generate_latest(self._registry)

@@ -36,7 +36,8 @@ def is_forwarded(environ: Environ) -> bool:
 
 
 def caller(environ: Environ) -> Caller:
-    """Who is at the other end."""
+    """The peer of a request, its headers and its credentials, as the checks of admission need
+    them."""
     return Caller(
         method=environ.get("REQUEST_METHOD", ""),
         path=environ.get("PATH_INFO", ""),

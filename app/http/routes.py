@@ -40,7 +40,8 @@ def is_ref(ref: str) -> bool:
 
 
 def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles: Troubles) -> None:
-    """Uploads, receipts, the handshake and the two checks."""
+    """Add the routes for uploads, receipts, the handshake (/limits) and the two checks (/healthz,
+    /readyz)."""
 
     @app.post("/uploadImage", provide_automatic_options=False)
     @app.post("/images", provide_automatic_options=False)
@@ -123,7 +124,7 @@ def _limits(gate: Gate, spool: Spool) -> Answer:
 
 
 def login_address(path: str) -> str:
-    """Where to log in, and come back to ``path`` afterwards."""
+    """The address of the log-in page that leads back to ``path`` afterwards."""
     return "/login" if path == "/" else f"/login?next={quote(path, safe='/')}"
 
 

@@ -14,7 +14,8 @@ from app.upload.stalled import Stalls
 def small_body(
     environ: Environ, most: int, too_long: Callable[[], Refused], stalls: Stalls
 ) -> bytes:
-    """All of a body of at most ``most`` bytes; Refused if it is longer, cut off or too slow."""
+    """Read a whole body of at most ``most`` bytes; Refused if it is longer, cut off or too
+    slow."""
     said = framing(environ)
     if said.content_length is None and not said.transfer_encoding:
         return b""

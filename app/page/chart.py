@@ -51,7 +51,7 @@ class Range(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Rates are bytes a minute."""
+    """Both curves as paths of an SVG. Rates are bytes a minute."""
 
     came: str  # the path's "d", closed along the bottom; empty: nothing came
     went: str  # open; empty: nothing went
@@ -66,8 +66,8 @@ class Curves:
 def curves(
     flow: Sequence[Flow], now: datetime, cap_per_minute: float, range_: Range = Range.DAY
 ) -> Curves:
-    """Of the time before ``now``. What went out is what left on the wire, where that is known,
-    else the bytes of the images that were confirmed."""
+    """Draw what came in and went out in the time before ``now``. What went out is what left on the
+    wire, where that is known, else the bytes of the images that were confirmed."""
     since = now - range_.span
     steps = {one.at: one for one in flow if one.at > since - timedelta(minutes=one.minutes)}
     minutes = range_.step_minutes

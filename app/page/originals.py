@@ -35,7 +35,7 @@ class Elsewhere(Exception):
 
 
 class Originals:
-    """One a process. Thread-safe."""
+    """Hands out images as they arrived; a process has one. Thread-safe."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool

@@ -26,7 +26,7 @@ _POLICY = (
 
 
 class Renderer:
-    """For one receiver."""
+    """Renders the pages of one receiver."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

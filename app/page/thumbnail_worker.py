@@ -34,7 +34,7 @@ IDLE_SECONDS = 60.0
 
 
 def small(source: BinaryIO) -> bytes:
-    """A small JPEG of an image."""
+    """Make a small JPEG of an image."""
     with Image.open(source, formats=FORMATS) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))
         image.thumbnail((SIDE, SIDE))
@@ -111,7 +111,7 @@ def serve(asked: socket.socket) -> None:
 
 
 def main() -> None:
-    """For one image on stdin, or for those that come through a socket there."""
+    """Make the thumbnail of one image on stdin, or of those that come through a socket there."""
     with contextlib.suppress(OSError):
         os.nice(19)
     rehearse()

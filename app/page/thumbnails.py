@@ -52,8 +52,10 @@ class NoThumbnail(Exception):
 
 
 class Thumbnails:
-    """One a process. Thread-safe; makes one at a time, and keeps them on disk for all processes
-    (``Spool.thumbnails``). ``room``: whether the next upload would be taken."""
+    """Makes thumbnails, one at a time, and keeps them on disk for all processes
+    (``Spool.thumbnails``); a process has one. Thread-safe. Thread-safe; makes one at a time, and
+    keeps them on disk for all processes (``Spool.thumbnails``). ``room``: whether the next upload
+    would be taken."""
 
     def __init__(self, spool: Spool, room: Callable[[], Admission]) -> None:
         self._spool = spool

@@ -56,8 +56,8 @@ def timeline(
     range_: Range,
     quiet_seconds: float,
 ) -> Timeline:
-    """Of the minutes in which images arrived, oldest first. ``quiet_seconds``: after so long the
-    device counts as silent; 0: that is not known, and no silence is drawn."""
+    """Draw the minutes in which images arrived, oldest first, as bars. ``quiet_seconds``: after so
+    long the device counts as silent; 0: that is not known, and no silence is drawn."""
     since = range_.begins(now)
     span = now - since
     step = timedelta(minutes=range_.step_minutes)

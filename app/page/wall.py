@@ -39,7 +39,8 @@ class Need(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """One on the wall. ``notes`` say what there is to know of it, the most urgent first."""
+    """One camera as the wall shows it. ``notes`` say what there is to know of it, the most urgent
+    first."""
 
     facts: DeviceFacts
     shown: str  # what people call it, else the name that it gave itself
@@ -61,7 +62,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Wall:
-    """A page of it. ``urgent`` counts among all cameras, ``found`` those that were asked for."""
+    """One page of the wall. ``urgent`` counts among all cameras, ``found`` those that were asked
+    for."""
 
     cameras: tuple[Camera, ...]
     page: int
@@ -134,7 +136,8 @@ def _is_asked(one: Camera, asked: Asked) -> bool:
 def camera(
     one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetime, held: str = ""
 ) -> Camera:
-    """One camera, judged. ``alerts`` are those about it."""
+    """Judge one camera by its facts; ``alerts`` are those about it. ``alerts`` are those about
+    it."""
     silent = one.is_silent(now)
     troubles = [*_troubles(one, alerts)]
     if silent:

@@ -32,17 +32,18 @@ def utc(at: datetime) -> str:
 
 
 def clock(at: datetime) -> str:
-    """The same in this machine's zone, with its name."""
+    """An instant as people read it, in this machine's zone, with the zone's name."""
     return at.astimezone().strftime("%a %d %b %H:%M:%S %Z")
 
 
 def short_clock(at: datetime) -> str:
-    """The same without the weekday and the zone, where that is named elsewhere."""
+    """An instant in this machine's zone without weekday and zone, for where the zone is named
+    elsewhere."""
     return at.astimezone().strftime("%d %b %H:%M:%S")
 
 
 def minute_clock(at: datetime) -> str:
-    """To the minute, with the zone: for what is known no better."""
+    """An instant to the minute, with the zone, for what is not known more precisely."""
     return at.astimezone().strftime("%a %d %b %H:%M %Z")
 
 

@@ -51,14 +51,15 @@ class _Asked:
 def add_actions(
     routes: Blueprint, gate: Gate, spool: Spool, sessions: Sessions, forms: Forms
 ) -> None:
-    """Their routes: pages with forms, and what the forms ask for."""
+    """Add the routes of all actions: pages with forms, and what the forms ask for."""
     render = Renderer(spool.settings)
 
     def action(
         path: str, needed: Role, *, or_this_machine: bool = False
     ) -> Callable[[Callable[..., Response]], None]:
-        """A form's address. Refused if the role is not enough, or the form is none that this
-        browser got from here; a sentence on the next page if nothing was changed."""
+        """Add the address that a form posts to. Refused if the role is not enough, or the form is
+        none that this browser got from here; a sentence on the next page if nothing was
+        changed."""
 
         def add(do: Callable[..., Response]) -> None:
             def view(**parts: str) -> Response:
@@ -114,7 +115,7 @@ def add_actions(
 
     @routes.app_context_processor
     def given_up() -> dict[str, Any]:
-        """For rows of images: those that the next run discards."""
+        """The ids of images that the next run discards, for rows of images."""
         return {"given_up": lambda: {line.id for line in spool.site.gone.of(Stage.ASKED, 1000)}}
 
     # -- the uplink

@@ -26,7 +26,7 @@ class Forms:
         self._readers = threading.BoundedSemaphore(READERS_MAX)
 
     def read(self) -> Mapping[str, str]:
-        """Its fields, the first of each name; Refused if it is none."""
+        """Read the fields of a form, the first of each name; Refused if the body is no form."""
         if not self._readers.acquire(blocking=False):
             raise Refused("too_many_logins", retry_after=1)
         try:

@@ -25,7 +25,7 @@ second."""
 
 
 def add_log_in(routes: Blueprint, spool: Spool, sessions: Sessions, forms: Forms) -> None:
-    """Their routes."""
+    """Add the routes ``/login`` and ``/logout``."""
     users, log = spool.site.users, get_log()
     hashing = threading.BoundedSemaphore(_HASHES_MAX)
 

@@ -19,7 +19,7 @@ _LOG_SECONDS = 60
 
 
 class Proxies:
-    """Those of the settings. Thread-safe."""
+    """The trusted proxies that the settings name. Thread-safe."""
 
     def __init__(
         self, settings: AuthSettings, monotonic: Callable[[], float] = time.monotonic

@@ -76,7 +76,7 @@ def is_https() -> bool:
 
 
 class Sessions:
-    """Of the people who use the page. Thread-safe."""
+    """Log-in sessions of the people who use the page. Thread-safe."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -179,6 +179,6 @@ def flashed() -> tuple[str, bool] | None:
 
 
 def private(response: Response) -> Response:
-    """Kept by no cache."""
+    """Forbid every cache to keep this response."""
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -72,7 +72,7 @@ def reserve(wanted: Address) -> tuple[socket.socket, Address]:
 
 
 def processes(settings: Settings) -> int:
-    """How many serve."""
+    """How many processes serve."""
     wanted = settings.receiver.processes
     return min(PROCESSES_MOST, cores.available()) if wanted == "auto" else wanted
 

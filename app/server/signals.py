@@ -18,7 +18,9 @@ _stopping = threading.Event()
 
 
 def take_signals() -> None:
-    """In a serving process's main thread. Both signals are blocked in its other threads already:
+    """Let SIGTERM stop this process exactly once. Call it in a serving process's main thread.
+
+    Both signals are blocked in its other threads already:
     the supervisor blocks them before it forks.
 
     The first SIGTERM reaches the handler that the server installs later, further ones do not.

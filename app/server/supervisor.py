@@ -83,7 +83,7 @@ class Work:
 
 
 class _Place:
-    """One of the processes that serve, whichever process it is at the moment."""
+    """One place for a process that serves; a process that dies is replaced in it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -98,7 +98,7 @@ class _Place:
 
 
 class Supervisor:
-    """One a receiver."""
+    """Starts, watches, replaces and stops the processes that serve; a receiver has one."""
 
     def __init__(
         self, board: Board, work: Work, monotonic: Callable[[], float] = time.monotonic
@@ -113,7 +113,7 @@ class Supervisor:
         self._lock: list[int] = []  # inherited, so that it is held until the last one is gone
 
     def run(self) -> int:
-        """Until told to stop; the exit code."""
+        """Supervise until told to stop; the exit code."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         prepared = self._prepare()
@@ -158,7 +158,8 @@ class Supervisor:
             self._end_stopped()
 
     def _wait_for_stop(self) -> bool:
-        """Whether it has come. Returns as well when a child has ended or is to be started."""
+        """Whether a signal to stop has come. Returns as well when a child has ended or is to be
+        started."""
         now = self._monotonic()
         due = [place.next_at - now for place in self._places if place.next_at]
         due += [place.stopped_at + STOPPED_SECONDS - now
@@ -236,7 +237,7 @@ class Supervisor:
         return pause
 
     def _stop(self) -> None:
-        """All of them together; uploads in flight are finished."""
+        """Stop all serving processes together; uploads in flight are finished."""
         notify("STOPPING=1")
         self._together.close()
         until = self._monotonic() + STOP_SECONDS

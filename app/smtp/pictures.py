@@ -20,7 +20,7 @@ class Mail:
 
 
 def read(raw: bytes) -> Mail:
-    """Of a mail as it came; one that cannot be parsed has no pictures."""
+    """Find the pictures of a mail, given as it came; one that cannot be parsed has no pictures."""
     pictures, others = [], 0
     try:
         message = BytesParser(policy=policy.default).parsebytes(raw)

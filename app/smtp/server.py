@@ -85,7 +85,7 @@ class Mailbox:
     async def handle_MAIL(
         self, _server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
-        """Without a login the sender's name counts, where none is needed."""
+        """Take the sender's name as the device's, without a log-in and where none is needed."""
         if not getattr(session, "device", ""):
             name = address.partition("@")[0]
             try:
@@ -152,7 +152,7 @@ def serve(settings: Settings) -> None:
     mailbox = Mailbox(spool)
 
     class Session(aiosmtpd.smtp.SMTP):
-        """One connection."""
+        """One SMTP connection."""
 
         room = asyncio.Semaphore(MAILS_MAX)
 

@@ -32,7 +32,7 @@ FILE_NAME_CUT = 80
 
 
 class PictureTaker:
-    """One a process. Thread-safe."""
+    """Makes pictures durable and gives receipts for them; a process has one. Thread-safe."""
 
     def __init__(self, spool: Spool, gate: Gate) -> None:
         self._spool = spool
@@ -41,14 +41,14 @@ class PictureTaker:
         self._log = get_log()
 
     def policy(self, sender: Principal) -> Policy:
-        """For one upload of this sender: what the settings say of leniency. A program of this
-        machine sends files that others may still be writing."""
+        """How lenient the settings are with one upload of this sender. A program of this machine
+        sends files that others may still be writing."""
         return Policy(self._spool.settings.receiver.strict, may_grow=sender.is_local)
 
     @contextlib.contextmanager
     def receiving(self, size: int) -> Iterator[ImageTarget]:
-        """Around one upload of at most ``size`` bytes: reserved room, and files in tmp/ that are
-        gone at the end unless they were accepted.
+        """A context around one upload of at most ``size`` bytes: reserved room, and files in tmp/
+        that are removed at the end unless they were accepted.
 
         Refused where there is no room; a disk that fails closes the receiver, and is a refusal.
         """
@@ -157,7 +157,8 @@ class PictureTaker:
         policy: Policy,
         clock: ClockReading | None,
     ) -> Accepted:
-        """One of the pictures. A key and a sequence number name the first of several."""
+        """Make one picture of an upload durable. A key and a sequence number name the first of
+        several."""
         incoming = picture.incoming
         key = said.key if not number or not said.key else f"{said.key[:240]}#{number + 1}"
         meta = Metadata(
@@ -199,8 +200,8 @@ class PictureTaker:
 
 
 def _fitted(meta: Metadata, policy: Policy, why: MetadataTooLarge) -> Metadata:
-    """The same with as much as fits next to the file: what could not be used goes first,
-    then tags, then the file name's end."""
+    """Cut metadata down to what fits next to the file: what could not be used goes first, then
+    tags, then the file name's end."""
     policy.remark(
         Refused("metadata_too_large", reason=str(why)), "not all metadata fits next to the image"
     )

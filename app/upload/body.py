@@ -26,7 +26,7 @@ _ALONE: AbstractContextManager[None] = nullcontext()
 
 
 class RequestBody:
-    """One request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``.
+    """Reads one request's body: of ``length`` bytes, or (None) chunked and of at most ``limit``.
 
     ``waiting`` stands around each wait for the client.
     """

@@ -13,8 +13,9 @@ from headgate.spool.catalog.device_stats import ClockReading
 
 
 def reading(date: str, captured_at: str, now: datetime) -> ClockReading | None:
-    """By the request's ``Date`` (RFC 9110, 6.6.1: a client may send it), which says what the clock
-    says now; else by the time of capture, unless it names no time zone, as EXIF's does not."""
+    """Read a device's clock from the request's ``Date`` (RFC 9110, 6.6.1: a client may send it),
+    which says what the clock says now; else from the time of capture, unless that names no time
+    zone, as EXIF's does not."""
     for text, exact, parse in (
         (date, True, parsedate_to_datetime),
         (captured_at, False, datetime.fromisoformat),

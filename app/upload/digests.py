@@ -21,7 +21,7 @@ _MEMBER = re.compile(r"\s*([a-z*][a-z0-9_.*-]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*")
 
 
 class ContentDigest:
-    """Of one body; feed it all of it, then ``check``."""
+    """The digests promised for one body; feed it all of the body, then ``check``."""
 
     def __init__(self, header: str) -> None:
         self._promised: dict[str, bytes] = {}

@@ -37,7 +37,8 @@ def _percent_encoded(text: str) -> str | None:
 
 
 def _base(name: str) -> str:
-    """Without control characters and without the folders that some clients send along."""
+    """A file name without control characters and without the folders that some clients send
+    along."""
     return _CONTROL.sub("", re.split(r"[/\\]", name)[-1])
 
 

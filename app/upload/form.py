@@ -140,8 +140,8 @@ def _unsupported(kind: BodyKind) -> Refused:
 def _take_raw(
     body: Peekable, kind: BodyKind, target: ImageTarget, policy: Policy, contents: FormContents
 ) -> None:
-    """The body is the picture. Where nothing announced its length, its own end has to be there:
-    the server hands on a chunked body that was cut like one that ended."""
+    """Take a body that is the picture itself. Where nothing announced its length, its own end has
+    to be there: the server hands on a chunked body that was cut like one that ended."""
     if policy.strict and kind.size is None:
         raise Refused("length_required")
     picture = Picture(target, policy, file_name(kind.disposition), may_be_cut=not kind.end_known)
@@ -163,7 +163,7 @@ class _Parser(PushMultipartParser):  # type: ignore[misc]
 
 
 class _Part:
-    """One part: a text field, a picture, or another file."""
+    """One part of a form: a text field, a picture, or another file."""
 
     def __init__(
         self, name: str, disposition: str, *, may_be_picture: bool, is_file: bool, is_quoted: bool
@@ -180,12 +180,12 @@ class _Part:
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """What people call this part."""
         return (self.file_name or self.name or "a part without a name")[:64]
 
 
 class _Form:
-    """The parts as they come."""
+    """Takes the parts of a form as they come."""
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ class _Form:
                 self._refuse(part, refused)
 
     def _refuse(self, part: _Part, refused: Refused) -> None:
-        """One picture that cannot be taken leaves the others alone, unless it is too large."""
+        """Note that one picture cannot be taken; the others still are, unless it is too large."""
         if refused.refusal.code == "too_large" or self._policy.strict:
             raise refused
         part.refused = refused
@@ -373,7 +373,8 @@ class _Form:
             self._policy.keep(f"{part.name} again", text)
 
     def _finish(self) -> None:
-        """Of the files that are no pictures only those are refused that could have been one."""
+        """Settle the files that are no pictures: only those are refused that could have been
+        one."""
         contents = self._contents
         others = [one for one in contents.refused
                   if one[1].refusal.code not in ("empty_image", "unsupported_image")]  # fmt: skip

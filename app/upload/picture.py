@@ -80,7 +80,7 @@ class ImageTarget:
 
 
 class Picture:
-    """One picture; refused as soon as it cannot be one.
+    """One picture as it arrives; refused as soon as it cannot be one.
 
     ``write`` its bytes as they come, then ``finish``. ``file_name`` is the client's. Of one that
     ``may_be_cut`` nothing but its own end says that all of it came.
@@ -180,7 +180,7 @@ class Picture:
             incoming.write(piece)
 
     def finish(self) -> None:
-        """All of it came; Refused if it is empty, of no kind that we take, or no whole picture."""
+        """End the picture; Refused if it is empty, of no kind that we take, or not whole."""
         if self._held is not None:
             if not self._held.strip(_SPACE):
                 raise Refused("empty_image")
@@ -202,8 +202,8 @@ class Picture:
             self._cut_off()
 
     def _cut_off(self) -> None:
-        """All that was announced came, so the device's own picture lacks its end; unless more of
-        it may come."""
+        """Take a picture without its end although all that was announced came, and say so: its
+        device cut it. Refused where more may come, or decoders show nothing of it."""
         refused = Refused("truncated_image", type=self.media_type)
         may_be_more = self._may_be_cut or self._policy.may_grow
         if may_be_more or not self._detector.can_be_shown:

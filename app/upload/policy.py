@@ -46,5 +46,5 @@ class Policy:
         self.as_sent.setdefault(name[:64], text[:AS_SENT_MAX])
 
     def remarks(self, complete: bool) -> Remarks:
-        """For the receipt of one picture."""
+        """What the receipt of one picture says about the upload."""
         return Remarks(tuple(self.warnings), complete)

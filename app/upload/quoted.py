@@ -21,7 +21,7 @@ class QuotedPrintable:
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """What is decoded by now."""
+        """Decode the next bytes, as far as they can be decoded by now."""
         data = self._held + piece
         at = data.rfind(b"=", 1 - _ESCAPE)
         at = len(data) if at < 0 else at

@@ -25,7 +25,7 @@ class CountedInput:
         self.received = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """As PEP 3333 has it."""
+        """Read up to this many bytes, as PEP 3333 has it."""
         piece = self._source.read(size)
         self.received += len(piece)
         return piece
@@ -41,7 +41,7 @@ class Framing:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """A POST of an image."""
+    """A POST of an image, as its header describes it."""
 
     caller: Caller
     body: CountedInput

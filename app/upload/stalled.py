@@ -75,7 +75,8 @@ class Stalls:
         self._seen: dict[tuple[object, ...], _Seen] = {}
 
     def reading(self, peer: str) -> _Reading:
-        """Around one read: this thread waits for bytes from ``peer``, an IP address."""
+        """A context around one read in which this thread waits for bytes from ``peer``, an IP
+        address."""
         return _Reading(self._waiting, (peer, self._monotonic()))
 
     def watch(self, stop: threading.Event) -> None:

@@ -473,7 +473,7 @@ static void pause_before_next(client *c, outcome what, unsigned attempt)
     if (ms < 500) {
         ms = 500;
     }
-    /* Up to half as long again by chance, so that many cameras do not come back together. */
+    /* With up to 50 % jitter, so that many cameras do not come back together. */
     c->port->sleep_ms(c->port->context, ms + c->port->random(c->port->context) % (ms / 2));
 }
 
@@ -713,7 +713,7 @@ static void add_usage(client *c, const record *r, void *context)
     u->largest = r->number > u->largest ? r->number : u->largest;
 }
 
-/* What the spool knows of itself; a fresh one gets a name by chance. */
+/* What the spool knows of itself; a fresh one gets a random name. */
 static bool load_state(client *c, spool_state *s, uint64_t *bytes)
 {
     char path[PATH_SIZE], new[PATH_SIZE], text[96];

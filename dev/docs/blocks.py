@@ -20,7 +20,8 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One block: ``what`` names its maker and argument, ``body`` is its text."""
+    """One generated block of a page: ``what`` names its maker and argument, ``body`` is its
+    text."""
 
     what: str
     body: str

@@ -59,7 +59,7 @@ auth = "token"
 
 
 def session(name: str) -> str:
-    """One session as a page shows it, in a block of its own."""
+    """One console session as a page shows it, in a block of its own."""
     lines = ["```console"]
     for command in SESSIONS[name]:
         said = _make(command) if command.startswith("make ") else gateway().run(command)
@@ -191,7 +191,7 @@ def _make(command: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without the warnings about the disk on which the docs are made."""
+    """The output without the warnings about the disk on which the docs are made."""
     lines = text.split("\n")
     return "\n".join(line for line in lines if not re.search(r"spool.unsafe|^warning  ", line))
 

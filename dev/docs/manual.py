@@ -45,8 +45,8 @@ _COLOUR = (
 
 
 def page(name: str, before: str, today: str) -> str:
-    """The whole page. It keeps the date of ``before``, the page as it was, where nothing else
-    changed."""
+    """Make a whole manual page. It keeps the date of ``before``, the page as it was, where nothing
+    else changed."""
     command = {"headgate": headgate, "headgate-receiver": receiver}[name]
     body = "\n".join(_page(name, command)) + "\n"
     found = _TH.search(before)

@@ -126,7 +126,7 @@ def _take(browser: str, profile: Path, url: str, file: Path) -> None:
 
 
 def _cropped(taken: Image.Image) -> Image.Image:
-    """Without what is empty below."""
+    """The picture without the empty area below the page."""
     last = taken.height
     empty = taken.getpixel((2, taken.height - 1))
     while last > 1:

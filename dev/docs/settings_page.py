@@ -32,7 +32,7 @@ def variables() -> str:
 
 
 def shown(setting: Setting) -> Any:
-    """The value of the example."""
+    """The example's value as headgate.toml writes it."""
     return setting.default if setting.example is None else setting.example
 
 

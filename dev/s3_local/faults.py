@@ -33,7 +33,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One line of the script. Requests to objects are counted for each method, from 1.
+    """One line of a script of faults. Requests to objects are counted for each method, from 1.
 
     It fits when ``first <= n <= last`` (``last`` None: always), ``n`` is a multiple of ``every``,
     and ``when(key)``.
@@ -80,7 +80,7 @@ class Script:
             return next((fault for fault in self._faults if fault.fits(method, n, key)), None)
 
     def replace(self, faults: Iterable[Fault]) -> None:
-        """Another script; counting begins again."""
+        """Go on by another script; counting begins again."""
         with self._lock:
             self._faults = tuple(faults)
             self._seen.clear()

@@ -62,12 +62,12 @@ class Draft:
 
     @property
     def sha256(self) -> bytes:
-        """Of all that was written."""
+        """The SHA-256 of all that was written."""
         return self._sha256.digest()
 
     @property
     def md5(self) -> bytes:
-        """Of all that was written."""
+        """The MD5 of all that was written."""
         return self._md5.digest()
 
     def write(self, data: bytes) -> None:

@@ -29,7 +29,7 @@ _HEAD_MAX = 64 * 1024
 
 
 class _HttpRequest(BaseHTTPRequestHandler):
-    """One connection, request after request."""
+    """Serves one connection, request after request."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

@@ -12,7 +12,7 @@ _TRAILERS_MAX = 100
 
 
 class ClientConnection(Protocol):
-    """Where the bytes come from."""
+    """The connection that a body is read from."""
 
     @property
     def rfile(self) -> Any: ...

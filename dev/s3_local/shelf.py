@@ -26,7 +26,8 @@ Reply = tuple[str, list[tuple[str, str]], bytes]
 
 
 class Shelf:
-    """All buckets. Every call takes ``lock``: moto's dictionaries are not made for threads."""
+    """All buckets of the stand-in. Every call takes ``lock``: moto's dictionaries are not made for
+    threads."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
@@ -38,7 +39,7 @@ class Shelf:
         self._own: set[str] = set()
 
     def load(self) -> int:
-        """Put every kept object back; how many there are."""
+        """Put every kept object back into moto; how many there are."""
         count = 0
         for bucket in self.folder.buckets():
             self.make_bucket(bucket)
@@ -55,7 +56,7 @@ class Shelf:
             self._own.add(bucket)
 
     def call(self, environ: dict[str, Any]) -> Reply:
-        """moto's answer."""
+        """Ask moto, and return its answer."""
         status, headers = "", []
 
         def start(
@@ -137,7 +138,7 @@ class Shelf:
                     self._files.pop((bucket, key), None)
 
     def bucket_changed(self, bucket: str) -> None:
-        """After a bucket was made or deleted by a request."""
+        """Bring the folder up to date after a request made or deleted a bucket."""
         with self.lock:
             if bucket in self._backend.buckets:
                 self.make_bucket(bucket)

@@ -264,7 +264,7 @@ _PHRASES = {400: "Bad Request", 403: "Forbidden", 404: "Not Found", 411: "Length
 
 
 def error_reply(status: int, code: str, message: str) -> Reply:
-    """An answer as S3 gives it."""
+    """An error response as S3 gives it."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code>'
         f"<Message>{message}</Message><RequestId>stand-in</RequestId></Error>"

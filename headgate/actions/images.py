@@ -82,7 +82,7 @@ def request_retry(spool: Spool, by: Actor, image: str) -> None:
 
 
 def request_retry_all(spool: Spool, by: Actor) -> int:
-    """The same for every image that is set aside; how many."""
+    """Ask for another try of every image that is set aside; how many."""
     items = spool.catalog.in_state(State.SET_ASIDE, ALL)
     with spool.site.together():
         for item in items:
@@ -118,8 +118,8 @@ def discard(spool: Spool, by: Actor, images: Sequence[str], reason: str) -> dict
 
 
 def request_discard(spool: Spool, by: Actor, image: str, reason: str) -> Discarded:
-    """The same for one image, for a program that moves no files: the next run, or the one under
-    way, deletes it."""
+    """Give up one image from a program that moves no files: the next run, or the one under way,
+    deletes it."""
     if trouble := _ask(spool, by, image, _reason(reason)):
         return Discarded(False, trouble)
     line = spool.site.gone.get(image)
@@ -136,7 +136,7 @@ def _reason(reason: str) -> str:
 
 
 def _ask(spool: Spool, by: Actor, image: str, reason: str) -> str:
-    """Put it into the books; a sentence if it cannot be discarded."""
+    """Record that an image is to be discarded; a sentence if it cannot be."""
     item, line = spool.catalog.get(image), spool.site.gone.get(image)
     if line is not None and line.stage is Stage.DISCARDED:
         return line.said

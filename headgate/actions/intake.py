@@ -7,7 +7,8 @@ from headgate.spool.spool import SAFE_OFF, Spool
 
 
 def safe_off(spool: Spool, by: Actor, reason: str = "") -> None:
-    """From now on the receiver accepts no image, also after a restart."""
+    """Take the gateway out of service: from now on, and after a restart, the receiver accepts no
+    image."""
     with spool.site.together():
         if not spool.is_safe_off():
             note = {"at": spool.now().isoformat(), "who": by.name, "reason": reason}

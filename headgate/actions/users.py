@@ -10,7 +10,7 @@ from headgate.spool.spool import Spool
 
 
 def add(spool: Spool, by: Actor, name: str, role: Role, password: str) -> None:
-    """A new user. UserTrouble as of ``Users.add``."""
+    """Add a user. UserTrouble as of ``Users.add``."""
     stored = _stored(password, name)
     with spool.site.together():
         spool.site.users.add(name, role, stored, spool.now())
@@ -25,14 +25,14 @@ def remove(spool: Spool, by: Actor, name: str) -> None:
 
 
 def set_role(spool: Spool, by: Actor, name: str, role: Role) -> None:
-    """Another role; the user's sessions end."""
+    """Give a user another role; the user's sessions end."""
     with spool.site.together():
         spool.site.users.change(name, role=role)
         spool.site.audit.record(by, Action.USER_ROLE, spool.now(), name, role)
 
 
 def set_password(spool: Spool, by: Actor, name: str, password: str) -> None:
-    """Another password; the user's sessions end."""
+    """Set a user's password; the user's sessions end."""
     stored = _stored(password, name)
     with spool.site.together():
         spool.site.users.change(name, password=stored)
@@ -40,7 +40,7 @@ def set_password(spool: Spool, by: Actor, name: str, password: str) -> None:
 
 
 def add_scrape_token(spool: Spool, by: Actor, name: str) -> str:
-    """A new token for /metrics."""
+    """Make a token for /metrics."""
     with spool.site.together():
         token = spool.site.users.add_scrape_token(name, spool.now())
         spool.site.audit.record(by, Action.TOKEN_ADD, spool.now(), name)
@@ -48,7 +48,7 @@ def add_scrape_token(spool: Spool, by: Actor, name: str) -> str:
 
 
 def remove_scrape_token(spool: Spool, by: Actor, name: str) -> None:
-    """It opens nothing any more."""
+    """Remove a token for /metrics; it opens nothing from then on."""
     with spool.site.together():
         spool.site.users.remove_scrape_token(name)
         spool.site.audit.record(by, Action.TOKEN_REMOVE, spool.now(), name)

@@ -33,7 +33,7 @@ _N = TypeVar("_N", int, float)
 
 
 class Cells(Protocol[_N]):
-    """A row that is there."""
+    """The cells of one row, as a sequence of numbers."""
 
     def __getitem__(self, at: int, /) -> _N: ...
     def __setitem__(self, at: int, value: _N, /) -> None: ...
@@ -99,12 +99,12 @@ _HASHED = 1 << 32
 
 
 class Board:
-    """One process's view of it. Thread-safe where it says so; a row of one's own is guarded by
-    its user."""
+    """One process's view of the board. Thread-safe where it says so; a row of one's own is guarded
+    by its user."""
 
     def __init__(self, processes: int, memory: memoryview, fd: int, number: int) -> None:
-        """Use ``alone``, ``shared`` or ``of``. ``fd`` -1: there is one process, and no lock but
-        between its threads."""
+        """For internal use: call ``alone``, ``shared`` or ``of``. ``fd`` -1: there is one process,
+        and no lock but between its threads."""
         self.processes = processes
         self.number = number
         self.waiting: AbstractContextManager[None] = nullcontext()
@@ -125,7 +125,7 @@ class Board:
 
     @classmethod
     def alone(cls) -> Board:
-        """For a program of one process."""
+        """A board for a program of one process."""
         board = cls(1, memoryview(mmap.mmap(-1, _whole(1))), -1, 0)
         board.own(PROCESS)[PID] = os.getpid()
         return board
@@ -153,7 +153,7 @@ class Board:
         return self.all(row)[self.number if row.each else 0]
 
     def all(self, row: Row[_N]) -> Sequence[Cells[_N]]:
-        """Those of all processes."""
+        """The rows of all processes."""
         return self._rows[row.name]  # type: ignore[return-value]
 
     def write_text(self, row: Row[int], said: str) -> int:
@@ -187,8 +187,8 @@ class Board:
         return self._parts[part]
 
     def names(self, wanted: Iterable[bytes]) -> AbstractContextManager[None]:
-        """Around what no two processes may do for the same name at the same time; threads of one
-        process have to exclude each other themselves."""
+        """A context that excludes other processes from the same names; threads of one process have
+        to exclude each other themselves."""
         return nullcontext() if self._fd < 0 else self._named(wanted)
 
     @contextlib.contextmanager
@@ -253,7 +253,7 @@ class Lock:
             waited.__exit__(kind, error, trace)
 
     def try_enter(self) -> bool:
-        """The same, unless another holds it now; then False, and there is nothing to leave."""
+        """Enter unless another holds the lock now; then False, and there is nothing to leave."""
         if not self._threads.acquire(blocking=False):
             return False
         if self._board._fd >= 0 and not range_locks.take_now(self._board._fd, self._at):

@@ -21,7 +21,7 @@ def trouble(password: str, name: str) -> str:
 
 
 def hashed(password: str) -> str:
-    """What to store of it."""
+    """The hash of a password, to be stored."""
     from werkzeug.security import generate_password_hash  # only those who need it pay for it
 
     return generate_password_hash(password)

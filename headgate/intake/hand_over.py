@@ -49,7 +49,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """The receiver's answer. ``sentence`` says why not; ``code`` is the refusal's."""
+    """What the receiver answered to a picture. ``sentence`` says why not; ``code`` is the
+    refusal's."""
 
     outcome: Outcome
     receipt: Mapping[str, Any] = field(default_factory=dict)

@@ -73,7 +73,7 @@ def find(
 
 
 def images(count: Count) -> str:
-    """How many, and how large."""
+    """A number of images and their size, in words."""
     return f"{images_word(count.images)} ({human_size(count.bytes)})"
 
 
@@ -213,8 +213,8 @@ def unconfirmed(facts: Snapshot) -> dict[str, str]:
 
 
 def _no_run(signs: Signs, _before: AbstractSet[str]) -> Found:
-    """Where a queue starts the runs, cron's floor is what counts here; ``queue-silent`` comes
-    sooner."""
+    """No run has started for too long. Where a queue starts the runs, cron's fallback interval
+    counts here; ``queue-silent`` comes sooner."""
     facts = signs.facts
     every = next((one.every_seconds for one in facts.triggers if one.kind == "cron"), None)
     every = every or signs.interval
@@ -233,8 +233,8 @@ def _paused(signs: Signs, _before: AbstractSet[str]) -> Found:
 
 
 def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
-    """Without a message, and without a request by HTTP instead, which may be how the owner starts
-    runs."""
+    """No message of the queue has come for too long, and no request by HTTP instead, which may be
+    how the owner starts runs."""
     by_kind = {one.kind: one for one in signs.facts.triggers}
     queue, http = by_kind.get("queue"), by_kind.get("http")
     if queue is None or queue.every_seconds is None:
@@ -296,7 +296,7 @@ def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Found:
 
 
 def _backlog_grows(signs: Signs, before: AbstractSet[str]) -> Found:
-    """In each quarter of the last hour more came than went; it ends with half an hour in which the
+    """More came than went in each quarter of the last hour; it ends with half an hour in which the
     backlog shrinks."""
     if signs.facts.waiting.bytes <= signs.facts.budget.budget:
         return

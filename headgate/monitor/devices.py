@@ -26,8 +26,8 @@ _FORGOTTEN = timedelta(days=14)
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One device, enrolled or only seen. ``missed``: alerts report problems with it; not so of
-    mere addresses, of revoked ones, and of strangers that are long gone."""
+    """What is known of one device, enrolled or only seen. ``missed``: alerts report problems with
+    it; not so of mere addresses, of revoked ones, and of strangers that are long gone."""
 
     device: str
     enrolled: bool
@@ -54,8 +54,8 @@ class DeviceFacts:
 def devices(
     catalog: Catalog, site: Site, now: datetime, quiet: int | str
 ) -> tuple[DeviceFacts, ...]:
-    """All that are enrolled, sent or not, and the others that were seen last; by name. ``quiet``
-    is alerts.device_silent."""
+    """Facts of all enrolled devices, whether they sent or not, and of the others that were seen
+    last; by name. ``quiet`` is alerts.device_silent."""
     ever = site.devices.all(now)
     known = {one.name: one.revoked_at is None for one in ever}
     seen = catalog.arrivals_of_all([name for name, valid in known.items() if valid], OTHERS_MAX)

@@ -135,7 +135,8 @@ def _spent(daily: Daily | None) -> bool:
 
 
 def _mean_size(outlook: Outlook) -> float:
-    """Of an image that waits, or else of those that came lately; 1 B where there are none."""
+    """The mean size of images that wait, or else of those that came lately; 1 B where there are
+    none."""
     came = sum((flow.received for flow in outlook.minutes), Count())
     known = outlook.waiting if outlook.waiting.images else came
     return max(1.0, known.bytes / known.images) if known.images else 1.0
@@ -207,7 +208,7 @@ def _carried(outlook: Outlook) -> Callable[[datetime], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """From ``at`` on for this many seconds, in bytes or images a second."""
+    """What comes and goes from ``at`` on for this many seconds, in bytes or images a second."""
 
     at: datetime
     seconds: float
@@ -218,7 +219,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """Where a walk begins, in bytes or images."""
+    """The state from which a forecast starts, in bytes or images."""
 
     now: datetime
     backlog: float
@@ -239,7 +240,7 @@ def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
 
 
 def _span(outlook: Outlook) -> list[tuple[datetime, float, float, int]]:
-    """Of each instant ahead: its seconds, the bytes a second that go out, and its day."""
+    """The steps ahead: of each its seconds, the bytes a second that go out, and its day."""
     carried = _carried(outlook)
     day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
     return [(at, seconds, carried(at), day(at)) for at, seconds in _ahead(outlook.now)]
@@ -272,7 +273,8 @@ def _walks(
 def _walk(
     scene: _Scene, steps: Sequence[_Step], more: float
 ) -> tuple[datetime | None, datetime | None]:
-    """The same if ``more`` times as much comes in; each None if not within the horizon."""
+    """When the backlog is gone and when there is no room, if ``more`` times as much comes in; each
+    None if not within the horizon."""
     backlog, daily = scene.backlog, scene.daily
     full_at_backlog = backlog + scene.room
     empty_at = scene.now if backlog <= 0 else None

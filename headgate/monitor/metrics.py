@@ -50,7 +50,7 @@ def measures(facts: Snapshot, version: str, sqlite: str) -> tuple[Measure, ...]:
 
 
 def gauge(name: str, what: str, value: float | None) -> Measure:
-    """With one series, or none where there is no value."""
+    """A gauge with one series, or none where there is no value."""
     return Measure(name, "gauge", what, samples=() if value is None else (((), float(value)),))
 
 

@@ -82,8 +82,8 @@ CLOCK_OFF = Limit(CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS / 2)
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """One row of the table. ``sentence`` is filled in by the check; ``limits`` is what that
-    compares with. ``wait_seconds``: how long it must last before a message leaves;
+    """One rule, a row of the table. ``sentence`` is filled in by the check; ``limits`` is what
+    that compares with. ``wait_seconds``: how long it must last before a message leaves;
     ``calm_seconds``: how long it must be over before that is said. ``causes``: alerts of which it
     is a mere consequence, so that nothing is said of it while they last."""
 

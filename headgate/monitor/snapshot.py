@@ -33,7 +33,8 @@ class TriggerFacts:
     expected_since: datetime | None = None  # it has been watched for silence since then
 
     def quiet_seconds(self, now: datetime) -> float | None:
-        """Since it last fired, or since it is expected to; None if it is not expected to."""
+        """Seconds since it last fired, or since it is expected to; None if it is not expected
+        to."""
         known = [at for at in (self.last_at, self.expected_since) if at is not None]
         if self.every_seconds is None or not known:
             return None
@@ -71,7 +72,8 @@ class Snapshot(Inventory):
     clock_behind: str = ""  # why this machine's clock cannot be true
 
     def fields(self) -> dict[str, Any]:
-        """For programs: as ``headgate status --json`` and ``/status.json`` give it."""
+        """The snapshot for programs, as ``headgate status --json`` and ``/status.json`` give
+        it."""
         return asdict(self) | {
             "unaccounted": self.unaccounted,
             "alerts": [alert.fields() for alert in self.alerts],

@@ -50,8 +50,9 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Of one image. ``ahead``: about what leaves before it. ``departs_at``: when it should begin to
-    leave if no newer image goes first; None: that is unknown, or it does not wait."""
+    """Why one image is where it is. ``ahead``: about what leaves before it. ``departs_at``: when
+    it should begin to leave if no newer image goes first; None: that is unknown, or it does not
+    wait."""
 
     receipt: Receipt
     waits_for: Wait
@@ -64,7 +65,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class DeviceReason:
-    """Of one device: how many of its images wait, and of the oldest of them, why."""
+    """How many images of one device wait, and why the oldest of them does."""
 
     device: str
     enrolled: bool
@@ -75,7 +76,7 @@ class DeviceReason:
 
 
 def of_image(spool: Spool, ref: str) -> Reason | None:
-    """By id or SHA-256; None if there is no such image."""
+    """Explain one image, by its id or SHA-256; None if there is no such image."""
     receipt = spool.receipt(ref)
     if receipt is None:
         return None
@@ -97,7 +98,7 @@ def of_image(spool: Spool, ref: str) -> Reason | None:
 
 
 def of_device(spool: Spool, device: str) -> DeviceReason | None:
-    """None if no device of this name ever sent anything, or is enrolled."""
+    """Explain one device; None if no device of this name ever sent anything, or is enrolled."""
     if not spool.knows_device(device):
         return None
     seen = spool.catalog.arrivals_of(device)

@@ -87,7 +87,7 @@ class Settings:
 
     @property
     def goes_to(self) -> str:
-        """Where images go, for people: the bucket, or the URL; "" where none is set."""
+        """Where images are sent, for people: the bucket, or the URL; "" where none is set."""
         return self.destination.url if self.destination.kind == "http" else self.s3.bucket
 
     @property

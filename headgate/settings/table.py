@@ -19,8 +19,8 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. ``unit`` is what the parsed value is counted in; ``example`` is shown
-    where the default says little."""
+    """One setting, a row of the table. ``unit`` is what the parsed value is counted in;
+    ``example`` is shown where the default says little."""
 
     section: str
     key: str
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def takes(self) -> str:
-        """What it takes, in words."""
+        """Which values the setting takes, in words."""
         return getattr(self.parse, "takes", "")
 
     @property
@@ -54,7 +54,7 @@ def setting(
     secret: bool = False,
     example: Any = None,
 ) -> _T:
-    """One field of a section: its default as an owner writes it, and what reads that."""
+    """Describe one field of a section: its default as an owner writes it, and what reads that."""
     made: _T = field(
         metadata={
             "default": default,

@@ -107,8 +107,8 @@ def _minute(text: str) -> int:
 
 
 def parse(texts: Sequence[str]) -> tuple[TimetableEntry, ...]:
-    """The whole timetable. Entries that overlap are refused: no one should have to know which of
-    two lines wins."""
+    """Read a whole timetable. Entries that overlap are refused: no one should have to know which
+    of two lines wins."""
     entries = tuple(parse_entry(text) for text in texts)
     spans = sorted((span, entry.text) for entry in entries for span in entry.spans())
     for ((_, end), text), ((start, _), other) in pairwise(spans):

@@ -158,7 +158,7 @@ def format_duration(seconds: int) -> str:
 
 
 def human_size(size: float) -> str:
-    """For people, three digits: ``12.3 MB``."""
+    """A size for people, with three digits: ``12.3 MB``."""
     sign, size = ("-", -size) if size < 0 else ("", size)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5 or (unit == "B" and size < 1000):
@@ -171,7 +171,7 @@ def human_size(size: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """For people, two units at most: ``2 h 5 min``."""
+    """A duration for people, in two units at most: ``2 h 5 min``."""
     left = round(seconds)
     if left < 0:
         return f"-{human_duration(-left)}"

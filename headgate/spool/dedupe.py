@@ -27,7 +27,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class KeyedLocks:
-    """One at a time for each identity; ``waiting`` stands around the wait for another's end.
+    """Locks by identity: one holder at a time for each. ``waiting`` stands around a wait.
 
     Threads of this process wait for each other in memory; the board's locks, which the kernel
     frees when their process dies, keep the processes apart.
@@ -140,8 +140,8 @@ class DuplicateLookup:
         return self._receipts.by_key(device, key, reversed(self._receipts.days()))
 
     def receipt(self, ref: str, device: str) -> Receipt | None:
-        """By id or by SHA-256 (64 hex digits); only of the device, if one is named: devices may
-        send the same bytes, and each asks for its own image."""
+        """The receipt of an image by its id or SHA-256 (64 hex digits); only of the device, if one
+        is named: devices may send the same bytes, and each asks for its own image."""
         found = self._receipt(ref, device)
         return found if found is not None and device in ("", found.device) else None
 

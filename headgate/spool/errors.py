@@ -17,7 +17,7 @@ class SpoolElsewhere(SpoolUnsuitable):
 
 
 class SpoolFull(SpoolUnsuitable):
-    """The same for want of room, inodes or quota."""
+    """This place cannot hold a spool for want of room, inodes or quota."""
 
 
 class LockHeld(Exception):
@@ -40,7 +40,7 @@ class DiskError(Exception):
 
 
 class AttributesError(DiskError):
-    """The same of an extended attribute, which some file systems have no room for."""
+    """The disk refused an extended attribute, which some file systems have no room for."""
 
 
 class IdentityConflict(Exception):

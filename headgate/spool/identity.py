@@ -48,7 +48,7 @@ class RememberedSpool:
 
     @property
     def name(self) -> str:
-        """Short, for people."""
+        """A short name for people."""
         return self.identity[:8]
 
 
@@ -149,7 +149,7 @@ class Memory:
 
 
 def memory(settings: Settings) -> Memory:
-    """Of the spool that is there."""
+    """How well the spool that is there is known."""
     known = remembered(settings)
     if known is None:
         return Memory(identity_of(settings.spool.path))

@@ -56,13 +56,13 @@ class Query:
     limit: int = 20
 
     def order(self, receipt: Receipt) -> tuple[float, str]:
-        """By which the receipts of several databases are sorted together."""
+        """The sort key of a receipt, across several databases."""
         captured = receipt.captured_at if self.by is By.CAPTURE else None
         return (captured.timestamp() if captured else 0.0, receipt.id)
 
     def merge(self, found: Sequence[Receipt]) -> list[Receipt]:
-        """Those of several databases, in order, each once: of two with one id the later one of the
-        list counts, and so does an image that moved on between two looks."""
+        """Merge what several databases found, in order, each image once: of two with one id the
+        later one of the list counts, and so does an image that moved on between two looks."""
         once = {receipt.id: receipt for receipt in found}
         return sorted(once.values(), key=self.order, reverse=not self.oldest_first)
 
@@ -81,7 +81,8 @@ class Page:
 
 
 def every(find: Callable[[Query], Page], query: Query) -> Iterator[Receipt]:
-    """All that a search by arrival finds, page by page; those that go meanwhile are passed over."""
+    """Walk through all that a search by arrival finds, page by page; images that go meanwhile are
+    passed over."""
     while True:
         page = find(query)
         yield from page.receipts

@@ -100,7 +100,7 @@ def _metadata(path: Path, name: Name) -> Metadata | None:
 
 
 def _size(path: Path) -> int | None:
-    """None for what is no file, or is gone."""
+    """The size of a file; None for what is no file, or is gone."""
     try:
         found = path.lstat()
     except OSError:

@@ -67,7 +67,7 @@ class Accepted:
 
 
 def utc_now() -> datetime:
-    """The wall clock, aware."""
+    """The wall clock, as an aware time in UTC."""
     return datetime.now(UTC)
 
 
@@ -105,7 +105,7 @@ class _Linked:
 
 
 class Spool:
-    """One spool folder, open. Open it after any fork; close it when done."""
+    """One spool folder that is open. Open it after any fork; close it when done."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Spool:
         now: Callable[[], datetime] = utc_now,
         board: Board | None = None,
     ) -> None:
-        """Use ``Spool.open``; this opens what is there."""
+        """For internal use: call ``Spool.open``; this opens what is there."""
         self.settings = settings
         self.board = board or Board.alone()
         self.cpu_turns = CpuTurns()
@@ -193,7 +193,7 @@ class Spool:
         return opened
 
     def give_up_reserve(self) -> None:
-        """Where the disk is full, free some of what is kept for the spool's own files."""
+        """Free some of the spool's own reserve, where the disk is full."""
         reserve.give_up(self.files.state)
         self._give_thumbnails_room()
 
@@ -268,8 +268,8 @@ class Spool:
         self._chores.start()
 
     def _do_chores(self) -> None:
-        """Of several processes the one does what is done once that holds the lock for it, which
-        is another's when it dies."""
+        """Do checkpoints and the like; of several processes one also does what is done once: it
+        holds the lock for it, which is another's when it dies."""
         rounds, does_it = 0, False
         while not self._closing.wait(CHORES_SECONDS):
             does_it = does_it or self.board.lock(Part.CHORES).try_enter()
@@ -286,7 +286,7 @@ class Spool:
                 continue  # the disk's trouble shows at the next accept, which can say so
 
     def mark_arrivals(self, newest_known_at: datetime | None) -> str:
-        """From now on mark images that arrive before this machine's clock can be believed; why it
+        """Mark images that arrive before this machine's clock can be believed; returns why it
         cannot be at this moment, empty if it can. The receiver calls it when it has waited."""
         self._clock = set_clock.ArrivalClock(newest_known_at)
         return self._clock.reason(self.now())
@@ -381,7 +381,8 @@ class Spool:
         return Accepted(self._held.receipt_of(item), duplicate=False)
 
     def _commit(self, linked: list[_Linked]) -> None:
-        """Those that were linked at about the same time: one flush and one transaction for all."""
+        """Commit images that were linked at about the same time: one flush and one transaction for
+        all."""
         for folder in {one.folder for one in linked}:
             durable.commit(folder, self.cpu_turns.waiting)
         self.catalog.add_all((one.name, one.meta, one.clock) for one in linked)

@@ -46,7 +46,8 @@ _MODE = 0o660
 
 
 class Rows(Protocol):
-    """What a statement finds. Use it up on the spot: while rows are left, its snapshot stays."""
+    """The rows that a statement finds. Use it up on the spot: while rows are left, its snapshot
+    stays."""
 
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
@@ -174,8 +175,8 @@ class Pair:
         migrations: Sequence[str],
         waiting: AbstractContextManager[None] | None = None,
     ) -> None:
-        """All that write to the file, threads and programs, queue for it; ``waiting`` as
-        ``WriteQueue`` has it."""
+        """Open both. All that write to the file, threads and programs, queue for it; ``waiting``
+        as ``WriteQueue`` has it."""
         self.writer = connect(path, migrations, full=False)
         self.reader = connect(path, migrations, full=False, read_only=True)
         self.write = WriteQueue(path.with_suffix(".queue"), waiting)
@@ -233,8 +234,9 @@ def instant(stamp: int) -> datetime:
 
 @contextlib.contextmanager
 def transaction(connection: Connection) -> Iterator[Connection]:
-    """All or nothing; takes the write lock at once, so that it rarely fails later. Inside another
-    transaction it is a part of that one (a savepoint), and is committed with it.
+    """A transaction, all or nothing; takes the write lock at once, so that it rarely fails later.
+
+    Inside another transaction it is a part of that one (a savepoint), and is committed with it.
 
     Whatever fails, no transaction is left open, and the first error is the one that is raised: a
     full disk ends the transaction by itself, and a ROLLBACK after that would be an error of its
@@ -274,8 +276,9 @@ def damage(path: Path) -> str:
 
 
 def damage_in(connection: Connection) -> str:
-    """The same of a file that is open. Each index is compared with its table, which quick_check
-    leaves out: an index that lost rows is what the WAL reset bug leaves behind."""
+    """What SQLite's own check says is wrong with a file that is open; empty if nothing. Each index
+    is compared with its table, which quick_check leaves out: an index that lost rows is what the
+    WAL reset bug leaves behind."""
     try:
         found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except Damaged as error:

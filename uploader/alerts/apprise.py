@@ -23,8 +23,8 @@ _KINDS = {"alert": "warning", "reminder": "warning", "recovery": "success", "tes
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """One address in Apprise's form, such as ``tgram://token/chat``. It is a secret, so its name
-    is its scheme and four digits of its digest, and no sentence has more of it."""
+    """A channel for one address in Apprise's form, such as ``tgram://token/chat``. It is a secret,
+    so its name is its scheme and four digits of its digest, and no sentence has more of it."""
 
     url: str
 
@@ -34,7 +34,7 @@ class Other:
         return f"{self.url.partition(':')[0].lower()}-{digest[:4]}"
 
     def send(self, message: Message, pacer: Meter) -> None:
-        """One attempt. DeliveryError."""
+        """Make one attempt to send a message. DeliveryError."""
         try:
             import apprise
         except ImportError:

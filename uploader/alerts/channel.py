@@ -30,11 +30,12 @@ class DeliveryError(Exception):
 
 
 class Channel(Protocol):
-    """One channel."""
+    """A way in which messages reach people."""
 
     @property
     def name(self) -> str:
         """What people and the outbox call it."""
 
     def send(self, message: Message, pacer: Meter) -> None:
-        """One attempt; every byte passes the pacer. DeliveryError, or what the pacer raises."""
+        """Make one attempt to send a message; every byte passes the pacer. DeliveryError, or what
+        the pacer raises."""

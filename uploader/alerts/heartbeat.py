@@ -25,13 +25,13 @@ _AGAIN_AFTER = (1.0, 3.0)
 
 
 def address(url: str, word: str) -> str:
-    """Where the ping for ``word`` goes."""
+    """The URL of the ping for ``word``."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{word}"))
 
 
 class Heartbeat:
-    """The pings of one run."""
+    """Sends the pings of one run."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -57,7 +57,7 @@ class Heartbeat:
                     break
 
     def _ping(self, word: str) -> bool:
-        """Whether it arrived."""
+        """Send a ping; whether it arrived."""
         from uploader.wire import one_shot  # a run without a heartbeat does not pay for it
 
         try:

@@ -31,7 +31,7 @@ class MessageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to say now."""
+    """A message that is due now."""
 
     kind: MessageKind
     alert: Alert

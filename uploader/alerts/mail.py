@@ -34,7 +34,7 @@ class _Tls:
 
 
 class _Session(smtplib.SMTP):
-    """``smtplib`` on a wire."""
+    """``smtplib``'s session over a metered wire."""
 
     def __init__(self, host: str, port: int, pacer: Meter, tls: ssl.SSLContext | None) -> None:
         self._pacer, self._tls = pacer, tls
@@ -49,7 +49,7 @@ class _Session(smtplib.SMTP):
             raise
 
     def getreply(self) -> tuple[int, bytes]:
-        """All lines of one reply, within ``_STALL_SECONDS`` however they come."""
+        """Read all lines of one reply, within ``_STALL_SECONDS`` however they come."""
         wire: Any = self.sock  # or None, which super() complains of
         if wire is not None:
             wire.expect(_STALL_SECONDS)
@@ -58,7 +58,8 @@ class _Session(smtplib.SMTP):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One server and those who get the mail. The URL may hold a password: no sentence names it."""
+    """A channel for one mail server and its recipients. The URL may hold a password: no sentence
+    names it."""
 
     url: str
     to: tuple[str, ...]
@@ -67,7 +68,7 @@ class Mail:
     name: str = "mail"
 
     def send(self, message: Message, pacer: Meter) -> None:
-        """One attempt. DeliveryError."""
+        """Make one attempt to send a mail. DeliveryError."""
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         context = ssl.create_default_context()
@@ -112,7 +113,8 @@ class Mail:
             raise DeliveryError(f"{host} cannot be used ({error or 'it hung up'})") from error
 
     def letter(self, message: Message) -> EmailMessage:
-        """The mail. The thread's first message carries the thread's own id (RFC 5322, 3.6.4)."""
+        """Compose the mail. The thread's first message carries the thread's own id (RFC 5322,
+        3.6.4)."""
         domain = self._from().rpartition("@")[2]
         root = f"<{_word(message.thread)}@{domain}>"
         made = EmailMessage()

@@ -17,7 +17,8 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where and when it is said; ``unaccounted`` and ``counts`` are as they are now."""
+    """The site and the time that messages speak of; ``unaccounted`` and ``counts`` are as they are
+    now."""
 
     site: str
     now: datetime
@@ -28,7 +29,8 @@ class Scene:
 def messages(
     events: Sequence[Event], scene: Scene, rules: Mapping[str, AlertRule] = BY_CODE
 ) -> list[Message]:
-    """One message for all events of one kind in one thread: forty silent cameras are one."""
+    """Compose one message for all events of one kind in one thread: forty silent cameras are
+    one."""
     groups: dict[tuple[MessageKind, str], list[Alert]] = {}
     for event in events:
         groups.setdefault((event.kind, event.alert.thread), []).append(event.alert)

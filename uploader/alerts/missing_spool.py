@@ -81,7 +81,7 @@ class _State:
 
 
 def folder(settings: Settings) -> Path | None:
-    """Where this alert is remembered; None where no spool is."""
+    """The folder in which this alert is remembered; None where no spool is."""
     known = identity.remembered(settings)
     return None if known is None else known[1].with_suffix(".missing")
 

@@ -28,7 +28,7 @@ _DEAD_WAIT = 900.0
 
 
 def channels(settings: Settings) -> list[Channel]:
-    """Those that are set; none is a fine number."""
+    """The channels that the settings name; there may be none."""
     found: list[Channel] = []
     if settings.alerts.slack_webhook:
         from uploader.alerts.slack import Slack  # a run without channels does not pay for them
@@ -101,7 +101,7 @@ def send(
 
 
 def after_failure(state: ChannelState, trouble: DeliveryError, now: datetime) -> ChannelState:
-    """How it goes with a channel after one more failure."""
+    """A channel's state after one more failure."""
     wait = _WAITS[min(state.attempts, len(_WAITS) - 1)]
     if trouble.dead:
         wait = _DEAD_WAIT

@@ -19,13 +19,13 @@ _WAIT_AT_MOST = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Slack:
-    """One webhook. Its URL is a secret, so no sentence names it."""
+    """A channel for one Slack webhook. Its URL is a secret, so no sentence names it."""
 
     webhook: str
     name: str = "slack"
 
     def send(self, message: Message, pacer: Meter) -> None:
-        """One attempt. DeliveryError."""
+        """Make one attempt to post a message. DeliveryError."""
         body = json.dumps({"text": slack_text(message)}).encode("ascii")
         headers = {"Content-Type": "application/json; charset=utf-8"}
         try:

@@ -112,7 +112,7 @@ class Context:
         return Actor(person(self.user, os.environ), TERMINAL)
 
     def speak(self, verbosity: Verbosity) -> None:
-        """Use this verbosity from now on, and log to stderr."""
+        """Set the verbosity from now on, and log to stderr."""
         self.verbosity = verbosity
         logs.configure(level=self.level(logging.WARNING), late=True)
 
@@ -178,7 +178,8 @@ class Context:
 
 
 class OneOf(click.Choice[str]):
-    """One of these words; a word that is none of them is asked about (did you mean ...)."""
+    """A parameter that takes one of these words; for a word that is none of them the error asks
+    "did you mean ..."."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
         said = super().get_invalid_choice_message(value, ctx)
@@ -200,7 +201,7 @@ def confirm(question: str, otherwise: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout; instants, paths and shares as text, records as objects.
+    """Print one JSON document; instants, paths and shares as text, records as objects.
 
     TypeError for anything else: the text that Python prints of an object is no interface.
     """

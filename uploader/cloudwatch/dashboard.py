@@ -31,7 +31,7 @@ class DashboardPlan:
 
     @property
     def name(self) -> str:
-        """Of the dashboard, and what every alarm's name begins with."""
+        """The name of the dashboard, with which every alarm's name begins."""
         return f"headgate-{self.site.replace('.', '_')}"  # dashboards know no dots
 
 

@@ -72,7 +72,7 @@ _UNITS: Mapping[str, str] = {number.name: number.unit for number in NUMBERS}
 
 
 def numbers(facts: Snapshot, run: Run) -> dict[str, float]:
-    """Of one run that has ended."""
+    """The numbers of one run that has ended."""
     return {number.name: float(number.of(facts, run)) for number in NUMBERS}
 
 

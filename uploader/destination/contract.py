@@ -61,7 +61,9 @@ class Page:
 
 
 class Sender(Protocol):
-    """One destination. Every method may be called from several threads at once, except ``close``.
+    """Sends images to one destination.
+
+    Every method may be called from several threads at once, except ``close``.
 
     ``place``: its name in receipts. ``clock_offset``: seconds that its clock was ahead of ours at
     the last answer; None before it.
@@ -89,8 +91,8 @@ class Sender(Protocol):
         """Whether the destination holds what it confirmed. SendError where it does not say."""
 
     def listed(self, prefix: str, after: str) -> Page:
-        """Up to a thousand objects whose keys begin so and sort after that, in order. SendError
-        where the destination does not list them."""
+        """List up to a thousand objects whose keys begin so and sort after that, in order.
+        SendError where the destination does not list them."""
 
     def close(self) -> None:
         """Close every connection; the sender cannot be used after it."""

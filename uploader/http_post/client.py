@@ -70,7 +70,7 @@ class HttpSender:
 
     @property
     def host(self) -> str:
-        """For sentences."""
+        """The destination's host, for sentences."""
         return host_of(self._to.url)
 
     @property
@@ -126,7 +126,7 @@ class HttpSender:
     def ask(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | bytes = b""
     ) -> HttpResponse:
-        """One request to the destination's own server; SendError when no answer came."""
+        """Send one request to the destination's own server; SendError when no answer came."""
         all_of_them = {"Host": host_of(url), "User-Agent": "headgate", **headers}
         if self._to.token:
             all_of_them["Authorization"] = f"Bearer {self._to.token}"
@@ -140,7 +140,7 @@ class HttpSender:
         return answer
 
     def beside(self, path: str) -> str:
-        """Another address of the same receiver: next to the one that takes uploads."""
+        """The URL of another address of the same receiver: next to the one that takes uploads."""
         return urljoin(self._to.url.partition("?")[0], path)
 
     def error(self, answer: HttpResponse) -> SendError:
@@ -223,7 +223,7 @@ class HttpSender:
         return self._to.await_safe and receipt.get("safe_to_erase") is not True
 
     def _settled(self, upload: Upload, answer: HttpResponse) -> Sent | None:
-        """After 409 or 412: is it the same image that is there? None: that cannot be known."""
+        """The proof that the same image is there, after 409 or 412; None: that cannot be known."""
         if self._by_status:
             return self._at_location(upload, answer.headers.get("location", ""))
         found = self.find(upload)

@@ -63,7 +63,7 @@ def describe(name: Name, meta: Metadata) -> tuple[str, Mapping[str, str]]:
 
 
 def fields(headers: Mapping[str, str]) -> dict[str, str]:
-    """The same as form fields."""
+    """The description of an image as form fields."""
     return {word: headers[name] for word, name in HEADERS.items() if name in headers}
 
 
@@ -73,7 +73,7 @@ def file_name(headers: Mapping[str, str]) -> str:
 
 
 def content_digest(sha256: bytes) -> str:
-    """The header of RFC 9530."""
+    """The header Content-Digest (RFC 9530)."""
     return f"sha-256=:{base64.b64encode(sha256).decode('ascii')}:"
 
 

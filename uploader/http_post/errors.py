@@ -15,8 +15,8 @@ from uploader.wire.errors import ErrorKind, SendError
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
-    """One row: what a problem's code or the status means; {host}, {status} and {said} are filled
-    in. ``refusal``, ``unknown``, ``slow_down``, ``rehash`` and ``passing`` are ``SendError``'s."""
+    """What one status, or one problem code, means; a row of the table. ``refusal``, ``unknown``,
+    ``slow_down``, ``rehash`` and ``passing`` are ``SendError``'s."""
 
     kind: ErrorKind
     sentence: str
@@ -115,7 +115,7 @@ _OTHERWISE = AnswerRule(
 
 
 def rule_for(status: int, code: str) -> AnswerRule:
-    """The row for an answer."""
+    """The rule that applies to an answer."""
     for rule in RULES:
         if code and code in rule.codes:
             return rule

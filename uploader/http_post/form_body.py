@@ -36,7 +36,7 @@ class FormBody:
         yield memoryview(self._after)
 
     def sha256(self) -> bytes:
-        """Of the whole body: reads the file once."""
+        """The SHA-256 of the whole body; reads the file once."""
         digest = hashlib.sha256()
         for piece in self.pieces(bytearray(_READ)):
             digest.update(piece)

@@ -17,8 +17,8 @@ from uploader.http_post.client import HttpSender, document
 
 @dataclass(frozen=True, slots=True)
 class Receiving:
-    """What was seen. ``faults``: why no image would be confirmed there; ``warnings`` and ``notes``
-    are for people."""
+    """What was seen of the destination. ``faults``: why no image would be confirmed there;
+    ``warnings`` and ``notes`` are for people."""
 
     url: str
     faults: tuple[str, ...] = ()

@@ -103,7 +103,8 @@ def opened(found: Found) -> Iterator[BufferedReader | None]:
 
 
 def hand_over(found: Found, device: str, receiver: LocalReceiver) -> HandedOver | None:
-    """One file to the receiver; None if it is not there any more, or was changed meanwhile."""
+    """Hand one file to the receiver; None if it is not there any more, or was changed
+    meanwhile."""
     with opened(found) as file:
         if file is None:
             return None
@@ -127,7 +128,7 @@ class _Seen:
 
 @dataclass(slots=True)
 class Watched:
-    """One folder of ``intake.folders``. Not thread-safe."""
+    """Takes pictures from one folder of ``intake.folders``. Not thread-safe."""
 
     settings: IntakeFolder
     receiver: LocalReceiver
@@ -139,7 +140,7 @@ class Watched:
     _told_unread: set[str] = field(default_factory=set)
 
     def look(self, stopping: Callable[[], bool] = lambda: False) -> int:
-        """One look: hand over what is quiet; how many were taken."""
+        """Look once: hand over what is quiet; how many were taken."""
         now, taken, here = self.monotonic(), 0, set()
         for found in files(self.settings.path, self._unread):
             if stopping():
@@ -161,7 +162,8 @@ class Watched:
             self.tell("intake.unreadable", self.settings.path, why)
 
     def _take(self, seen: _Seen, now: float) -> bool:
-        """Whether it was taken. What cannot be removed is not handed over again and again."""
+        """Hand over one file; whether it was taken. What cannot be removed is not handed over
+        again and again."""
         if now < seen.try_at:
             return False
         try:

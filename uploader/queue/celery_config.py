@@ -40,7 +40,8 @@ class Broker:
 
     @property
     def dead(self) -> str:
-        """Where messages go that cannot be carried out. On SQS its redrive policy names it."""
+        """The queue for messages that cannot be carried out. On SQS its redrive policy names
+        it."""
         return f"{self.queue}-dead"
 
 
@@ -65,7 +66,7 @@ def time_limits(interval_seconds: int) -> tuple[int, int]:
 
 
 def configuration(to: Broker, interval_seconds: int) -> Mapping[str, Any]:
-    """Celery's settings. Each that is not its default has its reason here."""
+    """Celery's settings for one gateway. Each that is not its default has its reason here."""
     soft, hard = time_limits(interval_seconds)
     return {
         "broker_url": to.url,

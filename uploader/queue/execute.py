@@ -58,7 +58,8 @@ class Poison(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where the site is kept, the command's words before "drain", and how long a run may take."""
+    """What a message's drain needs: where the site is kept, the command's words before "drain",
+    and how long a run may take."""
 
     site: Path
     command: Sequence[str]
@@ -158,8 +159,9 @@ def _drain(work: Work, job: Job) -> dict[str, Any]:
 
 
 def _wait(process: subprocess.Popen[str], seconds: float) -> str:
-    """What it printed. At the time limit it gets a signal to finish its uploads, then one to abort
-    them, then it is killed; a limit of Celery's that strikes meanwhile hastens that."""
+    """Wait for the drain, and return what it printed. At the time limit it gets a signal to finish
+    its uploads, then one to abort them, then it is killed; a limit of Celery's that strikes
+    meanwhile hastens that."""
     wait = seconds
     for signal in (process.terminate, process.terminate, process.kill):
         try:

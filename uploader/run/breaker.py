@@ -80,7 +80,8 @@ class Breaker:
         return bool(self._unsettled) and (not self.confirmed_any or len(self._unsettled) > 1)
 
     def refused(self, item: Item, error: SendError, began: float, now: float) -> RefusalEffect:
-        """An image was refused. Those that were under way at the first refusal count as one."""
+        """Note that an image was refused. Those that were under way at the first refusal count as
+        one."""
         again = item.refusals > 0 and self.confirmed_any
         if again:
             self._suspects[item.id] = Suspect(item, error)

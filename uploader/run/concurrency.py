@@ -46,7 +46,8 @@ class Parallel:
         self._begin(now, 0)
 
     def arrived(self, now: float, sent: int, rate: int) -> None:
-        """One more image is there; ``sent`` bytes left so far, and ``rate`` may in a second."""
+        """Note that one more image arrived; ``sent`` bytes left so far, and ``rate`` may in a
+        second."""
         self._images += 1
         seconds = now - self._began
         if seconds < _ROUND_SECONDS or self._images < _ROUND_IMAGES * self.count:

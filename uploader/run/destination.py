@@ -35,7 +35,7 @@ def describes(spool: Spool) -> Describe:
 def bucket_of(
     spool: Spool, bucket: str, pacer: Meter, timeouts: Timeouts | None = None
 ) -> S3Sender:
-    """To ask the bucket of a receipt, which may be another one than the settings name now."""
+    """Open the bucket of a receipt, which may be another one than the settings name now."""
     settings = spool.settings
     settings = replace(settings, s3=replace(settings.s3, bucket=bucket))
     return S3Sender(settings, pacer, dialect=recall(spool.site, settings), timeouts=timeouts)
@@ -43,7 +43,7 @@ def bucket_of(
 
 @contextlib.contextmanager
 def opened(spool: Spool, pacer: Meter, cutoff: Cutoff) -> Iterator[Sender]:
-    """The sender, for one run."""
+    """Open the sender for one run."""
     over_http = spool.settings.destination.kind == "http"
     with _over_http(spool, pacer, cutoff) if over_http else _bucket(spool, pacer, cutoff) as sender:
         try:

@@ -68,7 +68,7 @@ class RunContext:
 
 
 class Drain:
-    """One run. ``stop`` and ``break_off`` may be called from another thread."""
+    """One run of the uploader. ``stop`` and ``break_off`` may be called from another thread."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Drain:
         self._workers.send(items)
 
     def _refused_before(self) -> list[Item]:
-        """One that was refused before others were confirmed, if it may start."""
+        """An image that was refused before others were confirmed, if it may start."""
         item = self._on_hold.next_again()
         return [item] if item and self._runway.clear(item) is Clearance.NOW else []
 
@@ -400,7 +400,7 @@ class Drain:
         self._catalog.unclaim([replace(item, unknown=True) for item, _ in disowned])
 
     def _confirmed(self, item: Item, began: float) -> None:
-        """One was confirmed: those that were refused between others are to blame themselves."""
+        """One is confirmed, so those that were refused between others are to blame themselves."""
         now = self._spool.now()
         for suspect in self._on_hold.confirmed(item, began):
             if suspect.error.kind is ErrorKind.TRANSIENT:

@@ -26,7 +26,8 @@ _LOOK_EVERY, _LOOK_AGAIN = 86_400, 3_600  # seconds; the other where nothing cou
 
 
 class Housekeeping:
-    """For one run. ``lookout`` sees whether the bucket still holds what a local copy goes for."""
+    """Does what a run does besides sending. ``lookout`` sees whether the bucket still holds what a
+    local copy goes for."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Housekeeping:
         self._lost: list[str] = []  # keys of images that neither the bucket nor this disk has
 
     def begin(self) -> None:
-        """Before anything is picked."""
+        """Do what comes before anything is picked."""
         try:
             with self._spool.hold_receiver_lock(wait_seconds=0):
                 recovery.scan(
@@ -103,7 +104,7 @@ class Housekeeping:
         return retry_policy.gone_from_bucket(gone, self._lost)
 
     def tidy(self) -> None:
-        """Now and then while the run goes on."""
+        """Do what is due now and then while the run goes on."""
         if not gc.isenabled():  # all is loaded now; see uploader.cli.main
             gc.freeze()
             gc.enable()

@@ -18,7 +18,8 @@ _REMEMBERED = 1_000  # of those that earlier runs left on hold
 
 
 class OnHold:
-    """For one run, of one ``device`` or of all. ``monotonic`` gives the instants of attempts."""
+    """Keeps the images on hold of one run, of one ``device`` or of all. ``monotonic`` gives the
+    instants of attempts."""
 
     def __init__(self, catalog: Catalog, device: str, monotonic: Callable[[], float]) -> None:
         self._catalog, self._device, self._monotonic = catalog, device, monotonic
@@ -67,8 +68,8 @@ class OnHold:
         return None
 
     def probe(self) -> bool:
-        """Where nothing else is left to see whether the bucket takes images again, release one of
-        those that it refused, another one each time. Whether there was one. Once a run."""
+        """Release one of the images that the bucket refused, another one each time, where nothing
+        else is left to see whether it takes images again. Whether there was one. Once a run."""
         if self._probed or self._breaker.confirmed_any or self._breaker.words:
             return False
         self._probed = True

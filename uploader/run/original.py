@@ -45,8 +45,8 @@ class Original:
 
 
 def original(spool: Spool, receipt: Receipt) -> Original:
-    """From this disk if it is here and unchanged, else from the bucket. NotToBeHad; LockHeld while
-    another program sends what is not an image."""
+    """Get the original from this disk if it is here and unchanged, else from the bucket.
+    NotToBeHad; LockHeld while another program sends what is not an image."""
     here = _on_disk(spool, receipt)
     if here is not None and _is(receipt, here):
         return Original(here, Source.DISK)

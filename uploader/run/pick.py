@@ -41,10 +41,10 @@ class Candidates(Protocol):
         """Devices with an image that may go now, or only those with an urgent one."""
 
     def oldest_of(self, device: str, after: int, limit: int, *, urgent: bool) -> list[Item]:
-        """Its images in order of arrival: the urgent ones, or the others."""
+        """The device's images in order of arrival: the urgent ones, or the others."""
 
     def newest_of(self, device: str, before: int | None, limit: int, *, urgent: bool) -> list[Item]:
-        """The same in reverse order of arrival."""
+        """The device's images in reverse order of arrival: the urgent ones, or the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Picker:
         look: bool = True,
         clear: Callable[[Item], Clearance] = lambda item: Clearance.NOW,
     ) -> list[Item]:
-        """Up to this many images and bytes, in the order to send them.
+        """Pick up to this many images and bytes, in the order to send them.
 
         One image that is larger than ``size`` alone is picked alone, or it would wait forever.
         ``look``: look up again which devices wait, which costs a step for each of them; otherwise
@@ -219,7 +219,7 @@ class Picker:
         return self.pick(images, size, clear=clear)
 
     def give_back(self, items: Iterable[Item]) -> None:
-        """These were picked and did not start: their devices were not served."""
+        """Return images that were picked and did not start: their devices were not served."""
         for item in items:
             if item.name.device in self.served:
                 self.served[item.name.device] -= item.size

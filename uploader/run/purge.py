@@ -95,8 +95,8 @@ def _erase(spool: Spool, batch: list[Receipt], erase: Erase, done: Purged) -> No
 
 
 def _objects(spool: Spool, receipt: Receipt) -> Iterator[tuple[str, str, str]]:
-    """Where it is in the bucket, or may be: an attempt whose outcome is unknown may have stored
-    it."""
+    """The keys under which an image is, or may be, in the bucket: an attempt whose outcome is
+    unknown may have stored it."""
     if receipt.key:
         yield receipt.bucket, receipt.key, receipt.version_id
         return

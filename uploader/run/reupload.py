@@ -33,7 +33,8 @@ def of(spool: Spool, query: Query, bucket: str = "") -> Iterator[Receipt]:
 
 
 def run(spool: Spool, by: Actor, query: Query, bucket: str = "") -> Requeued:
-    """Put them in the queue: runs send them within the budget. LockHeld if a run does not end."""
+    """Put images back in the queue: runs send them within the budget. LockHeld if a run does not
+    end."""
     done = Requeued()
     with yielded_lock(spool, "headgate reupload") as lock:
         Mover(spool, lock).reconcile(spool.now())

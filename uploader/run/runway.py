@@ -41,7 +41,7 @@ class Refusals:
 
 
 class Runway:
-    """For one run; used by the drain's thread only.
+    """Reckons for one run how many bytes may still leave. For the drain's thread only.
 
     ``cut_at``: the instant of ``monotonic`` at which the run is broken off from outside.
     """
@@ -82,14 +82,14 @@ class Runway:
         return Clearance.NOW
 
     def ended(self, items: Iterable[Item]) -> None:
-        """These were sent, or failed, or did not start after all."""
+        """Note that images were sent, or failed, or did not start after all."""
         for item in items:
             self._reserved -= self._under_way.pop(item.id, 0)
         if not self._under_way:
             self._marks.clear()
 
     def take_refusals(self) -> Refusals:
-        """Those since they were last taken."""
+        """The refusals since they were last taken."""
         refusals, self._refusals = self._refusals, Refusals()
         return refusals
 

@@ -37,7 +37,7 @@ class Sample:
         return self.looking or not self.seen
 
     def confirmed(self, item: Item, sent: Sent, now: float) -> None:
-        """One more image waits."""
+        """Note one more image that waits."""
         if not self._images:
             self._since = now
         self._images.append((item, sent))
@@ -55,7 +55,7 @@ class Sample:
         self._seen_at, self._unseen = now, 0
 
     def ready(self, now: float, *, all_of_them: bool = False) -> list[tuple[Item, Sent]]:
-        """Those that may be finished now; they wait no more."""
+        """The images that may be finished now; they wait no more."""
         if not self._images or self.undecided:
             return []
         old = now - self._since >= _FINISH_SECONDS
@@ -64,6 +64,6 @@ class Sample:
         return self.take()
 
     def take(self) -> list[tuple[Item, Sent]]:
-        """All that wait; they wait no more."""
+        """All images that wait; they wait no more."""
         images, self._images = self._images, []
         return images

@@ -27,7 +27,8 @@ _FEW = 2  # up to this many are looked up one by one
 
 
 class Lookout:
-    """For one run. What could not be asked for any more is UNKNOWN; nothing is raised."""
+    """Asks, for one run, whether the bucket holds what it confirmed. What could not be asked for
+    any more is UNKNOWN; nothing is raised."""
 
     def __init__(self, sender: Sender, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._sender, self._place, self._monotonic = sender, sender.place, monotonic
@@ -41,7 +42,7 @@ class Lookout:
         self.gone: dict[str, str] = {}  # keys of what the bucket does not hold, by image
 
     def __call__(self, receipts: Sequence[Receipt]) -> dict[str, Presence]:
-        """Of each image, by its id. Every image is asked for once."""
+        """What is seen of each image, by its id. Every image is asked for once."""
         folders: dict[str, list[Receipt]] = defaultdict(list)
         for one in receipts:
             if one.id not in self._known:

@@ -53,7 +53,7 @@ class Signals:
         return self._asked > 1
 
     def guard(self, run: Stoppable) -> None:
-        """From now on until the end of the context signals are for ``run``; before, they end the
+        """Lead signals to ``run`` from now on until the end of the context; before, they end the
         program as they always do."""
         self._guarded = run
         self._pipe = os.pipe()
@@ -65,7 +65,7 @@ class Signals:
 
     @contextlib.contextmanager
     def telling(self) -> Iterator[None]:
-        """Around what comes after the run, which one signal cuts short."""
+        """A context around what comes after the run, which one signal cuts short."""
         self._tells = True
         with contextlib.suppress(Interrupted):
             yield

@@ -16,7 +16,7 @@ class Standstill:
         self._moved_at, self._sent = now, 0
 
     def moved(self, now: float) -> None:
-        """A result came."""
+        """Note that a result came."""
         self._moved_at = now
 
     def found(self, now: float, sent: int, *, idle: bool) -> bool:
@@ -28,7 +28,7 @@ class Standstill:
 
     @property
     def sentence(self) -> str:
-        """What is said of it."""
+        """The sentence about a standstill."""
         return (
             f"Nothing left and no answer came for {human_duration(self._limit)}, so the run was "
             "broken off; see whether names can be looked up, and whether what gives credentials "

@@ -67,7 +67,7 @@ def drain_lock(spool: Spool, order: RunRequest) -> Lock:
 
 
 def run(spool: Spool, order: RunRequest) -> Run:
-    """One run from start to end, and what is to be said of it.
+    """Carry out one run from start to end; returns what is to be said of it.
 
     LockHeld if another one is at it; AlreadyDone if its job was done before it had the lock.
     """
@@ -87,7 +87,7 @@ def run(spool: Spool, order: RunRequest) -> Run:
 
 
 def _tell(spool: Spool, report: Run, heartbeat: Heartbeat) -> None:
-    """Observers of the run."""
+    """Tell observers how the run ended: heartbeat, alerts, CloudWatch."""
     with structlog.contextvars.bound_contextvars(run=report.id):
         heartbeat.end(_told_elsewhere(report))
         after_run(spool)
@@ -105,7 +105,8 @@ def _told_elsewhere(report: Run) -> int:
 
 
 def _check_unserved(spool: Spool, order: RunRequest) -> None:
-    """Of duplicates that begin at the same time one gets the lock first, and has done it all."""
+    """AlreadyDone if a run has done this job: of duplicates that begin at the same time one gets
+    the lock first, and does it all."""
     job = spool.site.jobs.get(order.job) if order.job else None
     served = None if job is None else served_by(job, spool.site.runs(LATELY))
     if job is not None and served is not None:

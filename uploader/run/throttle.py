@@ -21,7 +21,8 @@ _LONGEST_SECONDS = 60.0
 
 
 class Throttle:
-    """For one run. ``chance``: 0 to 1, so that gateways do not come back in step."""
+    """Decides, for one run, how long it pauses after refusals. ``chance``: 0 to 1, so that
+    gateways do not come back in step."""
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance

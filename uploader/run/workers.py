@@ -27,7 +27,8 @@ _LOOK_PAUSES = (0.0, 0.3, 1.2)
 
 @dataclass(slots=True)
 class Result:
-    """One attempt: proof, or why there is none. ``missing``: no file was where it should be."""
+    """The result of one attempt: proof, or why there is none. ``missing``: no file was where it
+    should be."""
 
     item: Item
     sent: Sent | None = None

@@ -276,7 +276,7 @@ class S3Sender:
         *,
         query: str = "",
     ) -> HttpResponse:
-        """One signed request; SendError when no answer came."""
+        """Send one signed request; SendError when no answer came."""
         answer = self._requests.ask(method, key, headers, sha256, body, query=query)
         if self._requests.in_host and not self.dialect.in_host:
             self._note(in_host=True)
@@ -337,7 +337,7 @@ class S3Sender:
             raise
 
     def _adapted(self, used: Dialect, answer: HttpResponse) -> bool:
-        """After an answer that contradicts what is known: learn what the server takes, once.
+        """Learn what the server takes, once, after an answer that contradicts what is known.
         Whether it takes something else than was sent."""
         if not is_about_headers(answer.status, answer.code) or b"Content-MD5" in answer.body:
             return False
@@ -353,7 +353,7 @@ class S3Sender:
             self._learn(self)
 
     def _note(self, **seen: Any) -> None:
-        """One more fact about the server, from an answer."""
+        """Note one more fact about the server, from an answer."""
         with self._lock:
             self.dialect = replace(self.dialect, **seen)
 
@@ -388,7 +388,8 @@ class S3Sender:
         )
 
     def _there_already(self, upload: Upload) -> Sent:
-        """After 412: the object is the same image, or the reason why this one cannot go there."""
+        """The object after a 412 if it is the same image, or the reason why this one cannot go
+        there."""
         found = self._after_doubt(upload)
         if found is None:
             raise SendError(

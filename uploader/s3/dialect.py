@@ -41,7 +41,7 @@ class Dialect:
         return replace(self, proof=None, seen_at="") == replace(other, proof=None, seen_at="")
 
     def as_json(self) -> dict[str, Any]:
-        """For the site's memory."""
+        """The dialect as JSON, for the site's database."""
         return asdict(self)
 
 

@@ -44,7 +44,7 @@ class _NoBody:
 
 @dataclass(frozen=True)
 class Access:
-    """One bucket: its base URL, its region, whose credentials. Thread-safe."""
+    """How to reach one bucket: its base URL, its region, whose credentials. Thread-safe."""
 
     bucket: str
     base: str  # every key's URL is this and the encoded key
@@ -88,8 +88,9 @@ class Access:
         query: str = "",
         at: float | None = None,
     ) -> dict[str, str]:
-        """All headers of the request; SendError if there are no valid credentials any more.
-        ``at``: the time that it is signed with, in seconds of the epoch; None: this machine's."""
+        """Sign a request: all of its headers; SendError if there are no valid credentials any
+        more. ``at``: the time that it is signed with, in seconds of the epoch; None: this
+        machine's."""
         path = self.path(key)
         url = f"{self._origin}{path}?{query}" if query else self._origin + path
         named = {"Host": self.host, "User-Agent": "headgate", **headers}

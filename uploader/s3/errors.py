@@ -14,7 +14,8 @@ from uploader.wire.errors import ErrorKind, SendError
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row: the codes and statuses it speaks for, what to do, and the sentence."""
+    """What one error of S3 means; a row of the table: the codes and statuses it speaks for, what
+    to do, and the sentence."""
 
     kind: ErrorKind
     sentence: str  # {bucket}, {host}, {region}, {skew}, {status} and {code} are filled in

@@ -41,7 +41,7 @@ def link(access: Access, key: str, version: str, file: str, seconds: int) -> str
 
 
 def main() -> None:
-    """Answer one question."""
+    """Answer one request on stdin."""
     asked: Mapping[str, str | int | dict[str, str]] = json.load(sys.stdin)
     flags = asked["settings"]
     assert isinstance(flags, dict)

@@ -17,7 +17,7 @@ class Options:
     put: Mapping[str, str] = field(default_factory=dict)
 
     def headers(self, method: str) -> dict[str, str]:
-        """What to add to a request."""
+        """The headers to add to a request."""
         return {**self.every, **self.put} if method == "PUT" else dict(self.every)
 
 

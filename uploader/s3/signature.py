@@ -86,8 +86,8 @@ class Signer:
         sha256: str,
         at: float,
     ) -> dict[str, str]:
-        """All headers of a request for ``url``, whose path is ``path``; ``at``: the time that it is
-        signed with, in seconds of the epoch."""
+        """Sign a request for ``url``, whose path is ``path``: all of its headers; ``at``: the time
+        that it is signed with, in seconds of the epoch."""
         if not self._agrees or "?" in url:
             return self._by_botocore(credentials, method, url, headers, sha256, at)
         stamp = self._stamp(at)

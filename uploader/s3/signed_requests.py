@@ -31,9 +31,9 @@ REGION = re.compile(r"[a-z0-9-]{1,40}")
 
 
 class SignedRequests:
-    """Thread-safe. ``clock_offset``: seconds that the server's clock was ahead of ours at the last
-    answer. ``in_host``: the server takes the bucket in the host name alone; it is found out where
-    ``s3.addressing`` is auto."""
+    """Sends signed requests to one bucket. Thread-safe. ``clock_offset``: seconds that the
+    server's clock was ahead of ours at the last answer. ``in_host``: the server takes the bucket
+    in the host name alone; it is found out where ``s3.addressing`` is auto."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class SignedRequests:
         query: str = "",
         most: int = 0,
     ) -> HttpResponse:
-        """One signed request; SendError when no answer came."""
+        """Send one signed request; SendError when no answer came."""
         for again in (True, False):
             access, answer = self._ask_once(method, key, headers, sha256, body, query, most)
             if not (again and self._corrected(method, access, answer)):

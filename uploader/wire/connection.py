@@ -83,7 +83,7 @@ class Cutoff:
             os.write(self._write, b"x")
 
     def check(self) -> None:
-        """BrokenOff if it is set."""
+        """Raise BrokenOff if it is set."""
         if self._is_set:
             raise BrokenOff("the run was broken off")
 

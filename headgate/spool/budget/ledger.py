@@ -57,7 +57,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """All that the file says."""
+    """Everything that a ledger's file says."""
 
     header: Header
     day: Day
@@ -211,8 +211,8 @@ class Ledger:
         return self.left_today == 0
 
     def left_over(self, size: int) -> None:
-        """These bytes of the last grant did not leave before it was void. Their second is over,
-        but the day need not be charged again for the same number."""
+        """Note that these bytes of the last grant did not leave before it was void. Their second
+        is over, but the day need not be charged again for the same number."""
         self._unused += size
 
     def charge(self, wanted: int, rate: int) -> Grant | None:

@@ -64,13 +64,14 @@ class Header:
 
 
 def encode_record(slot: int, charged: int, cap: int) -> bytes:
-    """One slot's record: what was charged to it, of how much."""
+    """Encode one slot's record: what was charged to it, out of how much."""
     data = _RECORD.pack(slot, charged, cap, 0)
     return data[:-8] + struct.pack("<I4x", zlib.crc32(data[:-8]))
 
 
 def encode_ring(charges: Mapping[int, int], slots: int) -> bytes:
-    """All records. An unused one checks as well: a wiped sector must not read as nothing spent."""
+    """Encode all records. An unused one checks as well: a wiped sector must not read as nothing
+    spent."""
     ring = [encode_record(index, 0, 0) for index in range(slots)]
     for slot, charged in charges.items():
         ring[slot % slots] = encode_record(slot, charged, charged)
@@ -93,7 +94,7 @@ def decode_ring(data: bytes, slots: int) -> dict[int, int]:
 
 
 def other_part(rate: int) -> int:
-    """Of the rate (or a day's allowance), what is for everything that is not an image.
+    """The part of the rate (or of a day's allowance) for everything that is not an image.
 
     One part in 256 and at least 1 kB, so that a request gets through a narrow link in seconds; but
     never more than a quarter. While nothing else is sent it stays unused, and keeps the far side's

@@ -56,13 +56,13 @@ class Limit:
         return _words(self.until, self.reason)
 
     def encode(self) -> dict[str, str | None]:
-        """For the site's memory."""
+        """The limit as text, to be kept in the site's database."""
         until = None if self.until is None else self.until.isoformat()
         return {"share": str(self.share), "until": until, "reason": self.reason}
 
     @classmethod
     def decode(cls, found: Any) -> Limit | None:
-        """From the site's memory; None if no limit was set."""
+        """Read a limit that ``encode`` wrote; None if no limit was set."""
         if not found:
             return None
         until = found["until"] and datetime.fromisoformat(str(found["until"]))
@@ -104,7 +104,7 @@ class Cap:
         return self.rate if self.is_pause else slots.other_part(self.rate)
 
     def part(self, part: Part) -> int:
-        """The rate of one part."""
+        """The rate of one part, in bytes a second."""
         return self.for_images if part is Part.DRAIN else self.for_the_rest
 
 
@@ -168,7 +168,8 @@ class Memory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """One spool's uplink. ``now`` is the wall clock, aware; ``local`` what it shows here."""
+    """The rate in force and the two ledgers of one spool. ``now`` is the wall clock, aware;
+    ``local`` what it shows here."""
 
     settings: Settings
     site: Memory

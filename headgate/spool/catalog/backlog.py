@@ -40,7 +40,7 @@ def _devices(*, urgent: bool) -> str:
 
 
 def _share(count: Count, size: int) -> Count:
-    """Of these images as many as go while this many bytes of others go."""
+    """The part of these images that goes while this many bytes of others go."""
     if count.bytes <= size:
         return count
     return Count(count.images * size // count.bytes, size)
@@ -108,7 +108,7 @@ class Backlog:
     def oldest_of(
         self, device: str, after: int, limit: int, *, urgent: bool | None = None
     ) -> list[Item]:
-        """Of the device's images that may go now; only the urgent ones, or only the others."""
+        """The device's oldest images that may go now; only the urgent ones, or only the others."""
         may_go = _MAY_GO[urgent]
         return self._items(
             f"{may_go} AND device = ? AND arrival > ? ORDER BY arrival LIMIT ?",

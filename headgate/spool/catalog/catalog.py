@@ -48,7 +48,8 @@ _LISTED = "(SELECT value FROM json_each(?))"  # one statement for a batch, howev
 
 
 class Catalog:
-    """One writer connection under a lock, one reader. Open it after any fork."""
+    """The catalog's database: one writer connection under a lock, one reader. Open it after any
+    fork."""
 
     def __init__(self, path: Path, board: Board | None = None) -> None:
         board = board or Board.alone()
@@ -78,7 +79,8 @@ class Catalog:
         self.add_all([(name, meta, clock)])
 
     def add_all(self, arrived: Iterable[tuple[Name, Metadata, ClockReading | None]]) -> None:
-        """The same for several in one transaction: most of what it costs is its pages."""
+        """Add the rows of several images that have just arrived in one transaction: most of what
+        it costs is its pages."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             new: dict[str, tuple[datetime, Count]] = {}
             for name, meta, clock in arrived:
@@ -141,13 +143,14 @@ class Catalog:
             return device_stats.read(self._on.reader)
 
     def arrivals_of(self, device: str) -> Arrivals | None:
-        """None if it has sent nothing."""
+        """What one device has sent; None if it has sent nothing."""
         with self._on.read:
             found = device_stats.read(self._on.reader, device)
         return found[0] if found else None
 
     def arrivals_of_all(self, devices: Sequence[str], others: int) -> list[Arrivals]:
-        """Of these devices, and of at most this many others: those that were seen last."""
+        """What these devices have sent, and at most this many others: those that were seen
+        last."""
         with self._on.read:
             return device_stats.of(self._on.reader, devices, others)
 
@@ -162,12 +165,12 @@ class Catalog:
             device_stats.note_unusable(db, device, at, enrolled=enrolled)
 
     def unusable_of(self, devices: Sequence[str], now: datetime) -> dict[str, Unusable]:
-        """Of those of the devices that ever sent one."""
+        """Unusable images by device, for devices that ever sent one."""
         with self._on.read:
             return device_stats.read_unusable(self._on.reader, devices, now)
 
     def note_refused(self, counts: refused.Counts) -> None:
-        """Uploads were refused, by minute and code."""
+        """Add uploads that were refused, by minute and code."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             refused.add(db, counts)
 
@@ -254,7 +257,8 @@ class Catalog:
             return dict(self._on.reader.execute(MINUTES, (device, first_id)).fetchall())
 
     def days_of(self, device: str, first_id: str) -> dict[str, Count]:
-        """The same by day, with their bytes."""
+        """How many images of the device that are alive arrived on each day, from an id on, with
+        their bytes."""
         with self._on.read:
             rows = self._on.reader.execute(DAYS, (device, first_id)).fetchall()
         return {day: Count(images, size) for day, images, size in rows}
@@ -262,7 +266,7 @@ class Catalog:
     # -- changes of state; only the holder of the drain lock calls these
 
     def claim(self, items: Iterable[Item]) -> None:
-        """These are being sent: after a kill their outcome is unknown."""
+        """Mark images as being sent: after a kill their outcome is unknown."""
         ids = json.dumps([item.id for item in items])
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             db.execute(
@@ -272,7 +276,7 @@ class Catalog:
             )
 
     def unclaim(self, items: Iterable[Item]) -> None:
-        """These were picked, and nothing of them was sent."""
+        """Return images that were picked and of which nothing was sent."""
         self._set(
             f"state = {WAITING}, unknown = ?",
             [(int(item.unknown), item.id) for item in items],
@@ -307,7 +311,7 @@ class Catalog:
         )
 
     def release(self, ids: Iterable[str] | None = None) -> None:
-        """These, or all that are on hold, may go again."""
+        """Let these images, or all that are on hold, go again."""
         which = f"refusals > 0 AND state = {RETRY}"
         values: tuple[str, ...] = ()
         if ids is not None:
@@ -319,7 +323,7 @@ class Catalog:
         self._set(f"state = {ASIDE}, last_error = ?", [(error, image_id)])
 
     def put_back(self, image_id: str) -> None:
-        """From aside/, or out of its wait, to the front of what may go now."""
+        """Put an image back from aside/, or out of its wait, to the front of what may go now."""
         self._set(
             f"state = {WAITING}, attempts = 0, next_attempt_at = 0, unknown = 1, refusals = 0",
             [(image_id,)],
@@ -350,7 +354,7 @@ class Catalog:
         return None if row[0] is None else datetime.fromtimestamp(row[0], UTC)
 
     def finished(self, items: Sequence[Item], now: datetime) -> None:
-        """These are in the bucket, and their receipts say so: forget them, and count them."""
+        """Forget images that are in the bucket and have receipts, and count them."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             ids = json.dumps([item.id for item in items])
             db.execute(f"DELETE FROM images WHERE id IN {_LISTED}", (ids,))
@@ -383,7 +387,7 @@ class Catalog:
             return read_totals("totals", self._on.reader)
 
     def counted(self) -> Totals:
-        """The same, counted row by row: for verify."""
+        """The totals, counted row by row: for verify."""
         with self._on.read:
             received = read_totals("totals", self._on.reader).received
             found = read_totals(

@@ -64,7 +64,7 @@ class Corrections:
         return sum(end - start + 1 for start, end in accepted)
 
     def rename_device(self, device: str, name: str) -> None:
-        """Its statistics go on under another name, of which there are none yet."""
+        """Continue a device's statistics under another name, of which there are none yet."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             for table in _OF_A_DEVICE:
                 db.execute(
@@ -72,7 +72,7 @@ class Corrections:
                 )
 
     def forget_device(self, device: str) -> None:
-        """Its statistics begin again if it sends again. Its images stay."""
+        """Forget a device's statistics; they begin again if it sends again. Its images stay."""
         with self._on.write, sqlite.transaction(self._on.writer) as db:
             for table in _OF_A_DEVICE:
                 db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))

@@ -94,7 +94,7 @@ class ClockReading:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Of one device, since the catalog was made."""
+    """What one device has sent since the catalog was made."""
 
     device: str
     first_at: datetime
@@ -139,12 +139,12 @@ class Unusable:
 
     @property
     def share(self) -> float:
-        """Of all that came lately, from 0 to 1."""
+        """The unusable share of what came lately, from 0 to 1."""
         return self.lately / (self.lately + self.good) if self.lately else 0.0
 
 
 def note(db: sqlite.Connection, name: Name, meta: Metadata, clock: ClockReading | None) -> None:
-    """One new image of its device; inside the transaction that adds its row."""
+    """Count one new image for its device; inside the transaction that adds its row."""
     device = name.device
     _seen(db, device, name.received_at, 1, meta.size, clock, name.id)
     if meta.remarks.warnings:
@@ -269,7 +269,7 @@ def _begin_series(db: sqlite.Connection, device: str, number: int) -> None:
 
 
 def read(db: sqlite.Connection, device: str | None = None) -> list[Arrivals]:
-    """Of all devices by name, or of one."""
+    """Read the statistics of all devices by name, or of one."""
     return _all(db, "WHERE ?1 IS NULL OR device = ?1 ORDER BY device", (device,))
 
 
@@ -286,7 +286,8 @@ def _all(db: sqlite.Connection, where: str, values: tuple[object, ...]) -> list[
 
 
 def of(db: sqlite.Connection, devices: Sequence[str], others: int) -> list[Arrivals]:
-    """Of these devices, and of at most this many others: those that were seen last."""
+    """Read the statistics of these devices, and of at most this many others: those that were seen
+    last."""
     named = json.dumps(list(devices))
     return [
         *_all(db, "WHERE device IN (SELECT value FROM json_each(?))", (named,)),
@@ -337,7 +338,7 @@ def gaps(db: sqlite.Connection, device: str, limit: int) -> Gaps | None:
 
 
 def note_unusable(db: sqlite.Connection, device: str, at: datetime, *, enrolled: bool) -> None:
-    """One more of this device; inside a transaction."""
+    """Count one more unusable image of this device; inside a transaction."""
     row = db.execute("SELECT images FROM arrivals WHERE device = ?", (device,)).fetchone()
     if row is None and not enrolled:
         return
@@ -355,7 +356,7 @@ def note_unusable(db: sqlite.Connection, device: str, at: datetime, *, enrolled:
 def read_unusable(
     db: sqlite.Connection, devices: Sequence[str], now: datetime
 ) -> dict[str, Unusable]:
-    """Of those of the devices that ever sent one."""
+    """Read the unusable images by device, for devices that ever sent one."""
     rows = db.execute(
         "SELECT u.device, u.images, u.last_at, u.since, u.lately,"
         " max(0, ifnull(a.images, 0) - u.good_before) FROM unusable AS u"

@@ -50,12 +50,12 @@ class Pending:
         self._counts: Counter[tuple[int, str]] = Counter()
 
     def note(self, code: str, at: datetime) -> None:
-        """One upload was refused."""
+        """Count an upload that was refused."""
         with self._lock:
             self._counts[_minute(at), code] += 1
 
     def counts(self) -> Counts:
-        """What is not written yet."""
+        """The counts that are not written yet."""
         with self._lock:
             return dict(self._counts)
 
@@ -97,7 +97,8 @@ def read(db: sqlite.Connection, now: datetime) -> dict[str, int]:
 def lately(
     known: Mapping[str, int], unwritten: Counts, taken: int, now: datetime
 ) -> tuple[RefusedLately, ...]:
-    """Both together, by code, most frequent first, with the number of accepted uploads."""
+    """Refusals that are written and those that are pending, by code, most frequent first, with the
+    number of accepted uploads."""
     oldest = _minute(now - WINDOW)
     found = Counter(known)
     for (minute, code), requests in unwritten.items():

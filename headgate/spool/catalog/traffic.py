@@ -39,12 +39,12 @@ class Flow:
 
 
 def received(db: sqlite.Connection, at: datetime, count: Count) -> None:
-    """These arrived; inside the transaction that adds their rows."""
+    """Count images that arrived; inside the transaction that adds their rows."""
     _add(db, at, "received_images", "received_bytes", count)
 
 
 def uploaded(db: sqlite.Connection, at: datetime, count: Count) -> None:
-    """These are in the bucket; inside the transaction that drops their rows."""
+    """Count images that were uploaded; inside the transaction that drops their rows."""
     _add(db, at, "uploaded_images", "uploaded_bytes", count)
 
 
@@ -66,12 +66,13 @@ def _add(db: sqlite.Connection, at: datetime, images: str, size: str, count: Cou
 
 
 def forget(db: sqlite.Connection, before: datetime) -> None:
-    """Minutes that are older."""
+    """Drop minutes that are older."""
     db.execute("DELETE FROM flow WHERE minute < ?", (_minute(before),))
 
 
 def read(db: sqlite.Connection, since: datetime, step_minutes: int) -> list[Flow]:
-    """Since then, in steps of this many minutes; a step without traffic is left out."""
+    """Read the traffic since then, in steps of this many minutes; a step without traffic is left
+    out."""
     rows = db.execute(
         "SELECT minute / ?2 * ?2 AS step, sum(received_images), sum(received_bytes),"
         " sum(uploaded_images), sum(uploaded_bytes), sum(sent_bytes) FROM flow"

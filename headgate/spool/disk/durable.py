@@ -81,7 +81,7 @@ class Incoming:
 
     @property
     def sha256(self) -> str:
-        """Of all that was written, as 64 hex digits."""
+        """The SHA-256 of all that was written, as 64 hex digits."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -329,7 +329,8 @@ def write_file(path: Path, data: bytes, *, mode: int = 0) -> None:
 
 
 def write_file_in(folder: int, name: str, data: bytes, *, mode: int = 0) -> None:
-    """The same in a folder that is open, which no link can lead elsewhere meanwhile."""
+    """Replace a small file of ours in a folder that is open, which no link can lead elsewhere
+    meanwhile."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     with _disk(f"writing {name}"):
         fd = os.open(temporary, _NEW_FILE, _FILE_MODE, dir_fd=folder)

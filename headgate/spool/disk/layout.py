@@ -42,7 +42,7 @@ class Files:
         return f"{self._new}/{name.folder}/{name.file}"
 
     def done_file(self, name: Name) -> str:
-        """``in_done`` as text."""
+        """The path of an image's file in done/ as text."""
         return f"{self._done}/{name.folder}/{name.file}"
 
     def in_aside(self, name: Name) -> Path:

@@ -44,7 +44,7 @@ class Free:
 
 
 def free(path: Path) -> Free:
-    """Now."""
+    """What is free on this file system now."""
     disk = os.statvfs(path)
     inodes = disk.f_favail if disk.f_files else 2**63 - 1
     return Free(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, inodes, disk.f_files)

@@ -58,7 +58,8 @@ class Receiving:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The answer. ``code`` is that of the refusal that an image would meet, where there is one."""
+    """Whether an image would be taken, and if not, why. ``code`` is that of the refusal that an
+    image would meet, where there is one."""
 
     accepting: bool = True
     code: str = ""
@@ -78,7 +79,7 @@ class Admission:
 
     @property
     def missing_inodes(self) -> int:
-        """The same for inodes."""
+        """How many inodes are not free and have to be, for this image to be taken."""
         return max(0, self.needed_inodes - self.free_inodes)
 
     @property

@@ -143,7 +143,7 @@ class Name:
         return f"{self.id[:4]}-{self.id[4:6]}-{self.id[6:8]}"
 
     def bumped(self) -> Name:
-        """The same image a microsecond later, for when the name is taken."""
+        """The same name a microsecond later, for when this one is taken."""
         return replace(self, received_at=self.received_at + timedelta(microseconds=1))
 
 

@@ -94,7 +94,7 @@ class Receipts:
         return known[0]
 
     def _inode(self, day: str) -> int:
-        """Of the day's file; 0 if there is none."""
+        """The inode of a day's file; 0 if there is none."""
         try:
             return os.stat(f"{self._folder}/{day}.sqlite3").st_ino  # a Path is slow to make
         except FileNotFoundError:
@@ -181,7 +181,8 @@ class Receipts:
         return sum((Count(images, size) for _, images, size in rows), Count())
 
     def local(self, day: str) -> Iterator[Receipt]:
-        """Those of a day whose file is still in done/, in order of arrival, a page at a time."""
+        """Receipts of a day whose file is still in done/, in order of arrival, a page at a
+        time."""
         last = ""
         query = SELECT + "WHERE local = 1 AND id > ? ORDER BY id LIMIT 1000"
         while True:
@@ -214,8 +215,8 @@ class Receipts:
         return [receipt(row) for row in rows or ()]
 
     def some_pruned(self, count: int, chance: Callable[[], float]) -> list[Receipt]:
-        """Up to this many of those whose copy here was dropped, any of them with the same chance;
-        ``chance`` gives numbers from 0 to below 1."""
+        """A random sample of the receipts whose copy here was dropped; ``chance`` gives numbers
+        from 0 to below 1."""
         ends, end = [], 0
         for day in self.days():
             end += self._totals_of(day)[1].images
@@ -282,7 +283,7 @@ class Receipts:
         return _Mark(*found)
 
     def day_totals(self, day: str) -> Count:
-        """All receipts of one day."""
+        """Images and bytes of all receipts of one day."""
         found = self._read(day, self._day_totals(day))
         return Count() if found is None else found[0] + found[1]
 
@@ -342,7 +343,7 @@ class Receipts:
     # -- writing
 
     def add_search_indexes(self, day: str) -> None:
-        """To a day of an older version; nothing where it has them."""
+        """Add the search indexes to a day of an older version; nothing where it has them."""
         self._read(day, lambda db: db.execute(SEARCH_INDEXES).fetchall())
 
     def add(self, finished: Iterable[tuple[Name, Item | Receipt, Sent, datetime]]) -> None:
@@ -366,7 +367,7 @@ class Receipts:
         at: datetime | None = None,
         rule: PruneRule | None = None,
     ) -> None:
-        """Their local copies are about to go; durable when it returns."""
+        """Mark receipts whose local copies are about to go; durable when it returns."""
         with self._lock:
             connection = self._connection(day, create=False)
             if connection is None:
@@ -379,7 +380,7 @@ class Receipts:
             sqlite.checkpoint(connection)
 
     def mark_local(self, day: str, ids: Iterable[str]) -> None:
-        """Their files turned out to be in done/ after all (verify --repair)."""
+        """Mark receipts whose files turned out to be in done/ after all (verify --repair)."""
         with self._lock:
             connection = self._connection(day, create=False)
             if connection is not None:
@@ -389,8 +390,8 @@ class Receipts:
                     )
 
     def withdraw(self, day: str, ids: Iterable[str]) -> None:
-        """They are in the bucket no more, and their files have another place; durable when it
-        returns."""
+        """Withdraw receipts of images that the bucket holds no more and whose files have another
+        place; durable when it returns."""
         with self._lock:
             connection = self._connection(day, create=False)
             if connection is None:

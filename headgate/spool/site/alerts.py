@@ -49,7 +49,8 @@ class Alert:
         return self.good_since is None
 
     def fields(self) -> dict[str, object]:
-        """For programs: as ``headgate status``, the page and ``headgate alert list`` give it."""
+        """The alert for programs, as ``headgate status``, the page and ``headgate alert list``
+        give it."""
         return {
             "code": self.code,
             "subject": self.subject,
@@ -63,7 +64,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Until then nothing is said of ``what``: a code, ``code:subject``, or everything."""
+    """No messages about ``what`` until an instant: a code, ``code:subject``, or everything."""
 
     what: str
     until: datetime
@@ -97,7 +98,7 @@ class QueuedMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """How it goes with one channel. ``dead``: its server said that trying again is no use."""
+    """How well one channel works. ``dead``: its server said that trying again is no use."""
 
     name: str
     failing_since: datetime | None = None
@@ -185,7 +186,7 @@ class Alerts:
         return tuple(messages)
 
     def silence(self, silence: Silence) -> None:
-        """From now until its end; in place of one for the same alerts."""
+        """Add a silence, in place of one for the same alerts."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR REPLACE INTO silences VALUES (?, ?, ?)",
@@ -193,13 +194,13 @@ class Alerts:
             )
 
     def end_silence(self, what: str) -> bool:
-        """Whether there was one."""
+        """End a silence; whether there was one."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM silences WHERE what = ?", (what,))
             return bool(sqlite.changes(db))
 
     def silences(self, now: datetime) -> tuple[Silence, ...]:
-        """Those that hold now."""
+        """The silences in force."""
         with self._lock:
             return tuple(found for found in self._silences() if now < found.until)
 
@@ -221,7 +222,7 @@ class Alerts:
         return [QueuedMessage(number, name, _message(text)) for number, name, text in rows]
 
     def drop(self, letter: QueuedMessage) -> None:
-        """It was taken, or never will be."""
+        """Remove a message that was delivered, or never will be."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM outbox WHERE number = ?", (letter.number,))
 
@@ -239,7 +240,7 @@ class Alerts:
             return sqlite.changes(db)
 
     def channel(self, name: str) -> ChannelState:
-        """How it goes with it; one that was never used goes well."""
+        """How well a channel works; one that was never used counts as working."""
         with self._lock:
             row = self._db.execute(
                 "SELECT failing_since, why, dead, attempts, next_at, last_at FROM channels "

@@ -85,8 +85,8 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. ``action`` is a text, because a newer Headgate may have written one that this
-    version does not know."""
+    """One line of the audit log. ``action`` is a text, because a newer Headgate may have written
+    one that this version does not know."""
 
     number: int
     at: datetime
@@ -107,7 +107,7 @@ class Audit:
     def record(
         self, by: Actor, action: Action, at: datetime, subject: str = "", detail: str = ""
     ) -> None:
-        """Add a line. What is longer than a line may be is cut."""
+        """Add a line to the log. What is longer than a line may be is cut."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT INTO audit (at, who, action, subject, detail, address) "
@@ -131,8 +131,8 @@ class Audit:
         limit: int = 100,
         cursor: int | None = None,
     ) -> list[Entry]:
-        """The newest first. ``until`` itself is left out; ``cursor`` is the number of the last line
-        of the page before."""
+        """Lines of the log, the newest first. ``until`` itself is left out; ``cursor`` is the
+        number of the last line of the page before."""
         wanted = {
             "at >= ?": since and stamp(since),
             "at < ?": until and stamp(until),

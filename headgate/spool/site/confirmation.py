@@ -42,7 +42,7 @@ PROOFS = {
 
 
 class Memory(Protocol):
-    """Where it is remembered: the site's database."""
+    """What remembers the proof: the site's database."""
 
     def get(self, name: str) -> Any: ...
 

@@ -62,7 +62,7 @@ token (RFC 7616, 5.1)."""
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One that was enrolled. ``tokens`` counts those that are valid now."""
+    """One enrolled device. ``tokens`` counts those that are valid now."""
 
     name: str
     urgent: bool  # it may mark images as urgent
@@ -209,8 +209,8 @@ class Devices:
             )
 
     def change_name(self, device: str, name: str) -> None:
-        """Its tokens are the new name's; nothing where it is not enrolled. Not for one that logs in
-        by Digest: its secret contains the name."""
+        """Give a device's tokens to its new name; nothing where it is not enrolled. Not for one
+        that logs in by Digest: its secret contains the name."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("UPDATE devices SET name = ? WHERE name = ?", (name, device))
             db.execute("UPDATE tokens SET device = ? WHERE device = ?", (name, device))
@@ -231,7 +231,8 @@ class Devices:
         return None if row is None else str(row[0])
 
     def digest_logins(self, name: str, now: datetime) -> list[DigestLogin]:
-        """Those of a device that are valid now; after a change of its token there are two."""
+        """The Digest log-ins of a device that are valid now; after a change of its token there are
+        two."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT urgent, may_drain, may_forward, md5, sha256 FROM digest_logins "

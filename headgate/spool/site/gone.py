@@ -44,8 +44,8 @@ _COLUMNS = (
 
 
 class Stage(StrEnum):
-    """What became of it. Only ``lost``, ``discarded`` and ``purged`` count: the others have a
-    file."""
+    """What became of an image that has no file. Only ``lost``, ``discarded`` and ``purged`` count:
+    the others have a file."""
 
     LOST = "lost"  # its file is nowhere, and no one has said yet that this is all right
     ASKED = "asked"  # it is set aside, and the next holder of the drain lock discards it
@@ -59,7 +59,8 @@ _COUNTED = {State.LOST: Stage.LOST, State.DISCARDED: Stage.DISCARDED}
 
 @dataclass(frozen=True, slots=True)
 class GoneRecord:
-    """One line of the books. ``images`` is more than 1 only for what nothing else is known of."""
+    """One line of the books on images without a file. ``images`` is more than 1 only for what
+    nothing else is known of."""
 
     id: str
     stage: Stage
@@ -80,7 +81,7 @@ class GoneRecord:
 
     @property
     def said(self) -> str:
-        """Since when, by whom and why."""
+        """A sentence: since when, by whom and why."""
         if self.stage is Stage.DISCARDED:
             return f"discarded by {self.who} on {self.at:%Y-%m-%d %H:%M} UTC: {self.reason}"
         return self.reason
@@ -114,7 +115,7 @@ class Gone:
     # -- reading
 
     def get(self, image_id: str) -> GoneRecord | None:
-        """Its line; None if it has none, or none that counts any more."""
+        """The line of an image; None if it has none, or none that counts any more."""
         ids = (image_id, purged_id(image_id))
         found = self._lines("WHERE id IN (?, ?) AND stage <> 'returned'", ids)
         return found[0] if found else None
@@ -129,7 +130,7 @@ class Gone:
         return found[0] if found else None
 
     def of(self, stage: Stage, limit: int = 1_000_000) -> list[GoneRecord]:
-        """The newest of a stage."""
+        """The newest lines of a stage."""
         return self._lines("WHERE stage = ? ORDER BY at DESC, id DESC LIMIT ?", (stage, limit))
 
     def find(self, query: Query) -> list[Receipt]:
@@ -168,7 +169,7 @@ class Gone:
     # -- writing; durable when it returns
 
     def lose(self, item: Item, at: datetime, reason: str) -> None:
-        """Its file is nowhere. An older line of the same image is replaced."""
+        """Record that an image's file is nowhere. An older line of the same image is replaced."""
         self._write(item, Stage.LOST, at, "", reason)
 
     def ask(self, item: Item, at: datetime, who: str, reason: str) -> None:
@@ -183,7 +184,8 @@ class Gone:
         self._insert((*values, Stage.LOST, stamp(at), "", reason))
 
     def discarded(self, image_id: str, at: datetime, who: str = "", reason: str = "") -> None:
-        """It has neither a file nor a row any more. ``who`` and ``reason`` stay if left out."""
+        """Record that an image has neither a file nor a row any more. ``who`` and ``reason`` stay
+        if left out."""
         self._change(
             "stage = 'discarded', at = ?2, who = iif(?3 = '', who, ?3),"
             " reason = iif(?4 = '', reason, ?4) WHERE id = ?1",
@@ -191,8 +193,8 @@ class Gone:
         )
 
     def purged(self, images: Sequence[tuple[str, int]], at: datetime) -> None:
-        """These ids and sizes are erased: each keeps a line that only counts, and that only the id
-        itself leads to. A line that it had goes."""
+        """Record that these images are erased, by id and size: each keeps a line that only counts,
+        and that only the id itself leads to. A line that it had goes."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.executemany("DELETE FROM gone WHERE id = ?", [(image,) for image, _ in images])
             db.executemany(
@@ -203,7 +205,7 @@ class Gone:
             )
 
     def returned(self, image_id: str) -> None:
-        """It has a file again, or still: its line does not count."""
+        """Record that an image has a file again, or still: its line does not count."""
         self._change("stage = 'returned' WHERE id = ?1", (image_id,))
 
     def _write(self, item: Item, stage: Stage, at: datetime, who: str, reason: str) -> None:

@@ -30,7 +30,7 @@ TABLES = """
 
 
 class Kind(StrEnum):
-    """What is held."""
+    """What a hold applies to."""
 
     IMAGE = "image"
     DEVICE = "device"
@@ -55,7 +55,7 @@ class Hold:
 
     @property
     def words(self) -> str:
-        """For people."""
+        """The hold in words."""
         why = f": {self.reason}" if self.reason else ""
         which = "its device is held" if self.subject.kind is Kind.DEVICE else "it is held"
         return f"{which} by {self.who} since {self.at:%Y-%m-%d %H:%M} UTC{why}"
@@ -69,7 +69,8 @@ class Holds:
         self._lock = lock
 
     def add(self, hold: Hold) -> None:
-        """Durable when it returns. A newer hold of the same subject replaces the older one."""
+        """Add a hold; durable when it returns. A newer hold of the same subject replaces the older
+        one."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "INSERT OR REPLACE INTO holds (kind, subject, at, who, reason) "
@@ -78,7 +79,7 @@ class Holds:
             )
 
     def remove(self, subject: Subject) -> bool:
-        """False if it was not held."""
+        """Remove a hold; False if there was none."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute(
                 "DELETE FROM holds WHERE kind = ? AND subject = ?", (subject.kind, subject.name)
@@ -86,7 +87,7 @@ class Holds:
             return bool(sqlite.changes(db))
 
     def all(self) -> list[Hold]:
-        """The newest first."""
+        """All holds, the newest first."""
         return self._where("1 ORDER BY at DESC", ())
 
     def of(self, image: str, device: str) -> Hold | None:
@@ -109,5 +110,5 @@ class Holds:
 
 
 def names(subjects: Iterable[Subject], kind: Kind) -> str:
-    """Those of a kind as a JSON list, for ``json_each``."""
+    """The names of held subjects of one kind as a JSON list, for ``json_each``."""
     return json.dumps([subject.name for subject in subjects if subject.kind is kind])

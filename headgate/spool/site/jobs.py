@@ -85,7 +85,7 @@ class TooManyJobs(Exception):
 
 
 class BadJob(Exception):
-    """It cannot be used; the sentence says why."""
+    """A job's parameters cannot be used; the sentence says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _text(document: Mapping[str, Any], name: str) -> str:
 
 
 def new_id() -> str:
-    """It cannot be guessed, and each is unique."""
+    """A new job's id, which cannot be guessed."""
     return str(uuid.uuid4())
 
 
@@ -271,7 +271,7 @@ class Jobs:
         *,
         also_running: bool = False,
     ) -> Job:
-        """It is done without a run of its own, unless it was done already or, but for
+        """End a job without a run of its own, unless it was done already or, but for
         ``also_running``, a run is at it."""
         succeeded = None if outcome == ALREADY_RUNNING else outcome == ALREADY_DONE
         ended = replace(
@@ -293,7 +293,7 @@ class Jobs:
         return None if row is None else _job(row)
 
     def queued(self) -> Sequence[Job]:
-        """Those that wait, in order."""
+        """The jobs that wait, in order."""
         with self._lock:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY number"

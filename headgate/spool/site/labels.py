@@ -33,7 +33,7 @@ class Labels:
         self._lock = lock
 
     def all(self) -> Mapping[str, Label]:
-        """By device; only of those that have one."""
+        """The labels by device; only of devices that have one."""
         with self._lock:
             rows = self._db.execute("SELECT device, label, device_group FROM labels").fetchall()
         return {device: Label(label, group) for device, label, group in rows}

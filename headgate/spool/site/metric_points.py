@@ -50,7 +50,7 @@ class Points:
             )
 
     def oldest(self, limit: int) -> list[Point]:
-        """The oldest first."""
+        """The oldest points first."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT at, numbers FROM points ORDER BY at LIMIT ?", (limit,)
@@ -58,6 +58,6 @@ class Points:
         return [Point(instant(at), json.loads(numbers)) for at, numbers in rows]
 
     def drop(self, points: Sequence[Point]) -> None:
-        """They were taken, or never will be."""
+        """Remove points that were delivered, or never will be."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.executemany("DELETE FROM points WHERE at = ?", [(stamp(p.at),) for p in points])

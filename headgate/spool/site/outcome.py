@@ -29,7 +29,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def read(cls, text: str) -> Outcome:
-        """From disk."""
+        """Read an outcome as the database has it."""
         try:
             return cls(text)
         except ValueError:

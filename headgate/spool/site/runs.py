@@ -70,12 +70,12 @@ class Run:
 
     @property
     def failed_attempts(self) -> int:
-        """Those that did not confirm their image."""
+        """How many attempts did not confirm their image."""
         return max(0, self.attempts - self.images)
 
     @property
     def mostly_failed(self) -> bool:
-        """It confirmed something, and failed more often than that."""
+        """Whether it confirmed something, and failed more often than that."""
         return 0 < self.images < self.failed_attempts
 
 
@@ -136,7 +136,7 @@ def skipped(db: sqlite.Connection) -> None:
 
 
 def add(db: sqlite.Connection, what: str, label: str, amount: int) -> None:
-    """Inside a transaction."""
+    """Add what a run did to the totals. Inside a transaction."""
     if amount:
         db.execute(
             "INSERT INTO tally VALUES (?1, ?2, ?3) ON CONFLICT (what, label) "
@@ -146,7 +146,7 @@ def add(db: sqlite.Connection, what: str, label: str, amount: int) -> None:
 
 
 def read(db: sqlite.Connection) -> RunTotals:
-    """All of it."""
+    """The totals of all runs."""
     rows: list[tuple[str, str, int]] = db.execute(
         "SELECT what, label, amount FROM tally"
     ).fetchall()

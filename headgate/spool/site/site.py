@@ -1,5 +1,5 @@
-"""What no file stands behind: devices, runs, requests, a limit in force, what was learned,
-alerts, who changed what.
+"""Records of which no image file has a copy: devices, runs, requests, a limit in force, what was
+learned, alerts, who changed what.
 
 Commits are FULL. This is the owner's own data, and belongs in a backup; the catalog does not.
 """
@@ -142,7 +142,7 @@ class OperatorRequest:
 
 
 class Site:
-    """``state/site.sqlite3``. Open it after any fork."""
+    """The site's database, ``state/site.sqlite3``. Open it after any fork."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite.connect(path, MIGRATIONS, full=True)
@@ -230,7 +230,7 @@ class Site:
             return _proof(self._db)
 
     def runs(self, limit: int) -> tuple[Run, ...]:
-        """Newest first."""
+        """The last runs, newest first."""
         with self._lock:
             rows = self._db.execute(_RUN + "ORDER BY number DESC LIMIT ?", (limit,)).fetchall()
         return tuple(_run(row) for row in rows)
@@ -277,7 +277,8 @@ class Site:
             )
 
     def forgotten(self, stands: Callable[[str], bool]) -> Count:
-        """All images whose receipts were dropped with their day; not of files that still stand."""
+        """Totals of images whose receipts were dropped with their day; not of files that still
+        stand."""
         with self._lock:
             rows = self._db.execute("SELECT day, images, bytes FROM forgotten").fetchall()
         gone = [Count(images, size) for day, images, size in rows if not stands(day)]

@@ -55,8 +55,8 @@ class Triggers:
             )
 
     def expect(self, kinds: Collection[str], now: datetime) -> None:
-        """From now on these have to fire regularly, unless they had to already, and no others: one
-        that was set up a minute ago is not silent yet."""
+        """Say which triggers have to fire regularly from now on: those that had to already keep
+        their time, because one that was set up a minute ago is not silent yet."""
         known = self.all()
         if {kind for kind, one in known.items() if one.expected_since} == set(kinds):
             return
@@ -70,7 +70,7 @@ class Triggers:
                 )
 
     def all(self) -> Mapping[str, Fired]:
-        """Those that ever fired, or are expected to."""
+        """All triggers that ever fired, or are expected to."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT kind, fired_at, sender, expected_since FROM triggers"

@@ -71,7 +71,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One who may log in."""
+    """A person who may log in."""
 
     name: str
     role: Role
@@ -136,7 +136,7 @@ class Users:
             )
 
     def change(self, name: str, *, role: Role | None = None, password: str | None = None) -> None:
-        """Another role, or another password's hash. Ends the user's sessions."""
+        """Set a user's role, or password hash. Ends the user's sessions."""
         with self._lock, sqlite.transaction(self._db) as db:
             self._require(name)
             db.execute(
@@ -147,7 +147,7 @@ class Users:
             db.execute("DELETE FROM sessions WHERE user = ?", (name,))
 
     def remove(self, name: str) -> None:
-        """From the commit on the user cannot log in, and is logged in nowhere."""
+        """Remove a user, who from the commit on cannot log in, and is logged in nowhere."""
         with self._lock, sqlite.transaction(self._db) as db:
             self._require(name)
             db.execute("DELETE FROM sessions WHERE user = ?", (name,))
@@ -183,7 +183,7 @@ class Users:
         return found[0] if found else None
 
     def end_session(self, secret: str) -> None:
-        """Log out."""
+        """End a session: log out."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM sessions WHERE digest = ?", (_digest(secret),))
 
@@ -208,7 +208,7 @@ class Users:
         return 0
 
     def forget_attempts(self, keys: Sequence[str]) -> None:
-        """One has succeeded."""
+        """Forget failed attempts, after one has succeeded."""
         with self._lock, sqlite.transaction(self._db) as db:
             for key in keys:
                 db.execute("DELETE FROM login_attempts WHERE key = ?", (_key(key),))
@@ -243,7 +243,7 @@ class Users:
         return secret
 
     def remove_scrape_token(self, name: str) -> None:
-        """From the commit on it opens nothing."""
+        """Remove a token for /metrics, which opens nothing from the commit on."""
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM scrape_tokens WHERE name = ?", (name,))
             if not sqlite.changes(db):

@@ -65,7 +65,8 @@ class Mover:
     # -- one image
 
     def finish(self, batch: Sequence[tuple[Item, Sent]], now: datetime) -> None:
-        """These are proved to be in the bucket: proof on the file, done/, receipt, catalog.
+        """Finish images that are proved to be in the bucket: proof on the file, done/, receipt,
+        catalog.
 
         Folders are fsynced once a batch, before the receipts say so. A crash in between costs a
         HEAD each. A file that vanished meanwhile still gets its receipt: S3 has it.
@@ -99,7 +100,7 @@ class Mover:
         self._catalog.finished([item for item, _ in proved], now)
 
     def set_aside(self, item: Item, reason: str, now: datetime) -> None:
-        """It needs a person: to aside/, the reason with it."""
+        """Move an image that needs a person to aside/, and the reason with it."""
         source, target = self._files.in_new(item.name), self._files.in_aside(item.name)
         try:
             durable.move(source, target)
@@ -186,9 +187,9 @@ class Mover:
         return line is not None and line.stage is not Stage.ASKED
 
     def lose(self, item: Item, now: datetime) -> None:
-        """Its file is nowhere: it keeps a line in the books, which verify names until a person
-        discards it. DiskError where the whole spool went away: then no file is there.
-        """
+        """Record an image whose file is nowhere: it keeps a line in the books, which verify names
+        until a person discards it. DiskError where the whole spool went away: then no file is
+        there."""
         if identity_of(self._files.root) != self._identity:
             gone = OSError(errno.ENODEV, "another spool, or none, is at this path now")
             raise DiskError(gone, f"looking for {item.name.file}")

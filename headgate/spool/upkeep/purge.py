@@ -20,7 +20,7 @@ _PURGING = "purging"
 
 
 def carry_out(spool: Spool, batch: Sequence[Receipt]) -> None:
-    """These are not in the bucket any more, or never were."""
+    """Erase these images here; they are not in the bucket any more, or never were."""
     spool.site.put(_PURGING, [(one.name.file, one.size) for one in batch])
     finish(spool)
 
@@ -40,7 +40,7 @@ def finish(spool: Spool) -> None:
 
 
 def erase_files(spool: Spool, images: Sequence[Name]) -> None:
-    """Every copy on this disk."""
+    """Delete every copy of an image on this disk."""
     folders = set()
     for name in images:
         for path in spool.files.places(name):

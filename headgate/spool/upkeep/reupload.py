@@ -20,7 +20,7 @@ _NOTE = "reuploading"
 
 
 def put_back(spool: Spool, batch: Sequence[Receipt]) -> int:
-    """Of these, those that have a copy in done/; how many."""
+    """Put images that have a copy in done/ back in the queue; how many."""
     spool.site.put(_NOTE, [one.name.file for one in batch])
     return finish(spool)
 

@@ -9,7 +9,8 @@ _LEFT = "receipts.unindexed"
 
 
 def add_to_one_day(spool: Spool) -> str:
-    """Under the drain lock. Which day, "" if all have them: 2.88 million rows take seconds."""
+    """Add the search indexes to one day that lacks them; only under the drain lock. Which day, ""
+    if all have them: 2.88 million rows take seconds."""
     days = spool.site.get(_LEFT)
     if days is None:
         days = spool.receipts.days()

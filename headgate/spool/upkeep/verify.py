@@ -252,7 +252,7 @@ def repair(spool: Spool, mover: Mover, found: list[Disagreement]) -> list[Disagr
 
 
 def _elsewhere(spool: Spool) -> Count:
-    """All images that were received and have no row in the catalog."""
+    """Images that were received and have no row in the catalog, and their bytes."""
     local, pruned = spool.receipts.totals()
     lost, discarded, purged = spool.site.gone.totals()
     return local + pruned + lost + discarded + purged + spool.site.forgotten(spool.receipts.stands)

@@ -18,7 +18,7 @@ _LOSING = "losing"  # the site's memory of images whose receipts are being withd
 
 
 def lose(spool: Spool, receipts: Sequence[Receipt], now: datetime) -> None:
-    """These are neither in the bucket nor here."""
+    """Withdraw the receipts of images that are neither in the bucket nor here."""
     spool.site.put(_LOSING, [one.id for one in receipts])
     for one in receipts:
         reason = (
@@ -34,7 +34,7 @@ def lose(spool: Spool, receipts: Sequence[Receipt], now: datetime) -> None:
 
 
 def finish(spool: Spool) -> None:
-    """Withdraw the receipts of those that have their line, also after a kill."""
+    """Withdraw the receipts of images that have their line among the lost, also after a kill."""
     for ident in spool.site.get(_LOSING) or ():
         line = spool.site.gone.get(ident)
         if line is not None and line.stage is Stage.LOST:

@@ -62,7 +62,8 @@ def _tab(path: Path | None, user: str | None) -> cron.Tab:
 def _default(
     context: Context, path: Path | None, user: str | None
 ) -> tuple[Path | None, str | None]:
-    """Of an installed gateway, root means its own file in /etc/cron.d, and the uploader's user."""
+    """Which crontab and user count where none is named: of an installed gateway, root means its
+    own file in /etc/cron.d, and the uploader's user."""
     if path is not None or user is not None:
         return path, user
     return cron.installed_tab(context.settings) or (None, None)

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 300.0
 
 @dataclass
 class _Done:
-    """What became of each file."""
+    """Counts what became of each file."""
 
     counts: Counter[Outcome] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)  # the file, and why

@@ -28,14 +28,14 @@ class Tab(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """What people call this crontab."""
 
     @property
     def with_user(self) -> bool:
         """Whether its lines name the user they run as."""
 
     def read(self) -> bytes:
-        """All of it, to the byte; empty where there is none."""
+        """Read the whole crontab, to the byte; empty where there is none."""
 
     def write(self, content: bytes) -> None:
         """Replace it; remove it where nothing is left."""
@@ -144,9 +144,9 @@ def own_command() -> str:
 
 
 def installed_tab(settings: Settings) -> tuple[Path, str] | None:
-    """Where the lines go when root asks and names no tab, and whose they are: an installed gateway
-    has a file of its own in /etc/cron.d, and its spool belongs to the uploader's user. None where
-    it is not like that: the lines go into the own tab of who asks."""
+    """The crontab of an installed gateway and its lines' user, for root who names no tab: an
+    installed gateway has a file of its own in /etc/cron.d, and its spool belongs to the uploader's
+    user. None where it is not like that: the lines go into the own tab of who asks."""
     try:
         owner = settings.spool.path.stat().st_uid
         if os.geteuid() != 0 or owner == 0 or not CRON_D.is_dir():

@@ -61,7 +61,8 @@ class ScheduleFault:
 
 @dataclass(frozen=True, slots=True)
 class CronEntry:
-    """One task every ``interval_seconds``; ``user`` only in a file of /etc/cron.d."""
+    """One crontab line: a task every ``interval_seconds``; ``user`` only in a file of
+    /etc/cron.d."""
 
     interval_seconds: int
     headgate: str

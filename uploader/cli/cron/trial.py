@@ -58,7 +58,7 @@ def reach(settings: Settings) -> Reach:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One line, tried as ``account`` with ``environment``; nothing is installed or sent."""
+    """Tries one line as ``account`` with ``environment``; nothing is installed or sent."""
 
     command: str  # for the shell
     headgate: str

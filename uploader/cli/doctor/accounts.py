@@ -65,7 +65,7 @@ def judge(seen: Accounts) -> Iterator[Finding]:
 
 
 def _secrets(seen: Accounts, receiver: int) -> Iterator[Finding]:
-    """Where the secrets of alerts and of the broker stand, and who reads them."""
+    """Judge where the secrets of alerts and of the broker stand, and who reads them."""
     if seen.secrets and not may_read(seen.secrets, seen.uploader_id, seen.uploader_groups):
         file = seen.secrets[-1].path
         yield warning(

@@ -29,8 +29,8 @@ def judge(version: str, refused: str) -> Iterator[Finding]:
 
 
 def judge_contents(seen: Databases) -> Iterator[Finding]:
-    """Tables and indexes. A large file takes SQLite seconds, so that is left to a command that
-    says so."""
+    """Judge tables and indexes. A large file takes SQLite seconds, so that is left to a command
+    that says so."""
     for name, trouble in seen.checked:
         if trouble:
             yield loses("sqlite", f"{name} is damaged: {trouble}", "headgate verify --repair")

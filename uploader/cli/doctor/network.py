@@ -28,7 +28,8 @@ class Receiver:
 
 
 def judge(seen: Receiver) -> Iterator[Finding]:
-    """Without a receiver no image arrives; and anyone who may send can fill the disk."""
+    """Judge the receiver: without one no image arrives, and anyone who may send can fill the
+    disk."""
     port = seen.bind.rpartition(":")[2]
     if seen.answers and seen.ready:
         yield ok("receiver", f"it answers at {seen.bind} and accepts images")

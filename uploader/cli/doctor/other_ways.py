@@ -11,7 +11,8 @@ from uploader.cli.install.layout import OptionalUnit
 
 @dataclass(frozen=True, slots=True)
 class OtherWay:
-    """One of them. ``is_active``: None where systemd does not run, and nothing is known of it."""
+    """One way in besides HTTP. ``is_active``: None where systemd does not run, and nothing is
+    known of it."""
 
     unit: OptionalUnit
     is_wanted: bool  # its setting says so

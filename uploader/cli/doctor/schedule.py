@@ -41,7 +41,8 @@ _FULL = "images wait until the disk is full"
 
 
 def judge(seen: Schedule) -> Iterator[Finding]:
-    """Without runs everything waits, and what comes when the disk is full is refused."""
+    """Judge what starts the runs: without runs everything waits, and what comes when the disk is
+    full is refused."""
     for fault in seen.faults:
         if fault.stopped:
             yield loses("schedule", f"{fault.sentence}: {_FULL}", fault.fix)

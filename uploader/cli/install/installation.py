@@ -100,7 +100,7 @@ class Installation:
     settings: Settings
 
     def at(self, path: str) -> Path:
-        """Where a path of the machine lies."""
+        """The path below ``root`` of a path of the machine."""
         return self.root / path.lstrip("/")
 
     @cached_property

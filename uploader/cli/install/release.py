@@ -57,7 +57,7 @@ class Release:
         return CHECKOUT / "deploy" if is_checkout() else self.environment / "share/headgate"
 
     def files(self) -> dict[str, str]:
-        """Their texts, by their path below deploy/."""
+        """The texts of the files of deploy/, by their path below deploy/."""
         found = (path for path in self.deploy.rglob("*") if path.is_file())
         return {
             path.relative_to(self.deploy).as_posix(): path.read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ class Release:
         }
 
     def previous(self) -> str | None:
-        """Where ``PREFIX/bin`` leads now; None where it is no link."""
+        """The environment that ``PREFIX/bin`` leads to now; None where it is no link."""
         bin_link = self.prefix / "bin"
         return os.readlink(bin_link) if bin_link.is_symlink() else None
 
@@ -77,8 +77,8 @@ class Release:
         return [symbolic(self.prefix / "bin", f"versions/{self.environment.name}/bin")]
 
     def old_versions(self, before: str | None) -> list[Step]:
-        """Other versions than this one and the one before, which a run may still be using; none
-        where no other version was in use."""
+        """Versions that may be removed: all but this one and the one before, which a run may still
+        be using; none where no other version was in use."""
         if not self.versioned or before is None or before == self.previous():
             return []
         keep = {self.environment.name, Path(before).parent.name}

@@ -178,8 +178,8 @@ def conffile(path: Path, data: bytes, owner: Owner, mode: int, before: str | Non
 
 
 def adopted(path: Path, owner: Owner, needed: Callable[[], bool]) -> Step:
-    """All in this folder belongs to its new owner; modes stay. What root owns, or what has a second
-    name elsewhere, was not made by those who had it, and stays as it is."""
+    """A step that gives everything in a folder to its new owner; modes stay. What root owns, or
+    what has a second name elsewhere, was not made by those who had it, and stays as it is."""
 
     def do() -> None:
         user, group = owner.user(), owner.group()
