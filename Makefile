@@ -40,6 +40,12 @@ test: ready ## Run the tests (TESTS=tests/headgate for some of them)
 test-slow: ready ## Run the tests that take minutes, and those that need root
 	@$(PYTEST) -m 'slow or root' $(TESTS)
 
+MUTANTS ?=
+
+.PHONY: mutants
+mutants: ready ## Make seeded mistakes in a copy, each of which a test must catch (MUTANTS="no-file-fsync" for some)
+	@$(BIN)/python -m dev.mutants $(MUTANTS)
+
 .PHONY: check
 check: ready ## Lint, format, types and tests
 	@$(BIN)/ruff check .

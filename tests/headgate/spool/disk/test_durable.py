@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from headgate.monitor.collect import snapshot
+from headgate.spool.disk import durable
 from headgate.spool.errors import DiskError
 from headgate.spool.image.image import Item, Sent, State
 from headgate.spool.spool import Spool
@@ -238,6 +241,81 @@ def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
         assert verify.disagreements(spool, deep=True, sleep=lambda _: None) == []
         spool.close()
     assert nth > 5
+
+
+RECORDS = {
+    "catalog": ("finished", "put_aside", "put_back", "drop"),
+    "receipts": ("add", "mark_pruned", "withdraw"),
+}
+
+
+@contextlib.contextmanager
+def _at_each_record(spool: Spool, look: Callable[[], None]) -> Iterator[None]:
+    """``look`` before each time that a database is told where images are, and after the last."""
+    with contextlib.ExitStack() as stack:
+        for owner, methods in RECORDS.items():
+            for method in methods:
+                table = getattr(spool, owner)
+                real = getattr(table, method)
+
+                def record(*args: Any, real: Callable[..., Any] = real, **more: Any) -> Any:
+                    look()
+                    return real(*args, **more)
+
+                stack.enter_context(mock.patch.object(table, method, record))
+        yield
+    look()
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__.strip("_"))
+def test_no_record_says_where_an_image_is_before_its_move_is_on_disk(
+    spool: Spool, clock: Clock, move: Callable[[Mover, list[Item], Clock], None]
+) -> None:
+    items = _ready(spool, 3)
+    unflushed: set[Path] = set()
+    moves = 0
+    real_move, real_sync = durable.move, durable.sync_folder
+
+    def moved(source: Path | str, target: Path | str) -> None:
+        nonlocal moves
+        real_move(source, target)
+        unflushed.update((Path(source).parent, Path(target).parent))
+        moves += 1
+
+    def synced(path: Path) -> None:
+        real_sync(path)
+        unflushed.discard(path)
+
+    def look() -> None:
+        assert not unflushed, "a power cut now would undo what is recorded next"
+
+    with (
+        spool.hold_drain_lock("a test", 0) as lock,
+        mock.patch.object(durable, "move", moved),
+        mock.patch.object(durable, "sync_folder", synced),
+        _at_each_record(spool, look),
+    ):
+        move(Mover(spool, lock), items, clock)
+    assert moves >= 3
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__.strip("_"))
+def test_at_each_record_of_a_move_something_counts_each_image(
+    spool: Spool, clock: Clock, move: Callable[[Mover, list[Item], Clock], None]
+) -> None:
+    """A kill between two of them finds each image in the catalog, in the receipts, or in both."""
+    items = _ready(spool, 3)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        for item in items:
+            assert spool.catalog.get(item.id) or spool.receipts.get(item.id)
+
+    with spool.hold_drain_lock("a test", 0) as lock, _at_each_record(spool, look):
+        move(Mover(spool, lock), items, clock)
+    assert looks >= 3
 
 
 def test_a_prune_that_broke_off_is_finished_by_the_next_run(spool: Spool, clock: Clock) -> None:
