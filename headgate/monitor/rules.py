@@ -85,7 +85,8 @@ class AlertRule:
     """One rule, a row of the table. ``sentence`` is filled in by the check; ``limits`` is what
     that compares with. ``wait_seconds``: how long it must last before a message leaves;
     ``calm_seconds``: how long it must be over before that is said. ``causes``: alerts of which it
-    is a mere consequence, so that nothing is said of it while they last."""
+    is a mere consequence, so that nothing is said of it while they last. ``many``: the title where
+    {n} subjects share the alert."""
 
     code: str
     level: Level
@@ -96,6 +97,7 @@ class AlertRule:
     wait_seconds: int = 0
     calm_seconds: int = 2 * _MINUTE
     causes: tuple[str, ...] = ()
+    many: str = ""  # the title for more than one subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ RULES: tuple[AlertRule, ...] = (
         "{requests} uploads were refused in the last {minutes} min, {share:.0%} of all, with "
         "{code}: GET /problems/{code} explains it, and the receiver's log shows the senders.",
         "journalctl -u headgate-receiver | grep request.refused", (REFUSED, REFUSED_SHARE),
-        causes=_CLOSED),
+        causes=_CLOSED,
+        many="Uploads are refused for {n} reasons"),
     AlertRule("unaccounted", _BAD, "Images are unaccounted for", "{what}", "headgate verify",
         wait_seconds=3 * _MINUTE),
     AlertRule("uplink-down", _WARN, "The uplink is down",
@@ -169,19 +172,23 @@ RULES: tuple[AlertRule, ...] = (
         calm_seconds=15 * _MINUTE, causes=_STOPPED),
     AlertRule("device-silent", _WARN, "A device is silent",
         "{device} has sent nothing for {quiet}.", "headgate device list",
-        calm_seconds=0, causes=(*_CLOSED, "uplink-down")),
+        calm_seconds=0, causes=(*_CLOSED, "uplink-down"),
+        many="{n} devices are silent"),
     AlertRule("device-gaps", _WARN, "Images are missing",
         "{images} never arrived from {device}, by its sequence numbers.",
-        "headgate device list", wait_seconds=10 * _MINUTE, causes=_CLOSED),
+        "headgate device list", wait_seconds=10 * _MINUTE, causes=_CLOSED,
+        many="{n} devices miss images"),
     AlertRule("device-unusable", _WARN, "A device sends unusable images",
         "{unusable} of the last {all} images of {device} were unusable: cut off, changed in "
         "transit, or not images. None of them is stored.",
-        "headgate device list", (UNUSABLE, UNUSABLE_SHARE), calm_seconds=10 * _MINUTE),
+        "headgate device list", (UNUSABLE, UNUSABLE_SHARE), calm_seconds=10 * _MINUTE,
+        many="{n} devices send unusable images"),
     AlertRule("device-clock", _WARN, "A device's clock is off",
         "The clock of {device} is {off} {way}: its capture times are wrong. No order depends on "
         "them.",
         "headgate device list", (CLOCK_OFF,),
-        wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE),
+        wait_seconds=10 * _MINUTE, calm_seconds=10 * _MINUTE,
+        many="The clocks of {n} devices are off"),
     AlertRule("s3-clock", _WARN, "This machine's clock is off",
         "{what}", "timedatectl", (CLOCK_OFF,)),
     AlertRule("open-network", _WARN, "Anyone may send",
@@ -190,7 +197,8 @@ RULES: tuple[AlertRule, ...] = (
         "headgate device add"),
     AlertRule("channel-fails", _WARN, "Alerts cannot be sent",
         "Alerts cannot be sent through {name}: {why}", "headgate alert test",
-        causes=("uplink-down",)),
+        causes=("uplink-down",),
+        many="Alerts cannot be sent through {n} channels"),
 )  # fmt: skip
 """Alerts, most serious first. Titles, waits and causes are also in docs/DESIGN.md, and a test
 compares them."""

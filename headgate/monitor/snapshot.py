@@ -8,6 +8,7 @@ from typing import Any
 
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Forecast
+from headgate.monitor.grouping import alert_fields
 from headgate.spool.budget.uplink import BudgetUse
 from headgate.spool.catalog.device_stats import Arrivals
 from headgate.spool.catalog.refused import RefusedLately
@@ -76,5 +77,5 @@ class Snapshot(Inventory):
         it."""
         return asdict(self) | {
             "unaccounted": self.unaccounted,
-            "alerts": [alert.fields() for alert in self.alerts],
+            "alerts": [alert_fields(alert) for alert in self.alerts],
         }

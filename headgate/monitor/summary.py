@@ -6,13 +6,14 @@ later, since most wait a little. The page adds what is worth a look and no alert
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
 from headgate.monitor import checks
 from headgate.monitor.checks import Signs, waiting
 from headgate.monitor.forecast import Doubt
+from headgate.monitor.grouping import named
 from headgate.monitor.rules import BY_CODE, DISK_LOW, WAITS_LONG, Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration
@@ -20,7 +21,6 @@ from headgate.spool.disk.room import INTAKE_SPENT, SAFE_OFF, STOPPING
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
 
-_NAMED = 5
 _WATCHED = ("backlog-old", "backlog-grows", "cap-unused")
 """These need each minute of the last hour, which ``headgate watch`` reads."""
 
@@ -46,9 +46,7 @@ class Place:
 
 def verdict(facts: Snapshot, place: Place) -> Verdict:
     """What to say of these facts at ``facts.at``."""
-    found = [*_closed(facts), *_wrong(facts, place)]
-    if place.risk:
-        found.append((Level.WARN, _advised(f"{place.risk}.", "headgate doctor")))
+    found = _wrong(facts, place)
     found.sort(key=lambda finding: -list(Level).index(finding[0]))  # stable: order of the rules
     remarks = tuple(text for _, text in found)
     hint = _hint(facts)
@@ -69,13 +67,23 @@ def _hint(facts: Snapshot) -> tuple[str, ...]:
     return ()
 
 
-def _closed(facts: Snapshot) -> Iterator[Finding]:
-    """The receiver takes nothing for a while."""
+def notes(facts: Snapshot, codes: Collection[str], risk: str) -> Iterator[Finding]:
+    """What is worth a look and raises no alert, where the alerts with these codes are there."""
     if facts.admission.code in (STOPPING, INTAKE_SPENT, SAFE_OFF):
         yield Level.WARN, facts.admission.sentence
+    if facts.held.images:
+        verb = "is" if facts.held.images == 1 else "are"
+        held = f"{checks.images(facts.held)} {verb} held by a person, and not sent."
+        yield Level.NOTE, _advised(held, "headgate hold")
+    if "disk-full" not in codes and (sentence := checks.nearly_full(facts)):
+        yield DISK_LOW.level, _advised(sentence, DISK_LOW.fix)
+    if not {"uplink-down", "runs-fail", "nothing-confirmed", "no-run"} & set(codes):
+        yield from _runs(facts)
+    if risk:
+        yield Level.WARN, _advised(f"{risk}.", "headgate doctor")
 
 
-def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
+def _wrong(facts: Snapshot, place: Place) -> list[Finding]:
     before = {(alert.code, alert.subject) for alert in facts.alerts}
     running = bool(facts.runs) and facts.runs[0].ended_at is None
     signs = Signs(facts, at_work=running, open_to_all=place.open_to_all)
@@ -83,28 +91,17 @@ def _wrong(facts: Snapshot, place: Place) -> Iterator[Finding]:
     # A refusal for want of room is the full disk's, which is said already.
     wrong = [one for one in wrong if one.subject != facts.admission.code or not one.subject]
     codes = {one.code for one in wrong}
+    found = []
     for code, same in groupby(wrong, lambda one: one.code):
         first, *others = same
-        named = ", ".join(device_shown(one.subject) for one in others[: _NAMED - 1])
-        more = len(others) - (_NAMED - 1)
-        rest = (
-            f" The same applies to {named}{f' and {more} more' if more > 0 else ''}."
-            if others
-            else ""
-        )
-        yield BY_CODE[code].level, _advised(f"{first.sentence}{rest}", BY_CODE[code].fix)
+        same_of = named([device_shown(one.subject) for one in others])
+        rest = f" The same applies to {same_of}." if others else ""
+        found.append((BY_CODE[code].level, _advised(f"{first.sentence}{rest}", BY_CODE[code].fix)))
     for alert in facts.alerts:
         if alert.code not in codes:
             level = BY_CODE[alert.code].level if alert.code in BY_CODE else Level.WARN
-            yield level, _advised(alert.sentence, alert.fix)
-    if facts.held.images:
-        verb = "is" if facts.held.images == 1 else "are"
-        held = f"{checks.images(facts.held)} {verb} held by a person, and not sent."
-        yield Level.NOTE, _advised(held, "headgate hold")
-    if "disk-full" not in codes and (sentence := checks.nearly_full(facts)):
-        yield DISK_LOW.level, _advised(sentence, DISK_LOW.fix)
-    if not codes & {"uplink-down", "runs-fail", "nothing-confirmed", "no-run"}:
-        yield from _runs(facts)
+            found.append((level, _advised(alert.sentence, alert.fix)))
+    return [*found, *notes(facts, codes, place.risk)]
 
 
 def _advised(sentence: str, fix: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate.host import logs
+from headgate.monitor.checks import Signs
 from headgate.spool.budget.uplink import Uplink
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.alerts import Alerts
@@ -27,11 +28,12 @@ def tell(spool: Spool, who: str, *, at_work: bool | None = None) -> int:
     return let_out(spool.site.alerts, spool.uplink, who, ways)
 
 
-def judge(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> None:
-    """Look at everything, and put what is to be said into the outbox. ``at_work``: the caller is a
-    run; None: look whether there is one."""
+def judge(spool: Spool, ways: Sequence[Channel], *, at_work: bool | None = None) -> Signs:
+    """Look at everything, and put what is to be said into the outbox; what was seen. ``at_work``:
+    the caller is a run; None: look whether there is one."""
     signs = look(spool, ways, at_work=at_work)
     evaluate(signs, spool.settings.site.name, spool.site.alerts, ways)
+    return signs
 
 
 def let_out(alerts: Alerts, uplink: Uplink, who: str, ways: Sequence[Channel]) -> int:

@@ -43,6 +43,7 @@ from uploader.cli.verbosity import Verbosity
 COMMANDS: Mapping[str, str] = {
     "alert": "uploader.cli.commands.alert",
     "audit": "uploader.cli.commands.audit",
+    "check": "uploader.cli.commands.check",
     "completion": "uploader.cli.commands.completion",
     "config": "uploader.cli.commands.config",
     "cron": "uploader.cli.commands.cron",

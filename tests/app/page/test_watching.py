@@ -52,9 +52,8 @@ def test_the_verdict_names_the_silent() -> None:
         Level.WARN, "cam-0 has sent nothing for 2 h. To check or fix: headgate device list"
     )  # fmt: skip
     said = verdict(facts(devices=tuple(silent)), PLACE)
-    others = (
-        "cam-0 has sent nothing for 2 h. The same applies to cam-1, cam-2, cam-3, cam-4 and 2 more."
-    )
+    others = "The same applies to cam-1, cam-2, cam-3, cam-4, cam-5 and 1 more."
+    others = f"cam-0 has sent nothing for 2 h. {others}"
     assert said.sentence == f"{others} To check or fix: headgate device list"
     assert said.remarks == ()
 
@@ -128,6 +127,9 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
         "bad": True,
         "told": False,
         "mend": "",
+        "level": "warn",
+        "title": "Something is wrong",
+        "help": "docs/OPERATING.md#uplink_down",
     }
 
 

@@ -28,6 +28,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "alert list": (),
     "alert silence": ("all", "--for", "1h", "--reason", "a test"),
     "alert test": ("--dry-run",),
+    "check": ("--machine",),
     "config check": (),
     "dashboard cloudwatch": (),
     "device add": ("cam-1",),

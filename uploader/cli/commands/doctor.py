@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -10,6 +10,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool import sqlite
 from headgate.spool.errors import DiskError, LockHeld, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import opened
+from uploader.cli import report
 from uploader.cli.doctor import (
     accounts,
     clear_text,
@@ -32,6 +33,14 @@ from uploader.s3.capability import Capability
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.LOSES: "red"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """With which code ``headgate check --machine`` ends, and whether this machine loses images."""
+
+    exit: Exit
+    loses: bool
+
+
 @click.command(
     epilog=ending(
         "headgate doctor",
@@ -46,22 +55,34 @@ def command(context: Context, as_json: bool) -> None:
     """Find what would lose images on this machine.
 
     Checks users, disk, clock, schedule, receiver and bucket: each line says what is wrong, and the
-    line below it how to fix it. Sends a small test object to the bucket, within the cap. Images may
-    be lost now, at a power cut, or once the disk is full. Run it as root to check everything.
+    line below it how to fix it. Then come the alerts: it is the older name of headgate check
+    --machine, but its exit code goes by this machine alone. Sends a small test object to the
+    bucket, within the cap. Images may be lost now, at a power cut, or once the disk is full. Run it
+    as root to check everything.
     """
-    findings = _look(context)
+    if check_machine(context, as_json=as_json).loses:
+        raise SystemExit(Exit.ERROR)
+
+
+def check_machine(context: Context, *, as_json: bool) -> _Outcome:
+    """Look at this machine and at the alerts, and print both."""
+    findings, seen = _look(context)
+    lost = would_lose(findings)
     if as_json:
-        lost = would_lose(findings)
-        print_json({"loses": lost, "findings": [asdict(finding) for finding in findings]})
+        machine = {"loses": lost, "findings": [asdict(finding) for finding in findings]}
+        print_json((report.fields(seen) if seen is not None else {}) | machine)
     else:
         for finding in findings:
             _show(finding)
         print_text(_sum(findings))
-    if would_lose(findings):
-        raise SystemExit(Exit.ERROR)
+        if seen is not None:
+            print_text("")
+            report.show(seen)
+    wrong = Exit.OK if seen is None else report.exit_of(seen)
+    return _Outcome(wrong or (Exit.ERROR if lost else Exit.OK), lost)
 
 
-def _look(context: Context) -> list[Finding]:
+def _look(context: Context) -> tuple[list[Finding], report.Report | None]:
     settings = context.settings
     process = collect.serving(settings.spool.path)  # before root's sight is given up
     seen = collect.accounts(settings, process)
@@ -69,7 +90,7 @@ def _look(context: Context) -> list[Finding]:
         *accounts.judge(seen),
         *database.judge(sqlite.VERSION, sqlite.unsafe(sqlite.VERSION)),
     ]
-    endpoint = ""
+    endpoint, now = "", None
     try:
         with opened(settings) as spool:
             findings += database.judge_contents(collect.databases(spool))
@@ -83,13 +104,14 @@ def _look(context: Context) -> list[Finding]:
             endpoint = there.endpoint if isinstance(there, Capability) else ""
             offset = None if isinstance(there, NotAsked) else there.clock_offset_seconds
             findings += clock.judge(collect.clock(spool, offset))
+            now = report.look(spool, notify=False)
     except SpoolElsewhere as error:
         mend = "mount its disk; or, if that is gone for good: headgate spool adopt"
         findings.append(loses("spool", str(error), mend))
     except (SpoolUnsuitable, DiskError, LockHeld) as error:
         findings.append(loses("spool", str(error), "systemctl restart headgate-receiver"))
     findings += clear_text.judge(settings, endpoint)
-    return findings
+    return findings, now
 
 
 def _show(finding: Finding) -> None:

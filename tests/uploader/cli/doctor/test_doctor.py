@@ -286,7 +286,7 @@ def test_a_real_spool_is_looked_at_and_each_thing_wrong_with_it_is_told(
 def test_where_nothing_is_wrong_the_exit_code_is_0(
     tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_command, "_look", lambda _context: [*clock.judge(CLOCK)])
+    monkeypatch.setattr(doctor_command, "_look", lambda _context: ([*clock.judge(CLOCK)], None))
     ran = CliRunner().invoke(headgate, ["doctor"])
     assert ran.exit_code == 0
     assert ran.output.endswith("nothing here would lose images\n")
