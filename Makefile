@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+# Tests start more than a thousand processes; with this set, each of them compiles Headgate again.
+unexport PYTHONDONTWRITEBYTECODE
 # Side by side, twice as many as a small machine has cores: tests wait for disks and for other programs.
 # More workers cost more than they save: each needs seconds of CPU to collect the tests.
 PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.support.paths import ROOT
+from tests.support.environment import PYTHON_PATH
 from tests.support.receiver import Receiver, environment
 from tests.support.wait import wait_until
 
@@ -31,7 +31,7 @@ def companion(
     }
     flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
     log = folder / f"{name}.log"
-    path = os.pathsep.join(filter(None, [packages, str(ROOT)]))
+    path = os.pathsep.join(filter(None, [packages, PYTHON_PATH]))
     with log.open("wb") as out, subprocess.Popen(
         [sys.executable, "-m", f"app.{name}.server", *flags],
         stdout=out, stderr=out, env=environment() | {"PYTHONPATH": path}, cwd=folder,

@@ -17,8 +17,7 @@ from headgate.spool.budget.uplink import Part
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.support.counting_proxy import Counting, counting
-from tests.support.environment import without_settings
-from tests.support.paths import ROOT
+from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.s3_server import Place, looked_at
 from tests.support.spooling import images_below, put
 from tests.support.wait import kill, spend, wait_until
@@ -75,7 +74,7 @@ class Gateway:
         return [sys.executable, "-m", "uploader", "--config", str(self.config), *words]
 
     def environment(self) -> dict[str, str]:
-        return {**without_settings(), "PYTHONPATH": str(ROOT)}
+        return {**without_settings(), "PYTHONPATH": PYTHON_PATH}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -19,7 +19,7 @@ from typing import Any
 
 from headgate.spool.image.image import Metadata
 from headgate.spool.site.site import Site
-from tests.support.environment import without_settings
+from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
 
@@ -170,7 +170,7 @@ def as_user(number: int | None) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Without settings of the person who runs the tests."""
-    return without_settings() | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    return without_settings() | {"PYTHONPATH": PYTHON_PATH, "PYTHONWARNINGS": "default"}
 
 
 def head(method: str, path: str, body: bytes = b"", **headers: str | bytes) -> bytes:

@@ -20,9 +20,8 @@ from headgate.settings.load import load
 from headgate.spool.image.image import State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
-from tests.support.environment import without_settings
+from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.images import picture
-from tests.support.paths import ROOT
 from tests.support.receiver import Receiver, enrol, metadata
 from tests.support.spooling import put
 from tests.support.wait import kill, wait_until
@@ -56,7 +55,7 @@ class Gate:
         """A run, in a process of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "uploader", "--config", str(self.config), "drain", "--json"],
-            env={**without_settings(), "PYTHONPATH": str(ROOT),
+            env={**without_settings(), "PYTHONPATH": PYTHON_PATH,
                  "HEADGATE_DESTINATION_TOKEN": self.token},
             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

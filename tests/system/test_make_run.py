@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.environment import PYTHON_PATH
 from tests.support.paths import ROOT
 from tests.support.wait import wait_until
 
@@ -41,7 +42,7 @@ class Run:
         unset = ("HEADGATE_", "AWS_")
         environment = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
         environment |= {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": PYTHON_PATH,
             "HEADGATE_RECEIVER_BIND": "127.0.0.1:0",
             **variables,
         }
@@ -245,7 +246,7 @@ def test_a_drain_by_hand_finds_the_stand_in(start: Callable[..., Run]) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
         return subprocess.run(
             [sys.executable, "-m", "dev.drain"], cwd=run.folder, text=True, capture_output=True,
-            env={**kept, "PYTHONPATH": str(ROOT)}, check=False, timeout=60,
+            env={**kept, "PYTHONPATH": PYTHON_PATH}, check=False, timeout=60,
         )  # fmt: skip
 
     by_hand = drain()
@@ -262,7 +263,7 @@ def test_a_demo_fills_the_wall_of_the_site_that_runs(start: Callable[..., Run]) 
     run = start()
     port = run.port
     command = [sys.executable, "-m", "dev.demo", "--seconds", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
     told = subprocess.run(
         command, cwd=run.folder, env=environment, capture_output=True, text=True, check=False
     )

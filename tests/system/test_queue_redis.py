@@ -159,7 +159,9 @@ def test_a_worker_whose_child_was_killed_ends_and_the_next_one_makes_it_good(
     gateway.assert_arrived(images)
     assert most_in(proxy.arrivals, 1.0) <= 300_000 + slack(2)
     outcomes = [run.outcome for run in gateway.spool.site.runs(5)]
-    assert (outcomes[0], outcomes[-1], len(outcomes)) == ("done", "killed", found.starts)
+    # The new child may end with its worker between taking it up and beginning a run.
+    assert (outcomes[0], outcomes[-1]) == ("done", "killed")
+    assert 2 <= len(outcomes) <= found.starts
 
 
 def test_a_worker_whose_idle_child_was_killed_ends_and_messages_wait(

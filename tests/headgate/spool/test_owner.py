@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.support.environment import PYTHON_PATH
 
 PROGRAM = """
 import json, os, sys
@@ -25,7 +25,7 @@ print(json.dumps([name, os.getuid(), os.getgid(), os.environ.get("HOME")]))
 def become(spool: Path) -> list[object]:
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(spool)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": PYTHON_PATH}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     found: list[object] = json.loads(ran.stdout)
     return found

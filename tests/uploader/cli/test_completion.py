@@ -19,7 +19,7 @@ from click.shell_completion import get_completion_class
 
 from headgate.monitor.rules import RULES
 from headgate.settings.settings import SETTINGS
-from tests.support.paths import ROOT
+from tests.support.environment import PYTHON_PATH
 from tests.support.spooling import open_spool
 from uploader.cli.main import headgate
 
@@ -41,7 +41,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     command.chmod(0o755)
     return {
         "PATH": f"{command.parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHON_PATH,
         "HEADGATE_CONFIG": str(config),
         "HOME": str(tmp_path),
         "TERM": "dumb",

@@ -20,7 +20,7 @@ import pytest
 
 from headgate.spool.image.image import State
 from headgate.spool.spool import Spool
-from tests.support.paths import ROOT
+from tests.support.environment import PYTHON_PATH
 from tests.support.scripted_server import read_request, server
 from tests.support.spooling import images_below, put
 from tests.support.wait import kill, wait_for_exit, wait_until
@@ -77,7 +77,7 @@ class Site:
         return subprocess.Popen(
             [sys.executable, "-c", script, "--config", str(self.config), *(words or ("drain",))],
             env={
-                **kept, "PYTHONPATH": str(ROOT), "AWS_ACCESS_KEY_ID": "k",
+                **kept, "PYTHONPATH": PYTHON_PATH, "AWS_ACCESS_KEY_ID": "k",
                 "AWS_SECRET_ACCESS_KEY": "s", "HANGS": str(self.root / "hangs"), **environment,
             },
             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from headgate.host import passwords
 from headgate.spool.site.audit import Action
 from headgate.spool.site.users import Role
-from tests.support.environment import without_settings
+from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.paths import ROOT
 from tests.support.receiver import HEADGATE
 from tests.support.spooling import open_spool
@@ -87,7 +87,7 @@ def test_at_a_terminal_the_password_is_typed_twice_and_not_shown(tmp_path: Path)
                "user", "add", "anna", "--role", "admin"]  # fmt: skip
     ran = subprocess.Popen(
         command, cwd=ROOT, stdin=follower, stdout=follower, stderr=follower,
-        env=without_settings() | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
+        env=without_settings() | {"PYTHONPATH": PYTHON_PATH}, start_new_session=True,
     )  # fmt: skip
     os.close(follower)
     os.set_blocking(leader, False)
