@@ -63,6 +63,7 @@ uploader/destination
 uploader/s3  uploader/http_post  uploader/alerts
 uploader/cloudwatch
 uploader/run
+uploader/plan
 uploader/queue
 uploader/intake
 uploader/cli

@@ -17,6 +17,7 @@ class Exit(IntEnum):
     NOTHING_CONFIRMED = 6
     STILL_WAITING = 8
     BUDGET_SPENT = 10
+    CANNOT_HOLD = 11
     LOCKED = 75  # EX_TEMPFAIL of sysexits.h
 
 
@@ -29,6 +30,7 @@ MEANING: Mapping[Exit, str] = {
     Exit.NOTHING_CONFIRMED: "images were tried and none was confirmed",
     Exit.STILL_WAITING: "--strict: time is up and images are still waiting",
     Exit.BUDGET_SPENT: "--strict: the budget, allowance or timetable is used up",
+    Exit.CANNOT_HOLD: "headgate plan: the plan cannot hold; the output says what to change",
     Exit.LOCKED: "another run holds the lock",
 }
 """What each means, for help and docs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,8 +22,9 @@ _BUSY_MINUTES = 3
 """The number of minutes with a backlog from start to end that show what the network carries."""
 _STEP = timedelta(minutes=1)
 _LONG_STEP = timedelta(hours=1)
-_MINUTES_BY_ONE = 240
-_HORIZON = timedelta(days=14)
+_BY_MINUTE = timedelta(hours=4)
+HORIZON = timedelta(days=14)
+"""How far ahead is looked."""
 _DOUBT_LEAST, _DOUBT_MOST = 0.02, 0.5
 _HISTORY = timedelta(hours=24)
 _WAIT_LEAST, _WAIT_MOST = 5.0, 3600.0
@@ -36,6 +37,14 @@ class Estimate:
     at: datetime
     earliest: datetime
     latest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The backlog in bytes at an instant."""
+
+    at: datetime
+    backlog: float
 
 
 class Doubt(StrEnum):
@@ -82,15 +91,16 @@ def forecast(outlook: Outlook) -> Forecast:
     late."""
     backlog, room = outlook.waiting, outlook.room
     span = _span(outlook)
-    steps, doubt = _steps(outlook, span, lambda count: count.bytes, 1.0)
+    ahead, doubt = _steps(outlook, span, lambda count: count.bytes, 1.0)
+    steps = list(ahead)
     empty, full = _walks(
         _Scene(outlook.now, backlog.bytes, room.bytes, outlook.daily), steps, doubt
     )
     each = _mean_size(outlook)
     daily = None if outlook.daily is None else outlook.daily / each
-    in_images, doubt = _steps(outlook, span, lambda count: count.images, each)
+    ahead, doubt = _steps(outlook, span, lambda count: count.images, each)
     scene = _Scene(outlook.now, backlog.images, room.images, daily)
-    _, inodes = _walks(scene, in_images, doubt)
+    _, inodes = _walks(scene, list(ahead), doubt)
     return Forecast(
         empty=None if outlook.doubt else empty,
         full=full,
@@ -128,6 +138,14 @@ def departure(outlook: Outlook, ahead_bytes: int) -> datetime | None:
     steps = [_Step(at, sec, 0.0, goes, day) for at, sec, goes, day in _span(outlook)]
     scene = _Scene(outlook.now, float(ahead_bytes + 1), math.inf, outlook.daily)
     return _walk(scene, steps, 1.0)[0]
+
+
+def course(outlook: Outlook, *, by_minute: timedelta, until: timedelta) -> Iterator[Point]:
+    """The backlog that ``forecast`` expects, step by step: minutes at first, then hours."""
+    steps, _ = _steps(outlook, _instants(outlook, by_minute, until), lambda count: count.bytes, 1.0)
+    scene = _Scene(outlook.now, outlook.waiting.bytes, math.inf, outlook.daily)
+    for move in _moves(scene, steps, 1.0):
+        yield Point(move.step.at + timedelta(seconds=move.step.seconds), max(0.0, move.after))
 
 
 def _spent(daily: Daily | None) -> bool:
@@ -227,34 +245,45 @@ class _Scene:
     daily: Daily | None
 
 
-def _ahead(now: datetime) -> Iterator[tuple[datetime, float]]:
+def _ahead(
+    now: datetime, by_minute: timedelta = _BY_MINUTE, until: timedelta = HORIZON
+) -> Iterator[tuple[datetime, float]]:
     """Instants and the seconds to the next: minutes, then whole hours, when days and timetables
     change."""
-    for number in range(_MINUTES_BY_ONE):
-        yield now + number * _STEP, _STEP.total_seconds()
-    at = now + _MINUTES_BY_ONE * _STEP
+    at = now
+    while at - now < min(by_minute, until):
+        yield at, _STEP.total_seconds()
+        at += _STEP
     step = _LONG_STEP - (at - at.replace(minute=0, second=0, microsecond=0))
-    while at - now < _HORIZON:
+    while at - now < until:
         yield at, step.total_seconds()
         at, step = at + step, _LONG_STEP
 
 
-def _span(outlook: Outlook) -> list[tuple[datetime, float, float, int]]:
+def _instants(
+    outlook: Outlook, by_minute: timedelta = _BY_MINUTE, until: timedelta = HORIZON
+) -> Iterator[tuple[datetime, float, float, int]]:
     """The steps ahead: of each its seconds, the bytes a second that go out, and its day."""
     carried = _carried(outlook)
     day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
-    return [(at, seconds, carried(at), day(at)) for at, seconds in _ahead(outlook.now)]
+    for at, seconds in _ahead(outlook.now, by_minute, until):
+        yield at, seconds, carried(at), day(at)
+
+
+def _span(outlook: Outlook) -> list[tuple[datetime, float, float, int]]:
+    """The same up to the horizon, for several walks."""
+    return list(_instants(outlook))
 
 
 def _steps(
     outlook: Outlook,
-    span: Sequence[tuple[datetime, float, float, int]],
+    span: Iterable[tuple[datetime, float, float, int]],
     measure: Callable[[Count], int],
     each: float,
-) -> tuple[list[_Step], float]:
+) -> tuple[Iterator[_Step], float]:
     """What comes and goes, in units of ``each`` bytes, and the part of it that is in doubt."""
     came, doubt = _arrivals(outlook, measure)
-    return [_Step(at, sec, came(at), goes / each, day) for at, sec, goes, day in span], doubt
+    return (_Step(at, sec, came(at), goes / each, day) for at, sec, goes, day in span), doubt
 
 
 def _walks(
@@ -270,31 +299,49 @@ def _walks(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """What one step does to the backlog; ``after`` is below zero where more could have gone."""
+
+    step: _Step
+    before: float
+    came: float
+    goes: float
+    after: float
+
+
+def _moves(scene: _Scene, steps: Iterable[_Step], more: float) -> Iterator[_Move]:
+    """The backlog's way if ``more`` times as much comes in."""
+    backlog, daily = scene.backlog, scene.daily
+    left: dict[int, float] = {}
+    for step in steps:
+        came, goes = step.came * more * step.seconds, step.carried * step.seconds
+        if daily is not None:
+            today = daily.allowance - (0.0 if left else daily.used)
+            goes = max(0.0, min(goes, left.setdefault(step.day, today)))
+            left[step.day] -= min(goes, backlog + came)
+        after = backlog + came - goes
+        yield _Move(step, backlog, came, goes, after)
+        backlog = max(0.0, after)
+
+
 def _walk(
     scene: _Scene, steps: Sequence[_Step], more: float
 ) -> tuple[datetime | None, datetime | None]:
     """When the backlog is gone and when there is no room, if ``more`` times as much comes in; each
     None if not within the horizon."""
-    backlog, daily = scene.backlog, scene.daily
-    full_at_backlog = backlog + scene.room
-    empty_at = scene.now if backlog <= 0 else None
+    full_at_backlog = scene.backlog + scene.room
+    empty_at = scene.now if scene.backlog <= 0 else None
     full_at = scene.now if scene.room <= 0 else None
-    left = {} if daily is None else {steps[0].day: daily.allowance - daily.used}
-    for step in steps:
+    for move in _moves(scene, steps, more):
         if empty_at is not None and full_at is not None:
             break
-        came, goes = step.came * more * step.seconds, step.carried * step.seconds
-        if daily is not None:
-            goes = max(0.0, min(goes, left.setdefault(step.day, daily.allowance)))
-            left[step.day] -= min(goes, backlog + came)
-        change = came - goes
-        after = backlog + change
-        if empty_at is None and after <= 0:
+        step = move.step
+        if empty_at is None and move.after <= 0:
             # At its own rate, which a day's allowance does not slow before it is spent.
             pace = step.carried - step.came * more
-            empty_at = step.at + timedelta(seconds=min(step.seconds, backlog / pace))
-        if full_at is None and after >= full_at_backlog:
-            part = (full_at_backlog - backlog) / change
+            empty_at = step.at + timedelta(seconds=min(step.seconds, move.before / pace))
+        if full_at is None and move.after >= full_at_backlog:
+            part = (full_at_backlog - move.before) / (move.came - move.goes)
             full_at = step.at + timedelta(seconds=step.seconds * part)
-        backlog = max(0.0, after)
     return empty_at, full_at

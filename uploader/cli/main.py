@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, str] = {
     "limit": "uploader.cli.commands.limit",
     "list": "uploader.cli.commands.list",
     "pause": "uploader.cli.commands.pause",
+    "plan": "uploader.cli.commands.plan",
     "purge": "uploader.cli.commands.purge",
     "release": "uploader.cli.commands.release",
     "reupload": "uploader.cli.commands.reupload",

@@ -52,6 +52,11 @@ class Bounds:
         return images_left, self.bytes - size if self.bytes else _NO_BOUND
 
 
+def pick_seconds(interval: int, *, by_queue: bool) -> float:
+    """How long a run picks images, if any wait, before the next one is due."""
+    return interval - (_QUEUE_SPARE_SECONDS if by_queue else _SPARE_SECONDS)
+
+
 def bounds_of(settings: Settings, request: RunRequest) -> Bounds:
     """The bounds of a run that was asked for in this way."""
     interval = settings.uplink.interval
@@ -59,7 +64,7 @@ def bounds_of(settings: Settings, request: RunRequest) -> Bounds:
     cut = float(interval - QUEUE_BREAK_OFF_SECONDS) if by_queue else None
     seconds = None
     if not request.until_empty:
-        seconds = interval - (_QUEUE_SPARE_SECONDS if by_queue else _SPARE_SECONDS)
+        seconds = pick_seconds(interval, by_queue=by_queue)
     if request.max_seconds is not None:
         seconds = request.max_seconds if seconds is None else min(seconds, request.max_seconds)
     size = settings.uplink.batch_bytes

@@ -43,6 +43,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "limit": ("60%", "--for", "1h", "--reason", "a test"),
     "list": (),
     "pause": (),
+    "plan": (),
     "resume": (),
     "retry": ("--all",),
     "spool adopt": (),

@@ -1,0 +1,1 @@
+"""What a site needs, worked out before it is built or changed."""
