@@ -35,7 +35,7 @@ def missing_tools() -> list[str]:
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine's apt gets Debian from."""
     shown = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(SITE) $(CODENAME)", "Created-By: Packages"],
@@ -49,11 +49,13 @@ def codename() -> str:
     return re.findall(r"^VERSION_CODENAME=(.*)$", text, re.MULTILINE)[0]
 
 
-def debootstrap(tree: Path) -> None:
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
+def debootstrap(tree: Path, suite: str = "", packages: str = PACKAGES) -> None:
+    """A Debian in ``tree``: of this machine's release, unless ``suite`` names another."""
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}"]
     ran = subprocess.run(
-        [*command, codename(), str(tree), _mirror()], capture_output=True, text=True, check=False
-    )
+        [*command, suite or codename(), str(tree), mirror()],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-1000:] + ran.stderr[-1000:]
 
 

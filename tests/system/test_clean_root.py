@@ -29,8 +29,8 @@ from tests.support import booted
 from tests.support.booted import CAMERA, GATEWAY, Booted, Network
 from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
 from tests.support.paths import ROOT
+from tests.support.versions import OLDER, git, older_commit, renumber
 
-SHIPPED = ["app", "headgate", "uploader", "deploy", "setup.cfg", "requirements.lock"]
 SOMEBODY = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.net"]
 NOT_HERE = """
 _run = run
@@ -52,11 +52,6 @@ pytestmark = [
 ]
 
 
-def git(*words: str, folder: Path = ROOT) -> str:
-    ran = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)
-    return ran.stdout.strip()
-
-
 def blocks_at(commit: str) -> list[str]:
     """What the page of that commit says to type."""
     shown = subprocess.run(
@@ -68,18 +63,12 @@ def blocks_at(commit: str) -> list[str]:
 def older_version(repository: Path) -> str:
     """The newest commit before this one that installs something else by the same commands; where
     the commands have changed since, this one under another version's number."""
-    for commit in git("rev-list", "--max-count=50", "HEAD~1").split():
-        differs = subprocess.run(
-            ["git", "diff", "--quiet", commit, "HEAD", "--", *SHIPPED], cwd=ROOT
-        )
-        if differs.returncode and blocks_at(commit) == blocks_at("HEAD"):
-            return commit
+    typed = blocks_at("HEAD")
+    if commit := older_commit(lambda commit: blocks_at(commit) == typed):
+        return commit
     with tempfile.TemporaryDirectory() as copy:
         git("clone", "--quiet", str(repository), copy)
-        setup = Path(copy, "setup.cfg")
-        setup.write_text(
-            re.sub(r"^version = .*$", "version = 0.0.9", setup.read_text(), flags=re.M)
-        )
+        renumber(Path(copy, "setup.cfg"), OLDER)
         git(*SOMEBODY, "commit", "--quiet", "--all", "--message=Older", folder=Path(copy))
         git("push", "--quiet", "origin", "HEAD:refs/heads/older", folder=Path(copy))
         return git("rev-parse", "HEAD", folder=Path(copy))
@@ -174,7 +163,6 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
     complete(gateway, camera)
 
     versions_that_do_not_work(gateway, camera, folder)
-    as_in_a_container(gateway)
     behind_nginx(gateway, camera, folder)
     timers_instead_of_cron(gateway, camera)
     a_queue_instead(gateway, camera)
@@ -345,29 +333,6 @@ def versions_that_do_not_work(gateway: Gateway, camera: Camera, folder: Path) ->
         git("update-ref", "refs/heads/site", "site~1", folder=repository)
         gateway.debian.run("git reset -q --hard HEAD~1 && make install", folder="/root/headgate")
         assert gateway.versions()[0] == before
-
-
-def as_in_a_container(gateway: Gateway) -> None:
-    """What the Dockerfile does, as far as that goes without Docker: its environment, its user, and
-    nothing to write to but the volume. Its own check finds it well."""
-    debian = gateway.debian
-    text = (ROOT / "deploy/docker/Dockerfile").read_text()
-    (make,) = re.findall(r"^RUN python (-m dev\.install .*)$", text, re.MULTILINE)
-    debian.run(f"python3 {make.replace('/opt/headgate', '/srv/image')}", folder="/root/headgate")
-    (users,) = re.findall(r"^RUN (groupadd (?:.*\\\n)+.*)$", text, re.MULTILINE)
-    debian.run(users.replace("\\\n", " ").replace("headgate", "image"))
-    (check,) = re.findall(r"^  CMD (\[.*\])$", text, re.MULTILINE)
-    program = shlex.join(json.loads(check)).replace("8080", "8090")
-    bounds = "-p ProtectSystem=strict -p PrivateTmp=yes -p NoNewPrivileges=yes"
-    bounds += " -p User=image -p Group=image -p ReadWritePaths=/var/lib/image"
-    bounds += " -p TemporaryFileSystem=/etc/headgate"  # the settings here are another gateway's
-    bounds += " -p Environment=HEADGATE_SPOOL_PATH=/var/lib/image/spool"
-    bounds += " -p Environment=HEADGATE_RECEIVER_BIND=127.0.0.1:8090 -p WorkingDirectory=/"
-    bounds += " -p Environment=PYTHONDONTWRITEBYTECODE=1"
-    debian.run(f"systemd-run --quiet --unit=image {bounds} /srv/image/bin/headgate-receiver")
-    asked = f"/srv/image/bin/{program} 2>/dev/null && echo well"
-    until("its check finds it well", lambda: debian.run(asked, check=False) == "well\n", 20)
-    debian.run("systemctl stop image && userdel image && rm -r /srv/image /var/lib/image")
 
 
 def behind_nginx(gateway: Gateway, camera: Camera, folder: Path) -> None:
