@@ -16,6 +16,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.uplink import Part
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
+from tests.support import commands
 from tests.support.counting_proxy import Counting, counting
 from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.s3_server import Place, looked_at
@@ -83,10 +84,7 @@ class Gateway:
         )  # fmt: skip
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words), env=self.environment(), text=True, capture_output=True,
-            timeout=120, check=False,
-        )  # fmt: skip
+        return commands.call("--config", str(self.config), *words, env=self.environment())
 
     def json(self, *words: str, code: int = 0) -> Any:
         ran = self.call(*words, "--json")
