@@ -14,12 +14,14 @@ from app import responses
 from app.admission.admission import Gate
 from app.http.request import caller
 from app.page import words
+from app.page.alert_help import add_help
 from app.page.chart import HEIGHT, WIDTH, Range, curves
 from app.page.pictures import add_pictures
 from app.page.render import Renderer
 from app.page.wall import QUERY_MAX, Asked, wall
 from app.responses import Answer
 from headgate.monitor import wording
+from headgate.monitor.grouping import NAMED, grouped, since
 from headgate.monitor.receiver import open_to_all
 from headgate.monitor.snapshot import Snapshot
 from headgate.monitor.summary import Place, Verdict, verdict
@@ -95,6 +97,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     settings = spool.settings
     render = Renderer(settings)
     add_pictures(app, gate, spool, render)
+    add_help(app, gate, spool, render)
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))
@@ -146,4 +149,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             here=partial(words.address, "/", kept),
             curl=curl(settings, request.host),
             took=_took,
+            groups=grouped(facts.alerts),
+            since=since,
+            alerts_named=NAMED,
         )

@@ -25,6 +25,7 @@ from headgate.spool.spool import Spool
 
 A_PAGE = 48
 DAYS = 7
+GAPS_SHOWN = 50
 _SHOWN_BY_BROWSERS = frozenset(
     {"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/avif"}
 )
@@ -139,6 +140,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
             ranges=tuple(Range),
             line=timeline.timeline(minutes, gaps, now, range_, facts.quiet_seconds),
             gaps=gaps,
+            open_gaps=spool.catalog.gaps(device, GAPS_SHOWN),
             chart=(timeline.WIDTH, timeline.HEIGHT),
             days=device_history.days(spool, device, now, DAYS),
             receipts=_with_silences(receipts, facts.quiet_seconds),

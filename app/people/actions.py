@@ -211,6 +211,15 @@ def add_actions(
         device_names.remove(spool, asked.by, device)
         return _see("/operate", f"{device} is removed. Its images stay.")
 
+    @action("/operate/devices/<device>/gaps", Role.OPERATOR)
+    def close_gap(asked: _Asked, device: str) -> Response:
+        first, last = asked.text("first"), asked.text("last")
+        if not all(one.isascii() and one.isdigit() and len(one) < 19 for one in (first, last)):
+            raise ActionRefused("name the first and the last number of the gap", invalid=True)
+        closed = device_names.accept_gaps(spool, asked.by, device, int(first), int(last))
+        where = words.path("devices", device)
+        return _see(where, f"{images_word(closed)} will not come: the gap is closed.")
+
     def token_page(tokens: list[Token]) -> Response:
         """The one time that a token is shown: not after a redirect, which would have to keep it."""
         return shown("token.html", token=tokens[0])

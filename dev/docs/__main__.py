@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dev.docs import console, figures, manual, picture, protocol_page, settings_page
 from dev.docs.blocks import Block, blocks, filled
+from headgate.monitor import alert_help
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,7 @@ MAKERS: Mapping[str, Callable[[str], str]] = {
     "fields": lambda _: protocol_page.fields(),
     "refusals": lambda _: protocol_page.refusals(),
     "rate": lambda _: figures.rate(),
+    "alerts": lambda _: alert_help.page(),
     "console": console.session,
 }
 """By the first word of a block; each gets the rest of the line."""

@@ -1,6 +1,6 @@
 """Alerts sorted by gravity and grouped by what is wrong: "18 devices miss images". Pure.
 
-Messages, the page and ``headgate check`` all group here.
+Slack, mail, the page and ``headgate check`` all group here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from headgate.spool.site.alerts import Alert
 
 NAMED = 5
 """How many of a group are named; the others are counted."""
-HELP = "docs/OPERATING.md"
-"""The page that has a section for each code."""
 _ORDER = tuple(Level)
 _UNKNOWN = AlertRule("", Level.WARN, "Something is wrong", "", "")
 """For an alert that another version remembered and this one does not have."""
@@ -104,8 +102,8 @@ def worst(groups: Iterable[AlertGroup[Alert]]) -> Level:
 
 
 def help_of(code: str) -> str:
-    """Where it stands what the alert means and what to do."""
-    return f"{HELP}#{code}"
+    """The receiver's page that says what the alert means and what to do."""
+    return f"/help/{code}"
 
 
 def alert_fields(alert: Alert) -> dict[str, object]:

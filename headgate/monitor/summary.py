@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 from headgate.monitor import checks
 from headgate.monitor.checks import Signs, waiting
 from headgate.monitor.forecast import Doubt
-from headgate.monitor.grouping import named
+from headgate.monitor.grouping import grouped, named
 from headgate.monitor.rules import BY_CODE, DISK_LOW, WAITS_LONG, Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.units import human_duration
 from headgate.spool.disk.room import INTAKE_SPENT, SAFE_OFF, STOPPING
-from headgate.spool.image.names import device_shown
 from headgate.spool.site.runs import Run
 
 _WATCHED = ("backlog-old", "backlog-grows", "cap-unused")
@@ -92,11 +90,10 @@ def _wrong(facts: Snapshot, place: Place) -> list[Finding]:
     wrong = [one for one in wrong if one.subject != facts.admission.code or not one.subject]
     codes = {one.code for one in wrong}
     found = []
-    for code, same in groupby(wrong, lambda one: one.code):
-        first, *others = same
-        same_of = named([device_shown(one.subject) for one in others])
-        rest = f" The same applies to {same_of}." if others else ""
-        found.append((BY_CODE[code].level, _advised(f"{first.sentence}{rest}", BY_CODE[code].fix)))
+    for group in grouped(wrong):
+        rest = f" The same applies to {named(group.subjects[1:])}." if group.subjects[1:] else ""
+        sentence = f"{group.members[0].sentence}{rest}"
+        found.append((group.level, _advised(sentence, group.rule.fix)))
     for alert in facts.alerts:
         if alert.code not in codes:
             level = BY_CODE[alert.code].level if alert.code in BY_CODE else Level.WARN

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from headgate.monitor.grouping import AlertGroup, named
 from headgate.monitor.rules import BY_CODE, AlertRule
 from headgate.settings.units import human_duration
+from headgate.spool.image.names import device_shown
 from headgate.spool.site.alerts import Alert, Message
 from uploader.alerts.lifecycle import Counts, Event, MessageKind
-
-_NAMED = 5
-"""How many are named in one message; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +53,15 @@ def test_message(site: str, now: datetime) -> Message:
 def _message(
     kind: MessageKind, thread: str, alerts: Sequence[Alert], rule: AlertRule, scene: Scene
 ) -> Message:
-    what = rule.title + (f" ({len(alerts)} of them)" if len(alerts) > 1 else "")
-    if len(alerts) == 1 and alerts[0].subject:
-        what = f"{rule.title}: {alerts[0].subject}"
+    group = AlertGroup(rule, tuple(alerts))
+    what = group.title
     began = min(alert.began_at for alert in alerts)
     if kind is MessageKind.RECOVERY:
         title = f"{scene.site}: resolved: {what}"
         text = _meanwhile(alerts, scene)
     else:
         title = f"{scene.site}: {'still: ' if kind is MessageKind.REMINDER else ''}{what}"
-        lines = [alert.sentence for alert in alerts[:_NAMED]]
-        if more := len(alerts) - _NAMED:
-            lines += [f"And {more} more."] if more > 0 else []
+        lines = [*group.sentences]
         lines.append(f"Since {began:%Y-%m-%d %H:%M} UTC. To check or fix: {rule.fix}")
         text = "\n".join(lines)
     return Message(kind.value, thread, title, text, scene.now, rule.code)
@@ -79,10 +75,8 @@ def _meanwhile(alerts: Sequence[Alert], scene: Scene) -> str:
     came = max(0, scene.counts.received - first.received)
     aside = max(0, scene.counts.set_aside - first.set_aside)
     lines = []
-    if subjects := [alert.subject for alert in alerts if alert.subject]:
-        named = ", ".join(subjects[:_NAMED])
-        more = len(subjects) - _NAMED
-        lines.append(f"{named} and {more} more." if more > 0 else f"{named}.")
+    if subjects := [device_shown(alert.subject) for alert in alerts if alert.subject]:
+        lines.append(f"{named(subjects)}.")
     lost = (
         "no acknowledged image was lost"
         if not scene.unaccounted

@@ -12,7 +12,6 @@ from headgate.monitor.grouping import (
     alert_fields,
     group_fields,
     grouped,
-    help_of,
     since,
     worst,
 )
@@ -142,7 +141,7 @@ def _show_group(report: Report, group: AlertGroup[Alert]) -> None:
         details.append(f"silenced until {_minute(until)}")
     elif not any(alert.told for alert in group.members):
         details.append("not sent yet")
-    print_text(f"{'':<10} {', '.join(details)}; see {help_of(group.code)}")
+    print_text(f"{'':<10} {', '.join(details)}; see docs/OPERATING.md#{group.code}")
     print_text(f"{'':<10} -> {group.members[0].fix}")
 
 

@@ -17,6 +17,7 @@ from headgate.monitor import collect
 from headgate.monitor.collect import snapshot
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.forecast import Estimate, Forecast
+from headgate.monitor.rules import RULES
 from headgate.monitor.summary import Level, verdict
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.image.image import Count, State
@@ -106,7 +107,7 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
     )
     page = Page(client.get("/").text)
     for words in (
-        "uplink down It is down. since just now",
+        "warning Something is wrong It is down. since just now",
         "In: 5.0 GB, at most 500 MB/min Out: 4.0 GB, at most 400 MB/min Cap: 2.4 GB/min",
         "AccessDenied: <b>no</b> Retry",
         "requested; the next run puts it back",
@@ -129,8 +130,35 @@ def test_the_day_the_alerts_and_what_is_set_aside_are_shown(
         "mend": "",
         "level": "warn",
         "title": "Something is wrong",
-        "help": "docs/OPERATING.md#uplink_down",
+        "help": "/help/uplink_down",
     }
+
+
+def test_alerts_stand_by_gravity_in_groups_that_lead_to_what_to_do(
+    told: tuple[Told, FlaskClient],
+) -> None:
+    spool, client = told
+    gaps = [Alert("device-gaps", f"cam-{n}", f"{n} images never arrived.", NOW) for n in range(18)]
+    spool.said = facts(alerts=(*gaps, Alert("disk-full", "", "It is full.", NOW, fix="df -h")))
+    page = Page(client.get("/").text)
+    first, second = (
+        page.text.index("serious The disk is full It is full."),
+        page.text.index(
+            "warning 18 devices miss images 0 images never arrived. See and close its gaps"
+        ),
+    )
+    assert first < second and "And 13 more: all that need a look." in page.text
+    links = {dict(found).get("href") for tag, found in page.tags if tag == "a"}
+    assert {"/help/disk-full", "/help/device-gaps", "/devices/cam-4#gaps"} <= links
+    assert "/devices/cam-5#gaps" not in links
+    for rule in RULES:  # what each leads to is there, and is what the docs say
+        said = Page(client.get(f"/help/{rule.code}").text).text
+        assert rule.title in said and rule.fix in said and "`" not in said, rule.code
+    assert "<code>headgate device list\nheadgate device gaps cam-07\n" in (
+        client.get("/help/device-gaps").text
+    )
+    assert client.get("/help/nothing").status_code == 404
+    assert client.get("/help/disk-full", environ_base=ELSEWHERE).status_code == 403
 
 
 def test_the_page_stands_still_if_told_to(told: tuple[Told, FlaskClient]) -> None:

@@ -139,6 +139,30 @@ def test_what_was_done_and_what_was_wrong_is_said_once(desk: Receiver, spool: Sp
     assert not spool.uplink.cap().is_pause
 
 
+def test_a_gap_is_closed_where_it_is_shown(desk: Receiver, spool: Spool) -> None:
+    for number in (1, 5, 8):
+        put(spool, os.urandom(30), "cam-gap", sequence=number)
+    vera, otto = Visitor(desk), Visitor(desk)
+    vera.log_in("vera")
+    shown = vera.get("/devices/cam-gap").body.decode()
+    assert "5 of 1 to 8" in shown and "Close the gap" not in shown
+    where = "/operate/devices/cam-gap/gaps"
+    assert vera.send(where, first="2", last="4").status == 403
+    otto.log_in("otto")
+    assert "Close the gap 2 to 4" in otto.get("/devices/cam-gap").body.decode()
+    closed = otto.send(where, first="2", last="4")
+    page = otto.get(closed.headers["location"]).body.decode()
+    assert "3 images will not come: the gap is closed." in page and "2 of 1 to 8" in page
+    left = spool.catalog.gaps("cam-gap", 10)
+    assert left is not None and left.gaps == ((6, 7),)
+    (line,) = spool.site.audit.entries(who="otto", limit=1)
+    assert (line.action, line.subject, line.detail) == (
+        Action.DEVICE_GAPS, "cam-gap", "2-4 will not come",
+    )  # fmt: skip
+    refused = otto.send(where, first="-2", last="4")
+    assert b"name the first and the last" in otto.get(refused.headers["location"]).body.lower()
+
+
 def test_a_person_reads_a_refusal_on_a_page_and_the_log_has_it(desk: Receiver) -> None:
     vera = Visitor(desk)
     vera.log_in("vera")

@@ -450,7 +450,7 @@ def test_forty_silent_cameras_are_one_message() -> None:
     ]
     alerts, events = step([], found, AT)
     (said,) = messages(events, Scene("north", AT))
-    assert said.title == "north: A device is silent (40 of them)"
+    assert said.title == "north: 40 devices are silent"
     assert "And 35 more." in said.text and "headgate device list" in said.text
     _, events = step(alerts, [], AT + timedelta(hours=2))
     (over,) = messages(events, Scene("north", AT + timedelta(hours=2)))

@@ -77,8 +77,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "why": ("cam-1",),
 }
 ELSEWHERE = {
-    "completion", "config show", "cron install", "cron reach", "cron remove", "cron show",
-    "install", "uninstall",
+    "alert help", "completion", "config show", "cron install", "cron reach", "cron remove",
+    "cron show", "install", "uninstall",
 }  # fmt: skip
 """Commands that open no spool, or only as their last act, to add a line to the audit log."""
 

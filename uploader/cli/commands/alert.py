@@ -7,6 +7,9 @@ import click
 from headgate.actions.silences import end_silence
 from headgate.actions.silences import silence as set_silence
 from headgate.host.exit_codes import Exit
+from headgate.monitor import alert_help
+from headgate.monitor.grouping import help_of
+from headgate.monitor.rules import BY_CODE
 from headgate.settings.units import human_duration, parse_duration
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.alerts import ChannelState
@@ -16,7 +19,7 @@ from uploader.alerts.messages import test_message
 from uploader.cli import completions
 from uploader.cli.commands.check import check
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, OneOf, fail, print_json, print_text
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
@@ -87,6 +90,20 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
                 context.say(f"{name:<10} delivered")
     if any(said.values()) and not dry_run:
         raise SystemExit(Exit.ERROR)
+
+
+@command.command("help", epilog=ending("headgate alert help device-gaps"))
+@click.argument("code", type=OneOf(list(BY_CODE)), metavar="CODE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def explain(context: Context, code: str, as_json: bool) -> None:
+    """Say what an alert means and what to do."""
+    rule, text = BY_CODE[code], alert_help.sections()[code]
+    if as_json:
+        print_json({"code": code, "level": rule.level, "title": rule.title, "mend": rule.fix,
+                    "help": help_of(code), "text": text})  # fmt: skip
+        return
+    print_text(f"{rule.title} ({code})\n\n{text}")
 
 
 @command.command(

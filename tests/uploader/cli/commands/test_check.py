@@ -57,8 +57,8 @@ def test_the_older_names_answer_the_same(site: Spool) -> None:
         assert answer["level"] == "bad"
         groups = [(one["code"], one["level"], one["help"]) for one in answer["groups"]]
         assert groups == [
-            ("receiver-silent", "bad", "docs/OPERATING.md#receiver-silent"),
-            ("no-run", "bad", "docs/OPERATING.md#no-run"),
+            ("receiver-silent", "bad", "/help/receiver-silent"),
+            ("no-run", "bad", "/help/no-run"),
         ], words
         wrong = {one["code"]: one["silenced_until"] for one in answer["wrong"]}
         assert wrong["receiver-silent"] is None and wrong["no-run"] is not None
