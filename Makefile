@@ -42,6 +42,14 @@ test: ready ## Run the tests (TESTS=tests/headgate for some of them)
 test-slow: ready ## Run the tests that take minutes, and those that need root
 	@$(PYTEST) -m 'slow or root' $(TESTS)
 
+SIZE ?= ci
+ROW ?=
+SEED ?=
+
+.PHONY: torture
+torture: ready ## Run every campaign, and print a table (SIZE=published, ROW="power-ext4" SEED=7 for one again)
+	@$(BIN)/python -m dev.torture --size $(SIZE) $(addprefix --row ,$(ROW)) $(addprefix --seed ,$(SEED))
+
 MUTANTS ?=
 
 .PHONY: mutants

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import trustme
 
-from bench.rounds import Failed, Figures, Results, interleaved, machine, table
+from bench.rounds import Failed, Figures, Results, interleaved, table
+from dev.machine import machine
 from headgate.settings.settings import combine
 from headgate.spool.image.image import Metadata
 from headgate.spool.spool import Spool

@@ -15,7 +15,8 @@ from typing import Any
 
 from bench.receive.contenders import PEERS_BIN, ROOT
 from bench.receive.images import Image, Requests
-from bench.rounds import Failed, Figures, interleaved, machine, table
+from bench.rounds import Failed, Figures, interleaved, table
+from dev.machine import machine
 
 SIZES = {"20 KB": 20_000, "250 KB": 250_000, "5 MB": 5_000_000}
 PIECES = (64 * 1024, 256 * 1024)

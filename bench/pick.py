@@ -15,7 +15,8 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.rounds import Failed, Figures, interleaved, machine, table
+from bench.rounds import Failed, Figures, interleaved, table
+from dev.machine import machine
 from headgate.spool import sqlite
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.catalog.schema import MIGRATIONS, WAITING, insert

@@ -23,8 +23,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.receive.images import Image, Requests
-from bench.rounds import Failed, Figures, family, interleaved, machine, ratio, table
+from bench.rounds import Failed, Figures, family, interleaved, ratio, table
 from dev.camera import fleet
+from dev.machine import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 A_SECOND, SENDERS, LOOKERS, PICTURES = 200, 16, 6, 100

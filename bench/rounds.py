@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 Figures = Mapping[str, float]
@@ -77,17 +75,6 @@ def table(
             cells.append(f"{ratio(results, name, base, base_column):.2f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def machine(now: datetime | None = None) -> str:
-    """Where and when: one line under every table."""
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    model = re.search(r"^model name\s*:\s*(.*)$", text, re.MULTILINE)
-    return (
-        f"{(now or datetime.now(UTC)):%Y-%m-%d}, {os.cpu_count()} cores "
-        f"({model[1] if model else platform.machine()}), Linux {platform.release()}, "
-        f"Python {platform.python_version()}"
-    )
 
 
 def usage(pids: Sequence[int]) -> tuple[float, int]:

@@ -20,7 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.pick import waiting
-from bench.rounds import Failed, Figures, family, interleaved, machine, table, usage
+from bench.rounds import Failed, Figures, family, interleaved, table, usage
+from dev.machine import machine
 from headgate.settings.settings import combine
 from headgate.spool import sqlite
 from headgate.spool.catalog.schema import MIGRATIONS, WAITING, count_received, insert

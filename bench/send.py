@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.rounds import Failed, Figures, interleaved, machine, table
+from bench.rounds import Failed, Figures, interleaved, table
+from dev.machine import machine
 from headgate.settings.load import load
 from headgate.spool.image.image import Metadata
 from headgate.spool.spool import Spool

@@ -23,7 +23,8 @@ from pathlib import Path
 from bench.receive.contenders import ROOT, Contender, contenders, running
 from bench.receive.images import Image, Requests
 from bench.receive.load import run
-from bench.rounds import Figures, family, interleaved, machine, table, usage
+from bench.rounds import Figures, family, interleaved, table, usage
+from dev.machine import machine
 
 CLIENTS = 500
 SIZE = 250_000

@@ -18,7 +18,8 @@ from pathlib import Path
 from bench.receive.contenders import ROOT, Contender, contenders, running, several
 from bench.receive.images import Image, Requests
 from bench.receive.load import run
-from bench.rounds import Failed, Figures, Results, family, interleaved, machine, ratio, table, usage
+from bench.rounds import Failed, Figures, Results, family, interleaved, ratio, table, usage
+from dev.machine import machine
 from headgate.host import cores
 
 SIZES = {"20 KB": (20_000, 2000), "250 KB": (250_000, 1000), "5 MB": (5_000_000, 60)}

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,11 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize(("kind", "megabytes"), [("ext4", 96), ("xfs", 320)])
 def test_a_disk_is_filled_and_drained_again_and_again(
-    open_folder: Path, tmp_path: Path, kind: str, megabytes: int
+    open_folder: Path,
+    tmp_path: Path,
+    kind: str,
+    megabytes: int,
+    record_property: Callable[[str, int], None],
 ) -> None:
     """Each round: images until one is refused, then a run; nothing is lost, left or sent twice, and
     each run makes room for an image at least: it drops no more copies than that needs."""
@@ -87,6 +91,8 @@ def test_a_disk_is_filled_and_drained_again_and_again(
             assert sorted(hashlib.sha256(one).hexdigest() for one in held) == sorted(sent)
             assert min(taken) > 0
             assert not [one for one in receiver.events if one["level"] == "error"]
+            record_property("fillings", ROUNDS)
+            record_property("images", sum(taken))
             print(
                 f"{kind}: {ROUNDS} rounds, {sum(taken)} images, {min(taken)} to {max(taken)} each"
             )

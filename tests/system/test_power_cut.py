@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -138,7 +138,9 @@ def attached(disk: Disk) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_every_acknowledged_image_survives_a_power_cut(tmp_path: Path, kind: str) -> None:
+def test_every_acknowledged_image_survives_a_power_cut(
+    tmp_path: Path, kind: str, record_property: Callable[[str, int], None]
+) -> None:
     if shutil.which(f"mkfs.{kind}") is None:
         pytest.skip(f"mkfs.{kind} is not installed")
     seed = random.randrange(10**6)
@@ -159,6 +161,8 @@ def test_every_acknowledged_image_survives_a_power_cut(tmp_path: Path, kind: str
         disk.image.unlink()
         images += len(acked)
     print(f"{images} images acknowledged, {CUTS} cuts")
+    record_property("cuts", CUTS)
+    record_property("images acknowledged", images)
     assert images > CUTS * 10
 
 

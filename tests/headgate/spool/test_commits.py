@@ -14,6 +14,7 @@ import random
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,7 +186,7 @@ def look(root: Path) -> None:
     "kills_too", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
 )
 def test_no_row_is_lost_where_programs_commit_and_checkpoint_at_once(
-    tmp_path: Path, kills_too: bool
+    tmp_path: Path, kills_too: bool, record_property: Callable[[str, int], None]
 ) -> None:
     left, kills, looks = SECONDS, 0, 0
     while left > 0:
@@ -212,6 +213,9 @@ def test_no_row_is_lost_where_programs_commit_and_checkpoint_at_once(
             flush=True,
         )
         assert added and whole
+    record_property("images added", added)
+    record_property("checkpoints", tried)
+    record_property("kills", kills)
 
 
 if __name__ == "__main__":

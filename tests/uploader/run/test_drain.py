@@ -138,7 +138,9 @@ assert set(FAULTS) > QUICK
         for name, fault in FAULTS.items()
     ],
 )
-def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault: Fault) -> None:
+def test_whatever_s3_does_each_image_ends_as_one_object(
+    gateway: Gateway, fault: Fault, record_property: Callable[[str, int], None]
+) -> None:
     images = gateway.fill(IMAGES)
     gateway.script.replace([fault])
     ran = gateway.call("drain", "--json")
@@ -160,6 +162,7 @@ def test_whatever_s3_does_each_image_ends_as_one_object(gateway: Gateway, fault:
     second = gateway.json("drain")
     assert first["images"] + second["images"] == IMAGES
     gateway.assert_arrived(images)
+    record_property("images", IMAGES)
 
 
 class Killing:

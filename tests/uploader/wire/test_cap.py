@@ -305,7 +305,7 @@ def campaign(gateway: Gateway, seconds: float, seed: int, *words: str) -> dict[s
 
 
 def test_no_window_is_above_the_cap_when_runs_are_killed_every_15_to_60_ms(
-    gateway: Gateway,
+    gateway: Gateway, record_property: Callable[[str, int], None]
 ) -> None:
     seconds = float(os.environ.get("HEADGATE_TEST_KILL_SECONDS", "5"))
     seed = random.randrange(10**6)
@@ -324,6 +324,9 @@ def test_no_window_is_above_the_cap_when_runs_are_killed_every_15_to_60_ms(
     gateway.write()
     gateway.json("drain", "--until-empty")
     gateway.assert_arrived(images)
+    record_property("kills", said["kills"])
+    record_property("of them while bytes left", said["while_sending"])
+    record_property("images", len(images))
 
 
 @pytest.mark.slow

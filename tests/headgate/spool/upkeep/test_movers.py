@@ -130,7 +130,9 @@ def _drain(mover: Mover, dice: random.Random) -> None:
 @pytest.mark.parametrize(
     "kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
 )
-def test_movers_never_collide(tmp_path: Path, kill: bool, receives: str) -> None:
+def test_movers_never_collide(
+    tmp_path: Path, kill: bool, receives: str, record_property: Callable[[str, int], None]
+) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)
@@ -186,6 +188,7 @@ def test_movers_never_collide(tmp_path: Path, kill: bool, receives: str) -> None
     assert verify.disagreements(spool, deep=True, sleep=lambda _: None) == []
     assert snapshot(spool).unaccounted == 0
     spool.close()
+    record_property("images acknowledged", len(acked))
 
 
 def kill_one_that_receives(root: Path, supervisor: int, dice: random.Random) -> None:
