@@ -116,8 +116,9 @@ class Strict:
         length = str(os.fstat(body.fileno()).st_size)
         changed = {**environ, "wsgi.input": body, "CONTENT_LENGTH": length}
         changed.pop("HTTP_TRANSFER_ENCODING", None)
-        if self._echo and "HTTP_X_AMZ_CHECKSUM_SHA256" in environ:
-            changed["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = "SHA256"  # else moto forgets it
+        for algorithm in ("SHA256", "CRC32") if self._echo else ():
+            if f"HTTP_X_AMZ_CHECKSUM_{algorithm}" in environ:
+                changed["HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM"] = algorithm  # else moto forgets it
         return changed
 
     def _other(self, environ: dict[str, Any], call: _Call, discard: bool) -> Reply:

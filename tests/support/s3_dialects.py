@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dev.s3_local.request_body import Reset
 from dev.s3_local.strict import error_reply
 from headgate.spool.site.confirmation import ProofKind
 from tests.support.s3_server import Place
@@ -22,7 +23,8 @@ IF_NONE_MATCH = "if-none-match"
 
 @dataclass(frozen=True)
 class Behaviour:
-    """``refused``: headers that fail a PUT or HEAD, with status, code and message. ``ignored``:
+    """``refused``: headers that fail a PUT or HEAD, with status, code and message; with status 0
+    the connection is reset. ``ignored``:
     headers that do nothing. ``etag``: what becomes of an object's ETag."""
 
     name: str
@@ -155,6 +157,13 @@ BEHAVIOURS = (
         proof=ProofKind.HEAD,
     ),
     Behaviour(
+        "a CRC-32 and no other digest",
+        "of several servers: the SDKs of 2025 send one by default, so it came before SHA-256",
+        ignored=frozenset({SHA256}),
+        etag=lambda etag: f'"{etag.strip(chr(34))[::-1]}"',
+        proof=ProofKind.CRC32,
+    ),
+    Behaviour(
         "no ETag at all",
         "https://github.com/storj/storj/issues/3761",
         ignored=frozenset({SHA256}),
@@ -189,7 +198,9 @@ class Speaking:
             self.puts.append(headers)
         for name, (status, code, message) in self._behaviour.refused.items():
             if name in headers:
-                while environ["wsgi.input"].read(65536):
+                if not status:
+                    raise Reset
+                while "expect" not in headers and environ["wsgi.input"].read(65536):
                     pass
                 line, answered, body = error_reply(status, code, message)
                 start(line, answered)

@@ -1,13 +1,12 @@
 """The sender for S3: one metered attempt, confirmed by the digest that S3 reports.
 
 What counts as proof, in this order: the SHA-256 in the answer; where the server reports none, an
-ETag equal to the MD5 (a single-part object without KMS); else what a HEAD reports. A status of 200
-by itself proves nothing.
+ETag equal to the MD5 (a single-part object without KMS); a CRC-32 that it checks and reports; else
+what a HEAD reports. A status of 200 by itself proves nothing.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import re
@@ -24,11 +23,18 @@ from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Receipt, Sent
 from headgate.spool.site.confirmation import ProofKind
 from uploader.destination.contract import Page, Stored, Upload
-from uploader.s3.dialect import Dialect, IfNoneMatch, is_about_headers
-from uploader.s3.errors import THERE_ALREADY, RequestTarget, classify
+from uploader.s3.dialect import CRC32, Dialect, IfNoneMatch, Taken, as_header, is_about_headers
+from uploader.s3.errors import (
+    THERE_ALREADY,
+    RequestTarget,
+    classify,
+    different_object,
+    not_confirmed,
+    not_s3,
+)
 from uploader.s3.listing import page_of, versions_of
 from uploader.s3.signed_requests import SignedRequests
-from uploader.wire.connection import Cutoff
+from uploader.wire.connection import SEND_BUFFER, Cutoff
 from uploader.wire.errors import ErrorKind, SendError
 from uploader.wire.file_body import FileBody
 from uploader.wire.http import HttpResponse, Timeouts, normal_etag
@@ -41,8 +47,10 @@ EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 _LISTING_MAX = 4 * 1024 * 1024  # bytes: a thousand keys of a kilobyte, escaped
 _DOWNLOADS = (ProofKind.DOWNLOAD, ProofKind.SAMPLE)
-_BY_FIND = (ProofKind.HEAD, *_DOWNLOADS)
-"""Proofs that no answer to a PUT gives."""
+_WITHOUT_SHA256 = (ProofKind.CRC32, ProofKind.HEAD, *_DOWNLOADS)
+"""Proofs that stay in force where a HEAD confirms an image without its SHA-256."""
+CONTINUE_SECONDS = 1.0
+"""How long a body is held back at most until the server asks for it: as long as curl waits."""
 MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 
@@ -73,6 +81,9 @@ class S3Sender:
         self.download_proof = settings.s3.download_proof  # bytes of the largest image for it
         self.download_sample = settings.s3.download_sample  # of larger ones, one in this many
         self._sampling = threading.Lock()
+        # A body waits for the server's 100 only where it takes a second or more of the uplink: a
+        # refusal then saves that, and the wait costs one round trip.
+        self._continue_from = max(SEND_BUFFER, settings.usual_rate)
         self._looked = self._looked_again = False
         self._lock = threading.Lock()
         self._requests = SignedRequests(
@@ -101,38 +112,40 @@ class S3Sender:
             }
             if conditional:
                 headers["If-None-Match"] = "*"
-            if dialect.sha256:
-                headers["x-amz-checksum-sha256"] = _base64(upload.sha256)
             weak = dialect.proof not in (None, ProofKind.SHA256) or not dialect.sha256
             if weak:
                 body.check(upload.sha256)
-            if weak or dialect.wants_md5:
-                headers["Content-MD5"] = base64.b64encode(body.md5()).decode("ascii")
-            answer = self.ask("PUT", upload.key, headers, upload.sha256, body)
+            if dialect.by_crc32:
+                headers[CRC32] = as_header(body.crc32())
+            elif dialect.sha256:
+                headers["x-amz-checksum-sha256"] = as_header(bytes.fromhex(upload.sha256))
+            if (weak and not dialect.by_crc32) or dialect.wants_md5:
+                headers["Content-MD5"] = as_header(body.md5())
+            holds_back = dialect.says_continue and upload.size >= self._continue_from
+            wait = CONTINUE_SECONDS if holds_back else 0.0
+            answer = self.ask(
+                "PUT", upload.key, headers, upload.sha256, body, continue_seconds=wait
+            )
+            if holds_back:
+                self._note_continue(answer)
             if answer.status == 412:
                 return self._there_already(upload)
             if answer.is_error and again and self._adapted(dialect, answer):
                 return self._send(upload, again=False)
             if answer.is_error:
                 raise self.error("PUT", answer)
-            etag = answer.etag
-            reported = answer.headers.get("x-amz-checksum-sha256", "")
-            if self._proves(reported, etag, upload, body):
-                return self._sent(upload, answer, etag, reported)
+            if self._proves(answer, upload, body):
+                return self._sent(upload, answer, answer.headers.get("x-amz-checksum-sha256", ""))
             try:
                 found = self._after_doubt(upload)
             except SendError as error:
                 # HEAD has no body: the words are in the PUT's answer.
                 raise (self._no_s3(answer) if error.code == "not-s3" else error) from error
-        if found is not None and not found.sha256 and self.dialect.proof not in _BY_FIND:
+        if found is not None and not found.sha256 and self.dialect.proof not in _WITHOUT_SHA256:
             self._note(proof=ProofKind.ETAG)  # it was another server, or it could once
         if found is None:
-            raise SendError(
-                ErrorKind.TRANSIENT,
-                "not-confirmed",
-                "S3 answered 200 but does not have the image; it is sent again later.",
-                unknown=True,
-                refusal=True,
+            raise not_confirmed(
+                "S3 answered 200 but does not have the image; it is sent again later."
             )
         return found
 
@@ -147,40 +160,36 @@ class S3Sender:
         etag, size = answer.etag, answer.headers.get("content-length", "")
         reported = answer.headers.get("x-amz-checksum-sha256", "")
         if reported and "-" not in reported:  # "-N" is a hash of parts' hashes
-            if reported != _base64(upload.sha256):
-                raise _different(upload, size, "its SHA-256 is another")
+            if reported != as_header(bytes.fromhex(upload.sha256)):
+                raise different_object(upload.key, upload.size, size, "its SHA-256 is another")
             if size in ("", str(upload.size)):
-                return self._sent(upload, answer, etag, reported)
-            raise SendError(
-                ErrorKind.TRANSIENT,
-                "not-confirmed",
+                return self._sent(upload, answer, reported)
+            raise not_confirmed(
                 f"The server reports the image's SHA-256 for an object of {size} bytes, and the "
                 f"image has {upload.size}: it repeats the request's checksum and does not have the "
-                "image; see `headgate config check`.",
-                unknown=True,
-                refusal=True,
+                "image; see `headgate config check`."
             )
         with FileBody(upload.path, upload.size) as body:
-            if size == str(upload.size) and etag == body.md5().hex():
+            crc32 = answer.headers.get(CRC32, "") if self.dialect.by_crc32 else ""
+            if size == str(upload.size) and (
+                etag == body.md5().hex() or crc32 == as_header(body.crc32())
+            ):
                 body.check(upload.sha256)
-                return self._sent(upload, answer, etag, "")
+                return self._sent(upload, answer, "")
+            if size == str(upload.size) and crc32:
+                raise different_object(upload.key, upload.size, size, "its CRC-32 is another")
         # An ETag need not be an MD5 (KMS, parts, some servers), so another one proves nothing.
         named = answer.headers.get("x-amz-meta-sha256") == upload.sha256
         if self.dialect.proof is ProofKind.HEAD and named and size == str(upload.size) and etag:
-            return self._sent(upload, answer, etag, "")
+            return self._sent(upload, answer, "")
         known = size == str(upload.size) or (not size and upload.size <= self.download_proof)
         if known and self._comes_back(upload.key, upload.size, upload.sha256):
-            return self._sent(upload, answer, etag, "")
+            return self._sent(upload, answer, "")
         if size and size != str(upload.size) and not (named or reported):
-            raise _different(upload, size, "its length is another")
-        raise SendError(
-            ErrorKind.TRANSIENT,
-            "not-confirmed",
+            raise different_object(upload.key, upload.size, size, "its length is another")
+        raise not_confirmed(
             f"An object of {size or 'an unknown number of'} bytes is there, and the server reports "
-            "no digest to compare with the image; see `headgate config "
-            "check`.",
-            unknown=True,
-            refusal=True,
+            "no digest to compare with the image; see `headgate config check`."
         )
 
     def see(self, stored: Stored) -> Presence:
@@ -195,7 +204,7 @@ class S3Sender:
             return Presence.GONE
         reported = answer.headers.get("x-amz-checksum-sha256", "")
         if reported and "-" not in reported:
-            same = reported == _base64(stored.sha256)
+            same = reported == as_header(bytes.fromhex(stored.sha256))
             return Presence.THERE if same else Presence.GONE
         ours = answer.headers.get("x-amz-meta-sha256") == stored.sha256
         alike = bool(answer.etag) and answer.etag == normal_etag(stored.etag)
@@ -275,9 +284,12 @@ class S3Sender:
         body: FileBody | bytes = b"",
         *,
         query: str = "",
+        continue_seconds: float = 0.0,
     ) -> HttpResponse:
         """Send one signed request; SendError when no answer came."""
-        answer = self._requests.ask(method, key, headers, sha256, body, query=query)
+        answer = self._requests.ask(
+            method, key, headers, sha256, body, query=query, continue_seconds=continue_seconds
+        )
         if self._requests.in_host and not self.dialect.in_host:
             self._note(in_host=True)
         return answer
@@ -339,6 +351,8 @@ class S3Sender:
     def _adapted(self, used: Dialect, answer: HttpResponse) -> bool:
         """Learn what the server takes, once, after an answer that contradicts what is known.
         Whether it takes something else than was sent."""
+        if answer.status == 417:  # Expectation Failed (RFC 9110, 15.5.18)
+            return used.says_continue
         if not is_about_headers(answer.status, answer.code) or b"Content-MD5" in answer.body:
             return False
         with self._learning:
@@ -357,11 +371,19 @@ class S3Sender:
         with self._lock:
             self.dialect = replace(self.dialect, **seen)
 
-    def _proves(self, reported: str, etag: str, upload: Upload, body: FileBody) -> bool:
+    def _note_continue(self, answer: HttpResponse) -> None:
+        """After a body that was held back: no other one is where the server did not ask for it,
+        unless the image was refused."""
+        if answer.status == 417 or not (answer.continued or answer.is_error):
+            seen = Taken.REFUSED if answer.status == 417 else Taken.TAKEN
+            self._note(extras=replace(self.dialect.extras, expect_continue=seen))
+
+    def _proves(self, answer: HttpResponse, upload: Upload, body: FileBody) -> bool:
+        reported, etag = answer.headers.get("x-amz-checksum-sha256", ""), answer.etag
         if etag == EMPTY_MD5 and upload.size:
             return False  # whatever digest it repeats, it has stored nothing
         if reported:
-            if reported == _base64(upload.sha256) and etag:
+            if reported == as_header(bytes.fromhex(upload.sha256)) and etag:
                 if self.dialect.proof is not ProofKind.SHA256:
                     self._note(proof=ProofKind.SHA256)
                 return True
@@ -372,20 +394,14 @@ class S3Sender:
             if self.dialect.proof is not ProofKind.ETAG:
                 self._note(proof=ProofKind.ETAG)
             return True
+        crc32 = answer.headers.get(CRC32, "") if self.dialect.by_crc32 else ""
+        if etag and crc32 == as_header(body.crc32()):
+            body.check(upload.sha256)
+            return True
         return False
 
     def _no_s3(self, answer: HttpResponse) -> SendError:
-        said = f' It says: "{answer.said}".' if answer.said else ""
-        host = self.request_target.host
-        return SendError(
-            ErrorKind.FATAL,
-            "not-s3",
-            f"{host} answers {answer.status} with nothing in it that S3 says (no ETag): "
-            "a login page or another web server stands between here and the bucket. Log in, let "
-            f"Headgate through, or correct s3.endpoint_url.{said}",
-            unknown=True,
-            refusal=True,
-        )
+        return not_s3(self.request_target.host, answer.status, answer.said)
 
     def _there_already(self, upload: Upload) -> Sent:
         """The object after a 412 if it is the same image, or the reason why this one cannot go
@@ -416,7 +432,7 @@ class S3Sender:
                 unknown=True,
             ) from error
 
-    def _sent(self, upload: Upload, answer: HttpResponse, etag: str, reported: str) -> Sent:
+    def _sent(self, upload: Upload, answer: HttpResponse, reported: str) -> Sent:
         at = datetime.fromtimestamp(self._now(), UTC)
         if modified := answer.headers.get("last-modified"):
             with contextlib.suppress(ValueError):  # no reason to doubt the digest
@@ -425,24 +441,8 @@ class S3Sender:
         return Sent(
             bucket=self.access.bucket,
             key=upload.key,
-            etag=etag,
+            etag=answer.etag,
             sha256=reported,
             version_id="" if version == "null" else version,
             uploaded_at=at,
         )
-
-
-def _base64(sha256: str) -> str:
-    return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
-
-
-def _different(upload: Upload, size: str, why: str) -> SendError:
-    return SendError(
-        ErrorKind.PERMANENT,
-        "different-object",
-        f"Another object is at {upload.key} ({why}: {size or '?'} bytes there, {upload.size} here),"
-        " and nothing is overwritten; look whether another gateway writes below the same "
-        "site.name and s3.prefix, then `headgate retry`.",
-        unknown=True,
-        refusal=True,
-    )

@@ -301,3 +301,35 @@ def classify(
         slow_down=rule.kind is ErrorKind.TRANSIENT and (code or str(status)) in _BUSY,
         blind=rule.blind,
     )
+
+
+def not_s3(host: str, status: int, said: str) -> SendError:
+    """The error of an answer that no S3 server gives."""
+    words = f' It says: "{said}".' if said else ""
+    return SendError(
+        ErrorKind.FATAL,
+        "not-s3",
+        f"{host} answers {status} with nothing in it that S3 says (no ETag): "
+        "a login page or another web server stands between here and the bucket. Log in, let "
+        f"Headgate through, or correct s3.endpoint_url.{words}",
+        unknown=True,
+        refusal=True,
+    )
+
+
+def not_confirmed(message: str) -> SendError:
+    """The error of a success that nothing proves."""
+    return SendError(ErrorKind.TRANSIENT, "not-confirmed", message, unknown=True, refusal=True)
+
+
+def different_object(key: str, size: int, seen: str, why: str) -> SendError:
+    """The error of an image of ``size`` bytes whose key another object of ``seen`` bytes has."""
+    return SendError(
+        ErrorKind.PERMANENT,
+        "different-object",
+        f"Another object is at {key} ({why}: {seen or '?'} bytes there, {size} here),"
+        " and nothing is overwritten; look whether another gateway writes below the same "
+        "site.name and s3.prefix, then `headgate retry`.",
+        unknown=True,
+        refusal=True,
+    )

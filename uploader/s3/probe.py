@@ -6,9 +6,9 @@ removing it would need a right (s3:DeleteObject) that the uploader should not ha
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,39 +16,48 @@ from datetime import UTC, datetime
 from headgate.host.clock import SIGNED_ALL_THE_SAME
 from headgate.settings.logins import without_login
 from uploader.s3.capability import Capability
-from uploader.s3.client import S3Sender
-from uploader.s3.dialect import is_about_headers
+from uploader.s3.client import CONTINUE_SECONDS, S3Sender
+from uploader.s3.dialect import CRC32, Extras, Taken, as_header, is_about_headers
 from uploader.s3.errors import skew_words
+from uploader.wire.errors import SendError
 from uploader.wire.http import HttpResponse
 
 KEY = ".headgate-probe"
 BODY = b"headgate config check: proof that this bucket can confirm an image\n"
 _OTHER = b"other bytes than those that are sent"
-_CHECKSUM = "x_amz_checksum_sha256"
+_CHECKSUM, _MD5_HEADER = "x-amz-checksum-sha256", "Content-MD5"
 _NOTHING = hashlib.sha256(b"").hexdigest()
 _SHA256 = hashlib.sha256(BODY).hexdigest()
 _MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 
 
 def _sha256(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode("ascii")
+    return as_header(hashlib.sha256(data).digest())
+
+
+def _crc32(data: bytes) -> str:
+    return as_header(zlib.crc32(data).to_bytes(4, "big"))
 
 
 def _md5(data: bytes) -> str:
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    return base64.b64encode(digest).decode("ascii")
+    return as_header(hashlib.md5(data, usedforsecurity=False).digest())
+
+
+_CRC32C, _CRC64NVME = "eh+SPQ==", "LRA3wCpagAY="
+"""Of BODY, as base64; the standard library has neither of them."""
+_UTF8 = "Stra\u00dfe, \u6771\u4eac"
+_UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 def probe(sender: S3Sender, prefix: str) -> Capability:
-    """What the bucket's server can confirm, found out with one small test object: up to twelve
+    """What the bucket's server can confirm, found out with one small test object: up to twenty
     requests. SendError if not even the first can be made (no credentials, no connection)."""
     key = prefix + KEY
 
-    def put(signed: str = _SHA256, **more: str) -> HttpResponse:
+    def put(more: dict[str, str], signed: str = _SHA256, *, wait: float = 0.0) -> HttpResponse:
         headers = {"Content-Length": str(len(BODY)), "Content-Type": "text/plain"}
-        headers["x-amz-meta-sha256"] = _SHA256
-        named = {name.replace("_", "-"): value for name, value in more.items()}
-        return sender.ask("PUT", key, {**headers, **named}, signed, BODY)
+        headers |= {"x-amz-meta-sha256": _SHA256, **more}
+        return sender.ask("PUT", key, headers, signed, BODY, continue_seconds=wait)
 
     usual, first = _first(put)
     place, endpoint = sender.request_target, without_login(sender.access.base)
@@ -64,9 +73,9 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
             sentences=(error.message,),
         )
     takes_sha256 = _CHECKSUM in usual
-    wrong_sha256 = takes_sha256 and put(**{**usual, _CHECKSUM: _sha256(_OTHER)}).is_error
-    wrong_md5 = put(**{**usual, "Content_MD5": _md5(_OTHER)}).is_error
-    conditional = put(**usual, If_None_Match="*")
+    wrong_sha256 = takes_sha256 and put({**usual, _CHECKSUM: _sha256(_OTHER)}).is_error
+    wrong_md5 = put({**usual, _MD5_HEADER: _md5(_OTHER)}).is_error
+    conditional = put({**usual, "If-None-Match": "*"})
     seen, takes_mode = _look(sender, key)
     mode = {"x-amz-checksum-mode": "ENABLED"} if takes_mode else {}
     missing = sender.ask("HEAD", f"{prefix}{KEY}-{secrets.token_hex(8)}", mode, _NOTHING)
@@ -78,12 +87,23 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
     elif missing.status == 403:
         rights.append("s3:ListBucket")
     readable = _holds(seen, etag)
+    by_digest = echoed or etag == _MD5
+    plain = {name: value for name, value in usual.items() if name != _CHECKSUM}
+    extras = _extras(sender, put, key, plain, mode)
+    crc32_proves = (
+        readable
+        and not by_digest
+        and bool(etag)
+        and extras.crc32 is Taken.CONFIRMED
+        and sender.ask("HEAD", key, mode, _NOTHING).headers.get(CRC32) == _crc32(BODY)
+        and put({**plain, CRC32: _crc32(_OTHER)}).is_error
+    )
     head_proves = (
-        readable and not (echoed or etag == _MD5) and bool(etag) and seen.etag == etag
+        readable and not (by_digest or crc32_proves) and bool(etag) and seen.etag == etag
         and seen.headers.get("x-amz-meta-sha256") == _SHA256
-        and (wrong_sha256 or wrong_md5 or put(hashlib.sha256(_OTHER).hexdigest(), **usual).is_error)
+        and (wrong_sha256 or wrong_md5 or put(usual, hashlib.sha256(_OTHER).hexdigest()).is_error)
     )  # fmt: skip
-    proved = echoed or etag == _MD5 or head_proves
+    proved = by_digest or crc32_proves or head_proves
     downloads = bool(sender.download_proof) and not proved and _comes_back(sender, key)
     capability = Capability(
         bucket=place.bucket,
@@ -99,16 +119,19 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
         refuses_if_none_match=conditional.is_error and conditional.status != 412,
         takes_sha256=takes_sha256,
         takes_checksum_mode=takes_mode,
-        wants_md5="Content_MD5" in usual and takes_sha256,
+        wants_md5=_MD5_HEADER in usual and takes_sha256,
+        crc32_proves=crc32_proves,
         head_proves=head_proves,
         download_proves=downloads,
         samples=bool(sender.download_sample),
         clock_offset_seconds=sender.clock_offset,
+        extras=extras,
+        in_host=sender.dialect.in_host,
         missing_rights=tuple(rights),
         sentences=(),
     )
     seen_at = datetime.now(UTC).isoformat(timespec="seconds")
-    sender.dialect = replace(capability.dialect(seen_at), in_host=sender.dialect.in_host)
+    sender.dialect = capability.dialect(seen_at)
     seen_so_far = _with_sentences(capability, seen.status)
     proxy = sender.access.target.proxy
     if proxy is None:
@@ -119,10 +142,10 @@ def probe(sender: S3Sender, prefix: str) -> Capability:
 
 def _first(put: Callable[..., HttpResponse]) -> tuple[dict[str, str], HttpResponse]:
     """The strongest headers that a PUT is taken with, and its answer; else the first refusal."""
-    checksum, md5 = {_CHECKSUM: _sha256(BODY)}, {"Content_MD5": _md5(BODY)}
+    checksum, md5 = {_CHECKSUM: _sha256(BODY)}, {_MD5_HEADER: _md5(BODY)}
     refused: HttpResponse | None = None
     for usual in (checksum, {**checksum, **md5}, md5, {}):
-        answer = put(**usual)
+        answer = put(usual)
         if answer.is_error:
             refused = refused or answer
             if not is_about_headers(answer.status, answer.code):
@@ -130,7 +153,7 @@ def _first(put: Callable[..., HttpResponse]) -> tuple[dict[str, str], HttpRespon
         elif refused is None:
             return usual, answer
         else:
-            strongest = put(**checksum)  # or was the refusal a passing one?
+            strongest = put(checksum)  # or was the refusal a passing one?
             return (usual, answer) if strongest.is_error else (checksum, strongest)
     assert refused is not None
     return {}, refused
@@ -143,6 +166,60 @@ def _look(sender: S3Sender, key: str) -> tuple[HttpResponse, bool]:
         return seen, True
     plain = sender.ask("HEAD", key, {}, _NOTHING)
     return plain, plain.status not in (200, 403, 404)
+
+
+def _extras(
+    sender: S3Sender,
+    put: Callable[..., HttpResponse],
+    key: str,
+    usual: dict[str, str],
+    mode: dict[str, str],
+) -> Extras:
+    """What the server supports beyond what each upload needs: a PUT for each; ``usual`` are the
+    headers that it takes, without a checksum."""
+
+    def text() -> Taken:
+        taken = _taken(put({**usual, "x-amz-meta-text": _UTF8}), shown=False)
+        if taken is not Taken.TAKEN:
+            return taken
+        seen = sender.ask("HEAD", key, mode, _NOTHING)
+        if seen.is_error:
+            return Taken.UNKNOWN
+        returned = seen.headers.get("x-amz-meta-text", "").encode("latin-1", "replace")
+        return Taken.CONFIRMED if returned == _UTF8.encode() else Taken.TAKEN
+
+    def waiting() -> Taken:
+        answer = put(usual, wait=CONTINUE_SECONDS)
+        return Taken.REFUSED if answer.status == 417 else _taken(answer, shown=answer.continued)
+
+    def checksum(name: str, value: str) -> Taken:
+        header = f"x-amz-checksum-{name}"
+        answer = put({**usual, header: value})
+        return _taken(answer, shown=answer.headers.get(header) == value)
+
+    return Extras(
+        utf8_metadata=_tried(text),
+        expect_continue=_tried(waiting),
+        unsigned_payload=_tried(lambda: _taken(put(usual, _UNSIGNED), shown=False)),
+        crc64nvme=_tried(lambda: checksum("crc64nvme", _CRC64NVME)),
+        crc32c=_tried(lambda: checksum("crc32c", _CRC32C)),
+        crc32=_tried(lambda: checksum("crc32", _crc32(BODY))),  # the last: it may become the proof
+    )
+
+
+def _tried(ask: Callable[[], Taken]) -> Taken:
+    """Nothing is known where no answer comes: the images do not depend on it."""
+    try:
+        return ask()
+    except SendError:
+        return Taken.UNKNOWN
+
+
+def _taken(answer: HttpResponse, *, shown: bool) -> Taken:
+    if not answer.is_error:
+        return Taken.CONFIRMED if shown else Taken.TAKEN
+    passing = answer.status >= 500 and answer.status != 501
+    return Taken.UNKNOWN if passing or answer.status in (408, 429) else Taken.REFUSED
 
 
 def _comes_back(sender: S3Sender, key: str) -> bool:
@@ -178,6 +255,11 @@ def _with_sentences(seen: Capability, head_status: int) -> Capability:
         )
     elif seen.etag_is_md5:
         said.append("The server checks no checksum; images are confirmed by the ETag alone.")
+    elif seen.crc32_proves:
+        said.append(
+            "The server reports neither SHA-256 nor an MD5 as ETag, but checks a CRC-32 and "
+            "reports it: images are sent with that, and confirmed by it."
+        )
     elif seen.head_proves:
         said.append(
             "The server reports neither SHA-256 nor an MD5 as ETag, but checks what arrives: "

@@ -83,10 +83,14 @@ class SignedRequests:
         *,
         query: str = "",
         most: int = 0,
+        continue_seconds: float = 0.0,
     ) -> HttpResponse:
-        """Send one signed request; SendError when no answer came."""
+        """Send one signed request; SendError when no answer came. ``continue_seconds``: how long
+        the body is held back until the server asks for it."""
         for again in (True, False):
-            access, answer = self._ask_once(method, key, headers, sha256, body, query, most)
+            access, answer = self._ask_once(
+                method, key, headers, sha256, body, query, most, continue_seconds
+            )
             if not (again and self._corrected(method, access, answer)):
                 break
         return answer
@@ -109,6 +113,7 @@ class SignedRequests:
         body: FileBody | bytes,
         query: str,
         most: int,
+        continue_seconds: float,
     ) -> tuple[Access, HttpResponse]:
         access, exchange = self._open()
         more = self._options.headers(method)
@@ -116,7 +121,7 @@ class SignedRequests:
         signed = access.sign(method, key, {**headers, **more}, sha256, query, at)
         began = time.monotonic()
         target = f"{access.path(key)}?{query}" if query else access.path(key)
-        request = HttpRequest(method, target, signed, body)
+        request = HttpRequest(method, target, signed, body, continue_seconds=continue_seconds)
         answer = exchange.ask(replace(request, most=most) if most else request)
         seconds = round(time.monotonic() - began, 3)
         self._log.debug(

@@ -50,6 +50,7 @@ _SLOWEST = 512
 """Bytes a second, on average over ``_STALLS`` stalls of waiting for room, that the other side has
 to take: a slower link could not empty the kernel's buffer between two stalls either."""
 _STALLS = 3
+_CONTINUE = (b"HTTP/1.1 100", b"HTTP/1.0 100")
 
 
 class Answered(Exception):
@@ -225,6 +226,23 @@ class Wire:
         while self._is_interim(head := self.peek(b"\r\n\r\n", most)):
             del self._ahead[: len(head)]
         return head
+
+    def wait_for_continue(self, seconds: float) -> bool:
+        """Whether the server asks for the body (100, RFC 9110, 10.1.1); False where it says nothing
+        within that time. Answered if it gave its answer already, or hung up."""
+        until = self._clock() + seconds
+        while True:
+            while self._is_interim(self._ahead) and (end := self._ahead.find(b"\r\n\r\n")) >= 0:
+                wanted = self._ahead.startswith(_CONTINUE)
+                del self._ahead[: end + 4]
+                if wanted:
+                    return True
+            if self._is_answered():
+                raise Answered
+            left = until - self._clock()
+            if left <= 0 or not self._ready(select.POLLIN, left):
+                return False
+            self._absorb()
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, or fewer at the end. Waits like ``recv_into``."""

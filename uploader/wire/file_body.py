@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,13 @@ class FileBody:
     def md5(self) -> bytes:
         """The MD5 digest, for servers that can confirm nothing better."""
         return self._digest(hashlib.md5(usedforsecurity=False))
+
+    def crc32(self) -> bytes:
+        """The CRC-32, big-endian (as x-amz-checksum-crc32 has it)."""
+        crc = 0
+        for piece in self.pieces(bytearray(min(_READ, self.size + 1))):
+            crc = zlib.crc32(piece, crc)
+        return crc.to_bytes(4, "big")
 
     def check(self, sha256: str) -> None:
         """SendError unless this is what was received, by its SHA-256: where no one on the other

@@ -69,6 +69,7 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str]  # names in lower case
     body: bytes = b""
+    continued: bool = False  # the server asked for the body before it was sent
 
     @property
     def code(self) -> str:
@@ -179,18 +180,23 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: Body | bytes = b""
     most: int = _ANSWER_MAX  # bytes of the answer's body that are looked at
+    continue_seconds: float = 0.0
+    """How long the body is held back until the server asks for it; 0: it is sent at once."""
 
     @property
     def head(self) -> bytes:
         """Request line and headers as they are sent; ValueError if they cannot be."""
         lines = [f"{self.method} {self.target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if self.continue_seconds:
+            lines.append("Expect: 100-continue")
         text = "\r\n".join((*lines, "", ""))
-        if len(text) > _HEAD_MAX:
-            raise ValueError("the headers are too long")
         if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
             raise ValueError("a line break in a header")
-        return text.encode("ascii")
+        head = text.encode()
+        if len(head) > _HEAD_MAX:
+            raise ValueError("the headers are too long")
+        return head
 
 
 @dataclass(slots=True)
@@ -224,9 +230,9 @@ class Exchange:
         """
         connection = self._connection()
         request = self.target.through(request)
-        whole = False
+        whole = continued = False
         try:
-            whole = self._write(connection, request)
+            whole, continued = self._write(connection, request)
             connection.wire.settimeout(self.timeouts.answer)
             connection.wire.expect(self.timeouts.answer, request.most)
             answer, keep = _read(connection.wire, request)
@@ -245,7 +251,7 @@ class Exchange:
                 self._free.append(connection)
         if not keep:
             _reset(connection)
-        return answer
+        return replace(answer, continued=True) if continued else answer
 
     def close(self) -> None:
         """Close every connection; one that is in use, when its answer came."""
@@ -308,19 +314,24 @@ class Exchange:
             cutoff=self.cutoff,
         )
 
-    def _write(self, connection: _Connection, request: HttpRequest) -> bool:
-        """Whether everything was written; if not, the server answered before that."""
+    def _write(self, connection: _Connection, request: HttpRequest) -> tuple[bool, bool]:
+        """Whether everything was written (if not, the server answered before that), and whether
+        the server asked for the body."""
         wire, head, body = connection.wire, request.head, request.body
+        continued = False
         wire.begin()
         try:
+            if request.continue_seconds:
+                wire.sendall(head)
+                continued, head = wire.wait_for_continue(request.continue_seconds), b""
             if isinstance(body, bytes):
                 wire.sendall(head + body)
             else:
                 for piece in body.pieces(connection.block, head):
                     wire.sendall(piece)
         except Answered:
-            return False
-        return True
+            return False, continued
+        return True, continued
 
 
 def _read(wire: Wire, request: HttpRequest) -> tuple[HttpResponse, bool]:

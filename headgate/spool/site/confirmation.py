@@ -21,6 +21,7 @@ class ProofKind(StrEnum):
 
     SHA256 = "sha256"
     ETAG = "etag"
+    CRC32 = "crc32"
     HEAD = "head"
     DOWNLOAD = "download"
     SAMPLE = "sample"
@@ -32,6 +33,7 @@ class ProofKind(StrEnum):
 PROOFS = {
     ProofKind.SHA256: "the SHA-256 that the server reports",
     ProofKind.ETAG: "Content-MD5 and an ETag that is the MD5",
+    ProofKind.CRC32: "the CRC-32 that the server checks and reports",
     ProofKind.HEAD: "the size, ETag and metadata that a HEAD finds",
     ProofKind.DOWNLOAD: "a download of the object, compared with the image",
     ProofKind.SAMPLE: "a download if it is small or in the sample, else only by its length there",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 
 from dev.s3_local.faults import Act, once
 from headgate.host.exit_codes import Exit
-from headgate.settings.settings import SettingsError
+from headgate.settings.settings import SettingsError, combine
 from headgate.spool.image.image import Presence, State
 from headgate.spool.site.confirmation import PROOFS, ProofKind
 from tests.support.receiver import ROOT
@@ -25,6 +27,7 @@ from tests.support.s3_server import (
     CountingPacer,
     Place,
     environment,
+    script,
     settings_for,
     strict_place,
 )
@@ -33,10 +36,10 @@ from tests.support.site import FreePacer, Site
 from uploader.cli.main import headgate
 from uploader.destination.contract import Stored, Upload
 from uploader.run import start
-from uploader.s3 import dialect
+from uploader.s3 import client, dialect
 from uploader.s3.client import S3Sender
-from uploader.s3.dialect import Dialect, IfNoneMatch
-from uploader.s3.probe import probe
+from uploader.s3.dialect import CRC32, Dialect, Extras, IfNoneMatch, Taken
+from uploader.s3.probe import BODY, probe
 from uploader.wire.errors import ErrorKind, SendError
 
 NAMED = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
@@ -93,11 +96,13 @@ def test_after_the_probe_each_image_is_sent_in_one_put_and_confirmed(
             assert len(speaking.puts) == 3
             for headers in speaking.puts:
                 assert not headers.keys() & behaviour.refused.keys()
-                assert (SHA256 in headers) == behaviour.sha256
+                by_crc32 = behaviour.proof is ProofKind.CRC32
+                assert (CRC32 in headers) == by_crc32
+                assert (SHA256 in headers) == (behaviour.sha256 and not by_crc32)
                 conditional = behaviour.if_none_match is IfNoneMatch.HONOURED
                 assert (IF_NONE_MATCH in headers) == conditional
                 weak = behaviour.proof is not ProofKind.SHA256
-                assert ("content-md5" in headers) == weak
+                assert ("content-md5" in headers) == (weak and not by_crc32)
         finally:
             speaking.stop()
 
@@ -243,6 +248,146 @@ def test_head_proves_only_where_the_probe_found_that_it_may(place: Place, tmp_pa
         speaking.stop()
 
 
+def crc(data: bytes, polynomial: int, bits: int) -> str:
+    """Bit by bit, reflected; as base64."""
+    ones = (1 << bits) - 1
+    value = ones
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = (value >> 1) ^ (polynomial if value & 1 else 0)
+    return base64.b64encode((value ^ ones).to_bytes(bits // 8, "big")).decode()
+
+
+def test_the_probe_learns_what_no_upload_needs(place: Place) -> None:
+    """The checksums of its object are right, and no trouble with one of them is the bucket's."""
+    crc32c, crc64nvme = "x-amz-checksum-crc32c", "x-amz-checksum-crc64nvme"
+    for polynomial, bits, check in (
+        (0x82F63B78, 32, 0xE3069283), (0x9A6C9329AC4BC9B5, 64, 0xAE8B14860A799888),
+    ):  # fmt: skip
+        known = base64.b64encode(check.to_bytes(bits // 8, "big")).decode()
+        assert crc(b"123456789", polynomial, bits) == known
+    refused = {
+        crc32c: (503, "SlowDown", "Later."), crc64nvme: NAMED["OVH (2025-02)"].refused[SHA256],
+        "expect": (417, "", ""), "x-amz-meta-text": (0, "", ""),
+    }  # fmt: skip
+    speaking = Speaking(place, Behaviour("", "", refused=refused))
+    try:
+        with closing(place.sender()) as sender:
+            seen = probe(sender, "")
+            assert seen.usable and sender.dialect.proof is ProofKind.SHA256
+            assert sender.dialect.extras == Extras(
+                crc32=Taken.CONFIRMED,
+                crc32c=Taken.UNKNOWN,
+                crc64nvme=Taken.REFUSED,
+                expect_continue=Taken.REFUSED,
+                unsigned_payload=Taken.TAKEN,
+                utf8_metadata=Taken.UNKNOWN,
+            )
+        sent = {name: value for headers in speaking.puts for name, value in headers.items()}
+        assert sent[crc32c] == crc(BODY, 0x82F63B78, 32)
+        assert sent[crc64nvme] == crc(BODY, 0x9A6C9329AC4BC9B5, 64)
+    finally:
+        speaking.stop()
+    with closing(place.sender()) as sender:
+        probe(sender, "")
+        extras = sender.dialect.extras
+        assert (extras.expect_continue, extras.utf8_metadata) == (Taken.CONFIRMED, Taken.CONFIRMED)
+
+
+def test_a_crc32_confirms_the_bytes_and_nothing_less(place: Place, tmp_path: Path) -> None:
+    upload = image(tmp_path)
+    speaking = Speaking(place, NAMED["a CRC-32 and no other digest"])
+    try:
+        with closing(place.sender(dialect=Dialect(proof=ProofKind.CRC32))) as sender:
+            assert sender.send(upload).sha256 == "" and sender.find(upload) is not None
+            assert sender.dialect.proof is ProofKind.CRC32
+            place.client.put_object(
+                Bucket=place.bucket, Key=upload.key, Body=bytes(upload.size),
+                ChecksumAlgorithm="CRC32",
+            )  # fmt: skip
+            with pytest.raises(SendError) as caught:
+                sender.find(upload)
+            assert caught.value.code == "different-object"
+            changed = image(tmp_path)
+            Path(changed.path).write_bytes(bytes(changed.size))
+            with pytest.raises(SendError) as caught:
+                sender.send(changed)
+            assert caught.value.code == "changed-before-it-left"
+        blind = Behaviour("", "", ignored=frozenset({CRC32}), echoes=False, etag=lambda _: '"1"')
+        speaking.stop()
+        speaking = Speaking(place, blind)
+        with closing(place.sender(dialect=Dialect(proof=ProofKind.CRC32))) as sender:
+            with pytest.raises(SendError) as caught:
+                sender.send(image(tmp_path))
+            assert caught.value.code == "not-confirmed"
+    finally:
+        speaking.stop()
+
+
+def test_a_large_image_is_held_back_where_the_server_asks_for_it(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal then costs the head alone. A server that takes no Expect, or falls silent, gets
+    the next one at once."""
+    pacer = CountingPacer()
+    waits = Dialect(
+        proof=ProofKind.SHA256, seen_at="2026-11-30T04:00:00+00:00",
+        extras=Extras(expect_continue=Taken.CONFIRMED),
+    )  # fmt: skip
+    link = {"uplink": {"link": "100KB/s"}}
+    settings = combine(
+        {"s3": {"bucket": place.bucket, "endpoint_url": place.url, "region": "us-east-1"}, **link},
+        None,
+        {},
+        {},
+        Path.cwd(),
+    )
+    large, small = image(tmp_path, secrets.token_bytes(200_000)), image(tmp_path)
+    with closing(S3Sender(settings, pacer, dialect=waits, timeouts=PATIENT)) as sender:
+        speaking = Speaking(place, NAMED["Amazon"])
+        try:
+            for one in (small, large):
+                sender.send(one)
+            assert ["expect" in headers for headers in speaking.puts] == [False, True]
+            script(place, once(Act.STATUS, status=503, code="SlowDown"))
+            refused, before = image(tmp_path, secrets.token_bytes(200_000)), pacer.written
+            with pytest.raises(SendError) as caught:
+                sender.send(refused)
+            assert caught.value.slow_down and not caught.value.unknown
+            assert pacer.written - before < 2000
+            assert sender.dialect.says_continue
+            script(place)
+            speaking.stop()
+            speaking = Speaking(place, Behaviour("", "", refused={"expect": (417, "", "")}))
+            assert sender.send(refused).key == refused.key
+            assert sender.dialect.extras.expect_continue is Taken.REFUSED
+            assert ["expect" in headers for headers in speaking.puts] == [True, False]
+        finally:
+            speaking.stop()
+            script(place)
+    monkeypatch.setattr(client, "CONTINUE_SECONDS", 0.05)
+    reply = (
+        'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n'
+        f"x-amz-checksum-sha256: {base64.b64encode(bytes.fromhex(large.sha256)).decode()}\r\n\r\n"
+    )
+    heads: list[bytes] = []
+
+    def silent(sock: socket.socket) -> None:
+        for _ in range(2):
+            heads.append(read_request(sock)[:2000])
+            sock.sendall(reply.encode())
+
+    with server(silent) as port:
+        settings = replace(
+            settings, s3=replace(settings.s3, endpoint_url=f"http://127.0.0.1:{port}")
+        )
+        with closing(S3Sender(settings, pacer, dialect=waits, timeouts=PATIENT)) as sender:
+            for _ in range(2):
+                sender.send(large)
+    assert [b"Expect: 100-continue" in head for head in heads] == [True, False]
+
+
 def test_small_images_are_confirmed_by_a_download_where_that_is_set(
     place: Place, tmp_path: Path
 ) -> None:
@@ -332,7 +477,12 @@ def test_what_is_remembered_reads_back_and_anything_else_is_nothing() -> None:
     known = Dialect(False, False, True, IfNoneMatch.REFUSED, ProofKind.ETAG, "2026-11-30T04:00:00")
     assert dialect.from_json(known.as_json()) == known
     assert dialect.from_json(Dialect().as_json()) == Dialect()
-    for broken in (None, 3, {}, {**known.as_json(), "if_none_match": "maybe"}):
+    older = {name: value for name, value in known.as_json().items() if name != "extras"}
+    assert dialect.from_json(older) == known  # from before it was learned
+    for broken in (
+        None, 3, {}, {**known.as_json(), "if_none_match": "maybe"},
+        {**known.as_json(), "extras": {"crc32": "maybe"}}, {**known.as_json(), "extras": 3},
+    ):  # fmt: skip
         assert dialect.from_json(broken) is None
 
 
@@ -381,10 +531,13 @@ def test_config_check_remembers_it_and_status_and_doctor_name_it(
     words = PROOFS[ProofKind.ETAG]
     assert f"each image is confirmed by {words}" in checked.output, checked.output
     assert "does not take x-amz-checksum-sha256" in checked.output
+    row = next(one for one in checked.output.splitlines() if one.startswith("Expect: 100"))
+    assert "100 is sent" in row and "a second or more of the uplink" in row
     shown = CliRunner().invoke(headgate, [*flags, "status"])
     assert f"each image confirmed by {words} (seen 20" in shown.output, shown.output
     as_json = json.loads(CliRunner().invoke(headgate, [*flags, "status", "--json"]).output)
     assert (as_json["server"]["proof"], as_json["server"]["sha256"]) == ("etag", False)
+    assert as_json["server"]["extras"]["expect_continue"] == "confirmed"
 
 
 def test_a_refusal_that_passes_is_no_refusal_of_a_header(place: Place) -> None:

@@ -7,6 +7,7 @@ HEADGATE_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from headgate.spool.image.names import make
 from tests.support.s3_server import S3_PLACES, CountingPacer, Place, Proxy, upload_of
 from uploader.destination.contract import Stored
 from uploader.s3.client import S3Sender
+from uploader.s3.dialect import Taken
 from uploader.s3.keys import described, object_key, object_metadata
 from uploader.s3.probe import probe
 from uploader.wire.errors import ErrorKind, SendError
@@ -293,3 +295,4 @@ def test_the_probe_tells_what_the_server_can_confirm(place: Place) -> None:
     assert seen.sentences
     assert sender.dialect.proof is place.dialect.proof
     assert [key for key in place.names() if key.startswith(".headgate")] == [".headgate-probe"]
+    assert place.sloppy or Taken.UNKNOWN not in dataclasses.astuple(sender.dialect.extras)

@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -298,3 +298,55 @@ def test_a_continue_before_the_answer_is_passed_over() -> None:
 
     with server(continues) as port, exchange(port) as opened:
         assert opened.ask(put(1000)).status == 200
+
+
+def head_of(sock: socket.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("said", "then", "status", "continued"),
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", OK, 200, True, id="asked for"),
+        pytest.param(
+            b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\nx: y\r\n\r\n",
+            OK, 200, True, id="after another interim answer",
+        ),
+        pytest.param(b"", OK, 200, False, id="silence"),
+        pytest.param(
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", b"", 403, False, id="refused"
+        ),
+        pytest.param(b"", b"", 0, False, id="hung up"),
+    ],
+)  # fmt: skip
+def test_a_body_is_held_back_until_the_server_asks_for_it(
+    said: bytes, then: bytes, status: int, continued: bool
+) -> None:
+    """For a bounded time; a refusal before it costs the head alone, and is no unknown outcome."""
+    heads: list[bytes] = []
+
+    def script(sock: socket.socket) -> None:
+        heads.append(head_of(sock))
+        sock.sendall(said)
+        if then:
+            left = 1000
+            while left and (more := sock.recv(left)):
+                left -= len(more)
+            sock.sendall(then)
+
+    pacer = CountingPacer()
+    seconds = 30.0 if said or not then else 0.05
+    request = replace(put(1000), continue_seconds=seconds)
+    with server(script) as port, exchange(port, pacer) as opened:
+        if status:
+            answered = opened.ask(request)
+            assert (answered.status, answered.continued) == (status, continued)
+        else:
+            with pytest.raises(SendError) as caught:
+                opened.ask(request)
+            assert not caught.value.unknown
+    assert b"\r\nExpect: 100-continue\r\n" in heads[0]
+    assert pacer.written == len(heads[0]) + (1000 if then else 0)

@@ -18,6 +18,7 @@ from uploader.cli.doctor import clear_text, collect
 from uploader.cli.doctor.destination import NotAsked, Seen
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, print_json, print_text, styled
+from uploader.cli.tables import aligned
 from uploader.http_post.probe import Receiving
 from uploader.s3.capability import Capability
 
@@ -107,6 +108,10 @@ def check(context: Context, as_json: bool) -> None:
                     print_text(styled(text, fg="red"))
                 else:
                     context.say(text)
+        if capability is not None and capability.writable:
+            rows = ((one.name, one.answer, one.consequence) for one in capability.abilities)
+            for line in ("", *aligned(("ability", "answer", "what follows"), rows)):
+                context.say(line)
     if said["faults"]:
         raise SystemExit(Exit.ERROR)
 
