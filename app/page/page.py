@@ -14,7 +14,7 @@ from app import responses
 from app.admission.admission import Gate
 from app.http.request import caller
 from app.page import words
-from app.page.alert_help import add_help
+from app.page.alerts import add_alerts
 from app.page.chart import HEIGHT, WIDTH, Range, curves
 from app.page.pictures import add_pictures
 from app.page.render import Renderer
@@ -97,7 +97,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     settings = spool.settings
     render = Renderer(settings)
     add_pictures(app, gate, spool, render)
-    add_help(app, gate, spool, render)
+    add_alerts(app, gate, spool, render)
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from headgate.actions.errors import ActionRefused, understood
 from headgate.monitor.rules import BY_CODE
 from headgate.settings.units import parse_duration
+from headgate.spool.site.alert_history import AlertEvent, EventKind
 from headgate.spool.site.alerts import EVERYTHING, Silence
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
@@ -26,6 +27,7 @@ def silence(spool: Spool, by: Actor, what: str, duration: str, reason: str = "")
     said = f"until {chosen.until:%Y-%m-%d %H:%M} UTC" + (f": {reason}" if reason else "")
     with spool.site.together():
         spool.site.alerts.silence(chosen)
+        _remember(spool, by, EventKind.SILENCED, what, said)
         spool.site.audit.record(by, Action.SILENCE, spool.now(), what, said)
     return chosen
 
@@ -36,7 +38,14 @@ def end_silence(spool: Spool, by: Actor, what: str) -> None:
     with spool.site.together():
         if not spool.site.alerts.end_silence(what):
             raise ActionRefused(f"{what} was not silenced")
+        _remember(spool, by, EventKind.SILENCE_ENDED, what)
         spool.site.audit.record(by, Action.SILENCE_END, spool.now(), what)
+
+
+def _remember(spool: Spool, by: Actor, kind: EventKind, what: str, said: str = "") -> None:
+    code, _, subject = what.partition(":")
+    event = AlertEvent(spool.now(), kind, code, subject, said, who=by.name)
+    spool.site.alerts.history.record([event])
 
 
 def _require_rule(what: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from headgate.spool import sqlite
+from headgate.spool.site.alert_history import AlertEvent, AlertHistory, EventKind
 from headgate.spool.sqlite import instant, stamp
 
 KEEP_LETTERS = timedelta(days=7)
@@ -160,6 +161,7 @@ class Alerts:
     def __init__(self, db: sqlite.Connection, lock: threading.RLock) -> None:
         self._db = db
         self._lock = lock
+        self.history = AlertHistory(db, lock)
 
     # -- alerts and silences
 
@@ -174,7 +176,9 @@ class Alerts:
         Two programs at once take their steps one after the other.
         """
         with self._lock, sqlite.transaction(self._db) as db:
-            alerts, messages = step(self._alerts(), self._silences())
+            before = self._alerts()
+            alerts, messages = step(before, self._silences())
+            self.history.record(_happened(before, alerts))
             db.execute("DELETE FROM alerts")
             db.executemany(
                 "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -317,6 +321,28 @@ class Alerts:
                 "outbox WHERE channel = ?1 ORDER BY number DESC LIMIT ?2)",
                 (name, MOST_LETTERS),
             )
+
+
+def _happened(before: Sequence[Alert], after: Sequence[Alert]) -> list[AlertEvent]:
+    """What one step says of alerts, for the history."""
+    known = {(alert.code, alert.subject): alert for alert in before}
+    found = []
+    for alert in after:
+        old = known.get((alert.code, alert.subject))
+        was_told = old is not None and old.told
+        if alert.told and not was_told:
+            kind = EventKind.RAISED
+        elif was_told and not alert.told:
+            kind = EventKind.CLEARED
+        elif old is not None and alert.told and alert.reminders > old.reminders:
+            kind = EventKind.REMINDED
+        else:
+            continue
+        at = alert.told_at[-1]
+        found.append(
+            AlertEvent(at, kind, alert.code, alert.subject, alert.sentence, alert.began_at)
+        )
+    return found
 
 
 def _row(alert: Alert) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 from headgate.spool import sqlite
 from headgate.spool.image.image import Count
 from headgate.spool.site import (
+    alert_history,
     alerts,
     audit,
     devices,
@@ -111,6 +112,7 @@ MIGRATIONS: Sequence[str] = (
     users.TABLES,
     holds.TABLES,
     labels.TABLES,
+    alert_history.TABLES,
 )
 _COLUMNS = (
     "id", "started_at", "ended_at", "trigger", "outcome", "exit_code", "images", "bytes",

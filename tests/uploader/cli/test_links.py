@@ -25,6 +25,7 @@ GROUP, RECEIVER, UPLOADER = 61010, 61011, 61012
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 
 CALLS: dict[str, tuple[str, ...]] = {
+    "alert history": (),
     "alert list": (),
     "alert silence": ("all", "--for", "1h", "--reason", "a test"),
     "alert test": ("--dry-run",),

@@ -12,7 +12,9 @@ from headgate.monitor.grouping import help_of
 from headgate.monitor.rules import BY_CODE
 from headgate.settings.units import human_duration, parse_duration
 from headgate.spool.errors import DiskError, LockHeld
-from headgate.spool.site.alerts import ChannelState
+from headgate.spool.image.names import device_shown
+from headgate.spool.site.alert_history import AlertEvent, EventKind
+from headgate.spool.site.alerts import EVERYTHING, ChannelState
 from uploader.alerts import outbox
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.messages import test_message
@@ -20,6 +22,7 @@ from uploader.cli import completions
 from uploader.cli.commands.check import check
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, OneOf, fail, print_json, print_text
+from uploader.cli.tables import instant_of
 from uploader.wire.other_traffic import other_traffic_pacer
 from uploader.wire.pacer import Closed
 
@@ -90,6 +93,73 @@ def test(context: Context, dry_run: bool, as_json: bool) -> None:
                 context.say(f"{name:<10} delivered")
     if any(said.values()) and not dry_run:
         raise SystemExit(Exit.ERROR)
+
+
+@command.command(
+    epilog=ending(
+        "headgate alert history --since 7d",
+        "headgate alert history --code device-silent --until yesterday --json",
+    )
+)
+@click.option("--since", metavar="TIME", help="From then on: 7d for a week ago, or 2026-11-23.")
+@click.option("--until", metavar="TIME", help="Before then; of a day until its end.")
+@click.option("--code", type=OneOf([*BY_CODE, EVERYTHING]), metavar="CODE", help="Only this alert.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="Maximum number of events.",
+)
+@click.option(
+    "--cursor", type=click.IntRange(1), metavar="NUMBER", help="Continue behind this event."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def history(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    code: str | None,
+    limit: int,
+    cursor: int | None,
+    as_json: bool,
+) -> None:
+    """Show what became of alerts, newest first.
+
+    When each was raised, reminded of, cleared or silenced, and by whom. Kept for a year.
+    """
+    with context.spool() as spool:
+        now = spool.now()
+        found = spool.site.alerts.history.entries(
+            since=instant_of("--since", since, now),
+            until=instant_of("--until", until, now, end=True),
+            code=code or "",
+            limit=limit + 1,
+            cursor=cursor,
+        )
+    shown = found[:limit]
+    more = shown[-1].number if len(found) > limit else None
+    if as_json:
+        print_json({"events": [event.fields() for event in shown], "cursor": more})
+        return
+    for event in shown:
+        print_text(_line(event))
+    if not shown:
+        context.say("no such alert is recorded")
+    if more is not None:
+        context.say(f"There are more: add --cursor {more}", err=True)
+
+
+def _line(event: AlertEvent) -> str:
+    subject = f" {device_shown(event.subject)}" if event.subject else ""
+    who = f" by {event.who}" if event.who else ""
+    lasted = ""
+    if event.kind == EventKind.CLEARED and event.since is not None:
+        lasted = f" (since {event.since:%Y-%m-%d %H:%M} UTC)"
+    said = f": {event.sentence}" if event.sentence else ""
+    what = f"{event.code}{subject}{who}{lasted}{said}"
+    return f"{event.at:%Y-%m-%d %H:%M:%S} UTC  {event.kind:<13}  {what}"
 
 
 @command.command("help", epilog=ending("headgate alert help device-gaps"))

@@ -6,19 +6,25 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
 
+from app import create_app
+from headgate.monitor.rules import AlertCondition
+from headgate.settings.instants import rfc3339
 from headgate.settings.load import load
-from headgate.spool.site.alerts import Silence
+from headgate.spool.site import alert_history
+from headgate.spool.site.alert_history import AlertEvent
+from headgate.spool.site.alerts import Alert, Message, Silence
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool, utc_now
 from tests.support.http_server import Handler, serving
 from tests.support.spooling import put
+from uploader.alerts.lifecycle import step
 from uploader.cli.main import headgate
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -78,6 +84,62 @@ def test_nagios_gets_one_line_and_its_own_exit_codes(site: Spool) -> None:
         "waiting=1 set_aside=0 unaccounted=0 free_bytes="
     )
     assert wrong.exit_code == 2
+
+
+def test_the_history_says_what_became_of_each_alert_and_by_whom(site: Spool) -> None:
+    began = utc_now() - timedelta(days=3)
+    found = [AlertCondition("device-gaps", f"{n} never arrived.", f"cam-{n}") for n in (1, 2)]
+    for minutes, wrong in (
+        (0, found),
+        (11, found),
+        (300, found),
+        (301, found[:1]),
+        (304, found[:1]),
+    ):
+        at = began + timedelta(minutes=minutes)
+
+        def look(
+            before: tuple[Alert, ...], _: object,
+            wrong: list[AlertCondition] = wrong, at: datetime = at,
+        ) -> tuple[list[Alert], list[Message]]:  # fmt: skip
+            return step(before, wrong, at)[0], []
+
+        site.site.alerts.change(look, ())
+    call("alert", "silence", "device-gaps:cam-1", "--for", "2h", "--reason", "a new lens")
+    call("alert", "silence", "device-gaps:cam-1", "--off")
+    said = json.loads(call("alert", "history", "--json").stdout)
+    assert said["cursor"] is None
+    assert [(one["kind"], one["subject"]) for one in said["events"]] == [
+        ("silence-ended", "cam-1"), ("silenced", "cam-1"), ("cleared", "cam-2"),
+        ("reminded", "cam-2"), ("reminded", "cam-1"), ("raised", "cam-2"), ("raised", "cam-1"),
+    ]  # fmt: skip
+    silenced, cleared = said["events"][1], said["events"][2]
+    assert silenced["who"] and silenced["sentence"].endswith("UTC: a new lens")
+    assert (cleared["at"], cleared["since"]) == (
+        rfc3339(began + timedelta(minutes=304)), rfc3339(began),
+    )  # fmt: skip
+    first = json.loads(call("alert", "history", "--limit", "2", "--json").stdout)
+    rest = call("alert", "history", "--cursor", str(first["cursor"]), "--json").stdout
+    assert first["events"] + json.loads(rest)["events"] == said["events"]
+    early = call(
+        "alert", "history", "--until", rfc3339(began + timedelta(hours=1)), "--json"
+    ).stdout
+    assert {one["kind"] for one in json.loads(early)["events"]} == {"raised"}
+    assert "no such alert" in call("alert", "history", "--code", "paused").stdout
+    assert "Did you mean paused" in call("alert", "history", "--code", "pausd").output
+    page = create_app(site).test_client().get("/alerts?code=device-gaps").text
+    assert page.count("raised") == 2 and "silenced by " in page and "a new lens" in page
+
+
+def test_the_history_is_bounded(site: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_history, "MOST_EVENTS", 3)
+    history, now = site.site.alerts.history, utc_now()
+    for age in (400, 5, 4, 3, 2, 1):
+        at = now - timedelta(days=age)
+        history.record([AlertEvent(at, "raised", "paused", str(age))])
+    assert [one.subject for one in history.entries()] == ["1", "2", "3"]
+    history.record([AlertEvent(now + timedelta(days=364), "raised", "paused", "later")])
+    assert [one.subject for one in history.entries()] == ["later", "1"]
 
 
 class Well(Handler):

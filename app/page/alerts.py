@@ -1,6 +1,6 @@
-"""The page that says what an alert means and what to do, from the text of the docs.
+"""The pages of alerts: what became of them, and what each means and what to do.
 
-Of Markdown it reads what those texts use: paragraphs, lists, blocks of commands, `code` and links.
+Of Markdown it reads what the texts of the docs use: paragraphs, lists, blocks of commands, `code`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,35 @@ from app.admission.admission import Gate
 from app.http.request import caller
 from app.page.render import Renderer
 from app.refusals import Refused
-from headgate.monitor import alert_help
+from headgate.monitor import alert_help, devices
+from headgate.monitor.grouping import grouped, since
 from headgate.monitor.rules import BY_CODE
 from headgate.spool.spool import Spool
 
+A_PAGE = 100
 _CODE = re.compile(r"`([^`]+)`")
 
 
-def add_help(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None:
-    """``/help/<code>``."""
+def add_alerts(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None:
+    """``/alerts`` and ``/help/<code>``."""
+
+    @app.get("/alerts")
+    def alerts_page() -> Response:
+        gate.identify_viewer(caller(request.environ))
+        code, cursor = request.args.get("code", ""), request.args.get("before", "")
+        before = int(cursor) if cursor.isdecimal() and len(cursor) < 19 else None
+        code = code if code in BY_CODE else ""
+        found = spool.site.alerts.history.entries(code=code, limit=A_PAGE + 1, cursor=before)
+        return render(
+            "alerts.html",
+            spool.now(),
+            groups=grouped(devices.alerts(spool.site)),
+            events=found[:A_PAGE],
+            code=code,
+            rules=BY_CODE,
+            more=found[A_PAGE - 1].number if len(found) > A_PAGE else None,
+            since=since,
+        )
 
     @app.get("/help/<code>")
     def help_page(code: str) -> Response:
