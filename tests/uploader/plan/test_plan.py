@@ -177,7 +177,8 @@ def test_the_command_refuses_with_a_code_of_its_own(tmp_path: Path) -> None:
     assert "28.80 a day" in own.stdout and "as given" in own.stdout
     for wrong in ((given[:2]), (*given, "--bytes-per-image", "1MB"), ("--outage", "8")):
         assert call(*where, *wrong).exit_code == Exit.USAGE
-    assert call(*where).exit_code == Exit.ERROR  # nothing was measured: there is no spool
+    unmeasured = call(*where)  # there is no spool
+    assert unmeasured.exit_code == Exit.USAGE and "--images-per-minute" in unmeasured.stderr
 
 
 def test_a_gateway_plans_with_what_it_measured(tmp_path: Path) -> None:

@@ -168,16 +168,19 @@ def _prices(puts: float | None, storage: float | None) -> Prices:
     return replace(LIST_PRICES, **known, source=source) if known else LIST_PRICES
 
 
+_SAY = "say what will, with --images-per-minute and --mb-per-minute"
+
+
 def _measured(context: Context) -> Arrivals:
+    path = context.settings.spool.path
+    if not os.path.lexists(path):
+        fail(f"there is no spool at {path}, so no arrivals were measured; {_SAY}", Exit.USAGE)
     with context.spool() as spool:
         now = spool.now()
         hour = now.replace(minute=0, second=0, microsecond=0)
         found = measured(forecast_inputs.hours(spool, now), hour, wall_clock)
     if found is None:
-        fail(
-            "no image has arrived in a whole hour yet; say what will, with --images-per-minute and "
-            "--mb-per-minute"
-        )
+        fail(f"no image has arrived in a whole hour yet; {_SAY}")
     return found
 
 
