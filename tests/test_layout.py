@@ -74,7 +74,7 @@ uploader
 dev
 dev/s3_local  dev/docs
 bench/rounds
-bench/receive
+bench/simulate  bench/receive
 bench
 """
 """Folders, and files beside folders: each imports what stands above its line, or is its own."""
