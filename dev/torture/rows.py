@@ -77,6 +77,12 @@ ROWS = (
         ("tests/headgate/spool/disk/test_durable.py",),
     ),
     Row(
+        "kill-system-call", _SURVIVES,
+        "SIGKILL at every system call of an upload, a finish, moves and a prune (strace)",
+        ("tests/system/test_system_calls.py",),
+        {Size.PUBLISHED: {"HEADGATE_TEST_SYSTEM_CALLS": "1"}},
+    ),
+    Row(
         "histories", _SURVIVES,
         "random histories of uploads, runs, ends and disk errors at any call; one, two and four "
         "processes receive",

@@ -30,7 +30,7 @@ def test_every_variable_of_a_row_is_one_that_the_tests_read_and_published_is_mor
     for row in ROWS:
         for size in Size:
             assert all(f"`{name}`" in RELIABILITY for name in row.environment(size)), row.name
-        if row.sizes:
+        if len(row.sizes) > 1:
             small, large = (row.sizes[size] for size in (Size.CI, Size.PUBLISHED))
             assert small.keys() == large.keys()
             assert all(int(small[name]) < int(large[name]) for name in small)

@@ -31,8 +31,6 @@ _LOOK_BATCH = 10_000  # the more at once, the more of them one listing shows
 _ALL = 1_000_000
 _PAGE = 1000
 _PRUNING = "pruning"  # the site's memory of the files whose receipts say "gone" already
-
-
 Look = Callable[[Sequence[Receipt]], Mapping[str, Presence]]
 
 
@@ -181,10 +179,9 @@ class Mover:
         return dropped
 
     def _counts_elsewhere(self, image_id: str) -> bool:
-        if self._receipts.get(image_id) is not None:
-            return True
         line = self._gone.get(image_id)
-        return line is not None and line.stage is not Stage.ASKED
+        gone = line is not None and line.stage is not Stage.ASKED
+        return gone or self._receipts.get(image_id) is not None
 
     def lose(self, item: Item, now: datetime) -> None:
         """Record an image whose file is nowhere: it keeps a line in the books, which verify names
@@ -226,6 +223,9 @@ class Mover:
         unfinished.finish(self._spool)
         self.discard()
         self.welcome_back()
+        # Its receipt was written, and the run ended before the row was dropped.
+        sending = self._catalog.in_state(State.SENDING, _ALL)
+        self._catalog.drop([item.id for item in sending if self._counts_elsewhere(item.id)])
         for item in self._catalog.in_state(State.SET_ASIDE, _ALL):
             aside = self._files.in_aside(item.name)
             if not os.path.lexists(aside) and self.locate(item, now) == "nowhere":

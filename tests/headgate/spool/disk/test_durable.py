@@ -318,6 +318,21 @@ def test_at_each_record_of_a_move_something_counts_each_image(
     assert looks >= 3
 
 
+def test_a_run_killed_between_a_receipt_and_its_row_is_counted_right_by_the_next_one(
+    spool: Spool, clock: Clock
+) -> None:
+    """Also by one that may send nothing, and so would not come across the row."""
+    items = _ready(spool, 3)
+    with spool.hold_drain_lock("a test", 0) as lock:
+        with mock.patch.object(spool.catalog, "finished", side_effect=Crash):
+            with pytest.raises(Crash):
+                _finish(Mover(spool, lock), items, clock)
+        assert spool.inventory().unaccounted == -3
+        Mover(spool, lock).reconcile(clock())
+    assert spool.inventory().unaccounted == 0
+    assert verify.disagreements(spool, sleep=lambda _: None) == []
+
+
 def test_a_prune_that_broke_off_is_finished_by_the_next_run(spool: Spool, clock: Clock) -> None:
     items = _ready(spool, 3)
     with spool.hold_drain_lock("a test", 0) as lock:
