@@ -11,10 +11,8 @@ from http import HTTPStatus
 from typing import Any
 
 from app.refusals import REFUSALS, Refusal, Refused
-from headgate.settings.instants import rfc3339
-from headgate.spool.catalog.device_stats import Gaps
+from headgate.monitor.documents import receipt_fields
 from headgate.spool.image.image import Receipt
-from headgate.spool.image.names import device_shown
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 PROBLEM = "application/problem+json"
@@ -58,52 +56,6 @@ def document(value: Any, status: int = 200, content_type: str = "application/jso
     """A JSON document, ended by a newline."""
     text = json.dumps(value, ensure_ascii=False) + "\n"
     return Answer(text.encode(), status, content_type)
-
-
-def receipt_fields(receipt: Receipt) -> dict[str, object]:
-    """The receipt as devices and people read it; its S3 key only once it is proved to be there."""
-    fields: dict[str, object] = {
-        "id": receipt.id,
-        "sha256": receipt.sha256,
-        "size": receipt.size,
-        "device": receipt.device,
-        "received_at": rfc3339(receipt.received_at),
-        "state": receipt.state.value,
-        "local": receipt.local,
-        "safe_to_erase": receipt.safe_to_erase,
-    }
-    if receipt.media_type:
-        fields["media_type"] = receipt.media_type
-    if receipt.key_given:
-        fields["idempotency_key"] = receipt.key_given
-    if receipt.reason:
-        fields["reason"] = receipt.reason
-    if (named := device_shown(receipt.device)) != receipt.device:
-        fields["device_name"] = named
-    if not receipt.remarks.complete:
-        fields["complete"] = False
-    if warnings := receipt.warnings:
-        fields["warnings"] = list(warnings)
-    if receipt.safe_to_erase:
-        fields["bucket"] = receipt.bucket
-        fields["key"] = receipt.key
-        fields["etag"] = receipt.etag
-        fields["version_id"] = receipt.version_id or None
-        if receipt.uploaded_at is not None:
-            fields["uploaded_at"] = rfc3339(receipt.uploaded_at)
-    return fields
-
-
-def gaps_fields(found: Gaps) -> dict[str, object]:
-    """The sequence numbers that never arrived, as ranges: so that just those are sent again."""
-    return {
-        "device": found.device,
-        "since": rfc3339(found.since),
-        "first": found.first,
-        "last": found.last,
-        "missing": found.missing,
-        "gaps": [{"first": first, "last": last} for first, last in found.gaps],
-    }
 
 
 def _with_receipt_headers(response: Answer, receipt: Receipt) -> Answer:

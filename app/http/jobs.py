@@ -22,7 +22,7 @@ from app.http.small_body import small_body
 from app.refusals import Refused
 from app.responses import Answer
 from app.upload.stalled import Stalls
-from headgate.settings.instants import rfc3339
+from headgate.monitor.documents import job_fields
 from headgate.spool.site.jobs import BadJob, Job, TooManyJobs, asked_for, new_id
 from headgate.spool.spool import Spool
 
@@ -111,33 +111,3 @@ def _too_long() -> Refused:
 
 def _bad(reason: str) -> Refused:
     return Refused("bad_job", reason=reason)
-
-
-def job_fields(job: Job) -> dict[str, object]:
-    """A job as the client reads it."""
-
-    def instant(name: str) -> str | None:
-        at = getattr(job, name)
-        return None if at is None else rfc3339(at)
-
-    return {
-        "id": job.id,
-        "state": job.state,
-        "asked_at": instant("asked_at"),
-        "asked_by": job.sender,
-        "max_seconds": job.max_seconds,
-        "max_bytes": job.max_bytes or None,
-        "device": job.device or None,
-        "started_at": instant("started_at"),
-        "ended_at": instant("ended_at"),
-        "run": job.run or None,
-        "outcome": job.outcome or None,
-        "exit_code": job.exit_code,
-        "succeeded": job.succeeded,
-        "images": job.images,
-        "bytes": job.bytes,
-        "wire_bytes": job.wire_bytes,
-        "set_aside": job.set_aside,
-        "deferred": job.deferred,
-        "message": job.message,
-    }

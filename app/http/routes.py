@@ -21,6 +21,7 @@ from app.http.request import caller
 from app.refusals import Refused
 from app.responses import Answer, mark
 from app.upload.fields import HEADERS
+from headgate.monitor.documents import gaps_fields
 from headgate.spool.image.names import device_name
 from headgate.spool.spool import Spool
 
@@ -82,7 +83,7 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
         found = spool.catalog.gaps(device, GAPS_MAX)
         if found is None:
             raise Refused("no_sequence")
-        return _uncached(responses.document(responses.gaps_fields(found)))
+        return _uncached(responses.document(gaps_fields(found)))
 
     @app.get("/healthz")
     def alive() -> Answer:

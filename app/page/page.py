@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from functools import partial
-from typing import Any
 
 from flask import Flask, Response, request
 
@@ -21,11 +19,10 @@ from app.page.render import Renderer
 from app.page.wall import QUERY_MAX, Asked, wall
 from app.responses import Answer
 from headgate.monitor import wording
+from headgate.monitor.documents import status_fields
 from headgate.monitor.grouping import NAMED, grouped, since
 from headgate.monitor.receiver import open_to_all
-from headgate.monitor.snapshot import Snapshot
-from headgate.monitor.summary import Place, Verdict, verdict
-from headgate.settings.instants import rfc3339
+from headgate.monitor.summary import Place, verdict
 from headgate.settings.settings import Settings
 from headgate.settings.units import human_duration
 from headgate.spool.site.holds import Kind
@@ -36,32 +33,6 @@ PHOTO = "docs/photos/china.jpg"
 REFRESH_SECONDS = 15
 _KEPT = ("q", "group", "show", "range", "page")
 """What links on the page keep of its address."""
-
-
-def status_fields(facts: Snapshot, said: Verdict, settings: Settings) -> dict[str, Any]:
-    """All of the page as one JSON document: instants in UTC, bytes as numbers."""
-    fields = facts.fields()
-    for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
-        fields[word] = [responses.receipt_fields(receipt) for receipt in receipts]
-    plain = {key: _plain(value) for key, value in fields.items()}
-    return {
-        "verdict": {"level": said.level.value, "sentence": said.sentence, "remarks": said.remarks},
-        **plain,
-        "keep_free_bytes": facts.admission.keep_free_bytes,
-        "site": settings.site.name,
-        "spool": str(settings.spool.path),
-        "bucket": settings.goes_to,
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
 
 
 def _percent(part: int, whole: int) -> float:

@@ -27,8 +27,9 @@ from headgate.host import command_line, logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.users import not_permitted, person
 from headgate.settings.instants import rfc3339
+from headgate.settings.load import load, split_flags
 from headgate.settings.logins import without_login
-from headgate.settings.settings import Settings
+from headgate.settings.settings import Settings, SettingsError
 from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import Percent
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
@@ -38,6 +39,7 @@ from headgate.spool.site.users import UserTrouble
 from headgate.spool.spool import Spool
 from uploader.cli import completions, verbosity
 from uploader.cli.help_epilog import ending
+from uploader.cli.problems import problem
 from uploader.cli.verbosity import Verbosity
 
 COMMANDS: Mapping[str, str] = {
@@ -129,7 +131,15 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        settings = command_line.settings_of("headgate", self.config, self.flags)
+        if _wants_json():
+            try:
+                settings = load(self.config, split_flags(self.flags))
+            except SettingsError as error:
+                said = " ".join(str(fault) for fault in error.faults)
+                _print_problem(problem(said, Exit.USAGE, [*map(str, error.faults)]))
+                raise SystemExit(Exit.USAGE) from error
+        else:
+            settings = command_line.settings_of("headgate", self.config, self.flags)
         logs.get().debug("settings.read", file=str(settings.file or "none"))
         return settings
 
@@ -189,9 +199,26 @@ class OneOf(click.Choice[str]):
 
 
 def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
-    """End the command with one sentence that says what to do, and its exit code."""
-    print_text(f"headgate: {message}", err=True)
+    """End the command with one sentence that says what to do, and its exit code; with --json with
+    the sentence in an object, on stderr as well."""
+    if _wants_json():
+        _print_problem(problem(message, code))
+    else:
+        print_text(f"headgate: {message}", err=True)
     raise SystemExit(code)
+
+
+def _wants_json() -> bool:
+    """Whether the command that runs was called with --json."""
+    context = click.get_current_context(silent=True)
+    return context is not None and any(
+        "--json" in param.opts and context.params.get(param.name or "")
+        for param in context.command.params
+    )
+
+
+def _print_problem(members: dict[str, object]) -> None:
+    print_text(json.dumps(members, indent=2, ensure_ascii=False), err=True)
 
 
 def confirm(question: str, otherwise: str) -> None:
@@ -221,6 +248,22 @@ def _encode(value: object) -> object:
 
 
 class _Lazy(click.Group):
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click's, but that with --json what is wrong with the flags is said in an object."""
+        words = extra.get("args", args[0] if args else None)
+        if "--json" not in (sys.argv[1:] if words is None else words):
+            return super().main(*args, **extra)
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            known = error.exit_code in tuple(Exit)
+            code = Exit(error.exit_code) if known else Exit.ERROR
+            _print_problem(problem(error.format_message(), code))
+        except click.Abort:
+            code = Exit.ERROR
+            _print_problem(problem("Aborted.", code))
+        sys.exit(code if isinstance(code, int) else Exit.OK)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from headgate.actions import device_names
-from headgate.settings.instants import rfc3339
+from headgate.monitor.documents import gaps_fields
 from headgate.spool.image.names import device_name
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
@@ -40,17 +40,7 @@ def gaps(context: Context, device: str, accept: str | None, as_json: bool) -> No
     if found is None:
         fail(f"{device} has sent no sequence number")
     if as_json:
-        print_json(
-            {
-                "device": device,
-                "since": rfc3339(found.since),
-                "first": found.first,
-                "last": found.last,
-                "missing": found.missing,
-                "gaps": [list(gap) for gap in found.gaps],
-                "accepted": closed,
-            }
-        )
+        print_json(gaps_fields(found) | {"accepted": closed})
         return
     if numbers is not None:
         context.say(f"{closed:,} missing number{'s' if closed != 1 else ''} accepted")

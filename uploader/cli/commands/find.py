@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 
 import click
 
 from headgate.host.exit_codes import Exit
+from headgate.monitor.documents import image_fields
 from headgate.settings.units import human_size
 from headgate.spool.image.image import Receipt, State
 from headgate.spool.image.names import device_name
@@ -125,14 +126,6 @@ def command(
         print_text(line)
     if page.more:
         context.say(f"There are more: add --cursor {page.cursor}", err=True)
-
-
-def image_fields(receipt: Receipt) -> dict[str, object]:
-    """An image for programs: all that its receipt says."""
-    known = asdict(receipt)
-    known["warnings"] = list(receipt.warnings)
-    known["safe_to_erase"] = receipt.safe_to_erase
-    return known
 
 
 def _tag(text: str) -> tuple[str, str | None]:

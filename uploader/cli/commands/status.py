@@ -11,7 +11,9 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.monitor import checks, receiver, wording
 from headgate.monitor.collect import snapshot
+from headgate.monitor.documents import image_fields, status_fields
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
+from headgate.monitor.summary import Place, verdict
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
 from uploader.cli.help_epilog import ending
@@ -50,10 +52,14 @@ def _show(context: Context, as_json: bool) -> bool:
         facts = snapshot(spool)
         facts = replace(facts, admission=receiver.ask(spool).admission(facts.admission))
         warnings = [str(risk)] if (risk := spool.risk()) else []
+        said = verdict(facts, Place(receiver.open_to_all(spool), risk="".join(warnings)))
         dialect = recall(spool.site, spool.settings)
         safe_off = spool.is_safe_off()
     if as_json:
-        print_json(facts.fields() | {"warnings": warnings, "server": dialect and dialect.as_json()})
+        known = status_fields(facts, said, context.settings)
+        for word, receipts in (("latest", facts.latest), ("aside", facts.aside)):
+            known[word] = [image_fields(receipt) for receipt in receipts]
+        print_json(known | {"warnings": warnings, "server": dialect and dialect.as_json()})
     else:
         settings = context.settings
         for line in _lines(facts):

@@ -10,6 +10,7 @@ import click
 
 from headgate.monitor import why
 from headgate.monitor.checks import images
+from headgate.monitor.documents import image_fields
 from headgate.monitor.why import SENTENCES, DeviceReason, Reason, Wait
 from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import human_duration, human_size
@@ -17,7 +18,6 @@ from headgate.spool.image.image import Count
 from headgate.spool.image.names import device_name
 from headgate.spool.site.gone import Stage
 from uploader.cli import completions
-from uploader.cli.commands.find import image_fields
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 
