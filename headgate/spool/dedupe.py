@@ -1,7 +1,8 @@
 """Which image an upload is: so that a lost answer never makes a second one.
 
 Same device and same Idempotency-Key, or without a key the same device, SHA-256 and sequence number:
-the same image. Of two at once, the second waits for the outcome of the first, whichever of the
+the same image. Without a device the address stands for it, for ``UNNAMED_SECONDS`` and under the
+same file name. Of two at once, the second waits for the outcome of the first, whichever of the
 receiver's processes they come to.
 """
 
@@ -16,12 +17,17 @@ from datetime import date, datetime, timedelta
 
 from headgate.host.board import Board
 from headgate.spool.catalog.catalog import Catalog
-from headgate.spool.disk.layout import Files
+from headgate.spool.disk.layout import Files, read_metadata
+from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Metadata, Receipt, State
-from headgate.spool.image.names import MEDIA_TYPES
+from headgate.spool.image.names import EXTENSIONS, MEDIA_TYPES
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.site.gone import Gone
+
+UNNAMED_SECONDS = 600
+"""How long the same bytes from one address are one image: a client that gets no answer sends them
+again within minutes. Later they may be another picture, or another camera's behind that address."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -70,7 +76,7 @@ def identities(device: str, meta: Metadata) -> set[tuple[str, ...]]:
     known: set[tuple[str, ...]] = set()
     if meta.key:
         known.add(("key", device, meta.key))
-    if not names.is_address(device):
+    if not (meta.key and names.is_address(device)):
         known.add(("digest", device, meta.sha256, str(meta.sequence)))
     return known
 
@@ -107,11 +113,36 @@ class DuplicateLookup:
                 return self.receipt_of(item)
             return self._receipts.by_key(device, meta.key, days)
         if names.is_address(device):
-            return None
+            return self._from_address(device, meta, now)
         item = self._catalog.by_digest(device, meta.sha256, meta.sequence)
         if item is not None:
             return self.receipt_of(item)
         return self._receipts.by_digest(device, meta.sha256, meta.sequence, days)
+
+    def _from_address(self, device: str, meta: Metadata, now: datetime) -> Receipt | None:
+        """The receipt of the latest image with these bytes, if it came a moment ago under the same
+        file name, as a client sends it that got no answer."""
+        window = timedelta(seconds=UNNAMED_SECONDS)
+        item = self._catalog.by_digest(device, meta.sha256, meta.sequence, "DESC")
+        if item is not None:
+            found: Receipt | None = self.receipt_of(item)
+        else:
+            days = {(now + window).date().isoformat(), (now - window).date().isoformat()}
+            found = self._receipts.by_digest(
+                device, meta.sha256, meta.sequence, sorted(days, reverse=True), "DESC"
+            )
+        if found is None or abs(now - found.received_at) > window:
+            return None
+        return None if self._is_named_otherwise(found, meta.file_name) else found
+
+    def _is_named_otherwise(self, held: Receipt, file_name: str) -> bool:
+        """Whether the image came under another file name; not, where its file is gone."""
+        name = names.parse(f"{held.id}.{EXTENSIONS[held.media_type]}")
+        for path in (self._files.new_file(name), self._files.done_file(name)):
+            with contextlib.suppress(OSError, FileMissing):
+                kept = read_metadata(path, name)
+                return not kept.lost and kept.file_name != file_name
+        return False
 
     def receipt_of(self, item: Item) -> Receipt:
         """The receipt of an image that is still alive."""

@@ -195,8 +195,11 @@ class Catalog:
     def get(self, image_id: str) -> Item | None:
         return self._one("id = ?", (image_id,))
 
-    def by_digest(self, device: str, sha256: str, sequence: int | None) -> Item | None:
-        """What this device sent with these bytes and this sequence number, the first of them."""
+    def by_digest(
+        self, device: str, sha256: str, sequence: int | None, by: str = "ASC"
+    ) -> Item | None:
+        """What this device sent with these bytes and this sequence number: the first of them, or
+        the last ("DESC")."""
         digest = bytes.fromhex(sha256)
         with self._on.read:  # nearly always no one sent these bytes, and that is asked for cheaply
             any_of_them = "SELECT 1 FROM images WHERE sha256 = ? LIMIT 1"
@@ -204,7 +207,7 @@ class Catalog:
                 return None
             found = items(
                 self._on.reader,
-                "sha256 = ? AND device = ? AND sequence IS ? ORDER BY arrival LIMIT 1",
+                f"sha256 = ? AND device = ? AND sequence IS ? ORDER BY arrival {by} LIMIT 1",
                 (digest, device, sequence),
             )
         return found[0] if found else None

@@ -206,5 +206,5 @@ def address_device(address: str) -> str:
 
 
 def is_address(device: str) -> bool:
-    """Whether the image came without a device: then it is never deduplicated by digest."""
+    """Whether the image came without a device, and its sender's address stands for it."""
     return device.startswith("_")

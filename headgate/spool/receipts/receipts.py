@@ -124,12 +124,12 @@ class Receipts:
         )
 
     def by_digest(
-        self, device: str, sha256: str, sequence: int | None, days: Iterable[str]
+        self, device: str, sha256: str, sequence: int | None, days: Iterable[str], by: str = "ASC"
     ) -> Receipt | None:
         return self._any(
             days,
             "WHERE digest = ? AND sha256 = ? AND device = ? AND sequence IS ? "
-            "ORDER BY number LIMIT 1",
+            f"ORDER BY number {by} LIMIT 1",
             (digest(sha256), bytes.fromhex(sha256), device, sequence),
         )
 

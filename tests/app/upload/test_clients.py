@@ -196,7 +196,8 @@ def test_httpx(receiver: Receiver) -> None:
         ("", {"content": PHOTO.read_bytes(), "headers": {"Content-Type": "image/jpeg"}}),
     ):
         with httpx.Client(timeout=60) as client:
-            answer = client.post(receiver.url + "/images", **how)  # type: ignore[arg-type]
+            url = receiver.url + "/images?device=cam-httpx-" + ("form" if name else "raw")
+            answer = client.post(url, **how)  # type: ignore[arg-type]
         assert answer.status_code == 201
         check_stored(receiver, answer.json(), name)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,11 +149,33 @@ def test_the_same_image_again_gets_200_and_the_first_receipt(
     assert receiver.half_received() == []
 
 
-def test_without_a_device_the_same_bytes_are_two_images(receiver: Receiver, photo: Photo) -> None:
+def test_a_client_that_shuts_down_its_sending_side_makes_one_image(
+    receiver: Receiver, photo: Photo
+) -> None:
+    """It gets no answer (docs/DESIGN.md says why), and sends the same again; with a name or not."""
+    for who in ({}, {"X_Device": "cam-half"}):
+        image = photo()
+        before = len(receiver.images())
+        request = head("POST", "/images", image, Content_Type="image/jpeg", **who) + image
+        for _ in range(10):
+            with receiver.connect() as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    while connection.recv(65536):
+                        pass
+        again = receiver.post_raw(image, **who)
+        assert (again.status, again.json["duplicate"]) == (200, True)
+        assert len(receiver.images()) == before + 1
+
+
+def test_without_a_device_another_file_name_is_another_image(
+    receiver: Receiver, photo: Photo
+) -> None:
     image = photo()
-    answers = [receiver.post_raw(image), receiver.post_raw(image)]
-    assert [answer.status for answer in answers] == [201, 201]
-    assert answers[0].json["id"] != answers[1].json["id"]
+    sent = [receiver.post_form(part("image", image, name)) for name in ("1.jpg", "1.jpg", "2.jpg")]
+    assert [answer.status for answer in sent] == [201, 200, 201]
+    assert metadata(receiver, sent[2].json["id"]).file_name == "2.jpg"
 
 
 def test_a_key_with_other_bytes_gets_409(receiver: Receiver, photo: Photo) -> None:

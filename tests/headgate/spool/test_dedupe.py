@@ -71,9 +71,22 @@ def test_the_key_decides_where_there_is_one(spool: Spool) -> None:
         put(spool, b"another image", key="k1")
 
 
-def test_an_image_without_a_device_is_never_taken_for_another(spool: Spool) -> None:
-    put(spool, b"image", device="_10.0.0.1")
-    assert not put(spool, b"image", device="_10.0.0.1").duplicate
+@pytest.mark.parametrize("sent", [False, True], ids=["waiting", "uploaded"])
+def test_without_a_device_the_same_bytes_are_one_image_for_ten_minutes(
+    spool: Spool, clock: Clock, sent: bool
+) -> None:
+    """As a client sends them again that got no answer; each time anew, from the last one on."""
+    address = "_10.0.0.1"
+    for _ in range(2):
+        first = put(spool, b"image", device=address)
+        assert not first.duplicate
+        assert not put(spool, b"image", device=f"{address}1").duplicate
+        if sent:
+            upload_all(spool)
+        clock.advance(minutes=9)
+        again = put(spool, b"image", device=address)
+        assert again.duplicate and again.receipt.id == first.receipt.id
+        clock.advance(minutes=2)
     put(spool, b"keyed", device="_10.0.0.1", key="k")
     assert put(spool, b"keyed", device="_10.0.0.1", key="k").duplicate
 
