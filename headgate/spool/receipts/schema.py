@@ -83,6 +83,7 @@ SEARCH_INDEXES = """
     CREATE INDEX IF NOT EXISTS images_by_sequence ON images (device, sequence)
         WHERE sequence IS NOT NULL;
     CREATE INDEX IF NOT EXISTS images_by_capture ON images (captured) WHERE captured IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS images_with_tags ON images (id, tags) WHERE tags <> '';
     """
 """No migration: a day of millions of rows takes seconds to index, and after an upgrade the first
 upload, or the first look at the totals, would wait for all of them. A new day has them from the

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from headgate.spool.spool import Spool
 
-_LEFT = "receipts.unindexed"
-"""The site's memory of the days without indexes: each new day has them from its start."""
+_LEFT = "receipts.unindexed.2"
+"""The site's memory of the days without indexes: each new day has them from its start. The number
+in its name changes with each new index, so that every day gets it."""
 
 
 def add_to_one_day(spool: Spool) -> str:

@@ -41,7 +41,8 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
             sequence=number // 3 if number % 2 else None,
             captured_at=taken.isoformat() if number % 4 else "",
             tags={"site": "north" if number % 5 else "south"}
-            | ({"night": ""} if number > 8 else {}),
+            | ({"night": ""} if number > 8 else {})
+            | ({'who "is"': "é\\"} if number % 3 else {}),
         )
         if number == 11:
             upload_all(spool)
@@ -114,6 +115,8 @@ WISHES: list[dict[str, Any]] = [
     {"device": "cam-2", "sequences": (2, 5)},
     {"tags": (("site", "north"),)},
     {"tags": (("site", "south"), ("late", None)), "device": "cam-1"},
+    {"tags": (('who "is"', "é\\"),)},
+    {"tags": (("night", ""), ("site", None))},
     {"states": frozenset({State.WAITING})},
     {"states": frozenset({State.SET_ASIDE, State.LOST, State.DISCARDED}), "device": "cam-1"},
     {"states": frozenset({State.UPLOADED})},
@@ -195,6 +198,16 @@ SINCE = {"since": MIDDLE - timedelta(days=3), "until": MIDDLE}
         (
             {"by": By.CAPTURE} | SINCE,
             "SEARCH images USING INDEX images_by_capture (captured>? AND captured<?)",
+        ),
+        (
+            {"tags": (("a", None),)},
+            "SEARCH images USING INDEX images_with_tags (id<?); "
+            "SCAN json_each EXISTS VIRTUAL TABLE INDEX 1:",
+        ),
+        (
+            {"tags": (("a", None),), "device": "a"},
+            "SEARCH images USING INDEX images_by_device (device=? AND id<?); "
+            "SCAN json_each EXISTS VIRTUAL TABLE INDEX 1:",
         ),
         (
             {"by": By.CAPTURE, "device": "a"},
