@@ -613,3 +613,34 @@ def test_every_promise_has_a_proof_that_is_there() -> None:
     rows = tables(RELIABILITY, "promise", "what proves it", "not yet")
     for promise, proof, _ in rows:
         assert re.search(r"\]\(\.\./tests/[a-z_/0-9]+\.py\)", proof), promise
+
+
+# -- numbers
+
+NOUNS = (
+    "alert|attempt|bucket|camera|database|day|device|event|fault|file|folder|gap|image|message|"
+    "object|package|picture|row|silence|time|token|upload|user"
+)
+"""Not run and the like, which are verbs as well."""
+COUNTED = re.compile(rf" ({NOUNS})s\b")
+
+
+def test_one_of_a_thing_is_never_said_as_many() -> None:
+    """What is counted is said by ``counted``: "1 image", not "1 images"."""
+    found = []
+    for folder in ("headgate", "app", "uploader"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    for value, text in zip(node.values, node.values[1:], strict=False):
+                        is_number = isinstance(value, ast.FormattedValue)
+                        words = str(text.value) if isinstance(text, ast.Constant) else ""
+                        if is_number and COUNTED.match(words) and path.name != "units.py":
+                            found.append(f"{place(path)}:{node.lineno}: {ast.unparse(node)}")
+    for path in sorted((ROOT / "app" / "templates").rglob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        found += [f"{place(path)}: {one[0]}" for one in re.finditer(r"}}" + COUNTED.pattern, text)]
+    for rule in RULES_ALERT:
+        words = re.sub(r"\{(requests|minutes|inodes|all|n)[^}]*\}", "", rule.sentence)
+        found += [f"{rule.code}: {one[0]}" for one in re.finditer(r"}" + COUNTED.pattern, words)]
+    assert found == []

@@ -11,7 +11,7 @@ from app.page import words
 from app.page.placeholder import WIDTH_OF_NOT_YET
 from headgate.settings.instants import rfc3339
 from headgate.settings.settings import Settings
-from headgate.settings.units import human_duration, human_size
+from headgate.settings.units import counted, human_duration, human_size
 from headgate.spool.image.names import device_shown
 
 RENEW_SECONDS = 5
@@ -46,6 +46,7 @@ class Renderer:
             scripts=not still,
             not_yet=WIDTH_OF_NOT_YET,
             size=human_size,
+            counted=counted,
             shown=device_shown,
             duration=human_duration,
             ago=words.ago(now),

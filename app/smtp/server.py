@@ -27,6 +27,7 @@ from headgate.host.addresses import address_of
 from headgate.host.exit_codes import Exit
 from headgate.intake.hand_over import HandedOver, LocalReceiver, Outcome, Sent
 from headgate.settings.settings import Settings
+from headgate.settings.units import counted
 from headgate.spool.errors import DiskError, SpoolUnsuitable
 from headgate.spool.spool import Spool
 
@@ -118,7 +119,7 @@ class Mailbox:
             return "554 5.6.0 No attachment of this mail is a picture."
         if not found:  # a camera that tests its settings
             return "250 There is no picture in it."
-        return f"250 {len(found) - len(refused)} of {len(found)} pictures are stored."
+        return f"250 {len(found) - len(refused)} of {counted(len(found), 'picture')} stored."
 
     def _hand_over(self, name: str, data: bytes, device: str) -> HandedOver:
         with tempfile.TemporaryFile(dir=self._folder) as file:

@@ -18,7 +18,7 @@ from headgate.monitor import rules
 from headgate.monitor.devices import DeviceFacts
 from headgate.monitor.rules import BY_CODE, RULES, AlertCondition
 from headgate.monitor.snapshot import Snapshot
-from headgate.settings.units import human_duration, human_size
+from headgate.settings.units import counted, human_duration, human_size
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
 from headgate.spool.disk.room import DISK_TROUBLE
@@ -79,7 +79,7 @@ def images(count: Count) -> str:
 
 def images_word(number: int) -> str:
     """The number of images in words."""
-    return "1 image" if number == 1 else f"{number:,} images"
+    return counted(number, "image")
 
 
 def waiting(count: Count) -> str:
@@ -290,7 +290,7 @@ def _backlog_old(signs: Signs, before: AbstractSet[str]) -> Found:
         what = f"The oldest image could have been sent {ago} ago, and the backlog does not shrink: "
         yield "", {"what": f"{what}{waiting(facts.waiting)}."}
     elif facts.oldest_attempts and waits > rules.TRIED_LONG.seconds(signs.interval, was):
-        tried = "once" if facts.oldest_attempts == 1 else f"{facts.oldest_attempts} times"
+        tried = "once" if facts.oldest_attempts == 1 else counted(facts.oldest_attempts, "time")
         what = f"The oldest image came {human_duration(waits)} ago and failed {tried}; "
         yield "", {"what": f"{what}{waiting(facts.waiting)}."}
 

@@ -183,3 +183,11 @@ def human_duration(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2])
+
+
+def counted(number: int, noun: str, then: tuple[str, str] = ("", "")) -> str:
+    """``1 image``, ``2,345 images``; ``then``: what follows one, and more of them, as in
+    ``1 image is``, ``2 images are``."""
+    one, more = then
+    words = f"1 {noun} {one}" if number == 1 else f"{number:,} {noun}s {more}"
+    return words.rstrip()

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from headgate.monitor.grouping import AlertGroup, named
 from headgate.monitor.rules import BY_CODE, AlertRule
-from headgate.settings.units import human_duration
+from headgate.settings.units import counted, human_duration
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.alerts import Alert, Message
 from uploader.alerts.lifecycle import Counts, Event, MessageKind
@@ -77,13 +77,13 @@ def _meanwhile(alerts: Sequence[Alert], scene: Scene) -> str:
     lines = []
     if subjects := [device_shown(alert.subject) for alert in alerts if alert.subject]:
         lines.append(f"{named(subjects)}.")
-    lost = (
-        "no acknowledged image was lost"
-        if not scene.unaccounted
-        else f"{abs(scene.unaccounted)} images are unaccounted for: headgate verify"
-    )
+    lost = "no acknowledged image was lost"
+    if scene.unaccounted:
+        astray = counted(abs(scene.unaccounted), "image", ("is", "are"))
+        lost = f"{astray} unaccounted for: headgate verify"
     lines.append(
-        f"It lasted {lasted}. Meanwhile {came} images came in and {aside} were set aside; {lost}."
+        f"It lasted {lasted}. Meanwhile {counted(came, 'image')} came in and "
+        f"{counted(aside, 'image', ('was', 'were'))} set aside; {lost}."
     )
     return "\n".join(lines)
 

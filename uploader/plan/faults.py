@@ -10,6 +10,7 @@ from enum import StrEnum
 from headgate.settings.table import UplinkSettings
 from headgate.settings.units import (
     Percent,
+    counted,
     format_duration,
     format_rate,
     human_duration,
@@ -82,7 +83,8 @@ def _faults_of_rates(terms: Terms, week: Week) -> Iterator[Fault]:
             Limit.BATCH_IMAGES,
             "uplink.batch_images",
             str(images),
-            f"{images:,} images arrive in {format_duration(uplink.interval)}, and a run sends "
+            f"{counted(images, 'image', ('arrives', 'arrive'))} in "
+            f"{format_duration(uplink.interval)}, and a run sends "
             f"{uplink.batch_images:,}: set uplink.batch_images to more than {images:,}, or 0",
         )
     if uplink.batch_bytes and uplink.batch_bytes < per_run:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from headgate.host import logs
+from headgate.settings.units import counted
 from headgate.spool.disk import locks
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.jobs import (
@@ -111,7 +112,7 @@ def _admit(
     if at_work := _at_work(work):
         return job, _result(site.jobs.end(job, now, ALREADY_RUNNING, at_work))
     if job.starts >= MOST_DELIVERIES:
-        why = f"its drain was begun {job.starts} times and never ended"
+        why = f"its drain was begun {counted(job.starts, 'time')} and never ended"
         site.jobs.end(job, now, GIVEN_UP, why, also_running=True)
         raise Poison(why)
     # Looked for after the lock: a run that ended meanwhile is seen here.

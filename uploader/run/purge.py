@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from headgate.actions.errors import ActionRefused
+from headgate.settings.units import counted
 from headgate.spool.disk.layout import read_metadata
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, PruneRule, Receipt, State
@@ -65,8 +66,10 @@ def run(
                     _erase(spool, batch, erase, done)
                     batch = []
             _erase(spool, batch, erase, done)
-        left = f"; {len(done.left)} objects are left in the bucket" if done.left else ""
-        said = f"{done.images.images} images, {done.images.bytes} bytes{left}: {reason}"
+        said = f"{counted(done.images.images, 'image')}, {counted(done.images.bytes, 'byte')}"
+        if done.left:
+            said += f"; {counted(len(done.left), 'object', ('is', 'are'))} left in the bucket"
+        said += f": {reason}"
         spool.site.audit.record(by, Action.PURGE, spool.now(), subject.kind, said)
     return done
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
+from headgate.settings.units import counted
 from headgate.spool.image.image import Item, Totals
 from headgate.spool.site.outcome import HELD_BACK, Ending, Outcome
 from headgate.spool.site.runs import Run
@@ -107,15 +108,14 @@ class RunReport:
         last = f": {self._progress.last_error}" if self._progress.last_error else ""
         then = f" Then: {ending}." if ending.outcome in HELD_BACK else ""
         if run.exit_code == Exit.NOTHING_CONFIRMED:
-            word = "1 attempt" if tried == 1 else f"{tried} attempts"
-            return f"{word}, and no image was confirmed{last}{then}"
+            return f"{counted(tried, 'attempt')}, and no image was confirmed{last}{then}"
         if run.outcome in (Outcome.FAILED, Outcome.UPLINK_DOWN):
             return run.message
         if run.mostly_failed:
-            return f"{failed} of {tried} attempts failed{last}{then}"
+            return f"{failed:,} of {counted(tried, 'attempt')} failed{last}{then}"
         due = self._spool.catalog.next_due()
         if run.outcome is Outcome.NOTHING_TO_DO and due is not None and self._of_all:
-            word = "1 image waits" if run.waiting == 1 else f"{run.waiting} images wait"
+            word = counted(run.waiting, "image", ("waits", "wait"))
             return f"{word} for the next attempt, at {due:%H:%M:%S} UTC or later"
         return run.message
 

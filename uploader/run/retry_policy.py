@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from headgate.host.clock import CLOCK_OFF_SECONDS, SIGNED_ALL_THE_SAME
 from headgate.host.exit_codes import Exit
-from headgate.settings.units import human_size
+from headgate.settings.units import counted, human_size
 from headgate.spool.site.outcome import CUT_SHORT, Outcome
 from uploader.s3.errors import skew_words
 from uploader.wire.errors import SendError
@@ -62,7 +62,7 @@ def gone_from_bucket(gone: Sequence[str], lost: Sequence[str]) -> str:
 
 
 def _were(keys: Sequence[str]) -> str:
-    return "1 image that was" if len(keys) == 1 else f"{len(keys)} images that were"
+    return counted(len(keys), "image", ("that was", "that were"))
 
 
 def larger_than_a_day(size: int, daily: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from headgate.settings.units import counted
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Receipt, State
 from headgate.spool.query import Query, every
@@ -49,7 +50,7 @@ def run(spool: Spool, by: Actor, query: Query, bucket: str = "") -> Requeued:
                 done.images += reupload.put_back(spool, batch)
                 batch = []
         done.images += reupload.put_back(spool, batch)
-        said = f"{done.images} images put back, {len(done.left)} not"
+        said = f"{counted(done.images, 'image')} put back, {len(done.left)} not"
         spool.site.audit.record(by, Action.REUPLOAD, spool.now(), query.device, said)
     return done
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from headgate.settings import units
 from headgate.spool import sqlite
 from headgate.spool.budget import ledger
 from headgate.spool.budget.uplink import Part
@@ -213,7 +214,7 @@ def _totals(spool: Spool) -> Iterator[Disagreement]:
         yield Disagreement(
             DisagreementKind.TOTALS,
             "received = new + done + aside + pruned + lost + discarded",
-            f"{unaccounted} images are unaccounted for",
+            f"{units.counted(unaccounted, 'image', ('is', 'are'))} unaccounted for",
         )
 
 
@@ -370,7 +371,8 @@ def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disag
         else:
             notes.append(f"{path.name} is damaged ({mended.left}): {_what_to_do(path, catalog)}")
         if mended.lost and kept is not None:
-            rows = f"{mended.lost} rows that only an index still named; {kept.name} has their names"
+            rows = units.counted(mended.lost, "row")
+            rows += f" that only an index still named; {kept.name} has their names"
             lost.append(Disagreement(DisagreementKind.LOST, path.name, rows))
     return notes, lost
 

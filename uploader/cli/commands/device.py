@@ -15,7 +15,7 @@ import click
 
 from headgate.actions import devices
 from headgate.host.exit_codes import Exit
-from headgate.settings.units import UnitError, human_duration, human_size, parse_duration
+from headgate.settings.units import UnitError, counted, human_duration, human_size, parse_duration
 from headgate.spool.catalog.device_stats import Arrivals, Gaps, Unusable
 from headgate.spool.site.devices import Device, DeviceTrouble, Token
 from headgate.spool.site.labels import Label
@@ -202,7 +202,7 @@ def expanded(names: Sequence[str]) -> list[str]:
         ]
         found += expanded(inner)
     if len(found) > _MOST:
-        fail(f"at most {_MOST:,} devices at once", Exit.USAGE)
+        fail(f"at most {counted(_MOST, 'device')} at once", Exit.USAGE)
     return found
 
 
@@ -229,7 +229,9 @@ class _Tokens:
         if self._out:
             with os.fdopen(self._fd, "w", encoding="utf-8") as file:
                 file.write(self._text())
-            said = f"{len(self.made)} tokens are in {self._out}; keep it secret"
+            said = (
+                f"{counted(len(self.made), 'token', ('is', 'are'))} in {self._out}; keep it secret"
+            )
             self._context.say(said, err=True)
         else:
             print_text(self._text(), nl=False)

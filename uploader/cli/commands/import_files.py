@@ -17,7 +17,7 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.intake.hand_over import HandedOver, LocalReceiver, Outcome
 from headgate.settings.intake import check_rule
-from headgate.settings.units import UnitError
+from headgate.settings.units import UnitError, counted
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.verbosity import Verbosity
@@ -98,7 +98,7 @@ def _found(folder: Path) -> tuple[list[Found], list[tuple[str, str]]]:
 def _progress(found: list[Found], *, hidden: bool) -> Iterator[Any]:
     with click.progressbar(
         length=sum(one.size for one in found),
-        label=f"{len(found)} files",
+        label=counted(len(found), "file"),
         file=sys.stderr,
         hidden=hidden,
     ) as bar:

@@ -15,6 +15,7 @@ from headgate.monitor import forecast_inputs
 from headgate.settings.settings import Settings
 from headgate.settings.units import (
     UnitError,
+    counted,
     human_duration,
     human_size,
     parse_duration,
@@ -215,9 +216,9 @@ def _fields(terms: Terms, made: Plan) -> dict[str, Any]:
 def _lines(terms: Terms, made: Plan) -> Iterator[str]:
     arrivals = terms.arrivals
     origin = f"measured in {arrivals.measured_hours} h" if arrivals.measured_hours else "given"
-    images = arrivals.images_per_second * 60
+    images = counted(round(arrivals.images_per_second * 60), "image")
     yield (
-        f"arriving   {images:,.0f} images and {human_size(arrivals.bytes_per_second * 60)} a "
+        f"arriving   {images} and {human_size(arrivals.bytes_per_second * 60)} a "
         f"minute, {human_size(arrivals.image_bytes)} each ({origin})"
     )
     yield (
@@ -254,4 +255,4 @@ def _lines(terms: Terms, made: Plan) -> Iterator[str]:
 
 
 def _amount(size: float, arrivals: Arrivals) -> str:
-    return f"{human_size(size)}, {size / arrivals.image_bytes:,.0f} images"
+    return f"{human_size(size)}, {counted(round(size / arrivals.image_bytes), 'image')}"

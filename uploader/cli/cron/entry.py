@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from crontab import CronTab
 
-from headgate.settings.units import format_duration
+from headgate.settings.units import counted, format_duration
 
 MARKS: Mapping[str, str] = {"drain": "# headgate drain", "watch": "# headgate watch"}
 """End our lines, by their task. For cron they are part of the command, for the shell a comment."""
@@ -226,7 +226,11 @@ def compare(tab: bytes, wanted: CronEntry) -> list[ScheduleFault]:
         why = "cron starts no run: there is no line of Headgate in the tab"
         return [ScheduleFault(why, stopped=True)]
     if len(ours) > 1:
-        return [ScheduleFault(f"cron has {len(ours)} lines of Headgate, so {what} start twice")]
+        return [
+            ScheduleFault(
+                f"cron has {counted(len(ours), 'line')} of Headgate, so {what} start twice"
+            )
+        ]
     line = parse(ours[0], with_user=wanted.user is not None)
     if line is None:
         return [ScheduleFault(f"the line of Headgate in the tab was changed by hand: {ours[0]}")]

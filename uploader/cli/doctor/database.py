@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headgate.settings.units import human_size
+from headgate.settings.units import counted, human_size
 from uploader.cli.doctor.findings import Finding, loses, ok
 
 
@@ -36,7 +36,7 @@ def judge_contents(seen: Databases) -> Iterator[Finding]:
             yield loses("sqlite", f"{name} is damaged: {trouble}", "headgate verify --repair")
     if any(trouble for _, trouble in seen.checked):
         return
-    said = f"in {len(seen.checked)} databases the indexes agree with their tables"
+    said = f"in {counted(len(seen.checked), 'database')} the indexes agree with their tables"
     if seen.larger:
         said += (
             f"; {len(seen.larger)} of more than {human_size(seen.largest)} are compared by "

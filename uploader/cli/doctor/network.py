@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headgate.settings.units import counted
 from uploader.cli.doctor.findings import Finding, loses, ok, warning
 
 
@@ -51,12 +52,12 @@ def judge(seen: Receiver) -> Iterator[Finding]:
     if seen.open_files is not None and seen.open_files < wanted:
         yield warning(
             "descriptors",
-            f"it may have {seen.open_files} files open, and needs {wanted} for "
-            f"{seen.threads} threads: some cameras would be disconnected",
+            f"it may have {counted(seen.open_files, 'file')} open, and needs {wanted:,} for "
+            f"{counted(seen.threads, 'thread')}: some cameras would be disconnected",
             "systemctl edit headgate-receiver: [Service] LimitNOFILE=65536",
         )
     elif seen.open_files is not None:
-        yield ok("descriptors", f"it may have {seen.open_files} files open")
+        yield ok("descriptors", f"it may have {counted(seen.open_files, 'file')} open")
     yield from _who_may_send(seen)
     if seen.unconfined:
         yield warning(
@@ -105,4 +106,7 @@ def _who_may_send(seen: Receiver) -> Iterator[Finding]:
             "headgate device add cam-01",
         )
     else:
-        yield ok("network", f"{seen.tokens} devices have a token, and others cannot send")
+        yield ok(
+            "network",
+            f"{counted(seen.tokens, 'device', ('has', 'have'))} a token, and others cannot send",
+        )

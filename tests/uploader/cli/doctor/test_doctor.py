@@ -167,7 +167,7 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("silent", network.judge(replace(RECEIVER, answers=False)), LOSES, "nothing answers at 0.0.0.0:8080", "systemctl restart headgate-receiver"),
     ("taken", network.judge(replace(RECEIVER, answers=False, port_taken=True)), LOSES, "another program listens on port 8080", "ss -ltnp"),
     ("not ready", network.judge(replace(RECEIVER, ready=False, not_ready="the disk is full")), LOSES, "accepts no image now: the disk is full", "headgate status"),
-    ("few files", network.judge(replace(RECEIVER, open_files=1024)), WARNING, "1024 files open, and needs 5120", "LimitNOFILE"),
+    ("few files", network.judge(replace(RECEIVER, open_files=1024)), WARNING, "1,024 files open, and needs 5,120", "LimitNOFILE"),
     ("open", network.judge(replace(RECEIVER, auth="open")), WARNING, "anyone who can reach it can fill the disk", "headgate device add"),
     ("open on loopback", network.judge(replace(RECEIVER, auth="open", on_network=False)), OK, "a proxy on it would decide who may send", ""),
     ("open behind a proxy", network.judge(replace(RECEIVER, auth="open", on_network=False, behind_proxy=True)), WARNING, "come through a proxy on this machine", 'auth = "token"'),
