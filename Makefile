@@ -123,9 +123,9 @@ clean: ## Remove what was made here, except var/, which holds images
 .PHONY: lock
 lock: ready ## Resolve the dependencies of setup.cfg again: requirements*.lock
 	@$(BIN)/uv pip compile $(UVFLAGS) setup.cfg -o requirements.lock
-	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --extra apprise --extra local --extra queue --extra smtp --extra test \
+	@$(BIN)/uv pip compile $(UVFLAGS) -c requirements.lock --extra apprise --extra fleet --extra local --extra queue --extra smtp --extra test \
 	  --extra dev setup.cfg -o requirements-dev.lock
-	@for extra in apprise ftp local queue smtp; do $(BIN)/uv pip compile $(UVFLAGS) -c requirements-dev.lock --extra $$extra setup.cfg \
+	@for extra in apprise fleet ftp local queue smtp; do $(BIN)/uv pip compile $(UVFLAGS) -c requirements-dev.lock --extra $$extra setup.cfg \
 	  -o requirements-$$extra.lock || exit 1; done
 	@$(BIN)/uv pip compile $(UVFLAGS) bench/requirements.txt -o bench/requirements.lock
 

@@ -23,7 +23,7 @@ from dev import bootstrap
 from dev.bootstrap import ROOT, Failed, run, say
 
 LOCK = ROOT / "requirements.lock"
-EXTRAS = ("apprise", "ftp", "queue", "smtp")
+EXTRAS = ("apprise", "fleet", "ftp", "queue", "smtp")
 """Those that a service may want, each with a lock of its own."""
 SHIPPED = ("app", "headgate", "uploader", "deploy")
 WITH = ".extras"

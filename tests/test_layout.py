@@ -35,6 +35,7 @@ ORDER = """
 clients
 headgate/settings
 headgate/host
+headgate/shared
 headgate/spool/image
 headgate/spool/errors
 headgate/spool/disk
@@ -111,7 +112,7 @@ FOREIGN = {
     "jwt": {"app/admission/oidc.py"},
     "celery": {"uploader/queue"},
     "kombu": {"uploader/queue"},
-    "redis": {"uploader/queue"},
+    "redis": {"uploader/queue", "headgate/shared/connection.py"},
     "pyftpdlib": {"app/ftp"},
     "aiosmtpd": {"app/smtp"},
     "imagecodecs": {"dev/corpus_decode.py"},

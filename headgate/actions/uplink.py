@@ -7,7 +7,7 @@ from datetime import timedelta
 from headgate.actions.errors import ActionRefused, understood
 from headgate.host import logs
 from headgate.settings.units import Percent, parse_duration, parse_percent
-from headgate.spool.budget.uplink import LIMIT, Limit
+from headgate.spool.budget.uplink import Limit
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
 
@@ -68,5 +68,5 @@ def _put(spool: Spool, by: Actor, action: Action, limit: Limit | None) -> None:
     if limit is not None:
         detail = limit.words if limit.is_pause else f"{limit.share} {limit.words}"
     with spool.site.together():
-        spool.site.put(LIMIT, None if limit is None else limit.encode())
+        spool.uplink.set_limit(limit)
         spool.site.audit.record(by, action, spool.now(), "", detail)

@@ -232,6 +232,12 @@ def _paused(signs: Signs, _before: AbstractSet[str]) -> Found:
         yield "", {"words": budget.limit_words, "waiting": waits}
 
 
+def _not_shared(signs: Signs, _before: AbstractSet[str]) -> Found:
+    lease = signs.facts.budget.lease
+    if lease is not None and lease.trouble:
+        yield "", {"why": lease.trouble, "rate": human_size(lease.floor)}
+
+
 def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
     """No message of the queue has come for too long, and no request by HTTP instead, which may be
     how the owner starts runs."""
@@ -418,6 +424,7 @@ _CHECKS: Mapping[str, Callable[[Signs, AbstractSet[str]], Found]] = {
     "no-run": _no_run,
     "queue-silent": _queue_silent,
     "paused": _paused,
+    "cap-not-shared": _not_shared,
     "set-aside": _set_aside,
     "disk-soon": _disk_soon,
     "inodes-soon": _inodes,

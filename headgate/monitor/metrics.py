@@ -148,6 +148,17 @@ def _sending(facts: Snapshot) -> Iterator[Measure]:
     )  # fmt: skip
     yield gauge("headgate_interval_seconds", "Time between two runs.", budget.interval)
     yield gauge("headgate_cap_bytes_per_second", "Maximum bytes to send in a second.", budget.rate)
+    lease = budget.lease
+    yield gauge(
+        "headgate_uplink_floor_bytes_per_second",
+        "Bytes a second that are always this gateway's own, where several share the uplink.",
+        None if lease is None else lease.floor,
+    )
+    yield gauge(
+        "headgate_uplink_shared",
+        "1 while the gateways of the site can lend each other the uplink.",
+        None if lease is None else lease.shared,
+    )
     yield gauge("headgate_budget_bytes", "Maximum bytes to send in one interval.", budget.budget)
     yield gauge("headgate_budget_used_bytes", "Bytes sent in the last interval.", budget.used)
 

@@ -147,6 +147,10 @@ RULES: tuple[AlertRule, ...] = (
         "systemctl status headgate-worker", (RUN_LATE,), causes=("uplink-down", "no-run")),
     AlertRule("paused", _WARN, "Uploads are paused",
         "Uploads are paused {words}. {waiting}, safe on disk.", "headgate resume"),
+    AlertRule("cap-not-shared", _WARN, "The uplink is shared no longer",
+        "The gateways of this site cannot lend each other the uplink: {why}. This one sends at "
+        "most {rate}/s, which is always its own.",
+        "headgate status", wait_seconds=_MINUTE),
     AlertRule("set-aside", _WARN, "Images were set aside",
         "{images} set aside and not sent, for you to retry or discard.",
         "headgate list --state set_aside"),

@@ -318,6 +318,7 @@ def services(value: Any) -> tuple[str, ...]:
 BROKER_URL = (
     r"((redis|rediss)://[^\s/]+(/[0-9]*)?(\?[^\s]*)?|(https?|sqs)://[^\s/]+/[^\s/]+/[^\s/]+)?"
 )
+REDIS_URL = r"((redis|rediss)://[^\s/]+(/[0-9]*)?(\?[^\s]*)?|unix:///[^\s]+)?"
 KEYS = r"https?://[^\s]+|[^\s:][^:]*"
 URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
 SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"

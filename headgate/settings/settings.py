@@ -97,6 +97,11 @@ class Settings:
         return self.uplink.share.of(self.uplink.link)
 
     @property
+    def shares_uplink(self) -> bool:
+        """Whether other gateways of the site use the same uplink."""
+        return bool(self.uplink.gateway)
+
+    @property
     def usual_budget(self) -> int:
         """Bytes an interval at the usual rate: what any window of one interval never exceeds."""
         return self.usual_rate * self.uplink.interval
@@ -224,6 +229,7 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     for entry in values.get("uplink.timetable", ()):
         if isinstance(link, int) and entry.share.hundredths and entry.share.of(link) < 1000:
             faults.append(f"uplink.timetable: {entry.text!r} is less than 1kB/s; 0% sends nothing")
+    faults += _sharing(values)
     daily, image = values.get("uplink.daily"), values.get("receiver.max_image")
     if isinstance(daily, int) and isinstance(image, int) and 0 < daily < 2 * image:
         faults.append(
@@ -265,4 +271,33 @@ def _together(values: Mapping[str, Any]) -> list[str]:
         for key in ("kms_key", "bucket_key")
         if values.get(f"s3.{key}") and not kms
     ]
+    return faults
+
+
+def _sharing(values: Mapping[str, Any]) -> list[str]:
+    """Faults of the settings by which gateways share one uplink."""
+    gateway, shared = values.get("uplink.gateway"), values.get("uplink.shared")
+    if shared and gateway == "":
+        return ["uplink.gateway: uplink.shared is set, which needs a name for this gateway"]
+    if not gateway:
+        return []
+    faults = []
+    if shared == "":
+        faults.append("uplink.shared: uplink.gateway is set; set the URL of the site's Redis")
+    floor, gateways = values.get("uplink.floor"), values.get("uplink.gateways")
+    link, share = values.get("uplink.link"), values.get("uplink.share")
+    if not floor:
+        faults.append(
+            "uplink.floor: gateways that share an uplink need one, for when Redis is away"
+        )
+    elif (
+        isinstance(gateways, int)
+        and isinstance(link, int)
+        and isinstance(share, Percent)
+        and gateways * floor > share.of(link)
+    ):
+        faults.append(
+            "uplink.floor: uplink.gateways x uplink.floor is more than link x share; set a lower "
+            "floor"
+        )
     return faults

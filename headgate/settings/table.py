@@ -466,6 +466,39 @@ class UplinkSettings:
         "Maximum bytes of images that one run sends.",
         example="2GB",
     )
+    gateway: str = setting(
+        "",
+        reads.matching(
+            r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})?", "a name of letters, digits, . _ and -"
+        ),
+        "",
+        "Name of this gateway among those of its site that share the uplink; empty for a site with "
+        "one gateway.",
+        example="gw1",
+    )
+    gateways: int = setting(
+        1,
+        reads.number(1, 1000),
+        "gateways",
+        "How many gateways share the uplink. Together their floors are never lent.",
+        example=3,
+    )
+    floor: int = setting(
+        "",
+        reads.of(reads.link, empty=0),
+        "bytes a second; empty for none",
+        "Rate that is always this gateway's own, also while Redis is away; the rest of the uplink "
+        "is lent to the gateways that need it.",
+        example="200MB/min",
+    )
+    shared: str = setting(
+        "",
+        reads.secret(reads.REDIS_URL, "redis://host:6379/0, rediss://... or unix:///path"),
+        "",
+        "URL of the Redis server through which the gateways of a site lend each other the uplink.",
+        secret=True,
+        example="redis://redis.example.net:6379/0",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

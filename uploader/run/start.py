@@ -23,7 +23,7 @@ from headgate.spool.upkeep.mover import Mover
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.notify import after_run
 from uploader.destination.contract import Sender
-from uploader.run import destination, retry_policy
+from uploader.run import destination, lease, retry_policy
 from uploader.run.bounds import BY_QUEUE, RunRequest, bounds_of
 from uploader.run.concurrency import FIRST, Parallel
 from uploader.run.drain import YIELD, Drain, RunContext
@@ -34,6 +34,7 @@ from uploader.run.signals import Signals
 from uploader.run.workers import Workers
 from uploader.wire.connection import Cutoff
 from uploader.wire.http import Timeouts
+from uploader.wire.other_traffic import permitted
 from uploader.wire.pacer import Pacer
 
 LOCK_WAIT_SECONDS = 15.0
@@ -123,6 +124,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             if request.word == YIELD:
                 spool.site.complete_request(request)
         uplink = spool.uplink
+        stack.enter_context(lease.kept(spool))
         ledger = uplink.open_ledger(Part.DRAIN)
         stack.callback(ledger.close)
         if ledger.warning:
@@ -141,7 +143,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             return _nothing_may_leave(spool, report, why)
         pacer = Pacer(
             ledger,
-            lambda: uplink.cap().for_images,
+            lambda: permitted(uplink, Part.DRAIN),
             blocked_reason=lambda: uplink.blocked_reason(Part.DRAIN, ledger),
         )
         stack.callback(lambda: pacer.end(Ending(Outcome.DONE)))

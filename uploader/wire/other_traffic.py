@@ -11,7 +11,13 @@ from contextlib import closing, contextmanager
 
 from headgate.settings.units import human_duration
 from headgate.spool.budget.uplink import Part, Uplink
-from uploader.wire.pacer import Closed, Pacer
+from uploader.wire.pacer import Closed, Pacer, Permitted
+
+
+def permitted(uplink: Uplink, part: Part) -> Permitted:
+    """What a pacer of this part may use now, and until when that is known."""
+    cap = uplink.cap()
+    return Permitted(cap.part(part), cap.until)
 
 
 @contextmanager
@@ -31,6 +37,6 @@ def other_traffic_pacer(uplink: Uplink, who: str, wait_seconds: float) -> Iterat
                 raise Closed(str(why))
             yield Pacer(
                 ledger,
-                lambda: uplink.cap().for_the_rest,
+                lambda: permitted(uplink, Part.OTHER),
                 blocked_reason=lambda: uplink.blocked_reason(Part.OTHER, ledger),
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from headgate.spool.budget.ledger import Grant, Ledger, boottime
 from headgate.spool.budget.slots import SECOND
@@ -31,6 +32,15 @@ again as the rate: without a burst."""
 _LATE = SECOND // 40  # how late a thread may wake without being held up for it
 
 
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """A rate in bytes a second, and until when it is known to hold (nanoseconds of CLOCK_BOOTTIME,
+    the end of a lease); None: it is asked for again soon enough."""
+
+    rate: int
+    until: int | None = None
+
+
 class Closed(Exception):
     """The run is over; nothing more may leave. The reason is a sentence."""
 
@@ -46,7 +56,7 @@ class Pacer:
     def __init__(
         self,
         ledger: Ledger,
-        rate: Callable[[], int],
+        rate: Callable[[], Permitted],
         now: Callable[[], int] = boottime,
         blocked_reason: Callable[[], Ending | None] = lambda: None,
     ) -> None:
@@ -56,8 +66,8 @@ class Pacer:
         self._now = now
         self._turn = threading.Lock()  # one at a time waits by the clock, the others for that one
         self._changed = threading.Condition()
-        self._rate = rate()
-        self._rate_until = now() + _RATE_HOLDS
+        self._rate, self._rate_until = 0, 0
+        self._ask_rate(now())
         self._piece = -1, 0
         self._in_flight = 0
         self._recent: deque[tuple[int, int]] = deque()  # (when its write returned, bytes)
@@ -162,7 +172,7 @@ class Pacer:
         now = self._now()
         spent = now >= self._grant.void_at or not self._grant.size
         if spent or now >= self._rate_until:
-            self._rate, self._rate_until = self._rate_now(), now + _RATE_HOLDS
+            self._ask_rate(now)
         while self._recent and self._recent[0][0] + SECOND <= now:
             self._recent_bytes -= self._recent.popleft()[1]
         ready_at = max(self._next_at, self._apart_at)
@@ -200,6 +210,13 @@ class Pacer:
         self._next_at = max(self._next_at, now - _CATCH_UP) + size * SECOND * 8 // (9 * cap)
         self._apart_at = max(self._apart_at, now - _LATE) + size * SECOND * 2 // (3 * cap)
         return size, 0
+
+    def _ask_rate(self, now: int) -> None:
+        permitted = self._rate_now()
+        held_until = now + _RATE_HOLDS
+        if permitted.until is not None:
+            held_until = min(held_until, permitted.until)
+        self._rate, self._rate_until = permitted.rate, held_until
 
     def _check_blocked(self) -> None:
         if reason := self._blocked_reason():

@@ -10,8 +10,8 @@ together never pass the rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
 from headgate.settings.units import Percent
+from headgate.shared.lending import Borrower, floor_of, rest_of
 from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.ledger import Ledger
@@ -31,6 +32,10 @@ LIMIT = "limit"
 """The site's memory of a ``headgate limit`` or ``headgate pause`` in force."""
 DAY_OVER = "day_over"
 """The site's memory of a day whose allowance covers none of the images that wait."""
+LEASE = "lease"
+"""The site's memory of what this gateway has borrowed of a shared uplink, on which boot."""
+CONTROLS = "controls"
+"""The site's memory of the newest limit or pause that any of its gateways set, with its version."""
 _MINUTE, _PAUSE_AHEAD = timedelta(minutes=1), timedelta(hours=12)
 
 
@@ -79,6 +84,7 @@ class Cap:
     limit: Limit | None = None  # in force
     share: str = ""  # what ``rate`` is of the link
     entry: str = ""  # of the timetable, where one holds and no limit does
+    until: int | None = None  # nanoseconds of CLOCK_BOOTTIME: when a lease of this rate ends
 
     @property
     def is_pause(self) -> bool:
@@ -109,6 +115,21 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What this gateway has of an uplink that it shares, in bytes a second."""
+
+    rate: int  # what it may use now: its floor, and what it was lent
+    floor: int
+    trouble: str = ""  # why it was lent nothing when it last asked; "": there is none
+    since: datetime | None = None  # of the trouble
+
+    @property
+    def shared(self) -> bool:
+        """Whether the gateways can lend each other what they do not need."""
+        return not self.trouble
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetUse:
     """The cap, and what the last interval and this day used, in bytes and seconds."""
 
@@ -124,6 +145,7 @@ class BudgetUse:
     day_used: int = 0
     day_allowance: int = 0  # 0: there is none
     day_spent: bool = False
+    lease: LeaseState | None = None  # None: this gateway has the uplink to itself
 
     @property
     def limit_words(self) -> str:
@@ -194,7 +216,77 @@ class Uplink:
             return lambda _at: always
         return lambda at: self._cap_at(at, limit).for_images
 
+    def site_cap(self) -> Cap:
+        """The rate that all gateways of the site have together; this one's, if it is alone."""
+        return self._site_cap_at(self.now(), Limit.decode(self.site.get(LIMIT)))
+
     def _cap_at(self, at: datetime, limit: Limit | None) -> Cap:
+        cap, uplink = self._site_cap_at(at, limit), self.settings.uplink
+        if not self.settings.shares_uplink:
+            return cap
+        # What was borrowed counts for instants to come as well: a forecast takes today's rate.
+        known = self.borrower()
+        lent = known.lent_at(ledger.boottime(), rest_of(cap.rate, uplink.floor, uplink.gateways))
+        rate = floor_of(cap.rate, uplink.floor, uplink.gateways) + lent
+        return replace(cap, rate=min(rate, cap.rate), until=known.ends_at if lent else None)
+
+    def borrower(self) -> Borrower:
+        """What this gateway knows of the lender and was lent, by any of its processes. One that
+        is of another boot is worth nothing."""
+        found = self.site.get(LEASE) or {}
+        if found.get("boot") != ledger.boot_id().hex():
+            return Borrower()
+        return Borrower.decode(found["borrower"])
+
+    def remember(self, borrower: Borrower, trouble: str) -> None:
+        """Every process of this gateway keeps to it from its next grant on."""
+        before = self.site.get(LEASE) or {}
+        since = before.get("since") if before.get("trouble") else self.now().isoformat()
+        self.site.put(
+            LEASE,
+            {
+                "boot": ledger.boot_id().hex(),
+                "borrower": borrower.encode(),
+                "trouble": trouble,
+                "since": since if trouble else None,
+            },
+        )
+
+    def lease(self) -> LeaseState | None:
+        """What this gateway has of a shared uplink; None if it shares none."""
+        if not self.settings.shares_uplink:
+            return None
+        uplink = self.settings.uplink
+        floor = floor_of(self.site_cap().rate, uplink.floor, uplink.gateways)
+        found = self.site.get(LEASE) or {}
+        since = found.get("since")
+        return LeaseState(
+            self.cap().rate,
+            floor,
+            str(found.get("trouble") or ""),
+            datetime.fromisoformat(since) if since else None,
+        )
+
+    def set_limit(self, limit: Limit | None) -> None:
+        """Put a limit or a pause in force, or end it: here, and at all gateways of the site."""
+        encoded = None if limit is None else limit.encode()
+        self.site.put(LIMIT, encoded)
+        if self.settings.shares_uplink:
+            version = (self.site.get(CONTROLS) or {"version": 0})["version"] + 1
+            gateway = self.settings.uplink.gateway
+            self.site.put(CONTROLS, {"version": version, "gateway": gateway, "limit": encoded})
+
+    def follow(self, controls: Mapping[str, Any]) -> bool:
+        """Take over what another gateway set, if that is newer; whether it was."""
+        mine = self.site.get(CONTROLS) or {"version": 0, "gateway": ""}
+        newer = (controls["version"], controls["gateway"]) > (mine["version"], mine["gateway"])
+        if newer:
+            Limit.decode(controls["limit"])  # or what another version wrote would stop every run
+            self.site.put(LIMIT, controls["limit"])
+            self.site.put(CONTROLS, dict(controls))
+        return newer
+
+    def _site_cap_at(self, at: datetime, limit: Limit | None) -> Cap:
         link = self.settings.uplink.link
         entry = timetable.entry_at(self.settings.uplink.timetable, self.local(at))
         share = self.settings.uplink.share if entry is None else entry.share
@@ -232,8 +324,11 @@ class Uplink:
         return None
 
     def allowance(self, part: Part) -> int:
-        """Bytes of one local day for this part; 0: no bound."""
+        """Bytes of one local day for this part; 0: no bound. Gateways that share an uplink have
+        equal parts of it, which hold without Redis too."""
         daily = self.settings.uplink.daily
+        if daily and self.settings.shares_uplink:
+            daily = max(1, daily // self.settings.uplink.gateways)
         return slots.drain_part(daily) if part is Part.DRAIN else slots.other_part(daily)
 
     def daily(self) -> Daily | None:
@@ -266,9 +361,10 @@ class Uplink:
             paused=cap.is_pause,
             why=cap.why,
             day_used=sum(use.day for use in uses),
-            day_allowance=self.settings.uplink.daily,
+            day_allowance=sum(self.allowance(part) for part in Part),
             day_spent=bool(daily)
             and (uses[0].day_spent or uses[0].day >= daily or self._day_over()),
+            lease=self.lease(),
         )
 
     def end_day(self) -> None:

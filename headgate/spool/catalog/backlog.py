@@ -97,6 +97,16 @@ class Backlog:
             found.append(datetime.fromtimestamp(retry, UTC))
         return min(found, default=None)
 
+    def urgent_bytes(self, most_images: int = 1000) -> int:
+        """Bytes of the urgent images that may go now; more of them than that are not added up."""
+        with self._on.read:
+            (size,) = self._on.reader.execute(
+                "SELECT sum(size) FROM (SELECT size FROM images INDEXED BY images_urgent "
+                f"WHERE {_MAY_GO[True]} LIMIT ?)",
+                (most_images,),
+            ).fetchone()
+        return int(size or 0)
+
     def waiting_devices(self, *, urgent: bool = False) -> list[str]:
         """Every device with an image that may go now, or with an urgent one: one index step
         each."""

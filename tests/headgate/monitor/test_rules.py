@@ -17,7 +17,7 @@ from headgate.monitor.forecast import Estimate, Forecast
 from headgate.monitor.receiver import PROXIED, open_to_all
 from headgate.monitor.rules import BY_CODE, RULES
 from headgate.monitor.snapshot import Snapshot, TriggerFacts
-from headgate.spool.budget.uplink import BudgetUse
+from headgate.spool.budget.uplink import BudgetUse, LeaseState
 from headgate.spool.catalog.device_stats import Arrivals, Unusable
 from headgate.spool.catalog.refused import RefusedLately
 from headgate.spool.catalog.traffic import Flow
@@ -105,6 +105,10 @@ HTTP_LATELY = TriggerFacts("http", configured=True, last_at=ago(minutes=5))
 
 VAIN = run("nothing confirmed", 6, attempts=3)
 STUCK = Proof(ago(hours=2), ago(minutes=10), 1)
+ALONE = BudgetUse(
+    rate=MB, budget=300 * MB, interval=300, used=0, full_rate=MB,
+    lease=LeaseState(MB, MB, "Redis: Timeout connecting to server", AT),
+)  # fmt: skip
 PAUSED = BudgetUse(rate=0, budget=0, interval=300, used=0, full_rate=MB)
 HELD = replace(PAUSED, paused=True)
 BIG = Count(4000, 1000 * MB)
@@ -140,6 +144,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("inodes-soon", signs(forecast=Forecast(inodes=Estimate(ago(hours=-23), AT, None)))),
     ("disk-refuses", signs(admission=room(1000 * MB, Receiving(trouble="EIO")))),
     ("paused", signs(budget=HELD)),
+    ("cap-not-shared", signs(budget=ALONE)),
     ("set-aside", signs(set_aside=Count(2, MB))),
     ("unaccounted", signs(unaccounted=-1)),
     ("unaccounted", signs(lost=Count(1, 250_000))),

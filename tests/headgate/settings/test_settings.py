@@ -329,3 +329,28 @@ def test_urls_are_shown_without_their_logins() -> None:
     shown = 'no answer from "http://***@proxy:3128" and redis://***@host/0, says ops@example.net'
     assert without_login(said) == shown
     assert without_login("mail to ops@example.net") == "mail to ops@example.net"
+
+
+SHARING = {"uplink": {"shared": "redis://r/0", "gateway": "gw1", "gateways": 3, "floor": "1MB/min"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, ""),
+        ({"gateway": ""}, "uplink.gateway: uplink.shared is set"),
+        ({"shared": ""}, "uplink.shared: uplink.gateway is set"),
+        ({"floor": ""}, "uplink.floor: gateways that share"),
+        ({"floor": "800MB/min"}, ""),  # 3 x 800 is the 2,400 that may leave
+        ({"floor": "801MB/min"}, "uplink.gateways x uplink.floor is more than link x share"),
+    ],
+)
+def test_gateways_that_share_an_uplink_need_a_name_a_redis_and_a_floor(
+    change: dict[str, str], fault: str
+) -> None:
+    document = {"uplink": {**SHARING["uplink"], **change}}
+    if fault:
+        with pytest.raises(SettingsError, match=fault):
+            combine(document, None, {}, {}, Path("/"))
+    else:
+        assert combine(document, None, {}, {}, Path("/")).shares_uplink

@@ -21,7 +21,7 @@ from headgate.spool.errors import DiskError
 from headgate.spool.site.outcome import Ending, Outcome
 from tests.support.spooling import Disk
 from tests.support.wait import join, spend, wait_until
-from uploader.wire.pacer import Closed, Pacer
+from uploader.wire.pacer import Closed, Pacer, Permitted
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 INTERVAL = 60
@@ -133,7 +133,7 @@ def world_in(folder: Path, rate: int, line: Line | None = None) -> World:
     ledger.create(path, INTERVAL, BOOT, spent=False, now=line.at)
     book = Ledger(path, INTERVAL, line.now, BOOT)
     world = World(line, path, book, None, [], rate)  # type: ignore[arg-type]
-    world.pacer = Pacer(book, lambda: world.rate, line.now)
+    world.pacer = Pacer(book, lambda: Permitted(world.rate), line.now)
     world.pacer._changed = line  # type: ignore[assignment]
     return world
 
@@ -304,7 +304,7 @@ def test_the_day_is_charged_for_what_left_and_not_for_grants_that_were_not_used(
     ledger.create(path, INTERVAL, BOOT, spent=False, now=line.at, day=7)
     book = Ledger(path, INTERVAL, line.now, BOOT, allowance=daily, today=lambda: 7)
     made = World(line, path, book, None, [], 1_000_000)  # type: ignore[arg-type]
-    made.pacer = Pacer(book, lambda: made.rate, line.now)
+    made.pacer = Pacer(book, lambda: Permitted(made.rate), line.now)
     made.pacer._changed = line  # type: ignore[assignment]
     for _ in range(150):  # each second ends with most of its grant unused
         made.send(2_000, 0, 100)
@@ -350,7 +350,7 @@ def test_a_run_after_a_killed_one_waits_for_the_ledger() -> None:
         until = (world.line.at // SECOND + 1) * SECOND  # its second starts with the clock's here
         world.ledger.close()  # and nothing else, as a kill does
         book = Ledger(world.path, INTERVAL, world.line.now, BOOT)
-        after = Pacer(book, lambda: 1_000_000, world.line.now)
+        after = Pacer(book, lambda: Permitted(1_000_000), world.line.now)
         after._changed = world.line  # type: ignore[assignment]
         after.take(1)
         assert world.line.at >= until + SECOND
@@ -386,7 +386,7 @@ def real(tmp_path: Path) -> Iterator[Callable[[int], tuple[Pacer, Ledger]]]:
         path = tmp_path / "ledger"
         ledger.create(path, INTERVAL, BOOT, spent=False, now=ledger.boottime())
         books.append(Ledger(path, INTERVAL, boot=BOOT))
-        return Pacer(books[-1], lambda: rate), books[-1]
+        return Pacer(books[-1], lambda: Permitted(rate)), books[-1]
 
     yield make
     for book in books:

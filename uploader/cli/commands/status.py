@@ -118,6 +118,10 @@ def _lines(facts: Snapshot) -> list[str]:
         f"{human_duration(budget.interval)}; at most {human_size(budget.rate)}/s"
         f" ({budget.why})"
     )
+    if lease := budget.lease:
+        lent = f"{human_size(lease.rate - lease.floor)}/s are lent to this gateway"
+        state = f"not shared: {lease.trouble}" if lease.trouble else lent
+        lines.append(f"uplink     {human_size(lease.floor)}/s are its own; {state}")
     if budget.day_allowance:
         lines.append(
             f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "

@@ -1,0 +1,74 @@
+"""The one place that opens connections to the Redis server of a site. Redis is an extra: it is
+imported only where ``uplink.shared`` is set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+EXTRA = "sharing the uplink needs Redis's client: make install EXTRAS=fleet, or pip install 'headgate[fleet]'"  # noqa: E501
+
+
+class SharedTrouble(Exception):
+    """Redis did not do what was asked, whatever the reason; a sentence."""
+
+
+def connect(url: str, *, timeout_seconds: float) -> Redis:
+    """A client that connects when it is first used, and never waits longer than the timeout for
+    one step. It repeats nothing: what was sent and not answered may still be carried out.
+    SharedTrouble if the extra is not installed."""
+    try:
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError:
+        raise SharedTrouble(EXTRA) from None
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        protocol=2,
+    )
+
+
+@contextmanager
+def troubles(client: Redis) -> Iterator[None]:
+    """Any failure of Redis as SharedTrouble. The connection is closed then: an answer that comes
+    late is the answer to nothing."""
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except (RedisError, OSError, ValueError) as error:
+        client.close()
+        client.connection_pool.disconnect()
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise SharedTrouble(f"Redis: {words[:200]}") from error
+
+
+class Breaker:
+    """After a failure, no call for a while: a caller waits for a dead Redis once."""
+
+    def __init__(
+        self, pause_seconds: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pause, self._monotonic = pause_seconds, monotonic
+        self._open_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a call is of no use now."""
+        return self._monotonic() < self._open_until
+
+    def failed(self) -> None:
+        self._open_until = self._monotonic() + self._pause
+
+    def worked(self) -> None:
+        self._open_until = 0.0

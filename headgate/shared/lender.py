@@ -1,0 +1,113 @@
+"""Asking the lender: one script, carried out by Redis as a whole, by Redis's clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from headgate.shared import lending
+from headgate.shared.connection import SharedTrouble, connect, troubles
+from headgate.shared.keys import key
+from headgate.shared.lending import Answer, Ask, Why
+
+TIMEOUT_SECONDS = 0.5
+_KEPT_MS = 2 * lending.REMEMBERED_MS
+_TERMS = (
+    f"local TERMS = {{length = {lending.LENGTH_MS}, leaving = {lending.LEAVING_MS}, "
+    f"remembered = {lending.REMEMBERED_MS}, want = {lending.WANT_SECONDS}, "
+    f"most = {lending.MOST_BYTES}}}\n"
+)
+# All of the book is in one key: an eviction or a lost key takes all of it, and then Redis counts
+# as just started. The controls have a key of their own, which only a newer version replaces.
+_CALL = f"""
+local time = redis.call('TIME')
+local now = time[1] * 1000 + quotient(tonumber(time[2]), 1000)
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local kept = redis.call('GET', KEYS[1])
+local book, answer = ask(kept and cjson.decode(kept) or nil, now, server, cjson.decode(ARGV[1]))
+redis.call('SET', KEYS[1], cjson.encode(book), 'PX', {_KEPT_MS})
+local controls = redis.call('GET', KEYS[2])
+if ARGV[2] ~= '' then
+  local mine, theirs = cjson.decode(ARGV[2]), controls and cjson.decode(controls)
+  if not theirs or mine.version > theirs.version
+      or (mine.version == theirs.version and mine.gateway > theirs.gateway) then
+    controls = ARGV[2]
+    redis.call('SET', KEYS[2], controls)
+  end
+end
+answer[9] = controls or ''
+return answer
+"""
+
+
+@cache
+def script() -> str:
+    """The lender's functions and their terms, in Lua."""
+    return _TERMS + (files("headgate.shared") / "lending.lua").read_text(encoding="utf-8")
+
+
+def encode(asked: Ask) -> str:
+    """As the script takes it."""
+    demand = asked.demand.bounded()
+    return json.dumps(
+        {
+            "gateway": asked.gateway,
+            "holder": asked.holder,
+            "rate": asked.rate,
+            "floor": asked.floor,
+            "gateways": asked.gateways,
+            "waiting": demand.waiting_bytes,
+            "urgent": demand.urgent_bytes,
+            "oldest": demand.oldest_seconds,
+            "server": asked.server,
+            "held": asked.held,
+            "stepped": asked.stepped,
+            "leaving": asked.leaving,
+        }
+    )
+
+
+def decode(told: list[Any]) -> Answer:
+    """What the script answered."""
+    server, now, number, lent, why, namesake, known, rate = told[:8]
+    return Answer(
+        str(server),
+        int(now),
+        int(number),
+        int(lent),
+        Why(why),
+        bool(namesake),
+        int(known),
+        int(rate),
+    )
+
+
+class Lender:
+    """The lender of one site. ``ask`` waits for as long as ``TIMEOUT_SECONDS`` for each step."""
+
+    def __init__(self, url: str, site: str) -> None:
+        self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
+        self._script = self._client.register_script(script() + _CALL)
+        self._keys = [key(site, "lending"), key(site, "controls")]
+
+    def ask(
+        self, asked: Ask, controls: Mapping[str, Any] | None = None
+    ) -> tuple[Answer, Mapping[str, Any] | None]:
+        """The lender's answer, and the newest controls of the site; ``controls`` are the newest
+        that this gateway knows. SharedTrouble for whatever goes wrong."""
+        with troubles(self._client):
+            mine = "" if controls is None else json.dumps(dict(controls))
+            told = cast("list[Any]", self._script(keys=self._keys, args=[encode(asked), mine]))
+            try:
+                theirs = json.loads(told[8]) if told[8] else None
+                return decode(told), theirs
+            except (IndexError, TypeError, KeyError) as error:
+                raise SharedTrouble("Redis: an answer that is none of the lender's") from error
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._client.close()
+        self._client.connection_pool.disconnect()

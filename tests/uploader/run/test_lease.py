@@ -1,0 +1,132 @@
+"""A run borrows of a shared uplink, and what one gateway sets holds at the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from headgate.actions import uplink as actions
+from headgate.settings.load import load
+from headgate.shared import lending
+from headgate.shared.keys import key
+from headgate.shared.lending import Borrower
+from headgate.spool.budget import ledger
+from headgate.spool.budget.uplink import Part
+from headgate.spool.site.audit import Actor
+from headgate.spool.spool import Spool
+from tests.support.queueing import Redis, needs_redis
+from tests.support.wait import wait_until
+from uploader.run import lease
+from uploader.wire.other_traffic import permitted
+from uploader.wire.pacer import Permitted
+
+RATE, FLOOR = 1_000_000, 100_000
+BY = Actor("root", "terminal")
+
+
+def shared_spool(folder: Path, gateway: str, url: str) -> Spool:
+    folder.mkdir()
+    config = folder / "headgate.toml"
+    config.write_text(
+        f'[uplink]\nlink = "1MB/s"\nshare = "100%"\ngateways = 3\nfloor = "100kB/s"\n'
+        f'gateway = "{gateway}"\nshared = "{url}"\ndaily = "90MB"\n[spool]\npath = "spool"\n'
+    )
+    return Spool.open(load(str(config), environment={}))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(shared_spool(tmp_path / "gw1", "gw1", "redis://127.0.0.1:1/0")) as opened:
+        yield opened
+
+
+def lent(rate: int, for_seconds: float, rest: int = 700_000) -> Borrower:
+    ends_at = ledger.boottime() + int(for_seconds * 1e9)
+    return Borrower(server="run1", number=1, lent=rate, ends_at=ends_at, rest=rest)
+
+
+def test_a_lease_raises_the_cap_above_the_floor_until_it_ends(spool: Spool) -> None:
+    """All processes of the gateway, each pacer with the end of the lease; another boot has none."""
+    assert spool.uplink.cap().rate == FLOOR
+    known = lent(500_000, 3600)
+    spool.uplink.remember(known, "")
+    cap = spool.uplink.cap()
+    assert (cap.rate, cap.until) == (600_000, known.ends_at)
+    for part in Part:
+        assert permitted(spool.uplink, part) == Permitted(cap.part(part), known.ends_at)
+    with closing(Spool.open(spool.settings)) as other:
+        assert other.uplink.cap() == cap
+    spool.uplink.remember(lent(500_000, -1), "")
+    assert (spool.uplink.cap().rate, spool.uplink.cap().until) == (FLOOR, None)
+    spool.uplink.remember(known, "")
+    spool.site.put("lease", {**spool.site.get("lease"), "boot": "0" * 32})
+    assert spool.uplink.cap().rate == FLOOR
+
+
+def test_a_limit_lowers_floor_and_lease_at_once(spool: Spool) -> None:
+    spool.uplink.remember(lent(350_000, 3600), "")
+    actions.limit(spool, BY, "65%", "10min")
+    assert spool.uplink.cap().rate == FLOOR + 175_000  # 350 of the 700 kB that can be lent now
+    actions.limit(spool, BY, "15%", "10min")
+    assert spool.uplink.cap().rate == 50_000  # three floors fill it
+    actions.pause(spool, BY)
+    assert spool.uplink.cap().for_images == 0
+    assert spool.uplink.cap().for_the_rest <= spool.uplink.site_cap().rate // 3
+
+
+def test_each_gateway_has_its_part_of_a_day(spool: Spool) -> None:
+    assert sum(spool.uplink.allowance(part) for part in Part) == 30_000_000
+
+
+def test_a_run_without_redis_goes_on_at_its_floor_and_says_so(spool: Spool) -> None:
+    with lease.kept(spool):
+        assert spool.uplink.cap().rate == FLOOR
+        state = spool.uplink.lease()
+    assert state is not None
+    assert (state.rate, state.floor, state.shared) == (FLOOR, FLOOR, False)
+    assert state.trouble.startswith("Redis: ")
+    assert state.since is not None and state.since <= datetime.now(UTC)
+    assert spool.uplink.budget().lease == state
+
+
+def test_what_a_newer_limit_says_is_followed_and_an_older_one_is_not(spool: Spool) -> None:
+    actions.pause(spool, BY)
+    mine = spool.site.get("controls")
+    assert not spool.uplink.follow(mine)
+    assert not spool.uplink.follow({**mine, "version": 0, "limit": None})
+    assert spool.uplink.cap().is_pause
+    assert spool.uplink.follow({**mine, "gateway": "gw2", "limit": None})  # of the same version
+    assert not spool.uplink.cap().is_pause
+
+
+@needs_redis
+@pytest.mark.slow
+def test_two_gateways_borrow_and_a_pause_at_one_holds_at_the_other(tmp_path: Path) -> None:
+    redis = Redis(tmp_path).start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(redis.stop)
+        one, two = (
+            stack.enter_context(closing(shared_spool(tmp_path / name, name, redis.url)))
+            for name in ("gw1", "gw2")
+        )
+        with lease.kept(one):
+            # No image waits, so nothing is lent, but it watches the clock and has what it may have.
+            wait_until(lambda: one.uplink.borrower().number > 0, "gw1 was answered with a lease")
+            actions.pause(two, BY, reason="works")
+            with lease.kept(two):
+                pass  # its next run tells
+            wait_until(lambda: one.uplink.cap().is_pause, "the pause holds at gw1")
+            limit = one.uplink.cap().limit
+            assert limit is not None and limit.reason == "works"
+            held = one.uplink.borrower()
+            assert held.ends_at - ledger.boottime() < lending.USE_MS * lending.MILLISECOND
+        assert one.uplink.borrower().lent_at(ledger.boottime(), RATE) == 0  # it was given back
+        with redis.client() as client:
+            book = json.loads(client.get(key("site", "lending")))
+        assert {entry["gateway"] for entry in book["entries"].values()} == {"gw1", "gw2"}
