@@ -107,6 +107,13 @@ BENCH ?= receive slow parsers send limit pick scrape
 bench: ready bench-ready ## Measure against other tools, some minutes each (BENCH="receive pick" for some)
 	@for name in $(BENCH); do $(BIN)/python -m bench.$$name || exit 1; done
 
+MINUTES ?= 10
+SCALE ?= 1
+
+.PHONY: headline
+headline: ready ## Play ten minutes of the site of docs/SCALE.md for real (MINUTES=1 SCALE=0.1 for less)
+	@$(BIN)/python -m bench.headline --minutes $(MINUTES) --scale $(SCALE) $(FLAGS)
+
 # The peers have an environment of their own, so that none of their dependencies is ours.
 .PHONY: bench-ready
 bench-ready: ready
