@@ -56,6 +56,10 @@ MUTANTS ?=
 mutants: ready ## Make seeded mistakes in a copy, each of which a test must catch (MUTANTS="no-file-fsync" for some)
 	@$(BIN)/python -m dev.mutants $(MUTANTS)
 
+.PHONY: sbom
+sbom: ready ## Print what ships, with licences and hashes (CycloneDX)
+	@$(BIN)/python -m dev.sbom
+
 .PHONY: check
 check: ready ## Lint, format, types and tests
 	@$(BIN)/ruff check .

@@ -212,6 +212,11 @@ ROWS = (
         ("tests/system/test_unset_clock.py", "tests/headgate/host/test_clock.py"),
     ),
     Row(
+        "secrets", "No secret is written anywhere but in its own file",
+        "one of each kind planted, and searched for in logs, a crash, pages, reports and databases",
+        ("tests/system/test_secrets.py",),
+    ),
+    Row(
         "numbers", "The numbers are true", "page, metrics and status compared with a witness",
         ("tests/system/test_numbers.py",),
     ),
