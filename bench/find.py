@@ -72,10 +72,10 @@ def make_day(folder: Path, day: datetime, count: int) -> None:
         db.execute("PRAGMA journal_mode = WAL").fetchall()
 
 
-def questions() -> dict[str, Query]:
-    """What is asked, by its name in the table."""
+def questions(days: int) -> dict[str, Query]:
+    """What is asked of so many days, by its name in the table."""
     plain = Query(limit=_A_PAGE, states=frozenset(State))
-    middle = _FIRST + timedelta(days=_DAYS / 2)
+    middle = _FIRST + timedelta(days=days / 2)
     hour = replace(plain, since=middle, until=middle + timedelta(hours=1))
     return {
         "the newest 20": plain,
@@ -112,26 +112,26 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="300,000 rows instead of 30 million")
     options.add_argument("--folder", type=Path, help="keep the rows here, or use those that are")
+    options.add_argument("--days", type=int, default=_DAYS, help="of a million rows each")
     options.add_argument("--rounds", type=int, default=3)
     asked = options.parse_args()
     os.nice(10)
-    count = (300_000 if asked.quick else 30_000_000) // _DAYS
+    count = 10_000 if asked.quick else 1_000_000
     with ExitStack() as stack:
         base = asked.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         spool_path = base / "spool"
         settings = combine({"spool": {"path": str(spool_path)}}, None, {}, {}, base)
         began = time.monotonic()
         with closing(Spool.open(settings)) as spool:
-            for number in range(_DAYS):
+            for number in range(asked.days):
                 day = _FIRST + timedelta(days=number)
                 if not spool.receipts.path(f"{day:%Y-%m-%d}").exists():
                     make_day(spool_path / "state" / "receipts", day, count)
-        print(
-            f"{machine()}; {_DAYS * count:,} rows, {time.monotonic() - began:.0f} s to make them\n"
-        )
+        took = time.monotonic() - began
+        print(f"{machine()}; {asked.days * count:,} rows, {took:.0f} s to make them\n")
         print("| | ms | found |\n|---|---|---|")
         with closing(Spool.open(settings)) as spool:
-            for what, query in questions().items():
+            for what, query in questions(asked.days).items():
                 took, found = timed(spool.find, query, asked.rounds)
                 print(f"| {what} | {took:.1f} | {found} |", flush=True)
             page = spool.find(Query(limit=_A_PAGE))
