@@ -89,11 +89,11 @@ ROWS = (
         ("tests/headgate/spool/test_machine.py",), _sized("HISTORIES", 15, 3000),
     ),
     Row(
-        "power-ext4", _POWER, "FS_IOC_SHUTDOWN of ext4 under load of one and two processes",
+        "power-ext4", _POWER, "FS_IOC_SHUTDOWN of ext4 under load of 1, 2 and 4 processes",
         (f"{_POWER_CUT}[ext4]",), _sized("POWER_CUTS", 8, 500), _CUTS,
     ),
     Row(
-        "power-xfs", _POWER, "FS_IOC_SHUTDOWN of xfs under load of one and two processes",
+        "power-xfs", _POWER, "FS_IOC_SHUTDOWN of xfs under load of 1, 2 and 4 processes",
         (f"{_POWER_CUT}[xfs]",), _sized("POWER_CUTS", 8, 500), _CUTS,
     ),
     Row(

@@ -41,6 +41,8 @@ CUTS = int(os.environ.get("HEADGATE_TEST_POWER_CUTS", "8"))
 CUTS_A_DISK = 25
 """Then it would be full, and nothing acknowledged any more."""
 THREADS = 8
+PROCESSES = (1, 2, 4)
+"""By how many images are received, from cut to cut."""
 
 pytestmark = [
     pytest.mark.root,
@@ -168,10 +170,10 @@ def test_every_acknowledged_image_survives_a_power_cut(
 
 def received_until_cut(disk: Disk, seed: int, seconds: float) -> dict[str, str]:
     """What was acknowledged, by id, until the power went so long after the first one; by one
-    process and by two in turn."""
+    process, by two and by four in turn."""
     with attached(disk):
         program = subprocess.Popen(
-            [sys.executable, __file__, str(disk.mount), str(seed), str(1 + seed % 2)],
+            [sys.executable, __file__, str(disk.mount), str(seed), str(PROCESSES[seed % 3])],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip

@@ -41,7 +41,7 @@ def crowd(receiver: Receiver, count: int, *kinds: str) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", ["1", "2", pytest.param("4", marks=pytest.mark.slow)])
 def test_a_good_client_is_served_beside_a_hundred_of_each_kind(
     own: Path, photo: Photo, processes: str
 ) -> None:

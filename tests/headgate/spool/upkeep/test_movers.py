@@ -30,13 +30,15 @@ from tests.support.wait import moments, wait_for_exit
 
 SECONDS = float(os.environ.get("HEADGATE_TEST_MOVERS_SECONDS", "2"))
 """Each change; the published campaign sets an hour."""
+TOGETHER = {"receive by two": 2, "receive by four": 4}
+"""How many processes receive at once."""
 
 
 def act(word: str, root: Path, seed: int, seconds: float) -> None:
     """One of the four programs; it notes each acknowledgement on stdout, outside the spool."""
     dice = random.Random(seed)
-    if word == "receive together":
-        sys.exit(receive_together(root, seed, seconds))
+    if word in TOGETHER:
+        sys.exit(receive_together(root, seed, seconds, TOGETHER[word]))
     spool = open_spool(root)
     if word == "receive":
         with spool.hold_receiver_lock():
@@ -77,9 +79,9 @@ def receive(spool: Spool, seed: str, seconds: float, stopping: Callable[[], bool
             break
 
 
-def receive_together(root: Path, seed: int, seconds: float) -> int:
-    """Two processes that receive, below the supervisor that the receiver has."""
-    board = Board.shared(2)
+def receive_together(root: Path, seed: int, seconds: float, processes: int) -> int:
+    """Processes that receive, below the supervisor that the receiver has."""
+    board = Board.shared(processes)
     supervisor = os.getpid()
 
     def prepare(report: socket.socket) -> None:
@@ -125,7 +127,12 @@ def _drain(mover: Mover, dice: random.Random) -> None:
 
 
 @pytest.mark.parametrize(
-    "receives", [pytest.param("receive", marks=pytest.mark.slow), "receive together"]
+    "receives",
+    [
+        pytest.param("receive", marks=pytest.mark.slow),
+        "receive by two",
+        pytest.param("receive by four", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(
     "kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["in-peace", "with-kills"]
@@ -159,7 +166,8 @@ def test_movers_never_collide(
     for passed in moments(SECONDS if kill else 0, lambda: dice.random() * 0.6):
         word = dice.choice([*words, *(["one that receives"] * 3)])
         if word not in words:
-            kill_one_that_receives(tmp_path, running[receives].pid, dice)
+            number = dice.randrange(TOGETHER.get(receives, 1))
+            kill_one_that_receives(tmp_path, running[receives].pid, number)
             continue
         running[word].kill()
         end(running[word])
@@ -191,11 +199,11 @@ def test_movers_never_collide(
     record_property("images acknowledged", len(acked))
 
 
-def kill_one_that_receives(root: Path, supervisor: int, dice: random.Random) -> None:
+def kill_one_that_receives(root: Path, supervisor: int, number: int) -> None:
     """And does not prepare or clean up: those are needed for all that follows."""
     with contextlib.suppress(OSError, ValueError):
         children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-        pid = (root / f"receives-{dice.randrange(2)}").read_text()
+        pid = (root / f"receives-{number}").read_text()
         if pid in children:
             os.kill(int(pid), signal.SIGKILL)
 
