@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import apsw
 
+from headgate.host import job_control
 from headgate.spool.disk import durable
 from headgate.spool.disk.write_queue import WriteQueue
 from headgate.spool.errors import SpoolUnsuitable
@@ -246,14 +247,18 @@ def transaction(connection: Connection) -> Iterator[Connection]:
         begin, end, undo = "SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part"
     else:
         begin, end, undo = "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"
-    connection.execute(begin)
+    job_control.enter_transaction()
     try:
-        yield connection
-        connection.execute(end)
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute(undo).fetchall()
-        raise
+        connection.execute(begin)
+        try:
+            yield connection
+            connection.execute(end)
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute(undo).fetchall()
+            raise
+    finally:
+        job_control.leave_transaction()
 
 
 def changes(connection: Connection) -> int:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import click
 
 from headgate.actions.errors import ActionRefused
-from headgate.host import command_line, logs, terminal
+from headgate.host import command_line, job_control, logs, terminal
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.users import not_permitted, person
 from headgate.settings.instants import rfc3339
@@ -326,6 +326,7 @@ def main() -> None:
     """Entry point of the console script."""
     gc.disable()  # what is loaded is not garbage; saves 5 % of a run that finds nothing to do
     os.umask(0o007)  # two users share the spool through its group; others cannot read it
+    job_control.stop_between_transactions()
     try:
         headgate.main(prog_name="headgate")
     except BrokenPipeError:

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
-from headgate.host import range_locks
+from headgate.host import job_control, range_locks
 
 _MODE = 0o660
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -49,8 +49,15 @@ class WriteQueue:
             self._fd = -1
 
     def __enter__(self) -> None:
-        if self._take_now():
-            return
+        job_control.enter_transaction()
+        try:
+            if not self._take_now():
+                self._take_in_turn()
+        except BaseException:
+            job_control.leave_transaction()
+            raise
+
+    def _take_in_turn(self) -> None:
         self._waiting.__enter__()
         try:
             self._threads.acquire()
@@ -97,6 +104,7 @@ class WriteQueue:
         self._threads.release()
         if waited:
             self._waiting.__exit__(kind, error, trace)
+        job_control.leave_transaction()
 
 
 def _close(fd: int) -> None:
