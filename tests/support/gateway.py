@@ -16,7 +16,7 @@ from headgate.spool.budget import ledger
 from headgate.spool.budget.uplink import Part
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
-from tests.support import commands
+from tests.support import forked
 from tests.support.counting_proxy import Counting, counting
 from tests.support.environment import PYTHON_PATH, without_settings
 from tests.support.s3_server import Place, looked_at
@@ -84,7 +84,7 @@ class Gateway:
         )  # fmt: skip
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return commands.call("--config", str(self.config), *words, env=self.environment())
+        return forked.headgate("--config", str(self.config), *words, env=self.environment())
 
     def json(self, *words: str, code: int = 0) -> Any:
         ran = self.call(*words, "--json")

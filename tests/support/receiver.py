@@ -20,6 +20,7 @@ from typing import Any
 from headgate.spool.image.image import Metadata
 from headgate.spool.site.site import Site
 from tests.support.environment import PYTHON_PATH, without_settings
+from tests.support.forked import Forked
 from tests.support.paths import ROOT
 from tests.support.wait import wait_for_exit, wait_until
 
@@ -49,6 +50,9 @@ class Answer:
 class Receiver:
     """``headgate-receiver`` on a free port, over a spool of its own."""
 
+    forked = True
+    """False where the start of the program, or the process itself, is what a test is about."""
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.spool = folder / "spool"
         self.log = folder / "receiver.log"
@@ -66,21 +70,22 @@ class Receiver:
         self.port = 0
 
     def start(self) -> Receiver:
-        command = [*as_user(self.user), sys.executable, "-c", self.program]
-        if self.config:
-            command += ["--config", self.config]
+        flags = ["--config", self.config] if self.config else []
         for name, value in self.flags.items():
-            command += ["--set", f"{name}={value}"]
+            flags += ["--set", f"{name}={value}"]
+        variables = environment() | self.environment
         with self.log.open("ab") as log:
             at = log.tell()
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                env=environment() | self.environment,
-                start_new_session=True,
-            )
+            if self.forked and self.program == START and self.user is None:
+                self.process = Forked(
+                    "receiver", flags, env=variables, out=log.fileno(), err=log.fileno(),
+                    cwd=ROOT, session=True,
+                )  # fmt: skip
+            else:
+                self.process = subprocess.Popen(
+                    [*as_user(self.user), sys.executable, "-c", self.program, *flags],
+                    cwd=ROOT, stdout=log, stderr=log, env=variables, start_new_session=True,
+                )  # fmt: skip
 
         def said() -> str:
             return self.log.read_bytes()[at:].decode()
