@@ -5,7 +5,7 @@ import pytest
 from tests.support.receiver import Receiver
 
 
-@pytest.fixture(autouse=True)
-def _from_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests are about the program itself: how it starts, stops and dies."""
+@pytest.fixture
+def from_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the program itself: what it imports, how it starts, stops and dies."""
     monkeypatch.setattr(Receiver, "forked", False)

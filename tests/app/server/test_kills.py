@@ -16,7 +16,7 @@ from tests.support.wait import wait_for_exit
 
 Photo = Callable[[], bytes]
 Record = Callable[[str, int], None]
-KILLS = int(os.environ.get("HEADGATE_TEST_RECEIVER_KILLS", "3"))
+KILLS = int(os.environ.get("HEADGATE_TEST_RECEIVER_KILLS", "2"))
 SETTINGS = {"receiver__device_rate": "0", "spool__keep_free": "0B"}
 
 
@@ -27,7 +27,7 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(
 ) -> None:
     with running(own, receiver__processes=str(processes), **SETTINGS) as receiver:
         await_processes(receiver, processes)
-        clients = Load(receiver, photo, 8)
+        clients = Load(receiver, photo, 3 * processes)
         try:
             for _ in range(KILLS):
                 clients.more(10)
@@ -58,7 +58,7 @@ def test_kills_of_the_supervisor_lose_nothing_that_was_acknowledged(
     with running(own, receiver__processes=str(processes), **SETTINGS) as receiver:
         port = receiver.port
         receiver.flags["receiver.bind"] = f"127.0.0.1:{port}"  # where the clients go on sending
-        clients = Load(receiver, photo, 8)
+        clients = Load(receiver, photo, 3 * processes)
         try:
             for _ in range(KILLS):
                 clients.more(10)

@@ -33,6 +33,8 @@ from tests.support.wait import join, wait_until
 
 Photo = Callable[[], bytes]
 
+pytestmark = pytest.mark.usefixtures("from_an_interpreter")
+
 
 def start_expecting_failure(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", START]

@@ -204,6 +204,7 @@ def test_told_to_stop_both_finish_what_is_arriving(own: Path, photo: Photo) -> N
         assert "Traceback" not in receiver.log.read_text()
 
 
+@pytest.mark.usefixtures("from_an_interpreter")
 def test_the_supervisor_is_small_and_says_when_it_serves_and_stops(own: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(own / "notify"))

@@ -424,7 +424,7 @@ TestMachine = Machine.TestCase
 TestTwoReceive = TwoReceive.TestCase
 TestFourReceive = pytest.mark.slow(FourReceive.TestCase)
 TestMachine.settings = TestTwoReceive.settings = TestFourReceive.settings = settings(
-    max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "15")),
+    max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "8")),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

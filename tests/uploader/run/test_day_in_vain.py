@@ -226,7 +226,7 @@ WAYS: dict[str, Way] = {
 """How a server answers; more ways are made where they are tried."""
 AN_HOUR = 12  # runs of an hour
 QUICK = {
-    "200 stores nothing", "503", "HEAD 403", "a bare 400", "odd ETag", "portal page",
+    "200 stores nothing", "503", "a bare 400", "odd ETag", "portal page",
 }  # fmt: skip
 """Of each kind one, for every day; the others in make test-slow."""
 assert set(WAYS) > QUICK
