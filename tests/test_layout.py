@@ -461,7 +461,10 @@ def endless_waits(tree: ast.Module) -> Iterator[str]:
     """Loops that sleep until something is so, and waits for another thread or program for ever."""
     awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.While):
+        tries = isinstance(node, ast.For) and any(
+            isinstance(one, ast.Break) for one in ast.walk(node)
+        )
+        if isinstance(node, ast.While) or tries:
             calls = [inner for inner in ast.walk(node)
                      if isinstance(inner, ast.Call) and id(inner) not in awaited]  # fmt: skip
             if any(re.search(r"\bsleep$", ast.unparse(call.func)) for call in calls):
@@ -484,6 +487,7 @@ def test_each_wait_of_a_test_has_a_bound() -> None:
     [
         "while not ready():\n    time.sleep(0.1)",
         "while True:\n    if ready():\n        break\n    sleep(1)",
+        "for _ in range(50):\n    if ready():\n        break\n    time.sleep(0.1)",
         "process.communicate()",
         "process.communicate('input')",
         "event.wait()",
@@ -501,6 +505,7 @@ def test_a_wait_without_a_bound_is_found(text: str) -> None:
         "while piece := sock.recv(100):\n    data += piece",
         "process.communicate(timeout=9)",
         "event.wait(20)",
+        "for _ in range(3):\n    time.sleep(0.1)\n    started.append(start())",
         "', '.join(words)",
         "async def serve():\n    await stop.wait()",
     ],

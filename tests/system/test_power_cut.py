@@ -112,10 +112,11 @@ class Disk:
             os.close(fd)
 
     def detach(self) -> None:
-        for _ in range(50):
-            if subprocess.run(["umount", str(self.mount)], capture_output=True).returncode == 0:
-                break
-            time.sleep(0.1)
+        unmount = ["umount", str(self.mount)]
+        wait_until(
+            lambda: subprocess.run(unmount, capture_output=True).returncode == 0,
+            "the file system is let go",
+        )
         subprocess.run(["losetup", "-d", self.device], check=True)
         self._await_release()
 
