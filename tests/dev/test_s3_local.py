@@ -170,7 +170,7 @@ def request(place: Place, key: str, body: bytes) -> bytes:
 
 def said_to(place: Place, sent: bytes) -> bytes:
     """What the server answers to a client that sends this and is killed; it has let go by then."""
-    with socket.create_connection(("127.0.0.1", port_of(place)), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port_of(place)), timeout=120) as sock:
         sock.sendall(sent)
         sock.shutdown(socket.SHUT_WR)
         with sock.makefile("rb") as answer, contextlib.suppress(ConnectionError):
@@ -634,7 +634,7 @@ def test_it_ends_cleanly_when_asked(tmp_path: Path, number: signal.Signals) -> N
                     client.put_object(Bucket="images", Key="k", Body=b"x")
                 client.put_object(Bucket="images", Key="k", Body=b"x")
                 process.send_signal(number)
-                assert process.wait(10) == 0
+                assert process.wait(120) == 0
         assert process.stderr.read() == ""
 
 

@@ -24,10 +24,10 @@ import requests
 
 from tests.support.environment import PYTHON_PATH
 from tests.support.paths import ROOT
-from tests.support.wait import wait_until
+from tests.support.wait import SECONDS, wait_until
 
 
-def until(ask: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(ask: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
     """The first answer that is true."""
     return wait_until(ask, what, seconds)
 
@@ -73,7 +73,7 @@ class Run:
         return int(self.greeting(r"page +http://127\.0\.0\.1:(\d+)/"))
 
     def ask(self, path: str) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
@@ -86,7 +86,7 @@ class Run:
         if not shutil.which("curl"):
             field, _, photograph = curl[2].partition("=@")
             with open(self.folder / photograph, "rb") as file:
-                return requests.post(curl[3], files={field: file}, timeout=20).json()
+                return requests.post(curl[3], files={field: file}, timeout=SECONDS).json()
         ran = subprocess.run([*curl, "-sS"], capture_output=True, cwd=self.folder, check=True)
         return json.loads(ran.stdout)
 
@@ -104,7 +104,7 @@ class Run:
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(SECONDS)
 
 
 def parent_of(pid: int) -> int:
@@ -137,7 +137,7 @@ def uploaded(run: Run, image: str) -> Any:
     return receipt if receipt.get("state") == "uploaded" else None
 
 
-def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
+def test_an_image_s_whole_road_twice_and_a_drain_by_hand(start: Callable[..., Run]) -> None:
     run = start()
     receipt = run.post()
     photograph = (ROOT / "docs" / "photos" / "china.jpg").read_bytes()
@@ -159,7 +159,26 @@ def test_an_image_s_whole_road_twice(start: Callable[..., Run]) -> None:
     assert uploaded(again, receipt["id"])
     # The image, and what the first run found out about the server with.
     until(lambda: "2 objects" in again.said, "the stand-in's first line")
+    other = (ROOT / "docs" / "photos" / "rocket.jpg").read_bytes()
+    sent = {"data": other, "headers": {"Content-Type": "image/jpeg"}, "timeout": SECONDS}
+    image = requests.post(f"http://127.0.0.1:{again.port}/images", **sent).json()["id"]
+    by_hand = drain_by_hand(again)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert "stand-in" in by_hand.stdout
+    assert again.ask(f"/images/{image}")["safe_to_erase"]
     assert again.end(signal.SIGTERM) == 0
+    alone = drain_by_hand(again)
+    assert (alone.returncode, "no bucket is set" in alone.stderr) == (2, True)
+
+
+def drain_by_hand(run: Run) -> subprocess.CompletedProcess[str]:
+    """``make drain`` beside it."""
+    unset = ("HEADGATE_", "AWS_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
+    return subprocess.run(
+        [sys.executable, "-m", "dev.drain"], cwd=run.folder, text=True, capture_output=True,
+        env={**kept, "PYTHONPATH": PYTHON_PATH}, check=False, timeout=SECONDS,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -198,7 +217,7 @@ def test_when_the_receiver_dies_all_of_it_ends_and_says_so(start: Callable[..., 
         if b"headgate-receiver" in command and parent_of(pid) == run.process.pid
     )
     os.kill(receiver, signal.SIGKILL)
-    assert run.process.wait(60) == 1
+    assert run.process.wait(SECONDS) == 1
     assert "receiver ended by signal 9" in run.said
     assert [pid for pid in children if alive(pid)] == []
 
@@ -207,7 +226,7 @@ def test_a_taken_port_names_its_fix(start: Callable[..., Run]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         run = start(HEADGATE_RECEIVER_BIND=f"127.0.0.1:{port}")
-        assert run.process.wait(60) == 1
+        assert run.process.wait(SECONDS) == 1
     assert f"HEADGATE_RECEIVER_BIND=127.0.0.1:{port + 1} make run" in run.said
     assert not (run.folder / "var" / "spool").exists()
 
@@ -232,30 +251,9 @@ def test_another_spool_and_a_bucket_of_one_s_own_are_honoured(
 
 def test_wrong_settings_are_all_named(start: Callable[..., Run]) -> None:
     run = start(HEADGATE_UPLINK_SHARE="200%", HEADGATE_UPLINK_LINK="fast")
-    assert run.process.wait(60) == 2
+    assert run.process.wait(SECONDS) == 2
     assert "uplink.share" in run.said
     assert "uplink.link" in run.said
-
-
-def test_a_drain_by_hand_finds_the_stand_in(start: Callable[..., Run]) -> None:
-    run = start()
-    image = run.post()["id"]
-
-    def drain() -> subprocess.CompletedProcess[str]:
-        unset = ("HEADGATE_", "AWS_")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
-        return subprocess.run(
-            [sys.executable, "-m", "dev.drain"], cwd=run.folder, text=True, capture_output=True,
-            env={**kept, "PYTHONPATH": PYTHON_PATH}, check=False, timeout=60,
-        )  # fmt: skip
-
-    by_hand = drain()
-    assert by_hand.returncode == 0, by_hand.stderr
-    assert "stand-in" in by_hand.stdout
-    assert run.ask(f"/images/{image}")["safe_to_erase"]
-    run.end()
-    alone = drain()
-    assert (alone.returncode, "no bucket is set" in alone.stderr) == (2, True)
 
 
 @pytest.mark.slow

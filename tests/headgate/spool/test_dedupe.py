@@ -121,7 +121,7 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
     def enter(*_args: object) -> None:
         spool.catalog.minutes.enter = real  # type: ignore[method-assign]
         began.set()
-        go_on.wait(30)
+        go_on.wait(120)
         raise RuntimeError("the first one fails")
 
     spool.catalog.minutes.enter = enter  # type: ignore[method-assign]
@@ -138,7 +138,7 @@ def test_while_the_first_fails_the_second_takes_its_place(spool: Spool) -> None:
 
     one, two = threading.Thread(target=first), threading.Thread(target=second)
     one.start()
-    assert began.wait(30)
+    assert began.wait(120)
     two.start()
     two.join(0.2)
     assert two.is_alive()  # it waits for the outcome of the first

@@ -141,7 +141,7 @@ class Bucket:
         finally:
             self.over.set()
             self.server.shutdown()
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive(), "the server did not end"
             self.server.server_close()
 

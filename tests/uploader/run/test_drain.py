@@ -402,9 +402,9 @@ def test_a_second_run_says_that_the_lock_is_held(gateway: Gateway) -> None:
     gateway.fill(3)
     with gateway.spool.hold_drain_lock("somebody", 0):
         by_hand, by_cron = gateway.start("drain"), gateway.start("drain", "--cron")
-        out, err = by_hand.communicate(timeout=40)
+        out, err = by_hand.communicate(timeout=120)
         assert (by_hand.returncode, "somebody" in err) == (Exit.LOCKED, True)
-        out, err = by_cron.communicate(timeout=40)
+        out, err = by_cron.communicate(timeout=120)
         assert (by_cron.returncode, out, err) == (Exit.LOCKED, "", "")
     assert gateway.json("drain")["images"] == 3
 

@@ -410,7 +410,7 @@ def test_closing_ends_every_wait_with_its_reason(
         thread.start()
     pacer.close(Ending(Outcome.TIME_SPENT))
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
         assert not thread.is_alive()
     assert said == ["time spent"] * 5
     with pytest.raises(Closed):

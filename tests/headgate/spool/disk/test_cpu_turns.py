@@ -21,7 +21,7 @@ def test_one_has_a_turn_and_the_next_waits_for_its_end() -> None:
     with lane:
         other = in_thread(lambda: (lane.enter(), order.append("other"), lane.leave()))
         order.append("first")
-    other.join(20)
+    other.join(120)
     assert order == ["first", "other"]
 
 
@@ -30,7 +30,7 @@ def test_who_waits_for_something_lets_another_in_and_comes_back() -> None:
     with lane:
         with lane.waiting:
             other = in_thread(lambda: lane.enter())
-            other.join(20)
+            other.join(120)
             assert not other.is_alive()
             # The other one ended with its turn; only who has a turn can end it.
             assert not lane.leave()
@@ -59,7 +59,7 @@ def test_waiting_outside_of_a_turn_takes_none() -> None:
     with lane.waiting:
         pass
     other = in_thread(lambda: (lane.enter(), lane.leave()))
-    other.join(20)
+    other.join(120)
     assert not other.is_alive()
 
 
@@ -88,6 +88,6 @@ def test_many_threads_are_never_two_in_it() -> None:
 
     threads = [in_thread(work) for _ in range(8)]
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert most == 1
     assert not any(thread.is_alive() for thread in threads)
