@@ -12,7 +12,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from types import FrameType
 
 _stopping = threading.Event()
 
@@ -27,7 +26,6 @@ def take_signals() -> None:
     Ctrl-C is the supervisor's: it reaches all processes, and one of them has to decide.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    signal.signal(signal.SIGUSR1, _hand_over)
     inherited = signal.getsignal(signal.SIGTERM)
     threading.Thread(target=_await_stop, args=(inherited,), name="signals", daemon=True).start()
 
@@ -40,16 +38,10 @@ def stopping() -> bool:
 def _await_stop(inherited: object) -> None:
     signal.sigwait({signal.SIGTERM})
     _stopping.set()
-    while signal.getsignal(signal.SIGTERM) is inherited:
+    while (stop := signal.getsignal(signal.SIGTERM)) is inherited:
         time.sleep(0.01)  # told to stop before the server was ready to hear it
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, signal.SIGUSR1)  # to that thread alone: this wakes it
-
-
-def _hand_over(_signal: int, frame: FrameType | None) -> None:
-    # Called, not raised: unblocking SIGTERM would let in those that came meanwhile, and granian's
-    # handler blocks for good, with the interpreter's lock, at the third.
-    stop = signal.getsignal(signal.SIGTERM)
+    # Called here, and not by a signal to the main thread: that is not heard where it comes at the
+    # moment at which that thread falls asleep. And unblocking SIGTERM would let in those that came
+    # meanwhile, and granian's handler blocks for good, with the interpreter's lock, at the third.
     if callable(stop):
-        stop(signal.SIGTERM, frame)
+        stop(signal.SIGTERM, None)
