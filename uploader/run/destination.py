@@ -29,7 +29,9 @@ def describes(spool: Spool) -> Describe:
     settings = spool.settings
     if settings.destination.kind == "http":
         return description.describe
-    return keys.describe(settings.site.name, settings.s3.prefix, settings.s3.layout)
+    return keys.describe(
+        settings.site.name, settings.s3.prefix, settings.s3.layout, settings.uplink.gateway
+    )
 
 
 def bucket_of(

@@ -33,25 +33,29 @@ DROP_ORDER = ("tags", "key", "file-name", "captured-at", "sequence")
 """What goes first when the whole is more than ``METADATA_MAX``; the others always fit."""
 
 
-def object_key(site: str, prefix: str, layout: str, name: Name) -> str:
-    """The key of an image: ``prefix`` and one of three layouts. Days and hours are UTC."""
+def object_key(site: str, prefix: str, layout: str, name: Name, gateway: str = "") -> str:
+    """The key of an image: ``prefix`` and one of three layouts. Days and hours are UTC. One of a
+    site's gateways is named after the site."""
     at, device, file = name.id, name.device, name.file  # an id begins with the time
     day = f"{at[:4]}/{at[4:6]}/{at[6:8]}"
+    here = f"{site}/{gateway}" if gateway else site
     match layout:
         case "device":
-            return f"{prefix}{site}/{device}/{day}/{file}"
+            return f"{prefix}{here}/{device}/{day}/{file}"
         case "date":
-            return f"{prefix}{site}/{day}/{at[9:11]}/{device}/{file}"
+            return f"{prefix}{here}/{day}/{at[9:11]}/{device}/{file}"
         case "hive":
-            return f"{prefix}site={site}/date={name.day}/device={device}/{file}"
+            here = f"site={site}/gateway={gateway}" if gateway else f"site={site}"
+            return f"{prefix}{here}/date={name.day}/device={device}/{file}"
     raise ValueError(f"{layout!r} is not one of {', '.join(LAYOUTS)}")
 
 
-def describe(site: str, prefix: str, layout: str) -> Describe:
+def describe(site: str, prefix: str, layout: str, gateway: str = "") -> Describe:
     """What makes the key and the metadata of each image, for these settings."""
 
     def of_image(name: Name, meta: Metadata) -> tuple[str, Mapping[str, str]]:
-        return object_key(site, prefix, layout, name), object_metadata(name, meta)
+        key = object_key(site, prefix, layout, name, gateway)
+        return key, object_metadata(name, meta)
 
     return of_image
 

@@ -55,6 +55,20 @@ def test_each_layout_is_as_documented(layout: str, key: str) -> None:
     assert object_key("north", "p/", layout, NAME) == key
 
 
+@pytest.mark.parametrize(
+    ("layout", "key"),
+    [
+        ("device", f"p/north/gw1/cam-07/2026/11/23/{FILE}"),
+        ("date", f"p/north/gw1/2026/11/23/16/cam-07/{FILE}"),
+        ("hive", f"p/site=north/gateway=gw1/date=2026-11-23/device=cam-07/{FILE}"),
+    ],
+)
+def test_gateways_of_one_site_never_share_a_key(layout: str, key: str) -> None:
+    """Two may get the same image in the same microsecond."""
+    assert object_key("north", "p/", layout, NAME, "gw1") == key
+    assert object_key("north", "p/", layout, NAME, "gw2") != key
+
+
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="one of device, date, hive"):
         object_key("north", "", "weekly", NAME)
