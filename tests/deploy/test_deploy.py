@@ -153,24 +153,25 @@ def test_logrotate_rotates_under_a_program_that_writes(tmp_path: Path) -> None:
 # -- nginx
 
 
-@pytest.fixture
-def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver, int]]:
-    """A receiver behind a real nginx with the file of deploy/: paths and ports are other ones, and
-    one more is without TLS."""
+@contextlib.contextmanager
+def nginx_with(
+    tmp_path: Path, name: str, *replaced: tuple[str, str]
+) -> Iterator[tuple[str, ssl.SSLContext, int]]:
+    """A real nginx with a file of deploy/: paths and ports are other ones, and one more is without
+    TLS."""
     program = tool("nginx")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_pem.write_to_path(tmp_path / "privkey.pem")
     for pem in certificate.cert_chain_pems:
         pem.write_to_path(tmp_path / "fullchain.pem", append=True)
-    receiver = Receiver(tmp_path).start()
     port, plain = free_port(), free_port()
-    text = (DEPLOY / "nginx/headgate.conf").read_text()
+    text = (DEPLOY / "nginx" / name).read_text()
     for old, new in (
         ("listen [::]:443 ssl;", f"listen 127.0.0.1:{plain};"),
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
-        ("127.0.0.1:8080", f"127.0.0.1:{receiver.port}"),
         ("/etc/headgate/tls", str(tmp_path)),
+        *replaced,
     ):
         assert old in text
         text = text.replace(old, new)
@@ -196,8 +197,17 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver
 
         log = tmp_path / "error.log"
         wait_until(listens, "nginx listens", process=nginx, detail=log.read_text)
-        yield f"https://127.0.0.1:{port}", trust, receiver, plain
+        yield f"https://127.0.0.1:{port}", trust, plain
         nginx.terminate()
+
+
+@pytest.fixture
+def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver, int]]:
+    """A receiver behind a real nginx."""
+    receiver = Receiver(tmp_path).start()
+    there = ("127.0.0.1:8080", f"127.0.0.1:{receiver.port}")
+    with nginx_with(tmp_path, "headgate.conf", there) as (url, trust, plain):
+        yield url, trust, receiver, plain
     receiver.stop()
 
 
@@ -248,8 +258,40 @@ def made_token(receiver: Receiver) -> str:
     return str(re.findall(r"hg_[\w-]+", json.dumps(found))[0])
 
 
-def test_every_header_that_nginx_sets_is_one_that_auto_looks_for() -> None:
-    text = (DEPLOY / "nginx/headgate.conf").read_text()
+@pytest.mark.slow
+def test_behind_a_balancer_a_device_keeps_to_one_gateway_until_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    gateways = []
+    for name in ("gw1", "gw2"):
+        (tmp_path / name).mkdir()
+        gateways.append(Receiver(tmp_path / name, **{"receiver.auth": "open"}).start())
+    one, two = gateways
+    there = (
+        ("gw1.example.net:8080", f"127.0.0.1:{one.port}"),
+        ("gw2.example.net:8080", f"127.0.0.1:{two.port}"),
+    )
+    kind = {"Content_Type": "image/jpeg", "X_Device": "cam-1"}
+
+    def held(gateway: Receiver) -> int:
+        return len([*(gateway.spool / "new").rglob("*.jpg")])
+
+    with nginx_with(tmp_path, "headgate-balancer.conf", *there) as (url, trust, _):
+        pictures = [picture(20_000 + size) for size in range(5)]
+        assert [ask(f"{url}/images", trust, each, **kind) for each in pictures] == [201] * 5
+        assert sorted([held(one), held(two)]) == [0, 5], "one gateway has them all"
+        assert ask(f"{url}/images", trust, pictures[0], **kind) == 200, "and knows them again"
+        first, other = (one, two) if held(one) else (two, one)
+        first.stop()
+        assert ask(f"{url}/images", trust, picture(30_000), **kind) == 201
+        assert (held(first), held(other)) == (5, 1), "no camera waits for the one that is gone"
+        assert ask(f"{url}/images", trust, pictures[0], **kind) == 201, "a second one, none lost"
+    other.stop()
+
+
+@pytest.mark.parametrize("name", ["headgate.conf", "headgate-balancer.conf"])
+def test_every_header_that_nginx_sets_is_one_that_auto_looks_for(name: str) -> None:
+    text = (DEPLOY / "nginx" / name).read_text()
     named = set(re.findall(r"^ +proxy_set_header (\S+)", text, re.MULTILINE))
     assert {"Forwarded", "X-Forwarded-For", "X-Real-IP"} <= named, "a client's own are replaced"
     told = {f"HTTP_{name.upper().replace('-', '_')}" for name in named - {"Host", "Connection"}}
@@ -258,8 +300,9 @@ def test_every_header_that_nginx_sets_is_one_that_auto_looks_for() -> None:
         assert is_forwarded({name: "x"}), name
 
 
-def test_nginx_lets_in_what_the_receiver_takes() -> None:
-    text = (DEPLOY / "nginx/headgate.conf").read_text()
+@pytest.mark.parametrize("name", ["headgate.conf", "headgate-balancer.conf"])
+def test_nginx_lets_in_what_the_receiver_takes(name: str) -> None:
+    text = (DEPLOY / "nginx" / name).read_text()
     (size,) = re.findall(r"client_max_body_size (\d+)m;", text)
     largest = combine({}, None, {}, {}, ROOT).receiver.max_image
     assert largest + (64 << 10) < int(size) << 20 < 2 * largest
