@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, str] = {
     "device": "uploader.cli.commands.device",
     "doctor": "uploader.cli.commands.doctor",
     "drain": "uploader.cli.commands.drain",
+    "fleet": "uploader.cli.commands.fleet",
     "find": "uploader.cli.commands.find",
     "get": "uploader.cli.commands.get",
     "hold": "uploader.cli.commands.hold",

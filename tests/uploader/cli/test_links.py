@@ -79,7 +79,7 @@ CALLS: dict[str, tuple[str, ...]] = {
 }
 ELSEWHERE = {
     "alert help", "completion", "config show", "cron install", "cron reach", "cron remove",
-    "cron show", "install", "uninstall",
+    "cron show", "fleet forget", "fleet status", "install", "uninstall",
 }  # fmt: skip
 """Commands that open no spool, or only as their last act, to add a line to the audit log."""
 

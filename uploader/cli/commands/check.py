@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
@@ -16,13 +17,15 @@ from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.monitor.grouping import worst
 from headgate.monitor.rules import Level
+from headgate.settings.settings import Settings
+from headgate.shared.connection import SharedTrouble
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import opened
 from headgate.spool.site.users import UserTrouble
 from uploader.cli.commands.drain import log_to
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.report import exit_of, fields, look, show
+from uploader.cli.report import Report, exit_of, fields, look, show
 
 EXITS = (Exit.OK, Exit.ERROR, Exit.USAGE, Exit.SET_ASIDE, Exit.UPLINK_DOWN)
 MEANING: Mapping[Exit, str] = {
@@ -80,6 +83,8 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
     with context.spool(tells=notify) as spool:
         with _log(context, cron):
             report = look(spool, notify=notify, risk=str(spool.risk() or ""))
+            if notify and context.settings.uplink.shared:
+                _tell_the_others(context.settings, report)
         if cron and notify and spool.site.jobs.queued():
             from uploader.queue import pending_jobs as jobs  # a look does not pay for a run
 
@@ -91,6 +96,26 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
     elif not cron:
         show(report)
     return Exit.OK if cron else exit_of(report)
+
+
+def _tell_the_others(settings: Settings, report: Report) -> None:
+    """Publish this gateway's report to those of its site. That Redis is away is an alert of the
+    lease's; what this look is for goes on."""
+    from headgate.monitor import fleet, fleet_reports  # where an uplink is shared alone
+
+    wrong = report.groups
+    own = fleet.of_snapshot(
+        report.facts,
+        settings.uplink.gateway,
+        version("headgate"),
+        worst(wrong),
+        wrong[0].title if wrong else "",
+    )
+    try:
+        with closing(fleet_reports.Reports(settings.uplink.shared, settings.site.name)) as told:
+            told.publish(own)
+    except SharedTrouble as trouble:
+        logs.get().warning("fleet.unreported", reason=str(trouble))
 
 
 def _log_file(context: Context, cron: bool) -> Path | None:

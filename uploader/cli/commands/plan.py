@@ -82,16 +82,13 @@ _SIZE, _DURATION = _Unit("size", parse_size), _Unit("duration", parse_duration)
 @click.option(
     "--gateways",
     type=click.IntRange(1, 10_000),
-    default=1,
-    show_default=True,
-    help="Gateways that share the uplink and what arrives.",
+    help="Gateways that share the uplink and what arrives; otherwise uplink.gateways.",
 )
 @click.option(
     "--floor",
     type=_Unit("rate", parse_rate),
     metavar="RATE",
-    default=0,
-    help="The rate that is always each gateway's own.",
+    help="The rate that is always each gateway's own; otherwise uplink.floor.",
 )
 @click.option(
     "--price-per-1000-puts", type=click.FloatRange(0), metavar="PRICE", help="Of the bucket."
@@ -108,8 +105,8 @@ def command(
     mb_per_minute: float | None,
     outage: int,
     disk: int | None,
-    gateways: int,
-    floor: int,
+    gateways: int | None,
+    floor: int | None,
     price_per_1000_puts: float | None,
     price_per_gb_month: float | None,
     as_json: bool,
@@ -130,8 +127,8 @@ def command(
         outage_seconds=outage,
         prices=_prices(price_per_1000_puts, price_per_gb_month),
         disk=_disk(settings, disk),
-        gateways=gateways,
-        floor=floor,
+        gateways=gateways or settings.uplink.gateways,
+        floor=settings.uplink.floor if floor is None else floor,
     )
     made = plan.make(terms)
     if as_json:

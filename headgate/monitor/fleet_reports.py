@@ -1,0 +1,76 @@
+"""The gateways' reports in Redis: each publishes its own, any of them reads all.
+
+Redis stamps a report when it arrives, so that no gateway's clock counts. A report ends after a
+week, and a gateway is forgotten with it; ``forget`` does so at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from headgate.monitor.fleet import Fleet, GatewayReport, fleet
+from headgate.shared.connection import connect, troubles
+from headgate.shared.keys import key
+
+TIMEOUT_SECONDS = 2.0
+"""For each step; a command waits for it, no upload and no run."""
+KEEP = timedelta(days=7)
+
+
+class Reports:
+    """The reports of one site. SharedTrouble for whatever goes wrong."""
+
+    def __init__(self, url: str, site: str) -> None:
+        self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
+        self._reports, self._seen = key(site, "reports"), key(site, "gateways")
+
+    def publish(self, report: GatewayReport) -> None:
+        """This gateway's report, in place of its last one."""
+        with troubles(self._client):
+            now = self._now()
+            before = (now - KEEP).timestamp()
+            ended = cast("list[str]", self._client.zrangebyscore(self._seen, 0, before))
+            with self._client.pipeline(transaction=True) as steps:
+                if ended:
+                    steps.hdel(self._reports, *ended)
+                    steps.zrem(self._seen, *ended)
+                steps.hset(self._reports, report.gateway, json.dumps(report.encode()))
+                steps.zadd(self._seen, {report.gateway: now.timestamp()})
+                steps.expire(self._reports, KEEP)
+                steps.expire(self._seen, KEEP)
+                steps.execute()
+
+    def read(self) -> Fleet:
+        """All gateways of the site."""
+        with troubles(self._client):
+            now = self._now()
+            seen = cast("list[tuple[str, float]]", self._client.zrange(
+                self._seen, 0, -1, withscores=True
+            ))  # fmt: skip
+            held = cast("dict[str, str]", self._client.hgetall(self._reports))
+        reports = []
+        for text in held.values():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version
+                found: Any = json.loads(text)
+                reports.append(GatewayReport.decode(found))
+        at = {name: datetime.fromtimestamp(score, UTC) for name, score in seen}
+        return fleet(at, reports, now)
+
+    def forget(self, gateway: str) -> bool:
+        """A gateway that was taken away; False: none of this name was known."""
+        with troubles(self._client), self._client.pipeline(transaction=True) as steps:
+            steps.hdel(self._reports, gateway)
+            steps.zrem(self._seen, gateway)
+            return bool(steps.execute()[1])
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _now(self) -> datetime:
+        seconds, micros = self._client.time()
+        return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
