@@ -1,6 +1,7 @@
-"""Simulated sites, and the plots of docs/SCALE.md: ``python -m bench.simulate [owner bucket ...]``.
+"""Simulated sites, and the plots of docs/SCALE.md: ``python -m bench.simulate [owner ...]``.
 
-``owner``: a day of one site with an outage. ``bucket``: many sites and one bucket.
+``owner``: a day of one site with an outage. ``gateways``: 1 to 100 of them on one link.
+``bucket``: many sites and one bucket.
 ``--out FOLDER`` writes the plots there; ``--quick`` simulates less, to see that all of it works.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from bench.simulate import bucket
+from bench.simulate.gateways import Uplink, share
 from bench.simulate.plot import Line, chart
 from bench.simulate.site import Scenario, Second, day, percentile
 from headgate.settings.settings import combine
@@ -136,12 +138,45 @@ def many(out: Path, *, quick: bool) -> Iterator[str]:
     ))  # fmt: skip
 
 
+def together(out: Path, *, quick: bool) -> Iterator[str]:
+    """Gateways on one link: the first is flooded, the others have half of their part to send; Redis
+    is away for half a minute in the middle."""
+    cap = OWNER.rate
+    yield "| gateways | most of a second | used | Redis away | again | divided by hand |"
+    yield "|---|---|---|---|---|---|"
+    for number in (1, 3) if quick else (1, 2, 5, 20, 100):
+        half = cap // 2 // number
+        uplink = Uplink(cap, cap // 4 // number, [2 * cap, *[half] * (number - 1)], (60, 90))
+        moments = [*share(uplink, 150, random.Random(_SEED).random)]
+        sent = [moment.sent / cap for moment in moments]
+        by_hand = (cap // number + half * (number - 1)) / cap
+        yield (
+            f"| {number} | {max(sent):.2%} | {_mean(sent[30:60]):.1%} | {_mean(sent[70:90]):.1%} | "
+            f"{_mean(sent[110:]):.1%} | {by_hand:.0%} |"
+        )
+        if number in (3, 5):
+            lines = [
+                Line("all", [(float(moment.at), moment.sent * 60 / 1e6) for moment in moments]),
+                Line("the cap", [(0.0, cap * 60 / 1e6), (150.0, cap * 60 / 1e6)], dashed=True),
+            ]
+            title = "Five gateways on one link, Redis away from 60 to 90 s (simulated)"
+            _write(out, "gateways-sent", chart(title, "seconds", "MB a minute", lines))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
 def _write(out: Path, name: str, svg: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
-WHAT: Mapping[str, Callable[..., Iterator[str]]] = {"owner": owner, "bucket": many}
+WHAT: Mapping[str, Callable[..., Iterator[str]]] = {
+    "owner": owner,
+    "gateways": together,
+    "bucket": many,
+}
 
 
 def main(words: list[str]) -> int:

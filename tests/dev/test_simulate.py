@@ -10,6 +10,7 @@ import pytest
 
 from bench.simulate import __main__ as simulate
 from bench.simulate import bucket
+from bench.simulate.gateways import Uplink, share
 from bench.simulate.site import Scenario, day
 
 
@@ -31,6 +32,17 @@ def test_sites_add_up_whatever_second_they_begin_in() -> None:
     assert bucket.summed([[1, 0, 2, 0]], 10, lambda site: site % 2) == [5, 5, 10, 10]
     assert bucket.metrics_cost(10_000) == pytest.approx(3000)
     assert bucket.metrics_cost(260_000) == pytest.approx(3000 + 24_000 + 500)
+
+
+def test_gateways_never_pass_the_cap_and_use_nearly_all_of_it() -> None:
+    cap = 1_000_000
+    uplink = Uplink(cap, cap // 8, [2 * cap, cap // 8, cap // 8, cap // 8], (50, 75))
+    moments = [*share(uplink, 100, random.Random(3).random)]
+    assert max(moment.sent for moment in moments) <= cap
+    assert sum(moment.sent for moment in moments[30:50]) > 0.97 * 20 * cap
+    floors = 4 * uplink.floor
+    assert all(floors - 4 <= moment.sent <= floors for moment in moments[60:75])
+    assert max(moments[49].backlogs[1:]) < cap // 10, "no other waits for it"
 
 
 def test_the_plots_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
