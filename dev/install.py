@@ -36,7 +36,9 @@ def sources() -> list[Path]:
     files = [LOCK, ROOT / "setup.cfg", ROOT / "pyproject.toml", ROOT / "README.md"]
     for folder in SHIPPED:
         files += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
-    return [path for path in files if "__pycache__" not in path.parts]
+    # deploy/docker is for an image, and a site's keys to the bucket may be there.
+    others = {"__pycache__", "docker"}
+    return [path for path in files if not others & set(path.relative_to(ROOT).parts)]
 
 
 def lock_of(extra: str) -> Path:

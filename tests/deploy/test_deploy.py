@@ -22,6 +22,7 @@ from typing import Any
 import click
 import pytest
 import trustme
+import yaml
 
 from app.http.request import is_forwarded
 from headgate.host.addresses import free_port
@@ -370,3 +371,59 @@ def test_hadolint_finds_nothing() -> None:
         [tool("hadolint"), str(DEPLOY / "docker/Dockerfile")], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout) == (0, "")
+
+
+def services(folder: Path, *files: str) -> dict[str, Any]:
+    """What docker-compose reads, as it checks it by the specification's schema."""
+    shutil.copytree(DEPLOY / "docker", folder)
+    for name in ("headgate.env", "aws-credentials"):  # people make them
+        (folder / name).write_text("")
+    named = [word for file in files for word in ("-f", str(folder / file))]
+    ran = subprocess.run(
+        [tool("docker-compose"), *named, "config"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = yaml.safe_load(ran.stdout)["services"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_compose_runs_the_image_as_it_is_made(tmp_path: Path) -> None:
+    """Its volume, its port, commands that there are, and keys only where something sends."""
+    image = (DEPLOY / "docker/Dockerfile").read_text()
+    (volume,) = re.findall(r"^VOLUME (\S+)", image, re.MULTILINE)
+    (port,) = re.findall(r"^EXPOSE (\d+)", image, re.MULTILINE)
+    found = services(tmp_path / "a/b/docker", "compose.yaml", "compose.queue.yaml")
+    assert found.keys() == {"receiver", "drain", "watch", "worker"}
+    assert str(found["receiver"]["ports"]) == f"[{{'published': {port}, 'target': {port}}}]"
+    for name, service in found.items():
+        assert service["volumes"] == [f"spool:{volume}:rw"]
+        assert service["read_only"] and service["init"] and service["cap_drop"] == ["ALL"]
+        assert service["build"]["args"] == {"EXTRAS": "queue"}, "one image, for all of them"
+        assert ("secrets" in service) == (name != "receiver")
+        if words := service.get("command"):
+            if words[0] == "every":
+                words = words[2:]
+            context = click.Context(headgate, info_name="headgate", **headgate.context_settings)
+            command = headgate.get_command(context, words[1])
+            assert words[0] == "headgate" and command is not None
+            command.make_context(words[1], words[2:], parent=context)
+    sample = (DEPLOY / "docker/headgate.env.sample").read_text()
+    names = {f"HEADGATE_{one.name.upper().replace('.', '_')}" for one in SETTINGS}
+    assert set(re.findall(r"^(\w+)=", sample, re.MULTILINE)) <= names
+
+
+def test_every_runs_it_again_and_hands_on_that_it_is_to_stop(tmp_path: Path) -> None:
+    script = (
+        "echo again; [ -e twice ] || { : >twice; exit; }; "
+        "trap 'echo told; kill $!; exit' TERM; sleep 60 & echo up; wait"
+    )
+    with subprocess.Popen(
+        [DEPLOY / "docker/every", "0", "sh", "-c", script],
+        cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert [running.stdout.readline() for _ in range(3)] == ["again\n", "again\n", "up\n"]
+        running.terminate()
+        assert running.stdout.readline() == "told\n"
+        assert running.wait(60) == 0

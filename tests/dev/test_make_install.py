@@ -22,7 +22,8 @@ def test_a_version_is_named_by_all_that_is_installed(monkeypatch: pytest.MonkeyP
         "app/server/server.py",
         "deploy/headgate.toml",
     } <= files
-    assert not [name for name in files if name.startswith(("tests/", "var/", "bench/", ".venv"))]
+    others = ("tests/", "var/", "bench/", ".venv", "deploy/docker/")
+    assert not [name for name in files if name.startswith(others)]
     name = install.version_name()
     assert re.fullmatch(r"\d+\.\d+\.\d+-[0-9a-f]{10}", name) and name == install.version_name()
     fewer = install.sources()[:-1]
@@ -108,7 +109,7 @@ def test_an_interrupted_environment_is_not_left_behind(
 def test_extras_have_locks_of_their_own_and_are_kept_by_the_next_version(tmp_path: Path) -> None:
     assert install.version_name(["queue"]) != install.version_name()
     assert "celery==" in install.lock_of("queue").read_text()
-    with pytest.raises(Failed, match="EXTRAS takes apprise, ftp, queue, smtp"):
+    with pytest.raises(Failed, match="EXTRAS takes apprise, fleet, ftp, queue, smtp"):
         install.version_name(["quue"])
     assert install.extras_in_use(tmp_path) == []
     venv = tmp_path / "versions" / "1"

@@ -18,7 +18,10 @@ from dev import install
 from tests.support import booted
 from tests.support.paths import ROOT
 
-TOOLS = ("buildah", "podman", "runc", "catatonit", "debootstrap", "ip", "curl")
+TOOLS = (
+    "buildah", "podman", "podman-compose", "runc", "catatonit", "iptables", "debootstrap", "ip",
+    "nsenter", "curl",
+)  # fmt: skip
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 SUITE = "trixie"
 """The Debian that has the Python that the Dockerfile names."""
@@ -28,6 +31,8 @@ ENGINE = """\
 default_ulimits = ["nofile=1024:{files}", "nproc=1000:1000"]
 log_driver = "k8s-file"
 init_path = "{init}"
+[network]
+network_config_dir = "{folder}/networks"
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
@@ -42,19 +47,15 @@ runroot = "{folder}/run"
 """
 DOCKER = """\
 #!/bin/sh
-# docker, as far as docs/INSTALL.md needs it. Publishing a port is the network's part here.
+# docker, as far as docs/INSTALL.md needs it
 command=$1
 shift
 case $command in
   build)
     set -- --secret id=pip,src={pip} -v {wheels}:/srv/wheels:ro "$@"
-    exec buildah bud --pull-never --format docker "$@" ;;
-  run)
-    for word; do
-      shift
-      case $word in -p | 8080:8080) ;; *) set -- "$@" "$word" ;; esac
-    done
-    exec podman run --network ns:/run/netns/{network} "$@" ;;
+    set -- --ulimit nofile=1024:{files} --ulimit nproc=1000:1000 --network none "$@"
+    exec buildah bud --isolation oci --runtime runc --pull-never --format docker "$@" ;;
+  compose) exec podman-compose "$@" ;;
   *) exec podman "$command" "$@" ;;
 esac
 """
@@ -72,11 +73,11 @@ def base_image() -> str:
 
 
 class Engine:
-    """A store of images and containers of its own, and a ``docker`` for it."""
+    """A store of images and containers of its own, and a ``docker`` for it, in one network."""
 
     def __init__(self, folder: Path, network: str) -> None:
         self.folder = folder
-        for name in ("bin", "tmp", "wheels"):
+        for name in ("bin", "tmp", "wheels", "networks"):
             (folder / name).mkdir(parents=True)
         _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
         overlay = re.search(r"\boverlay$", Path("/proc/filesystems").read_text(), re.MULTILINE)
@@ -85,13 +86,16 @@ class Engine:
         self._write("containers.conf", ENGINE.format(folder=folder, files=files, init=init))
         self._write("storage.conf", STORAGE.format(folder=folder, driver=driver))
         self._write("pip.conf", "[global]\nno-index = true\nfind-links = /srv/wheels\n")
-        docker = self._write("bin/docker", DOCKER.format(
-            pip=folder / "pip.conf", wheels=folder / "wheels", network=network))  # fmt: skip
+        docker = self._write(
+            "bin/docker",
+            DOCKER.format(pip=folder / "pip.conf", wheels=folder / "wheels", files=files),
+        )
         docker.chmod(0o755)
+        # Not by `ip netns exec`, which hides the cgroups.
+        self._inside = ["nsenter", f"--net=/run/netns/{network}"]
         self.environment = {
             **os.environ,
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin",
-            "BUILDAH_ISOLATION": "chroot",
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
@@ -104,8 +108,8 @@ class Engine:
     def run(self, line: str, *, check: bool = True, folder: Path = ROOT) -> str:
         """A line of shell; what it printed on standard output."""
         ran = subprocess.run(
-            ["sh", "-c", line], cwd=folder, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, check=False,
+            [*self._inside, "sh", "-c", line], cwd=folder, env=self.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert ran.returncode == 0 or not check, f"$ {line}\n{ran.stdout}\n{ran.stderr}"
         return ran.stdout

@@ -1,4 +1,8 @@
-"""A gateway in containers: what docs/INSTALL.md says to type under "Docker", with podman."""
+"""A gateway in containers: what docs/INSTALL.md says to type under "Docker", with podman.
+
+Its image is built twice, an older version first, on a base that debootstrap makes: minutes. So one
+test goes from the first start to an upgrade, and then hands the images to Compose.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,14 @@ from tests.support.paths import ROOT
 from tests.support.versions import OLDER, older_sources
 
 PAGE = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
+ENDPOINT = f"http://{GATEWAY}:{S3_PORT}"
 SETTINGS = f"""\
 [uplink]
 link = "1GB/s"
 [s3]
 bucket = "{BUCKET}"
 region = "us-east-1"
-endpoint_url = "http://127.0.0.1:{S3_PORT}"
+endpoint_url = "{ENDPOINT}"
 """
 
 pytestmark = [
@@ -54,6 +59,12 @@ class Site:
         pictures = folder / "pictures"
         pictures.mkdir()
         self.bucket, self.camera = Bucket(network, folder), Camera(network, pictures)
+        # The stand-in listens on loopback alone, and containers come from a bridge.
+        self.engine.run("sysctl -q -w net.ipv4.conf.all.route_localnet=1")
+        self.engine.run(
+            f"iptables -t nat -A PREROUTING -p tcp -d {GATEWAY} --dport {S3_PORT}"
+            f" -j DNAT --to-destination 127.0.0.1:{S3_PORT}"
+        )
         etc = folder / "etc"
         etc.mkdir()
         (etc / "headgate.toml").write_text(SETTINGS)
@@ -68,8 +79,22 @@ class Site:
         for line in lines:
             line = line.replace("/etc/headgate:/", f"{self.folder}/etc:/")
             line = line.replace("/root/headgate-aws.env", f"{self.folder}/aws.env")
+            if line.startswith("editor "):
+                self.edit(self.checkout / line.removeprefix("editor "))
+                continue
             said.append(self.engine.run(line, folder=self.checkout))
         return "".join(said)
+
+    def edit(self, file: Path) -> None:
+        """What this site needs in the two files of Compose."""
+        if file.name == "aws-credentials":
+            file.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
+            return
+        text = file.read_text()
+        for name, value in (("BUCKET", BUCKET), ("REGION", "us-east-1")):
+            assert f"HEADGATE_S3_{name}=\n" in text
+            text = text.replace(f"HEADGATE_S3_{name}=\n", f"HEADGATE_S3_{name}={value}\n")
+        file.write_text(f"{text}HEADGATE_S3_ENDPOINT_URL={ENDPOINT}\n")
 
     def drain(self) -> None:
         """What the host's cron types."""
@@ -111,13 +136,14 @@ def these_sources(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
+    shutil.copytree(ROOT / "deploy/docker", folder / "deploy/docker")
 
 
 def test_containers_lose_no_image_from_their_first_start_to_an_upgrade(site: Site) -> None:
     engine, camera, bucket = site.engine, site.camera, site.bucket
     engine.make_base()
     older_sources(site.checkout)
-    shutil.copyfile(containers.DOCKERFILE, site.checkout / "deploy/docker/Dockerfile")
+    shutil.copytree(ROOT / "deploy/docker", site.checkout / "deploy/docker", dirs_exist_ok=True)
     engine.fetch_wheels(site.checkout)
     (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*block("docker start")), re.MULTILINE)
     camera.token = str(token)
@@ -154,6 +180,8 @@ def test_containers_lose_no_image_from_their_first_start_to_an_upgrade(site: Sit
     assert '"unaccounted": 0' in site.inside("headgate status --json")
     site.inside("headgate verify")
 
+    with_compose(site)
+
 
 def bounded(site: Site) -> None:
     """It is not root, writes to its volume alone, and its receiver has no key to the bucket."""
@@ -179,3 +207,25 @@ def upgrade(site: Site) -> None:
     assert "localhost/headgate before" in site.engine.run(
         "podman images --format '{{.Repository}} {{.Tag}}'"
     )
+
+
+def with_compose(site: Site) -> None:
+    """A new spool: received, sent by the container beside it, and kept when all is stopped."""
+    engine, camera, bucket = site.engine, site.camera, site.bucket
+    engine.run("docker stop -t 90 headgate && docker rm headgate")
+    (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*block("compose")), re.MULTILINE)
+    camera.token = str(token)
+    camera.send(4)
+    until(
+        "the drain's container has sent them", lambda: bucket.digests() == set(camera.acknowledged)
+    )
+    engine.run("podman stop -t 90 docker_drain_1")
+    assert engine.run("podman inspect -f '{{.State.ExitCode}}' docker_drain_1") == "0\n"
+    environment = engine.run("podman exec docker_receiver_1 env")
+    keys = "podman exec docker_receiver_1 ls /run/secrets"
+    assert "AWS" not in environment and "aws" not in engine.run(keys, check=False)
+    camera.send(2)
+    engine.run("docker compose -f deploy/docker/compose.yaml down", folder=site.checkout)
+    engine.run("docker compose -f deploy/docker/compose.yaml up -d", folder=site.checkout)
+    until("what waited is sent", lambda: bucket.digests() == set(camera.acknowledged))
+    engine.run("docker compose -f deploy/docker/compose.yaml down", folder=site.checkout)
