@@ -23,7 +23,7 @@ from uploader.alerts.apprise import Other
 from uploader.alerts.channel import DeliveryError
 from uploader.alerts.notify import let_out
 
-AT = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
+AT = datetime.now(UTC)  # a letter that is a week old is dropped
 TOLD = Message("alert", "no-run.1", "north: No run & more", "No run for 12 min.", AT, "no-run")
 
 
