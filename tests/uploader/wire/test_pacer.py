@@ -451,3 +451,26 @@ def test_threads_together_keep_to_the_rate(
         for start in {piece.until for piece in pieces}
     )
     assert 0 < worst <= rate
+
+
+def test_a_borrowed_rate_is_not_used_after_its_lease_ended(tmp_path: Path) -> None:
+    """Nor for the rest of the quarter of a second in which a rate is not asked for again."""
+    made = world_in(tmp_path, 1_000_000)
+    ends_at = made.line.at + 3 * SECOND + SECOND // 9
+
+    def rate() -> Permitted:
+        if made.line.at < ends_at:
+            return Permitted(1_000_000, ends_at)
+        return Permitted(100_000)
+
+    made.pacer = Pacer(made.ledger, rate, made.line.now)
+    made.pacer._changed = made.line  # type: ignore[assignment]
+    while made.line.at < ends_at + SECOND:
+        made.send(made.pacer.max_piece, 1000, 100)
+    made.finish()
+    before = [piece for piece in made.pieces if piece.since < ends_at]
+    assert sum(piece.written for piece in before) > 2_000_000
+    # The second before its end was full: what the floor allows is used up already.
+    assert not [p for p in made.pieces if ends_at <= p.since < ends_at + SECOND // 2]
+    assert made.worst_second(since=ends_at + SECOND) <= 100_000
+    made.ledger.close()
