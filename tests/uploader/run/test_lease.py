@@ -22,6 +22,7 @@ from headgate.spool.site.audit import Actor
 from headgate.spool.spool import Spool
 from tests.support.queueing import Redis, needs_redis
 from tests.support.wait import wait_until
+from uploader.cli.doctor import collect
 from uploader.run import lease
 from uploader.wire.other_traffic import permitted
 from uploader.wire.pacer import Permitted
@@ -85,6 +86,7 @@ def test_each_gateway_has_its_part_of_a_day(spool: Spool) -> None:
 
 
 def test_a_run_without_redis_goes_on_at_its_floor_and_says_so(spool: Spool) -> None:
+    assert (collect.shared_uplink(spool.settings) or "").startswith("Redis: ")
     with lease.kept(spool):
         assert spool.uplink.cap().rate == FLOOR
         state = spool.uplink.lease()

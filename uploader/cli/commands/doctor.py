@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from headgate.host.exit_codes import Exit
+from headgate.settings.units import human_size
 from headgate.spool import sqlite
 from headgate.spool.errors import DiskError, LockHeld, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import opened
@@ -23,6 +24,7 @@ from uploader.cli.doctor import (
     other_ways,
     people,
     schedule,
+    shared_uplink,
 )
 from uploader.cli.doctor.destination import NotAsked
 from uploader.cli.doctor.findings import Finding, Severity, loses, would_lose
@@ -99,6 +101,9 @@ def _look(context: Context) -> tuple[list[Finding], report.Report | None]:
             findings += people.judge(collect.people(spool))
             findings += other_ways.judge(collect.other_ways(settings))
             findings += schedule.judge(collect.schedule(spool))
+            findings += shared_uplink.judge(
+                collect.shared_uplink(settings), human_size(settings.uplink.floor)
+            )
             there = collect.destination(spool, "headgate doctor")
             findings += destination.judge(there)
             endpoint = there.endpoint if isinstance(there, Capability) else ""

@@ -13,6 +13,7 @@ _SENT: Mapping[str, str] = {
     "destination.url": "images, their names and the token are sent",
     "s3.endpoint_url": "images, their names and the signatures of requests are sent",
     "queue.broker": "messages and the broker's password are sent",
+    "uplink.shared": "what gateways lend each other and Redis's password are sent",
     "alerts.slack_webhook": "alerts and the webhook's secret URL are sent",
     "alerts.heartbeat_url": "the heartbeat and its secret URL are sent",
     "jobs.oidc_keys": "the keys that verify identity tokens are fetched",

@@ -21,6 +21,8 @@ from headgate.monitor.rules import UNCONFIRMED
 from headgate.monitor.snapshot import TriggerFacts
 from headgate.settings.load import SECRETS
 from headgate.settings.settings import SETTINGS, Settings
+from headgate.shared.connection import SharedTrouble, connect, troubles
+from headgate.shared.lender import TIMEOUT_SECONDS
 from headgate.spool import identity, sqlite
 from headgate.spool.disk.locks import holder
 from headgate.spool.errors import AttributesError, DiskError
@@ -275,6 +277,20 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         unconfined=confinement.why_not(),
         behind_proxy=behind_proxy(spool),
     )
+
+
+def shared_uplink(settings: Settings) -> str | None:
+    """Why the Redis server of a shared uplink does not answer; "" if it does, None if none is."""
+    if not settings.shares_uplink:
+        return None
+    try:
+        client = connect(settings.uplink.shared, timeout_seconds=TIMEOUT_SECONDS)
+        with troubles(client):
+            client.ping()
+            client.close()
+    except SharedTrouble as trouble:
+        return str(trouble)
+    return ""
 
 
 def other_ways(settings: Settings) -> tuple[OtherWay, ...]:

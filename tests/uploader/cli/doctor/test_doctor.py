@@ -44,6 +44,7 @@ from uploader.cli.doctor import (
     network,
     other_ways,
     schedule,
+    shared_uplink,
 )
 from uploader.cli.doctor.accounts import AccessEntry, Accounts
 from uploader.cli.doctor.clock import Clock
@@ -181,6 +182,8 @@ CASES: list[tuple[str, Iterable[Finding], Severity, str, str]] = [
     ("confined", network.judge(RECEIVER), OK, "is confined", ""),
     ("unconfined", network.judge(replace(RECEIVER, unconfined="this kernel has no Landlock")), WARNING, "no thumbnails: their decoder cannot be confined, because this kernel has no Landlock", "a kernel from 5.13 on"),
     ("loopback", network.judge(replace(RECEIVER, on_network=False, auth="open")), OK, "this machine only", ""),
+    ("redis answers", shared_uplink.judge("", "2 MB"), OK, "Redis answers", ""),
+    ("redis away", shared_uplink.judge("Redis: refused", "2 MB"), WARNING, "sends at its floor, 2 MB/s", "start Redis"),
     ("mail runs", other_ways.judge((OtherWay(MAIL, True, True, True),)), OK, "headgate-smtp.service runs", ""),
     ("mail not installed", other_ways.judge((OtherWay(MAIL, True, False, False),)), LOSES, "packages for mail are not installed", "make install EXTRAS=smtp"),
     ("mail stopped", other_ways.judge((OtherWay(MAIL, True, True, False),)), LOSES, "headgate-smtp.service does not run", "headgate install"),
