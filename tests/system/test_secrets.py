@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support import commands
+from tests.support import forked
 from tests.support.environment import without_settings
 from tests.support.images import picture
 from tests.support.paths import ROOT
@@ -68,7 +68,7 @@ class Site:
         self.receiver.environment = self.variables
 
     def call(self, *words: str) -> None:
-        ran = commands.call("--config", str(self.config), *words, env=self.variables)
+        ran = forked.headgate("--config", str(self.config), *words, env=self.variables)
         self.said["headgate " + " ".join(words)] = ran.stdout + ran.stderr
 
     def post(self, token: str) -> int:
