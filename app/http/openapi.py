@@ -182,6 +182,11 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "parameters": [_in_path("code", "The code of a refusal.")],
             "get": _operation("What a refusal means", facts, ("not_found",)),
         },
+        "/alerts": {"get": _operation("The page of alerts", page, _VIEWER)},
+        "/help/{code}": {
+            "parameters": [_in_path("code", "The code of an alert.")],
+            "get": _operation("What to do about an alert", page, _VIEWER),
+        },
         "/": {"get": _operation("The status page", page, _VIEWER)},
         "/metrics": {"get": _operation("Metrics for Prometheus", metrics, _WHO[:2])},
         "/status.json": {"get": _operation("The facts of the status page as JSON", facts, _VIEWER)},

@@ -50,7 +50,8 @@ def service() -> Iterator[Service]:
             self.answer(at.status)
 
     with serving(Takes) as port:
-        at.url = f"json://someuser:s3cret-token@127.0.0.1:{port}/hidden-path"
+        patient = "cto=120&rto=120"  # seconds; it gives up after 4 else
+        at.url = f"json://someuser:s3cret-token@127.0.0.1:{port}/hidden-path?{patient}"
         yield at
 
 
