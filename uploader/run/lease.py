@@ -22,6 +22,8 @@ from headgate.spool.spool import Spool
 
 _NAMESAKE = "another gateway asks under this one's name; give each its own uplink.gateway"
 
+_PATIENCE_SECONDS = 1.0
+
 
 @contextmanager
 def kept(spool: Spool) -> Iterator[None]:
@@ -51,24 +53,31 @@ class LeaseKeeper:
         self._known = self._uplink.borrower()
         self._stored_at = ledger.boottime()  # when every process could see the lease that it holds
         self._trouble = ""
-        self._ended = threading.Event()
+        self._asked, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="lease", daemon=True)
 
     def begin(self) -> None:
-        """Ask once, so that a run begins with what other gateways set, and then go on."""
-        self._ask()
+        """Ask once, so that a run begins with what other gateways set, and then go on. Not waited
+        for long: a name lookup has no timeout."""
         self._thread.start()
+        self._asked.wait(_PATIENCE_SECONDS)
 
     def end(self) -> None:
         """Give back what is left of the lease: keep to the floor first, and say so then."""
         self._ended.set()
-        self._thread.join()
-        if self._remember(self._known.left(), self._trouble) and not self._trouble:
+        self._thread.join(_PATIENCE_SECONDS)
+        stuck = self._thread.is_alive()
+        left = self._remember(self._known.left(), self._trouble)
+        if stuck:
+            return
+        if left and not self._trouble:
             self._ask(leaving=True)
         if self._lender is not None:
             self._lender.close()
 
     def _go_on(self) -> None:
+        self._ask()
+        self._asked.set()
         while not self._ended.wait(lending.ASK_EVERY_MS / 1000):
             self._ask()
 
@@ -86,10 +95,10 @@ class LeaseKeeper:
         except DiskError as error:
             self._failed(f"the disk refused: {error}")
             return
+        if self._ended.is_set():  # the spool may be closed by now
+            return
         if controls is not None:
             self._follow(controls)
-        if leaving:
-            return
         found = ""
         if answer.namesake:
             found = _NAMESAKE
@@ -126,6 +135,8 @@ class LeaseKeeper:
         return Demand(waiting, min(waiting, backlog.urgent_bytes()), age)
 
     def _failed(self, trouble: str) -> None:
+        if self._ended.is_set():
+            return
         self._note(trouble)
         self._remember(self._known, trouble)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from headgate.spool.budget.uplink import Part
 from headgate.spool.site.audit import Actor
 from headgate.spool.spool import Spool
 from tests.support.queueing import Redis, needs_redis
-from tests.support.wait import wait_until
+from tests.support.wait import join, wait_until
 from uploader.cli.doctor import collect
 from uploader.run import lease
 from uploader.wire.other_traffic import permitted
@@ -95,6 +96,24 @@ def test_a_run_without_redis_goes_on_at_its_floor_and_says_so(spool: Spool) -> N
     assert state.trouble.startswith("Redis: ")
     assert state.since is not None and state.since <= datetime.now(UTC)
     assert spool.uplink.budget().lease == state
+
+
+def test_a_name_lookup_that_hangs_holds_no_run_up(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no timeout; a lease that is answered after the run is not taken."""
+    hangs = threading.Event()
+
+    def lookup(*_words: object, **_more: object) -> None:
+        hangs.wait(60)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", lookup)
+    with lease.kept(spool):
+        assert spool.uplink.cap().rate == FLOOR
+    assert not hangs.is_set()  # the run began and ended while the lookup hung
+    hangs.set()
+    join(*[thread for thread in threading.enumerate() if thread.name == "lease"])
 
 
 def test_what_a_newer_limit_says_is_followed_and_an_older_one_is_not(spool: Spool) -> None:
