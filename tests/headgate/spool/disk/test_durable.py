@@ -89,8 +89,8 @@ def test_a_folder_made_again_by_another_is_not_mistaken_for_the_old_one(
 def test_a_taken_name_is_bumped_and_nothing_is_overwritten(spool: Spool, clock: Clock) -> None:
     now = clock()
     spool.now = lambda: now
-    first = put(spool, b"same", device="_10.0.0.1").receipt
-    second = put(spool, b"same", device="_10.0.0.1").receipt
+    first = put(spool, b"same", sequence=1).receipt
+    second = put(spool, b"same", sequence=2).receipt
     assert (second.received_at - first.received_at).microseconds == 1
     assert len(images_below(spool.path)) == 2
 
