@@ -35,7 +35,9 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
             for number in range(5):
                 bearer = f"Bearer {token.secret}"
                 assert receiver.post_raw(image + b"%d" % number, Authorization=bearer).status == 201
-            alert = Alert("uplink_down", "", "x" * 200, spool.now(), told=True)
+            alert = Alert(
+                "uplink_down", "", "x" * 200, spool.now(), told=True, told_at=(spool.now(),)
+            )
             spool.site.alerts.change(lambda _alerts, _silences: ((alert,), ()), ())
             (item, *_) = spool.catalog.after(0, 1)
             with spool.hold_drain_lock("a test", 0) as lock:

@@ -154,7 +154,8 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_axios_streams_a_chunked_form(receiver: Receiver, node: str, node_modules: Path) -> None:
     text = run(node, "-e", AXIOS, receiver.url, str(PHOTO), cwd=node_modules)
-    assert text.splitlines()[0] == "201 true"
+    # 200 where another test has just sent this photograph
+    assert text.splitlines()[0] in ("201 true", "200 true")
     check_stored(receiver, last_receipt(text), "Küche 1.jpg")
 
 

@@ -97,7 +97,7 @@ def test_bash_completes_commands_settings_and_devices(bash: Keyboard) -> None:
     for typed, completed in (
         ("headgate ver\t", "headgate verify "),
         ("headgate drain --until\t", "headgate drain --until-empty "),
-        ("headgate --set uplink.sh\t", "headgate --set uplink.share="),
+        ("headgate --set uplink.ord\t", "headgate --set uplink.order="),
         ("headgate device revoke cam-s\t", "headgate device revoke cam-south "),
     ):
         # A bar at its end and a # at its begin, so that the shell shows the line and runs nothing.

@@ -19,7 +19,7 @@ from headgate.spool.spool import Spool
 from tests.support.spooling import Clock, open_spool, put
 from uploader.run.progress import ProgressWatcher, line
 from uploader.run.report import Progress
-from uploader.wire.pacer import Pacer
+from uploader.wire.pacer import Pacer, Permitted
 
 MIDWAY = Progress(images=1200, bytes=300_000_000)
 
@@ -110,7 +110,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 @pytest.fixture
 def pacer(spool: Spool) -> Iterator[Pacer]:
     book = Ledger(spool.files.state / "ledger", 300, ledger.boottime)
-    yield Pacer(book, lambda: 1_000_000)
+    yield Pacer(book, lambda: Permitted(1_000_000))
     book.close()
 
 
