@@ -130,7 +130,14 @@ def _finish(spool: Spool, *, broken: bool) -> None:
             mover.prune(spool.now() + timedelta(days=365))
     if broken:
         began = spool.now() - timedelta(minutes=42)
-        alert = Alert("uplink-down", "", "The uplink is down: no route to host.", began, told=True)
+        alert = Alert(
+            "uplink-down",
+            "",
+            "The uplink is down: no route to host.",
+            began,
+            told=True,
+            told_at=(began,),
+        )
         spool.site.alerts.change(lambda _alerts, _silences: ((alert,), ()), ())
 
 

@@ -86,6 +86,10 @@ def test_the_wall_keeps_what_is_typed_where_one_is_and_pictures_that_did_not_cha
             assert page.evaluate("document.documentElement.scrollWidth") == 360
             assert nameless(page) == []
         page.until("document.querySelector('.large img')?.naturalWidth > 0")
+        for path in ("alerts", "help/device-gaps"):
+            page.open(f"{receiver.url}/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+            assert nameless(page) == []
 
 
 def nameless(page: Page) -> list[str]:
