@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import subprocess
 import time
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.wait import wait_until
+from tests.support.wait import readable, wait_until
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = (
@@ -53,8 +52,7 @@ class Page:
     def _next(self) -> dict[str, Any]:
         until = time.monotonic() + PATIENCE
         while b"\0" not in self._held:
-            ready, _, _ = select.select([self._back], [], [], max(0, until - time.monotonic()))
-            assert ready, "Chromium says nothing"
+            assert readable(self._back, until - time.monotonic()), "Chromium says nothing"
             piece = os.read(self._back, 1 << 20)
             assert piece, "Chromium ended"
             self._held += piece

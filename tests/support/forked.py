@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import pkgutil
-import select
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support.environment import PYTHON_PATH, without_settings
+from tests.support.wait import readable
 
 _MESSAGE_MAX = 120_000
 """A datagram of variables and words; Linux takes twice that by default."""
@@ -71,7 +71,7 @@ class Forked(subprocess.Popen[bytes]):
         until = None if timeout is None else time.monotonic() + timeout
         while not enough():
             left = None if until is None else max(0.0, until - time.monotonic())
-            if not select.select([self._answer], [], [], left)[0]:
+            if not readable(self._answer, left):
                 return False
             piece = os.read(self._answer, 100)
             assert piece, f"the process that forks has gone: {self._told!r}"

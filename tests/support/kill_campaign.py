@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import select
 import signal
 import sys
 from contextlib import closing
@@ -19,7 +18,7 @@ from headgate.settings.load import load
 from headgate.spool.budget.ledger import Grant
 from headgate.spool.disk import durable
 from headgate.spool.spool import Spool
-from tests.support.wait import moments, spend
+from tests.support.wait import moments, readable, spend
 from uploader.run.bounds import RunRequest
 from uploader.run.start import run
 from uploader.s3 import endpoint  # boto3, before any fork
@@ -71,7 +70,7 @@ def main() -> None:
                 os._exit(0)
         os.close(begins)
         if "--charge-nothing" in sys.argv or kills % 20 == 5:
-            select.select([began], [], [], 60)
+            readable(began, 60)
         spend(chance.uniform(0.015, 0.060))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

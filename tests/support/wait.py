@@ -6,19 +6,29 @@ that is met costs what it takes, and only one that will never be met costs the w
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 SECONDS = 120.0
 _EVERY = 0.02
 _LAST_WORDS = 4000
 
 T = TypeVar("T")
+
+
+class HasDescriptor(Protocol):
+    """A file, a socket, a connection."""
+
+    def fileno(self) -> int: ...
+
+
+Descriptor = int | HasDescriptor
 
 
 class NeverHappened(AssertionError):
@@ -52,6 +62,17 @@ def wait_until(
         if late:
             never(f"{seconds:g} s passed without this: {what}", detail)
         time.sleep(every)
+
+
+def readable(file: Descriptor, seconds: float | None) -> bool:
+    """Whether there is something to read, or the end, within these seconds; None: without a bound.
+
+    By poll(2): select(2) takes no descriptor above 1,023, and a test may have had a thousand
+    connections open in this process.
+    """
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
 
 
 def wait_for_exit(

@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import re
-import select
 import shutil
 import socket
 from collections import Counter
@@ -32,6 +31,7 @@ from tests.support.receiver import (
     running,
 )
 from tests.support.spooling import folder_in_memory
+from tests.support.wait import readable
 
 BODIES = int(os.environ.get("HEADGATE_TEST_MALFORMED", "2000"))
 SHARES = 4
@@ -279,7 +279,7 @@ def patiently(receiver: Receiver, request: bytes) -> Answer | None:
             connection.sendall(request)
         for _ in range(3):
             assert receiver.get("/healthz").status == 200
-        if not select.select([connection], [], [], 1)[0]:
+        if not readable(connection, 1):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
         return read_answer(connection)

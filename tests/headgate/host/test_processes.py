@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from headgate.host import processes
+from tests.support.wait import readable
 
 PARENT = """
 import os, subprocess, sys
@@ -22,7 +22,7 @@ sys.stdin.read()
 
 
 def read_before(fd: int, seconds: float) -> bytes:
-    assert select.select([fd], [], [], seconds)[0], "neither a line nor the end of the pipe came"
+    assert readable(fd, seconds), "neither a line nor the end of the pipe came"
     return os.read(fd, 100)
 
 

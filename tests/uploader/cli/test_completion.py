@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import select
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from headgate.monitor.rules import RULES
 from headgate.settings.settings import SETTINGS
 from tests.support.environment import PYTHON_PATH
 from tests.support.spooling import open_spool
+from tests.support.wait import readable
 from uploader.cli.main import headgate
 
 SECONDS = 60
@@ -68,7 +68,7 @@ class Keyboard:
         while not re.search(until, found):
             left = end - time.monotonic()
             assert left > 0, f"{until!r} did not come: {self.seen + found!r}"
-            if select.select([self._fd], [], [], left)[0]:
+            if readable(self._fd, left):
                 found += os.read(self._fd, 65536).decode(errors="replace")
         self.seen += found
         return found
