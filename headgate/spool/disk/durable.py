@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -333,6 +334,10 @@ def write_file_in(folder: int, name: str, data: bytes, *, mode: int = 0) -> None
     meanwhile."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     with _disk(f"writing {name}"):
+        with contextlib.suppress(FileNotFoundError):  # rename(2) would replace a device as well
+            mode_there = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if not (stat.S_ISREG(mode_there) or stat.S_ISLNK(mode_there)):
+                raise OSError(errno.EINVAL, "it is not a regular file")
         fd = os.open(temporary, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             try:

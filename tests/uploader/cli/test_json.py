@@ -57,7 +57,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
     "drain": (("--dry-run",),),
     "fleet status": ((),),
     "find": ((), ("--state", "set_aside")),
-    "get": ((IMAGE, "-o", "/dev/null", "--force"),),
+    "get": ((IMAGE, "-o", "<a folder>.jpg"),),
     "hold": (("cam-1",), ()),
     "import": (("<a folder>", "--device", "cam-7"),),
     "limit": (("60%", "--for", "1h"), (), ("--off",)),

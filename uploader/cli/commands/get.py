@@ -82,11 +82,15 @@ def command(context: Context, image: str, output: str | None, force: bool, as_js
 
 
 def _write(target: Path, data: bytes, force: bool) -> None:
-    """The name appears with all the bytes, or not at all."""
+    """The name appears with all the bytes, or not at all; a device or a pipe is written to."""
     part = target.with_name(f".{target.name}.part")
     try:
+        if force and target.exists() and not target.is_file() and not target.is_dir():
+            with target.open("wb", buffering=0) as device:
+                device.write(data)
+            return
         if force:
-            durable.write_file(target, data)
+            durable.write_file(target.resolve(), data)  # of a link the file that it leads to
             return
         durable.write_file(part, data)
         try:

@@ -361,3 +361,12 @@ def test_leaving_an_upload_early_leaves_no_file_and_no_descriptor(spool: Spool) 
             raise RuntimeError("the client hung up")
     assert list(spool.files.tmp.iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_state_file_replaces_nothing_but_a_file(tmp_path: Path) -> None:
+    """rename(2) replaces a device or a pipe without a word."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DiskError, match="not a regular file"):
+        durable.write_file(pipe, b"new")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,25 @@ def test_what_cannot_be_had_is_said(there: Gateway) -> None:
         connection.execute("UPDATE places SET bucket = 'https://there.example'")
     assert "ask that server" in call(there, image.id).stderr
     assert call(there, image.id, "-o", "-", "--json").exit_code == 2
+
+
+def test_a_device_or_a_pipe_is_written_to_and_a_link_is_followed(there: Gateway) -> None:
+    """As root, -o /dev/null --force once replaced the device by a file."""
+    waiting = put(there.spool, b"it waits").receipt
+    pipe, link, file = there.root / "pipe", there.root / "link", there.root / "file"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert call(there, waiting.id, "-o", str(pipe)).exit_code == 1  # it is there already
+        assert call(there, waiting.id, "-o", str(pipe), "--force").exit_code == 0
+        assert os.read(reader, 100) == b"it waits"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    file.write_bytes(b"before")
+    link.symlink_to(file)
+    assert call(there, waiting.id, "-o", str(link), "--force").exit_code == 0
+    assert link.is_symlink() and file.read_bytes() == b"it waits"
+    (there.root / "folder").mkdir()
+    refused = call(there, waiting.id, "-o", "folder", "--force")
+    assert refused.exit_code == 1 and "cannot be written" in refused.stderr
