@@ -415,6 +415,8 @@ def test_without_a_receiver_it_ends_with_a_sentence(
     (tmp_path / "card" / "a.jpg").write_bytes(picture(130))
     said = run(stopped, str(tmp_path / "card"), "--device", "cam", code=1)
     assert "does not answer" in said and "go on" in said
+    said = run(stopped, str(tmp_path / "card"), "--device", "cam", "--json", code=1)
+    assert '"file": "a.jpg"' in said and "1 not taken" not in said
 
 
 # -- the time of capture

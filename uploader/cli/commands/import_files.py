@@ -74,11 +74,15 @@ def command(context: Context, folder: Path, rule: str, as_json: bool) -> None:
         found, unread = _found(folder)
         receiver, done = LocalReceiver(spool), _Done(failed=unread)
         quiet = as_json or context.verbosity is Verbosity.QUIET
+        stopped = ""
         with _progress(found, hidden=quiet) as bar:
             for one in found:
-                _import(one, rule, receiver, done)
+                if stopped := _import(one, rule, receiver, done):
+                    break
                 bar.update(one.size)
-    _report(done, folder, as_json=as_json)
+    _report(done, as_json=as_json)
+    if stopped:
+        fail(f"{stopped} Call it again to go on.")
     if done.failed:
         raise SystemExit(Exit.ERROR)
 
@@ -105,11 +109,12 @@ def _progress(found: list[Found], *, hidden: bool) -> Iterator[Any]:
         yield bar
 
 
-def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> None:
+def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> str:
+    """Hand over one file; why the others need not be tried now, empty if they may."""
     device = device_of(rule, found.relative)
     if device is None:
         done.failed.append((found.relative, "no device is known by its name or folder: --device"))
-        return
+        return ""
     said = _patiently(found, device, receiver)
     if said is None:
         done.failed.append((found.relative, "it was changed or removed meanwhile"))
@@ -118,8 +123,8 @@ def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> No
     else:
         done.failed.append((found.relative, said.sentence))
     if said is not None and said.outcome is Outcome.LATER and not said.is_of_picture:
-        _report(done, found.folder, as_json=False)
-        fail(f"{said.sentence} Call it again to go on.")
+        return said.sentence
+    return ""
 
 
 def _patiently(found: Found, device: str, receiver: LocalReceiver) -> HandedOver | None:
@@ -133,7 +138,7 @@ def _patiently(found: Found, device: str, receiver: LocalReceiver) -> HandedOver
         time.sleep(said.retry_after)
 
 
-def _report(done: _Done, folder: Path, *, as_json: bool) -> None:
+def _report(done: _Done, *, as_json: bool) -> None:
     counts = {outcome.value: done.counts[outcome] for outcome in (Outcome.TAKEN, Outcome.HELD)}
     if as_json:
         failed = [{"file": file, "reason": why} for file, why in done.failed]
