@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def test_a_version_is_named_by_all_that_is_installed(monkeypatch: pytest.MonkeyP
 def test_a_python_that_other_users_cannot_run_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        if folder.owner() == Path.home().owner() and folder != Path("/"):
-            folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & stat.S_ISVTX or folder.owner() != Path.home().owner():
+            break  # /tmp, which is everyone's
+        folder.chmod(0o755)
     program = tmp_path / "private" / "bin" / "python3"
     program.parent.mkdir(parents=True)
     program.write_text("")

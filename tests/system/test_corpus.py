@@ -88,7 +88,9 @@ def test_raw_files_of_cameras_are_taken_under_their_own_types(taker: Receiver) -
     if "CanonRaw.cr2" not in files:
         pytest.skip("Debian's source packages with raw files could not be had")
     for name, kind in RAW.items():
-        answer = taker.post_raw(files[name].read_bytes(), kind="application/octet-stream")
+        answer = taker.post_raw(
+            files[name].read_bytes(), kind="application/octet-stream", X_Device="cam-raw"
+        )
         assert (answer.status, answer.json["media_type"]) == (201, kind), (name, answer)
         assert stored(taker, answer.json["id"]).suffix == Path(name).suffix
     if whole := files.get("Canon-R6-pruned.CR3"):  # its pixels were taken out: so it is cut
