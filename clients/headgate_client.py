@@ -40,7 +40,7 @@ from urllib.parse import quote, urlsplit
 
 try:
     import fcntl
-except ImportError:  # no POSIX: one process at a time is then up to whoever starts it
+except ImportError:  # no POSIX: one process at a time is then up to the person who starts it
     fcntl = None  # type: ignore[assignment]
 
 TRIES = 3

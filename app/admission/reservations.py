@@ -103,7 +103,7 @@ class Reservations:
 
 
 class Reservation:
-    """Disk space reserved for one upload. For one thread. Belongs to one thread."""
+    """Disk space reserved for one upload. For one thread."""
 
     def __init__(self, held: Reservations, size: int) -> None:
         self._held = held

@@ -53,9 +53,8 @@ class NoThumbnail(Exception):
 
 class Thumbnails:
     """Makes thumbnails, one at a time, and keeps them on disk for all processes
-    (``Spool.thumbnails``); a process has one. Thread-safe. Thread-safe; makes one at a time, and
-    keeps them on disk for all processes (``Spool.thumbnails``). ``room``: whether the next upload
-    would be taken."""
+    (``Spool.thumbnails``); a process has one. Thread-safe. ``room``: whether the next upload would
+    be taken."""
 
     def __init__(self, spool: Spool, room: Callable[[], Admission]) -> None:
         self._spool = spool

@@ -136,8 +136,7 @@ def _is_asked(one: Camera, asked: Asked) -> bool:
 def camera(
     one: DeviceFacts, alerts: Iterable[Alert], label: Label, now: datetime, held: str = ""
 ) -> Camera:
-    """Judge one camera by its facts; ``alerts`` are those about it. ``alerts`` are those about
-    it."""
+    """Judge one camera by its facts; ``alerts`` are those about it."""
     silent = one.is_silent(now)
     troubles = [*_troubles(one, alerts)]
     if silent:

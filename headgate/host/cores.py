@@ -12,7 +12,9 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def available(groups: Path = _GROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
-    """How many cores this process may use, at least one."""
+    """How many cores this process may use, at least one. sched_setaffinity(2) and the quota of
+    each control group above this process (cgroups(7): cpu.max, or cpu.cfs_quota_us of version 1)
+    count; part of a core counts as one."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux

@@ -75,7 +75,7 @@ def quiet_seconds(rhythm: SendingPattern, configured: int | str) -> float:
 
 
 def dump(rhythms: Mapping[str, SendingPattern]) -> dict[str, list[float]]:
-    """A device's sending pattern as JSON."""
+    """The sending patterns of devices, by name, as JSON."""
     return {
         name: [r.last_at.timestamp(), r.images, r.usual, r.longest, r.quiet]
         for name, r in rhythms.items()
@@ -83,7 +83,7 @@ def dump(rhythms: Mapping[str, SendingPattern]) -> dict[str, list[float]]:
 
 
 def read(held: Mapping[str, list[float]] | None) -> dict[str, SendingPattern]:
-    """Read a device's sending pattern; the inverse of ``dump``."""
+    """Read the sending patterns of devices, by name; the inverse of ``dump``."""
     return {
         name: SendingPattern(datetime.fromtimestamp(at, UTC), int(images), usual, longest, quiet)
         for name, (at, images, usual, longest, quiet) in (held or {}).items()

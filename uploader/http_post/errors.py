@@ -15,8 +15,9 @@ from uploader.wire.errors import ErrorKind, SendError
 
 @dataclass(frozen=True, slots=True)
 class AnswerRule:
-    """What one status, or one problem code, means; a row of the table. ``refusal``, ``unknown``,
-    ``slow_down``, ``rehash`` and ``passing`` are ``SendError``'s."""
+    """What one status, or one problem code, means; a row of the table. In ``sentence``,
+    {host}, {status} and {said} are filled in. ``refusal``, ``unknown``, ``slow_down``, ``rehash``
+    and ``passing`` are ``SendError``'s."""
 
     kind: ErrorKind
     sentence: str

@@ -55,8 +55,8 @@ class Triggers:
             )
 
     def expect(self, kinds: Collection[str], now: datetime) -> None:
-        """Say which triggers have to fire regularly from now on: those that had to already keep
-        their time, because one that was set up a minute ago is not silent yet."""
+        """Say which triggers have to fire regularly from now on, and no others. Those that had to
+        already keep their time: one that was set up a minute ago is not silent yet."""
         known = self.all()
         if {kind for kind, one in known.items() if one.expected_since} == set(kinds):
             return
