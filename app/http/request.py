@@ -68,6 +68,11 @@ def content_type(value: str) -> tuple[str, str]:
     return media_type.strip().lower(), boundary
 
 
+def cursor(text: str) -> int | None:
+    """The number before which a page of a log begins; None, at the newest, for what is none."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
 def _query(environ: Environ) -> dict[str, str]:
     """Fields in the address, for cameras that can be given nothing else; the first of each name."""
     text = environ.get("QUERY_STRING", "")

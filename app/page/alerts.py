@@ -12,7 +12,7 @@ from typing import Literal
 from flask import Flask, Response, request
 
 from app.admission.admission import Gate
-from app.http.request import caller
+from app.http.request import caller, cursor
 from app.page.render import Renderer
 from app.refusals import Refused
 from headgate.monitor import alert_help, devices
@@ -30,8 +30,7 @@ def add_alerts(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None:
     @app.get("/alerts")
     def alerts_page() -> Response:
         gate.identify_viewer(caller(request.environ))
-        code, cursor = request.args.get("code", ""), request.args.get("before", "")
-        before = int(cursor) if cursor.isdecimal() and len(cursor) < 19 else None
+        code, before = request.args.get("code", ""), cursor(request.args.get("before", ""))
         code = code if code in BY_CODE else ""
         found = spool.site.alerts.history.entries(code=code, limit=A_PAGE + 1, cursor=before)
         return render(

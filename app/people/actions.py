@@ -14,7 +14,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from app.admission.admission import Gate
-from app.http.request import caller
+from app.http.request import caller, cursor
 from app.http.routes import is_ref
 from app.page import words
 from app.page.render import Renderer
@@ -229,8 +229,7 @@ def add_actions(
     @routes.get("/audit")
     def audit() -> Response:
         gate.require(caller(request.environ), Role.OPERATOR)
-        who, cursor = request.args.get("who", "")[:64], request.args.get("before", "")
-        before = int(cursor) if cursor.isdecimal() and len(cursor) < 19 else None
+        who, before = request.args.get("who", "")[:64], cursor(request.args.get("before", ""))
         found = spool.site.audit.entries(who=who, limit=_AUDIT_PAGE + 1, cursor=before)
         more = found[_AUDIT_PAGE - 1].number if len(found) > _AUDIT_PAGE else None
         return shown("audit.html", entries=found[:_AUDIT_PAGE], who=who, more=more)

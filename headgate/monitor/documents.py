@@ -57,7 +57,6 @@ def image_fields(receipt: Receipt) -> dict[str, object]:
     """An image for programs: all that its receipt says, by the names of HTTP as well."""
     known = asdict(receipt) | receipt_fields(receipt)
     known["warnings"] = list(receipt.warnings)
-    known["safe_to_erase"] = receipt.safe_to_erase
     return known
 
 

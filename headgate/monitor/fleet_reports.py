@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from headgate.monitor.fleet import Fleet, GatewayReport, fleet
-from headgate.shared.connection import connect, troubles
+from headgate.shared.connection import connect, disconnect, troubles
 from headgate.shared.keys import key
 
 TIMEOUT_SECONDS = 2.0
@@ -68,8 +68,7 @@ class Reports:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        disconnect(self._client)
 
     def _now(self) -> datetime:
         seconds, micros = self._client.time()

@@ -90,7 +90,7 @@ def forecast(outlook: Outlook) -> Forecast:
     """When the backlog is gone and when bytes or inodes run out, each with how early and how
     late."""
     backlog, room = outlook.waiting, outlook.room
-    span = _span(outlook)
+    span = list(_instants(outlook))  # for two walks
     ahead, doubt = _steps(outlook, span, lambda count: count.bytes, 1.0)
     steps = list(ahead)
     empty, full = _walks(
@@ -135,7 +135,7 @@ def wait_for_room(outlook: Outlook, missing_bytes: int, chance: float) -> int | 
 def departure(outlook: Outlook, ahead_bytes: int) -> datetime | None:
     """When these bytes have left and the next image begins, if nothing new goes before them; None:
     not within two weeks, or unknown (``outlook.doubt``)."""
-    steps = [_Step(at, sec, 0.0, goes, day) for at, sec, goes, day in _span(outlook)]
+    steps = [_Step(at, sec, 0.0, goes, day) for at, sec, goes, day in _instants(outlook)]
     scene = _Scene(outlook.now, float(ahead_bytes + 1), math.inf, outlook.daily)
     return _walk(scene, steps, 1.0)[0]
 
@@ -268,11 +268,6 @@ def _instants(
     day = (lambda _at: 0) if outlook.daily is None else outlook.daily.day
     for at, seconds in _ahead(outlook.now, by_minute, until):
         yield at, seconds, carried(at), day(at)
-
-
-def _span(outlook: Outlook) -> list[tuple[datetime, float, float, int]]:
-    """The same up to the horizon, for several walks."""
-    return list(_instants(outlook))
 
 
 def _steps(

@@ -3,8 +3,7 @@ imported only where ``uplink.shared`` is set."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -38,6 +37,12 @@ def connect(url: str, *, timeout_seconds: float) -> Redis:
     )
 
 
+def disconnect(client: Redis) -> None:
+    """Close a client and all of its connections; it connects again when it is next used."""
+    client.close()
+    client.connection_pool.disconnect()
+
+
 @contextmanager
 def troubles(client: Redis) -> Iterator[None]:
     """Any failure of Redis as SharedTrouble. The connection is closed then: an answer that comes
@@ -47,28 +52,6 @@ def troubles(client: Redis) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, ValueError) as error:
-        client.close()
-        client.connection_pool.disconnect()
+        disconnect(client)
         words = " ".join(str(error).split()) or type(error).__name__
         raise SharedTrouble(f"Redis: {words[:200]}") from error
-
-
-class Breaker:
-    """After a failure, no call for a while: a caller waits for a dead Redis once."""
-
-    def __init__(
-        self, pause_seconds: float, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._pause, self._monotonic = pause_seconds, monotonic
-        self._open_until = 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a call is of no use now."""
-        return self._monotonic() < self._open_until
-
-    def failed(self) -> None:
-        self._open_until = self._monotonic() + self._pause
-
-    def worked(self) -> None:
-        self._open_until = 0.0

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any, cast
 
 from headgate.shared import lending
-from headgate.shared.connection import SharedTrouble, connect, troubles
+from headgate.shared.connection import SharedTrouble, connect, disconnect, troubles
 from headgate.shared.keys import key
 from headgate.shared.lending import Answer, Ask, Why
 
@@ -109,5 +109,4 @@ class Lender:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        disconnect(self._client)

@@ -21,7 +21,7 @@ from headgate.spool.disk.layout import Files, read_metadata
 from headgate.spool.errors import FileMissing
 from headgate.spool.image import names
 from headgate.spool.image.image import Item, Metadata, Receipt, State
-from headgate.spool.image.names import EXTENSIONS, MEDIA_TYPES
+from headgate.spool.image.names import MEDIA_TYPES
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.site.gone import Gone
 
@@ -137,10 +137,9 @@ class DuplicateLookup:
 
     def _is_named_otherwise(self, held: Receipt, file_name: str) -> bool:
         """Whether the image came under another file name; not, where its file is gone."""
-        name = names.parse(f"{held.id}.{EXTENSIONS[held.media_type]}")
-        for path in (self._files.new_file(name), self._files.done_file(name)):
+        for path in (self._files.new_file(held.name), self._files.done_file(held.name)):
             with contextlib.suppress(OSError, FileMissing):
-                kept = read_metadata(path, name)
+                kept = read_metadata(path, held.name)
                 return not kept.lost and kept.file_name != file_name
         return False
 

@@ -14,7 +14,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -264,6 +264,18 @@ def transaction(connection: Connection) -> Iterator[Connection]:
 def changes(connection: Connection) -> int:
     """How many rows the last INSERT, UPDATE or DELETE changed; what triggers did is not counted."""
     return connection.changes()
+
+
+def newest_first(
+    connection: Connection, select: str, tests: Mapping[str, object | None], limit: int
+) -> list[tuple[Any, ...]]:
+    """Rows of a log that pass all ``tests``, by ``number``, the highest first. A test is a
+    condition with one ``?``, and its value; None: that was not asked."""
+    given = {test: value for test, value in tests.items() if value is not None}
+    where = f"WHERE {' AND '.join(given)} " if given else ""
+    return connection.execute(
+        f"{select} {where}ORDER BY number DESC LIMIT ?", (*given.values(), limit)
+    ).fetchall()
 
 
 def is_full(error: Error) -> bool:

@@ -117,7 +117,7 @@ def show(report: Report) -> None:
     if not groups:
         print_text("nothing is wrong")
     for level, text in report.notes:
-        print_text(_styled(f"{level.value:<10}", level), f" {text}")
+        print_text(styled_as(f"{level.value:<10}", level), f" {text}")
     for silence in report.silences:
         why = f": {silence.reason}" if silence.reason else ""
         print_text(f"silenced   {silence.what} until {_minute(silence.until)}{why}")
@@ -131,7 +131,7 @@ def show(report: Report) -> None:
 
 
 def _show_group(report: Report, group: AlertGroup[Alert]) -> None:
-    print_text(_styled(f"{group.level.value.upper():<10} {group.title}", group.level))
+    print_text(styled_as(f"{group.level.value.upper():<10} {group.title}", group.level))
     for sentence in group.sentences:
         print_text(f"{'':<10} {sentence}")
     details = [f"since {_minute(since(group))}"]
@@ -145,7 +145,8 @@ def _show_group(report: Report, group: AlertGroup[Alert]) -> None:
     print_text(f"{'':<10} -> {group.members[0].fix}")
 
 
-def _styled(text: str, level: Level) -> str:
+def styled_as(text: str, level: Level) -> str:
+    """A text in the colour of its level."""
     return styled(text, fg=_COLOURS.get(level))
 
 

@@ -126,14 +126,13 @@ class AlertHistory:
             "code = ?": code or None,
             "number < ?": cursor,
         }
-        given = {test: value for test, value in wanted.items() if value is not None}
-        where = f"WHERE {' AND '.join(given)} " if given else ""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT number, at, kind, code, subject, sentence, since, who FROM alert_events "
-                f"{where}ORDER BY number DESC LIMIT ?",
-                (*given.values(), limit),
-            ).fetchall()
+            rows = sqlite.newest_first(
+                self._db,
+                "SELECT number, at, kind, code, subject, sentence, since, who FROM alert_events",
+                wanted,
+                limit,
+            )
         return [
             AlertEvent(
                 at=instant(at),

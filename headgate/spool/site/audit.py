@@ -139,14 +139,13 @@ class Audit:
             "who = ?": who or None,
             "number < ?": cursor,
         }
-        given = {test: value for test, value in wanted.items() if value is not None}
-        where = f"WHERE {' AND '.join(given)} " if given else ""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT number, at, who, action, subject, detail, address FROM audit "
-                f"{where}ORDER BY number DESC LIMIT ?",
-                (*given.values(), limit),
-            ).fetchall()
+            rows = sqlite.newest_first(
+                self._db,
+                "SELECT number, at, who, action, subject, detail, address FROM audit",
+                wanted,
+                limit,
+            )
         return [Entry(number, instant(at), *rest) for number, at, *rest in rows]
 
     def drop_before(self, now: datetime, keep: timedelta) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.shared import lender, lending
-from headgate.shared.connection import Breaker, SharedTrouble, connect
+from headgate.shared.connection import SharedTrouble, connect
 from headgate.shared.keys import key
 from headgate.shared.lender import Lender
 from headgate.shared.lending import Ask, Book, Demand, Why
@@ -106,16 +106,3 @@ def test_a_gateway_asks_a_real_redis(tmp_path: Path) -> None:
     assert (third.lent, third.why) == (0, Why.JUST_STARTED)
     one.close()
     redis.stop()
-
-
-def test_a_breaker_spares_callers_the_wait() -> None:
-    now = [0.0]
-    breaker = Breaker(5, lambda: now[0])
-    assert not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open
-    now[0] = 5
-    assert not breaker.is_open
-    breaker.failed()
-    breaker.worked()
-    assert not breaker.is_open

@@ -6,6 +6,7 @@ import click
 
 from headgate.actions import device_names
 from headgate.monitor.documents import gaps_fields
+from headgate.settings.units import counted
 from headgate.spool.image.names import device_name
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
@@ -43,7 +44,7 @@ def gaps(context: Context, device: str, accept: str | None, as_json: bool) -> No
         print_json(gaps_fields(found) | {"accepted": closed})
         return
     if numbers is not None:
-        context.say(f"{closed:,} missing number{'s' if closed != 1 else ''} accepted")
+        context.say(f"{counted(closed, 'missing number')} accepted")
     for first, last in found.gaps:
         print_text(str(first) if first == last else f"{first}-{last}")
     if numbers is None:

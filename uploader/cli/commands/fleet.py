@@ -17,11 +17,11 @@ from headgate.settings.units import human_duration, human_size
 from headgate.shared.connection import SharedTrouble
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text, styled
+from uploader.cli.report import styled_as
 from uploader.cli.tables import aligned
 
 _HEAD = ("GATEWAY", "REPORTED", "WAITING", "BYTES", "OLDEST", "MAY SEND", "SENT", "FREE", "VERSION",
          "STATE")  # fmt: skip
-_COLOURS = {Level.BAD: "red", Level.WARN: "yellow"}
 
 
 @click.group(epilog=ending("headgate fleet status", "headgate fleet forget gw3"))
@@ -99,7 +99,7 @@ def _lines(found: Fleet) -> Iterator[str]:
     for one in found.members:
         if one.report is not None and one.report.sentence:
             text = f"{one.gateway}: {one.report.sentence}"
-            yield styled(text, fg=_COLOURS.get(one.report.level))
+            yield styled_as(text, one.report.level)
     for name in found.silent:
         yield styled(f"{name}: silent; look whether it runs, and reaches Redis", fg="red")
     sums = found.totals
