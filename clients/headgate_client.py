@@ -425,7 +425,7 @@ def judge(status: int, retry_after: str, text: bytes) -> Answer:
         document = json.loads(text)
         if not isinstance(document, dict):
             raise ValueError
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return Answer(Outcome.NO_ANSWER, f"{status} without an answer of the gateway's")
     if status in (200, 201):
         return Answer(Outcome.TAKEN, document=document)
@@ -448,9 +448,12 @@ def _seconds(retry_after: str) -> float | None:
     if not text:
         return None
     if text.isascii() and text.isdigit():
-        return float(text)
-    when = email.utils.parsedate_tz(text)
-    return max(0.0, email.utils.mktime_tz(when) - time.time()) if when else 1.0
+        return float(text[:9])
+    with contextlib.suppress(ValueError, OverflowError, TypeError):  # a year that no date can have
+        when = email.utils.parsedate_tz(text)
+        if when:
+            return max(0.0, email.utils.mktime_tz(when) - time.time())
+    return 1.0
 
 
 # -- the client
@@ -596,7 +599,8 @@ class Client:
         known = answer.document
         if known.get("accepting") is False:
             wait = known.get("retry_after")
-            report.wait_seconds = float(wait) if isinstance(wait, (int, float)) else 0.0
+            if isinstance(wait, (int, float)) and wait > 0:  # which "not a number" is not
+                report.wait_seconds = float(min(wait, LONGEST_PAUSE_SECONDS))
             report.trouble = f"The gateway takes no pictures now ({known.get('reason')})."
             return False
         self._limits, self._limits_at = known, self._now()

@@ -390,6 +390,14 @@ def test_only_spool_durable_flushes_links_and_renames() -> None:
     assert [*flushes(ROOT / own[0])]
 
 
+def test_what_other_programs_wrote_is_read_where_all_that_readers_raise_is_known() -> None:
+    """Dates of mail, and nested JSON: each of several readers had its own idea of the errors."""
+    own = {"clients/headgate_client.py", "headgate/settings/instants.py"}
+    assert {place(one) for one in FILES if "parsedate" in one.read_text("utf-8")} == own
+    deep = {place(one) for one in FILES if "except RecursionError" in one.read_text("utf-8")}
+    assert deep == {"headgate/host/foreign_json.py"}
+
+
 def test_commands_open_the_spool_in_the_one_way_that_gives_up_roots_rights() -> None:
     """``headgate.spool.owner.opened``, which ``Context.spool`` calls."""
     direct = re.compile(r"Spool(\.open)?|Catalog|Receipts|Uplink")

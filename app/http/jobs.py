@@ -6,7 +6,6 @@ and answers 202; a process that may run drains takes it up (``headgate.spool.sit
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +21,7 @@ from app.http.small_body import small_body
 from app.refusals import Refused
 from app.responses import Answer
 from app.upload.stalled import Stalls
+from headgate.host.foreign_json import read_json
 from headgate.monitor.documents import job_fields
 from headgate.spool.site.jobs import BadJob, Job, TooManyJobs, asked_for, new_id
 from headgate.spool.spool import Spool
@@ -97,8 +97,8 @@ def _body(stalls: Stalls, readers: threading.BoundedSemaphore) -> Mapping[str, A
     if not said.strip():
         return {}
     try:
-        document = json.loads(said)
-    except (ValueError, RecursionError):
+        document = read_json(said)
+    except ValueError:
         raise _bad("it is not JSON") from None
     if not isinstance(document, dict):
         raise _bad("it is not a JSON object")

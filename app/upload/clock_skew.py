@@ -7,8 +7,8 @@ are then, too.
 from __future__ import annotations
 
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 
+from headgate.settings.instants import read_http_date, read_rfc3339
 from headgate.spool.catalog.device_stats import ClockReading
 
 
@@ -16,14 +16,8 @@ def reading(date: str, captured_at: str, now: datetime) -> ClockReading | None:
     """Read a device's clock from the request's ``Date`` (RFC 9110, 6.6.1: a client may send it),
     which says what the clock says now; else from the time of capture, unless that names no time
     zone, as EXIF's does not."""
-    for text, exact, parse in (
-        (date, True, parsedate_to_datetime),
-        (captured_at, False, datetime.fromisoformat),
-    ):
-        try:
-            said = parse(text)
-            if said.tzinfo is not None:
-                return ClockReading((said - now).total_seconds(), exact)
-        except (ValueError, TypeError, OverflowError):
-            continue
-    return None
+    said = read_http_date(date)
+    if said is not None:
+        return ClockReading((said - now).total_seconds(), exact=True)
+    said = read_rfc3339(captured_at)
+    return None if said is None else ClockReading((said - now).total_seconds(), exact=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from app.refusals import Refused
 from app.upload import times
 from app.upload.policy import Policy
+from headgate.host.foreign_json import read_json
 from headgate.spool.image import names
 
 FIELDS = ("device", "captured_at", "sequence", "tags", "priority", "sha256", "idempotency_key")
@@ -159,8 +159,8 @@ def _tags(text: str, policy: Policy) -> dict[str, str]:
 def _pairs(text: str) -> list[tuple[str, str]]:
     if text[:1] in ("[", "{"):
         try:
-            found: Any = json.loads(text)
-        except (ValueError, RecursionError):
+            found: Any = read_json(text)
+        except ValueError:
             found = None
         if isinstance(found, dict):
             return [(str(name).strip(), str(value).strip()) for name, value in found.items()]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from headgate.settings.instants import read_mail_date
 
 LONGEST = 40
 UNSET_YEAR = 1980
@@ -120,10 +121,7 @@ def _epoch(text: str) -> datetime | None:
 def _http(text: str) -> datetime | None:
     if not re.search(r"[A-Za-z]{3}", text):
         return None
-    try:
-        return parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
-        return None
+    return read_mail_date(text)
 
 
 def _micros(fraction: str | None) -> int:

@@ -20,10 +20,13 @@ from app.upload import fields
 from app.upload.form import BodyKind, FormContents, take
 from app.upload.picture import ImageTarget
 from app.upload.policy import Policy
+from headgate.settings.instants import read_http_date
 from headgate.settings.settings import SettingsError, combine
 from headgate.spool.disk.durable import Incoming
 from headgate.spool.image import names
 from headgate.spool.image.names import NotOurName
+from uploader.http_post.client import document
+from uploader.s3 import keys
 from uploader.s3.errors import RequestTarget, classify
 from uploader.s3.listing import page_of, versions_of
 from uploader.wire.errors import SendError
@@ -104,7 +107,8 @@ def answer(data: bytes) -> None:
     classify("PUT", status, given.code, RequestTarget("bucket", "host"), given.said)
     for read in (
         lambda: (given.etag, given.region, given.is_error, given.is_from_s3),
-        lambda: (given.date, given.retry_after),
+        lambda: (given.date, given.retry_after, read_http_date(said.get("last-modified", ""))),
+        lambda: (keys.described(said), document(given)),
         lambda: page_of(body),
         lambda: versions_of(body, "key"),
     ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from dataclasses import dataclass
 from typing import Any
+
+from headgate.host.foreign_json import read_json_object
 
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _ANSWER_MAX = 64 * 1024  # bytes
@@ -75,8 +76,4 @@ def request(
         raise NoAnswer(str(error) or "it hung up", listens=listens) from error
     finally:
         connection.close()
-    try:
-        document = json.loads(text or b"{}")
-    except ValueError:
-        document = None
-    return answer.status, document if isinstance(document, dict) else None
+    return answer.status, read_json_object(text or b"{}")

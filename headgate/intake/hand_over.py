@@ -10,7 +10,6 @@ has to know.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from headgate.host.addresses import Address, address_of
+from headgate.host.foreign_json import read_json_object
 from headgate.spool.site.site import Site
 from headgate.spool.spool import Spool
 
@@ -120,11 +120,7 @@ class LocalReceiver:
             return 0, {"detail": f"The receiver does not answer at {self._address}: {why}"}
         finally:
             connection.close()
-        try:
-            document = json.loads(said)
-        except ValueError:
-            document = {}
-        return answer.status, document if isinstance(document, dict) else {}
+        return answer.status, read_json_object(said) or {}
 
 
 def _headers(sent: Sent) -> dict[str, str]:

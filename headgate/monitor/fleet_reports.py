@@ -11,6 +11,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from headgate.host.foreign_json import read_json
 from headgate.monitor.fleet import Fleet, GatewayReport, fleet
 from headgate.shared.connection import connect, disconnect, troubles
 from headgate.shared.keys import key
@@ -54,7 +55,7 @@ class Reports:
         reports = []
         for text in held.values():
             with contextlib.suppress(ValueError, KeyError, TypeError):  # of another version
-                found: Any = json.loads(text)
+                found: Any = read_json(text)
                 reports.append(GatewayReport.decode(found))
         at = {name: datetime.fromtimestamp(score, UTC) for name, score in seen}
         return fleet(at, reports, now)

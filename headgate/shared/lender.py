@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
+from headgate.host.foreign_json import read_json
 from headgate.shared import lending
 from headgate.shared.connection import SharedTrouble, connect, disconnect, troubles
 from headgate.shared.keys import key
@@ -102,9 +103,9 @@ class Lender:
             mine = "" if controls is None else json.dumps(dict(controls))
             told = cast("list[Any]", self._script(keys=self._keys, args=[encode(asked), mine]))
             try:
-                theirs = json.loads(told[8]) if told[8] else None
+                theirs = read_json(told[8]) if told[8] else None
                 return decode(told), theirs
-            except (IndexError, TypeError, KeyError) as error:
+            except (IndexError, TypeError, KeyError, ValueError) as error:
                 raise SharedTrouble("Redis: an answer that is none of the lender's") from error
 
     def close(self) -> None:

@@ -202,7 +202,17 @@ def test_a_clock_that_was_set_back_makes_no_picture_wait_for_ever(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("", None), ("7", 7.0), (" 0 ", 0.0), ("soon", 1.0), ("-1", 1.0)]
+    ("text", "seconds"),
+    [
+        ("", None),
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        ("soon", 1.0),
+        ("-1", 1.0),
+        ("9" * 5000, 999_999_999.0),
+        (f"Sun, 06 Nov {'9' * 20} 08:49:37 GMT", 1.0),
+        (f"Sun, 06 Nov 1994 08:49:37 +{'9' * 400}", 1.0),
+    ],
 )
 def test_retry_after_as_servers_write_it(text: str, seconds: float | None) -> None:
     assert client._seconds(text) == seconds
@@ -310,3 +320,22 @@ def test_an_upgrade_may_add_to_a_record(tmp_path: Path) -> None:
     path = sender.folder / "00000001.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "of_a_later_version": 1}))
     assert len(sender.states()) == 1
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"<html>", b"[]"])
+def test_what_a_portal_in_between_says_is_no_answer(text: bytes) -> None:
+    assert client.judge(200, "", text).outcome is client.Outcome.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("7", 7), ("-7", 0), ("NaN", 0), ("1e400", 3600), ("9" * 4000, 3600)]
+)
+def test_a_wait_of_any_size_is_a_number_of_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, seconds: float
+) -> None:
+    text = f'{{"accepting": false, "reason": "full", "retry_after": {said}}}'.encode()
+    sender, report = camera(tmp_path), client.Report()
+    limits = client.judge(200, "", text)
+    monkeypatch.setattr(sender.client._connection, "ask", lambda *_: limits)
+    assert not sender.client._reach(report)
+    assert report.wait_seconds == seconds

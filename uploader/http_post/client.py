@@ -7,8 +7,6 @@ it. A status by itself proves nothing, unless ``destination.proof`` says that it
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
 import secrets
 import ssl
 import threading
@@ -21,6 +19,8 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from headgate.host import logs
+from headgate.host.foreign_json import read_json_object
+from headgate.settings.instants import read_rfc3339
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Sent, State
 from uploader.destination.contract import Page, Stored, Upload
@@ -213,9 +213,8 @@ class HttpSender:
                 unknown=True,
                 held=True,
             )
-        at = datetime.fromtimestamp(self._now(), UTC)
-        with contextlib.suppress(KeyError, ValueError, TypeError):  # no reason to doubt the digest
-            at = datetime.fromisoformat(receipt["received_at"]).astimezone(UTC)
+        # A time that cannot be read is no reason to doubt the digest.
+        at = read_rfc3339(receipt.get("received_at")) or datetime.fromtimestamp(self._now(), UTC)
         digest = base64.b64encode(bytes.fromhex(upload.sha256)).decode("ascii")
         return Sent(self.place, str(receipt["id"]), "", digest, uploaded_at=at)
 
@@ -300,11 +299,7 @@ class HttpSender:
 
 def document(answer: HttpResponse) -> dict[str, Any]:
     """A JSON object in the answer, or nothing."""
-    try:
-        found = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json_object(answer.body) or {}
 
 
 def _is_of(receipt: Mapping[str, Any], upload: Upload) -> bool:

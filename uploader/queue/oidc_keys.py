@@ -8,10 +8,10 @@ not in it makes the next look fetch them at once.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 
 from headgate.host import logs
+from headgate.host.foreign_json import read_json
 from headgate.spool.errors import DiskError, LockHeld
 from headgate.spool.site.jobs import OIDC_KEYS, WANT_KEYS
 from headgate.spool.spool import Spool
@@ -45,7 +45,7 @@ def refresh(spool: Spool) -> bool:
             answer = one_shot.ask("GET", url, pacer, patience=one_shot.HASTE)
         if answer.status != 200 or len(answer.body) > _MOST_BYTES:
             raise ValueError(f"it says {answer.status}")
-        keys = [dict(key) for key in json.loads(answer.body)["keys"]]
+        keys = [dict(key) for key in read_json(answer.body)["keys"]]
     except (SendError, LockHeld, Closed, DiskError, OSError) as error:
         logs.get().info("keys.wait", why=str(error))
         return False

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from headgate.settings.instants import read_http_date
 from headgate.settings.settings import Settings
 from headgate.spool.image.image import Presence, Receipt, Sent
 from headgate.spool.site.confirmation import ProofKind
@@ -433,10 +433,8 @@ class S3Sender:
             ) from error
 
     def _sent(self, upload: Upload, answer: HttpResponse, reported: str) -> Sent:
-        at = datetime.fromtimestamp(self._now(), UTC)
-        if modified := answer.headers.get("last-modified"):
-            with contextlib.suppress(ValueError):  # no reason to doubt the digest
-                at = parsedate_to_datetime(modified).astimezone(UTC)
+        # A date that cannot be read is no reason to doubt the digest.
+        modified = read_http_date(answer.headers.get("last-modified", ""))
         version = answer.headers.get("x-amz-version-id", "")
         return Sent(
             bucket=self.access.bucket,
@@ -444,5 +442,5 @@ class S3Sender:
             etag=answer.etag,
             sha256=reported,
             version_id="" if version == "null" else version,
-            uploaded_at=at,
+            uploaded_at=modified or datetime.fromtimestamp(self._now(), UTC),
         )

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
+from headgate.settings.instants import read_rfc3339
 from headgate.spool.image.image import Metadata
 from headgate.spool.image.names import Name
 from uploader.destination.contract import Describe
@@ -138,7 +139,6 @@ def described(headers: Mapping[str, str]) -> Described:
         except ValueError:
             return None
 
-    at = read(datetime.fromisoformat, "received-at")
     tags = {}
     for pair in filter(None, lower.get(f"{PREFIX}tags", "").split("&")):
         word, _, value = pair.partition("=")
@@ -146,7 +146,7 @@ def described(headers: Mapping[str, str]) -> Described:
     return Described(
         sha256=text("sha256"),
         device=text("device"),
-        received_at=at.astimezone(UTC) if at is not None and at.tzinfo is not None else None,
+        received_at=read_rfc3339(text("received-at")),
         file_name=text("file-name"),
         captured_at=text("captured-at"),
         sequence=read(int, "sequence"),

@@ -6,7 +6,6 @@ answers are read by ``http.client``.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import re
 import socket
@@ -16,10 +15,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html import unescape
 
+from headgate.settings.instants import read_http_date
 from uploader.wire.connection import (
     SEND_BUFFER,
     Answered,
@@ -51,10 +50,7 @@ _IDLE_SECONDS = 15.0  # S3 hangs up on idle connections; a fresh one costs less 
 @lru_cache(maxsize=8)
 def _instant(date: str) -> datetime | None:
     """A Date header read; answers of the same second have the same one."""
-    try:
-        return parsedate_to_datetime(date)
-    except ValueError:
-        return None
+    return read_http_date(date)
 
 
 def normal_etag(etag: str) -> str:
@@ -119,10 +115,10 @@ class HttpResponse:
         said = self.headers.get("retry-after", "").strip()
         if said.isascii() and said.isdigit():
             return float(min(RETRY_AFTER_MAX, int(said[:9])))
-        with contextlib.suppress(ValueError, TypeError):
-            until, now = parsedate_to_datetime(said), self.date or datetime.now(UTC)
-            return min(RETRY_AFTER_MAX, max(0.0, (until - now).total_seconds()))
-        return 0.0
+        until, now = read_http_date(said), self.date or datetime.now(UTC)
+        if until is None:
+            return 0.0
+        return min(RETRY_AFTER_MAX, max(0.0, (until - now).total_seconds()))
 
 
 @dataclass(frozen=True)

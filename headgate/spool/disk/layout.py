@@ -7,10 +7,12 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from headgate.host.foreign_json import read_json
+from headgate.settings.instants import read_rfc3339
 from headgate.spool.disk import xattrs
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image import names
@@ -163,15 +165,14 @@ def read_sent(path: Path) -> Sent | None:
     if data is None:
         return None
     try:
-        fields = json.loads(data)
-        at = str(fields.get("at", ""))
+        fields = read_json(data)
         return Sent(
             bucket=str(fields["bucket"]),
             key=str(fields["key"]),
             etag=str(fields["etag"]),
             sha256=str(fields.get("sha256", "")),
             version_id=str(fields.get("version", "")),
-            uploaded_at=datetime.fromisoformat(at).astimezone(UTC) if at else None,
+            uploaded_at=read_rfc3339(fields.get("at")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -192,6 +193,6 @@ def read_reason(path: Path) -> str:
     """Why it was set aside; empty if that is gone."""
     data = xattrs.get_attribute(path, xattrs.ASIDE_ATTRIBUTE)
     try:
-        return str(json.loads(data)["reason"]) if data else ""
+        return str(read_json(data)["reason"]) if data else ""
     except (ValueError, KeyError, TypeError):
         return ""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from headgate.host.foreign_json import read_json
 from headgate.spool.image import names
 from headgate.spool.image.names import Name
 
@@ -143,7 +144,7 @@ class Metadata:
     def decode(cls, data: bytes) -> Metadata:
         """The inverse of ``encode``; ValueError for anything else."""
         try:
-            fields = json.loads(data.decode())
+            fields = read_json(data.decode())
             meta = cls(
                 sha256=str(fields["sha256"]),
                 size=int(fields["size"]),
@@ -162,7 +163,7 @@ class Metadata:
             )
             if len(data) > _SURELY_FITS or b"\\" in data:
                 meta.encode()  # whatever can be read can be written again
-        except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"not the metadata of an image: {error}") from error
         # A changed byte must not reach the catalog, which takes these as they are.
         if (
