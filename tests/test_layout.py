@@ -115,6 +115,7 @@ FOREIGN = {
     "redis": {"uploader/queue", "headgate/shared/connection.py"},
     "pyftpdlib": {"app/ftp"},
     "aiosmtpd": {"app/smtp"},
+    "tqdm": {"headgate/host/progress.py"},
     "imagecodecs": {"dev/corpus_decode.py"},
     "pillow_heif": {"dev/corpus_decode.py"},
 }

@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
-from headgate.host import terminal
+from headgate.host import progress, terminal
 from headgate.settings.logins import without_login
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class _NeverFails:
         self._out = out
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), progress.above():
             self._out.write(text)
 
     def flush(self) -> None:

@@ -23,8 +23,9 @@ from typing import Any, NoReturn
 import click
 
 from headgate.actions.errors import ActionRefused
-from headgate.host import command_line, job_control, logs, terminal
+from headgate.host import command_line, job_control, logs, progress, terminal
 from headgate.host.exit_codes import MEANING, Exit
+from headgate.host.progress import Progress
 from headgate.host.users import not_permitted, person
 from headgate.settings.instants import rfc3339
 from headgate.settings.load import load, split_flags
@@ -99,7 +100,8 @@ def print_text(*parts: str, err: bool = False, nl: bool = True) -> None:
     """Print text with control characters escaped. All output goes through here, because devices
     and servers chose some of it. Colours are made with ``styled``."""
     whole = (part if isinstance(part, Styled) else terminal.escaped(part) for part in parts)
-    click.echo("".join(whole), err=err, nl=nl)
+    with progress.above():
+        click.echo("".join(whole), err=err, nl=nl)
 
 
 @dataclass
@@ -129,6 +131,13 @@ class Context:
         """Print what was done, unless -q is given; results that were asked for use print_text."""
         if self.verbosity is not Verbosity.QUIET:
             print_text(text, err=err)
+
+    @contextmanager
+    def progress(self, *, as_json: bool) -> Iterator[Progress]:
+        """Show how far a task is, on a terminal; not with -q, and not with JSON."""
+        hidden = as_json or self.verbosity is Verbosity.QUIET
+        with progress.shown(hidden=hidden) as shown:
+            yield shown
 
     @cached_property
     def settings(self) -> Settings:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
 import sys
 import time
 from collections import deque
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
-from headgate.host import terminal
+from headgate.host.progress import Line, can_show
 from headgate.monitor import collect
 from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count
@@ -22,23 +21,20 @@ from uploader.wire.pacer import Pacer
 _WINDOW_SECONDS = 10.0
 _QUIET_SECONDS = 10.0
 _FORECAST_SECONDS = 5.0
-_BAR = 20
 
 
-def line(
+def parts_of(
     progress: Progress,
     waiting: Count,
     rate: float,
     cap: int,
     seconds: float | None,
-    width: int,
     *,
     in_vain: bool = False,
-) -> str:
-    """What is shown: images, bytes, rate against the cap, ``seconds`` until it is empty (None: not
-    at this rate); ``in_vain``: what is tried is not confirmed. Pure."""
-    total = progress.bytes + waiting.bytes
-    done = progress.bytes / total if total else 1.0
+) -> list[str]:
+    """What is said, the most important first: ``seconds`` until it is empty (None: not at this
+    rate), images, bytes, rate against the cap; ``in_vain``: what is tried is not confirmed. Pure.
+    """
     if not waiting.images:
         left = "empty"
     elif rate < 1:
@@ -50,18 +46,15 @@ def line(
     else:
         left = f"empty in {human_duration(max(0.0, seconds))}"
     parts = [
-        f"{progress.images} uploaded, {waiting.images} wait",
-        f"{human_size(progress.bytes)} of {human_size(total)}",
-        f"{human_size(rate)}/s of {human_size(cap)}/s",
         left,
+        f"{progress.images:,} uploaded",
+        f"{waiting.images:,} wait",
+        f"{human_size(rate)}/s of {human_size(cap)}/s",
+        f"{human_size(progress.bytes)} of {human_size(progress.bytes + waiting.bytes)}",
     ]
     if progress.set_aside:
-        parts.append(f"{progress.set_aside} set aside")
-    bar = f"[{'#' * round(done * _BAR):<{_BAR}}] "
-    text = "  ".join(parts)
-    if len(bar) + len(text) <= width:
-        text = bar + text
-    return text if len(text) <= width else text[: width - 1] + "…"
+        parts.insert(3, f"{progress.set_aside:,} set aside")
+    return parts
 
 
 class ProgressWatcher:
@@ -76,7 +69,7 @@ class ProgressWatcher:
     ) -> None:
         self._spool, self._pacer = spool, pacer
         self._out = out if out is not None else sys.stderr
-        self._live = self._out.isatty() and not terminal.is_dumb(os.environ)
+        self._line = Line(self._out) if can_show(self._out) else None
         self._monotonic = monotonic
         self._seen: deque[tuple[float, int]] = deque([(monotonic(), 0)])
         self._said = monotonic()
@@ -89,14 +82,13 @@ class ProgressWatcher:
         self._seen.append((now, self._pacer.sent))
         while len(self._seen) > 2 and self._seen[0][0] < now - _WINDOW_SECONDS:
             self._seen.popleft()
-        if not self._live and now - self._said < _QUIET_SECONDS:
+        if self._line is None and now - self._said < _QUIET_SECONDS:
             return
         self._said = now
         (since, before), (_, sent) = self._seen[0], self._seen[-1]
         rate = (sent - before) / (now - since) if now > since else 0.0
         totals = self._spool.catalog.totals()
         left = totals.waiting + totals.sending
-        width = shutil.get_terminal_size().columns if self._live else 120
         if now - self._foreseen >= _FORECAST_SECONDS:
             self._foreseen = now
             confirmed = progress.images / progress.attempts if progress.attempts else 1.0
@@ -104,15 +96,18 @@ class ProgressWatcher:
             self._empty = None if forecast.empty is None else forecast.empty.at
             self._in_vain = bool(forecast.doubt)
         seconds = None if self._empty is None else (self._empty - self._spool.now()).total_seconds()
-        text = line(
-            progress, left, rate, self._pacer.rate, seconds, width,
-            in_vain=self._in_vain,
-        )  # fmt: skip
-        self._out.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
-        self._out.flush()
+        cap = self._pacer.rate
+        parts = parts_of(progress, left, rate, cap, seconds, in_vain=self._in_vain)
+        total = progress.bytes + left.bytes
+        if self._line is not None:
+            self._line.say(progress.bytes, total, parts)
+            return
+        share = progress.bytes / total if total else 1.0
+        with contextlib.suppress(OSError):  # the reader may be gone, and the run continues
+            self._out.write(f"{share:4.0%}  {'  '.join(parts)}\n")
+            self._out.flush()
 
     def close(self) -> None:
         """Clear the line for the report."""
-        if self._live:
-            self._out.write("\r\x1b[K")
-            self._out.flush()
+        if self._line is not None:
+            self._line.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from headgate.actions.errors import ActionRefused
+from headgate.host.progress import SILENT, Progress
 from headgate.settings.units import counted
 from headgate.spool.disk.layout import read_metadata
 from headgate.spool.errors import DiskError, FileMissing
@@ -46,7 +47,12 @@ def of(spool: Spool, subject: Subject) -> Iterator[Receipt]:
 
 
 def run(
-    spool: Spool, by: Actor, subject: Subject, reason: str, erase: Erase | None = None
+    spool: Spool,
+    by: Actor,
+    subject: Subject,
+    reason: str,
+    erase: Erase | None = None,
+    progress: Progress = SILENT,
 ) -> Purged:
     """Erase all images of a subject. ActionRefused if some of them are held; LockHeld if a run does
     not end in time. ``erase`` stands in for the bucket in tests."""
@@ -63,9 +69,9 @@ def run(
             for receipt in of(spool, subject):
                 batch.append(receipt)
                 if len(batch) >= _PAGE:
-                    _erase(spool, batch, erase, done)
+                    _erase(spool, batch, erase, done, progress)
                     batch = []
-            _erase(spool, batch, erase, done)
+            _erase(spool, batch, erase, done, progress)
         said = f"{counted(done.images.images, 'image')}, {counted(done.images.bytes, 'byte')}"
         if done.left:
             said += f"; {counted(len(done.left), 'object', ('is', 'are'))} left in the bucket"
@@ -74,7 +80,9 @@ def run(
     return done
 
 
-def _erase(spool: Spool, batch: list[Receipt], erase: Erase, done: Purged) -> None:
+def _erase(
+    spool: Spool, batch: list[Receipt], erase: Erase, done: Purged, progress: Progress
+) -> None:
     gone: list[Receipt] = []
     left: list[Receipt] = []
     for receipt in batch:
@@ -85,6 +93,7 @@ def _erase(spool: Spool, batch: list[Receipt], erase: Erase, done: Purged) -> No
             except (SendError, Closed) as error:
                 trouble[key] = str(error)
         done.left |= trouble
+        progress.step()
         (left if trouble else gone).append(receipt)
     # What is left in the bucket keeps its receipt, which has the key; its copy here goes.
     for receipt in left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from headgate.host.progress import SILENT, Progress
 from headgate.settings.units import counted
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Receipt, State
@@ -33,7 +34,9 @@ def of(spool: Spool, query: Query, bucket: str = "") -> Iterator[Receipt]:
     return (one for one in every(spool.find, query) if bucket in ("", one.bucket))
 
 
-def run(spool: Spool, by: Actor, query: Query, bucket: str = "") -> Requeued:
+def run(
+    spool: Spool, by: Actor, query: Query, bucket: str = "", progress: Progress = SILENT
+) -> Requeued:
     """Put images back in the queue: runs send them within the budget. LockHeld if a run does not
     end."""
     done = Requeued()
@@ -43,6 +46,7 @@ def run(spool: Spool, by: Actor, query: Query, bucket: str = "") -> Requeued:
         spool.site.audit.record(by, Action.REUPLOAD, spool.now(), query.device, f"begun: {said}")
         batch: list[Receipt] = []
         for receipt in of(spool, query, bucket):
+            progress.step()
             if not receipt.local and not _bring(spool, receipt, done):
                 continue
             batch.append(receipt)

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Protocol
 
+from headgate.host import progress
+
 GRACE_SECONDS = 10.0
 """As long as a run that was broken off may take to put things in order; then it is killed."""
 
@@ -119,7 +121,8 @@ class Signals:
     def _stop(self) -> None:
         if self._guarded is not None:
             self._guarded.stop()
-        with contextlib.suppress(OSError):  # the reader may be gone, and the run continues
+        # The reader may be gone, and the run continues.
+        with contextlib.suppress(OSError), progress.above():
             print("finishing what is being sent; again to break it off", file=sys.stderr)
 
     @staticmethod

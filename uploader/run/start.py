@@ -153,6 +153,8 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             sender, lambda item: spool.files.new_file(item.name), destination.describes(spool)
         )
         watch = ProgressWatcher(spool, pacer) if order.show_progress else None
+        if watch is not None:
+            stack.callback(watch.close)
         context = RunContext(
             spool,
             Mover(spool, lock),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from headgate.host.progress import SILENT, Progress
 from headgate.settings import units
 from headgate.spool import sqlite
 from headgate.spool.budget import ledger
@@ -61,18 +62,24 @@ class Disagreement:
 
 
 def disagreements(
-    spool: Spool, *, deep: bool = False, sleep: Callable[[float], None] = time.sleep
+    spool: Spool,
+    *,
+    deep: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+    progress: Progress = SILENT,
 ) -> list[Disagreement]:
     """Everything that is wrong; with ``deep`` every image is read and hashed as well."""
-    found = list(look(spool, deep=deep))
+    found = list(look(spool, deep=deep, progress=progress))
     if found:
         sleep(1.0)  # what was merely on its way has arrived by then
-        again = {(item.kind, item.what) for item in look(spool, deep=deep)}
+        again = {(item.kind, item.what) for item in look(spool, deep=deep, progress=progress)}
         found = [item for item in found if (item.kind, item.what) in again]
     return found
 
 
-def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
+def look(
+    spool: Spool, *, deep: bool = False, progress: Progress = SILENT
+) -> Iterator[Disagreement]:
     """Everything that seems wrong at first sight, images on their way included."""
     if damaged := spool.site.damaged():
         yield Disagreement(DisagreementKind.DAMAGED, "site.sqlite3", damaged)
@@ -80,7 +87,10 @@ def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
         yield Disagreement(DisagreementKind.DAMAGED, "catalog.sqlite3", damaged)
         return  # what it says of the images cannot be relied on
     unread = set()  # days, of whose images nothing can be said
-    for day in spool.receipts.days():
+    days = spool.receipts.days()
+    progress.begin("days of receipts: reading", len(days))
+    for day in days:
+        progress.step()
         if damaged := spool.receipts.damaged(day):
             unread.add(day)
             yield Disagreement(DisagreementKind.DAMAGED, spool.receipts.path(day).name, damaged)
@@ -89,19 +99,27 @@ def look(spool: Spool, *, deep: bool = False) -> Iterator[Disagreement]:
             yield Disagreement(DisagreementKind.DAMAGED, str(part), trouble)
     for path in spool.files.foreign():
         yield Disagreement(DisagreementKind.FOREIGN, str(path.relative_to(spool.path)))
-    yield from _files(spool, deep, unread)
+    yield from _files(spool, deep, unread, progress)
     yield from _rows(spool, unread)
     yield from _gone(spool)
-    yield from _receipts(spool, unread)
+    yield from _receipts(spool, unread, progress)
     if not unread:
         yield from _totals(spool)
 
 
-def _files(spool: Spool, deep: bool, unread: Set[str]) -> Iterator[Disagreement]:
+def _files(
+    spool: Spool, deep: bool, unread: Set[str], progress: Progress
+) -> Iterator[Disagreement]:
     files = spool.files
+    totals = spool.catalog.totals()
+    here = totals.waiting + totals.sending + totals.held + totals.set_aside
+    if not unread:
+        here += spool.receipts.totals()[0]
+    progress.begin("images: reading" if deep else "images: looking", here.images)
     for base in (files.new, files.done):
         for folder in files.minutes(base):
             for name in files.names_in(base / folder):
+                progress.step()
                 if name.day not in unread:
                     yield from _file(spool, base / folder / name.file, name, deep)
     for name in files.names_in(files.aside):
@@ -191,8 +209,11 @@ def closes(image: str) -> str:
     return f'when you know why: headgate discard {image} --reason "..."'
 
 
-def _receipts(spool: Spool, unread: Set[str]) -> Iterator[Disagreement]:
-    for day in spool.receipts.days():
+def _receipts(spool: Spool, unread: Set[str], progress: Progress) -> Iterator[Disagreement]:
+    days = spool.receipts.days()
+    progress.begin("days of receipts: counting", len(days))
+    for day in days:
+        progress.step()
         if day in unread:
             continue
         for receipt in spool.receipts.local(day):
@@ -346,7 +367,9 @@ def _believe(spool: Spool, mover: Mover, path: Path, name: Name) -> bool:
     return True
 
 
-def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disagreement]]:
+def repair_databases(
+    state: Path, *, alone: bool, progress: Progress = SILENT
+) -> tuple[list[str], list[Disagreement]]:
     """Rebuild the indexes of damaged databases, and a catalog whose tables are damaged: a
     sentence for each, and what is lost for good. ``look`` names what could not be repaired.
 
@@ -357,7 +380,9 @@ def repair_databases(state: Path, *, alone: bool) -> tuple[list[str], list[Disag
     lost: list[Disagreement] = []
     catalog = state / "catalog.sqlite3"
     days = sorted((state / "receipts").glob("????-??-??.sqlite3"))
+    progress.begin("databases: reading", len(days) + 2)
     for path in (catalog, state / "site.sqlite3", *days):
+        progress.step()
         if not path.exists() or not (found := sqlite.damage(path)):
             continue
         # Of the catalog no copy is needed: the images tell what is in it.

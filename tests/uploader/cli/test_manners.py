@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
@@ -29,6 +27,7 @@ from headgate.spool.image.image import Count
 from headgate.spool.upkeep.mover import Mover
 from tests.support.paths import ROOT
 from tests.support.s3_server import Place
+from tests.support.screen import on_terminal
 from tests.support.spooling import open_spool, put
 from uploader.cli.main import COMMANDS, headgate, print_json, print_text, styled
 
@@ -218,35 +217,18 @@ def test_the_log_of_a_run_by_cron_is_not_made_quiet(config: Path, place: Place) 
 # -- colour
 
 
-def on_a_terminal(config: Path, **environment: str) -> str:
+def status_on_terminal(config: Path, **environment: str) -> str:
     """What ``headgate status`` writes to a terminal of its own."""
-    ours, theirs = pty.openpty()
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uploader", "--config", str(config), "status"],
-        stdout=theirs, stderr=theirs, stdin=theirs, cwd=ROOT,
-        env={**kept, "TERM": "xterm", **environment},
-    )  # fmt: skip
-    os.close(theirs)
-    said = b""
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                piece = terminal.read(65536)
-            except OSError as error:  # Linux says so when the other side is closed
-                assert error.errno == errno.EIO
-                break
-            if not piece:
-                break
-            said += piece
-    assert process.wait(60) == 0, said
-    return said.decode()
+    command = [sys.executable, "-m", "uploader", "--config", str(config), "status"]
+    code, said = on_terminal(command, 80, environment)
+    assert code == 0, said
+    return said
 
 
 def test_a_terminal_shows_what_is_set_aside_in_colour_unless_told_not_to(config: Path) -> None:
-    assert "\x1b[33mset aside  1 image" in on_a_terminal(config)
+    assert "\x1b[33mset aside  1 image" in status_on_terminal(config)
     for refuses in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        plain = on_a_terminal(config, **refuses)
+        plain = status_on_terminal(config, **refuses)
         assert "set aside  1 image" in plain and "\x1b" not in plain
     assert terminal.may_colour({"NO_COLOR": ""})  # empty is not set (no-color.org)
 

@@ -15,6 +15,7 @@ import click
 from headgate.host import logs
 from headgate.host.exit_codes import MEANING, Exit
 from headgate.host.processes import end_with_parent
+from headgate.host.progress import can_show
 from headgate.monitor.checks import images
 from headgate.monitor.textfile import leave_metrics
 from headgate.settings.units import (
@@ -135,9 +136,7 @@ def command(
             until_empty=until_empty,
             max_seconds=max_time,
             max_bytes=max_bytes,
-            show_progress=by_hand
-            and not as_json
-            and context.verbosity is Verbosity.NORMAL,  # a log would tear its line
+            show_progress=by_hand and not as_json and _may_show(context.verbosity),
             sender=sender,
             job=job,
             device=device,
@@ -176,6 +175,13 @@ def _tell(context: Context, report: Run, waiting: int) -> None:
         print_text(_summary(report, waiting))
     else:
         context.say(_summary(report, waiting))
+
+
+def _may_show(verbosity: Verbosity) -> bool:
+    """Whether to show the progress: with log lines only on a terminal, where it makes room."""
+    if verbosity is Verbosity.VERBOSE:
+        return can_show(sys.stderr)
+    return verbosity is Verbosity.NORMAL
 
 
 _DISK_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)

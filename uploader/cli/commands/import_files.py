@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,7 +16,6 @@ from headgate.settings.intake import check_rule
 from headgate.settings.units import UnitError, counted
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.verbosity import Verbosity
 from uploader.intake.devices import device_of
 from uploader.intake.folder import Found, files, hand_over
 
@@ -73,13 +68,14 @@ def command(context: Context, folder: Path, rule: str, as_json: bool) -> None:
     with context.spool() as spool:
         found, unread = _found(folder)
         receiver, done = LocalReceiver(spool), _Done(failed=unread)
-        quiet = as_json or context.verbosity is Verbosity.QUIET
         stopped = ""
-        with _progress(found, hidden=quiet) as bar:
+        with context.progress(as_json=as_json) as progress:
+            total = sum(one.size for one in found)
+            progress.begin(counted(len(found), "file"), total, of_bytes=True)
             for one in found:
                 if stopped := _import(one, rule, receiver, done):
                     break
-                bar.update(one.size)
+                progress.step(one.size)
     _report(done, as_json=as_json)
     if stopped:
         fail(f"{stopped} Call it again to go on.")
@@ -96,17 +92,6 @@ def _found(folder: Path) -> tuple[list[Found], list[tuple[str, str]]]:
     if not folder.is_dir():
         fail(f"{folder} is no folder that this user ({os.geteuid()}) can read", Exit.USAGE)
     return list(files(folder, note)), unread
-
-
-@contextlib.contextmanager
-def _progress(found: list[Found], *, hidden: bool) -> Iterator[Any]:
-    with click.progressbar(
-        length=sum(one.size for one in found),
-        label=counted(len(found), "file"),
-        file=sys.stderr,
-        hidden=hidden,
-    ) as bar:
-        yield bar
 
 
 def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> str:

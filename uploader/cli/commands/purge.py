@@ -68,7 +68,12 @@ def command(
         fail('give a reason: --reason "request 4711"', Exit.USAGE)
     with context.spool() as spool:
         subject = _subject(spool, device or "", image or "")
-        found = list(purge.of(spool, subject))
+        found = []
+        with context.progress(as_json=as_json) as progress:
+            progress.begin("images found")
+            for receipt in purge.of(spool, subject):
+                progress.step()
+                found.append(receipt)
         states = Counter(receipt.state.value for receipt in found)
         count = Count(len(found), sum(receipt.size for receipt in found))
         in_bucket = sum(bool(receipt.key) for receipt in found)
@@ -86,7 +91,9 @@ def command(
             otherwise = "this erases images for good; add --yes where no one can be asked"
             confirm("Erase them for good?", otherwise)
         try:
-            done = purge.run(spool, context.actor, subject, reason)
+            with context.progress(as_json=as_json) as progress:
+                progress.begin("images erased", count.images)
+                done = purge.run(spool, context.actor, subject, reason, progress=progress)
         except LockHeld as error:
             fail(str(error), Exit.LOCKED)
     if as_json:

@@ -69,9 +69,12 @@ def command(
             until=instant_of("--until", until, now, end=True),
         )
         here, away = Count(), Count()
-        for receipt in reupload.of(spool, query, bucket or ""):
-            one = Count(1, receipt.size)
-            here, away = (here + one, away) if receipt.local else (here, away + one)
+        with context.progress(as_json=as_json) as progress:
+            progress.begin("images found")
+            for receipt in reupload.of(spool, query, bucket or ""):
+                progress.step()
+                one = Count(1, receipt.size)
+                here, away = (here + one, away) if receipt.local else (here, away + one)
         if not as_json:
             context.say(
                 f"{images(here)} with a copy here, {images(away)} to be fetched first; they go to "
@@ -84,7 +87,9 @@ def command(
         if not yes:
             confirm("Send them again?", "add --yes where no one can be asked")
         try:
-            done = reupload.run(spool, context.actor, query, bucket or "")
+            with context.progress(as_json=as_json) as progress:
+                progress.begin("images put back", here.images + away.images)
+                done = reupload.run(spool, context.actor, query, bucket or "", progress)
         except LockHeld as error:
             fail(str(error), Exit.LOCKED)
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import click
 
 from headgate.actions import intake
 from headgate.host.exit_codes import Exit
+from headgate.host.progress import can_show
 from headgate.monitor.checks import images_word
 from headgate.settings.units import UnitError, parse_duration
 from headgate.spool.errors import LockHeld
@@ -16,6 +18,7 @@ from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.verbosity import Verbosity
 from uploader.run.bounds import RunRequest
 from uploader.run.start import run
 
@@ -58,11 +61,15 @@ def command(context: Context, reason: str, max_time: str | None, as_json: bool) 
             context.say("closed: devices keep their images until headgate safe-on")
         await_uploads(spool)
         try:
-            report = run(spool, RunRequest(until_empty=True, max_seconds=seconds))
+            loud = not as_json and context.verbosity is not Verbosity.QUIET
+            shown = loud and can_show(sys.stderr)
+            order = RunRequest(until_empty=True, max_seconds=seconds, show_progress=shown)
+            report = run(spool, order)
         except LockHeld as error:
             fail(f"{error}; headgate safe-off again goes on from here", Exit.LOCKED)
         left = _left(spool)
-        wrong = [str(one) for one in verify.disagreements(spool)]
+        with context.progress(as_json=as_json) as progress:
+            wrong = [str(one) for one in verify.disagreements(spool, progress=progress)]
     if as_json:
         print_json({"outcome": report.outcome, "sent": report.images, "left": left,
                     "wrong": wrong})  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from headgate.host.exit_codes import Exit
+from headgate.host.progress import Progress
 from headgate.settings.settings import Settings
 from headgate.spool import sqlite
 from headgate.spool.budget.uplink import Part
@@ -45,9 +46,11 @@ def command(context: Context, do_repair: bool, deep: bool, as_json: bool) -> Non
     lost: list[Disagreement] = []
     try:
         if do_repair:
-            notes, lost = _readable_databases(context.settings)
+            with context.progress(as_json=as_json) as progress:
+                notes, lost = _readable_databases(context.settings, progress)
         with context.spool() as spool:
-            found = lost + disagreements(spool, deep=deep)
+            with context.progress(as_json=as_json) as progress:
+                found = lost + disagreements(spool, deep=deep, progress=progress)
             if do_repair:
                 said = f"{len(found)} disagreements"
                 spool.site.audit.record(context.actor, Action.SPOOL_REPAIR, spool.now(), "", said)
@@ -83,7 +86,9 @@ def _verdict(found: list[Disagreement], left: list[Disagreement], repair: bool) 
     return f"{len(found)} disagreements; headgate verify --repair repairs what it can"
 
 
-def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreement]]:
+def _readable_databases(
+    settings: Settings, progress: Progress
+) -> tuple[list[str], list[Disagreement]]:
     """Repair what SQLite cannot rely on. The receiver may have it open, except a catalog that has
     to be rebuilt."""
     state = settings.spool.path / "state"
@@ -96,9 +101,9 @@ def _readable_databases(settings: Settings) -> tuple[list[str], list[Disagreemen
             with locks.acquire(
                 settings.spool.path / "tmp", state / "receiver.lock", "headgate verify"
             ):
-                return repair_databases(state, alone=True)
+                return repair_databases(state, alone=True, progress=progress)
         except LockHeld:
-            return repair_databases(state, alone=False)
+            return repair_databases(state, alone=False, progress=progress)
 
 
 def _repair(spool: Spool, found: list[Disagreement]) -> list[Disagreement]:
