@@ -617,7 +617,9 @@ def test_a_taken_port_names_its_fix(tmp_path: Path, place: Place) -> None:
     assert "--bind" in result.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_it_ends_cleanly_when_asked(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "faults.txt"
     script.write_text("PUT 1 status 500 InternalError  # the first one\n")

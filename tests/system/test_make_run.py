@@ -206,6 +206,7 @@ def test_what_was_started_ends_with_a_killed_parent(start: Callable[..., Run]) -
     until(lambda: not [pid for pid in children if alive(pid)], "end of the children")
 
 
+@pytest.mark.slow
 def test_when_the_receiver_dies_all_of_it_ends_and_says_so(start: Callable[..., Run]) -> None:
     run = start()
     assert run.port

@@ -177,6 +177,7 @@ def test_told_to_stop_it_finishes_what_is_arriving(own: Path, photo: Photo) -> N
     assert answer.status == 201
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_no_different(own: Path, photo: Photo) -> None:
     answer = stop_in_the_middle(own, photo, signal.SIGINT)
     assert answer is not None
@@ -186,8 +187,10 @@ def test_ctrl_c_is_no_different(own: Path, photo: Photo) -> None:
 @pytest.mark.parametrize(
     "signals",
     [
-        [signal.SIGINT],  # Ctrl-C in a terminal reaches all of its processes
-        [signal.SIGTERM],  # and so does a service manager that stops a group
+        # Ctrl-C in a terminal reaches all of its processes, and so does a service manager that
+        # stops a group.
+        pytest.param([signal.SIGINT], marks=pytest.mark.slow),
+        pytest.param([signal.SIGTERM], marks=pytest.mark.slow),
         [signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGTERM],
     ],
 )

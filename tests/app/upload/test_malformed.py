@@ -33,7 +33,7 @@ from tests.support.receiver import (
 from tests.support.spooling import folder_in_memory
 from tests.support.wait import readable
 
-BODIES = int(os.environ.get("HEADGATE_TEST_MALFORMED", "2000"))
+BODIES = int(os.environ.get("HEADGATE_TEST_MALFORMED", "1000"))
 SHARES = 4
 
 

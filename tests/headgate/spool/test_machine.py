@@ -421,7 +421,7 @@ class FourReceive(TwoReceive):
 
 
 TestMachine = Machine.TestCase
-TestTwoReceive = TwoReceive.TestCase
+TestTwoReceive = pytest.mark.slow(TwoReceive.TestCase)
 TestFourReceive = pytest.mark.slow(FourReceive.TestCase)
 TestMachine.settings = TestTwoReceive.settings = TestFourReceive.settings = settings(
     max_examples=int(os.environ.get("HEADGATE_TEST_HISTORIES", "8")),

@@ -204,7 +204,8 @@ class Killing:
         return answer
 
 
-@pytest.mark.parametrize("lost", [pytest.param("request", marks=pytest.mark.slow), "response"])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["request", "response"])
 def test_a_kill_at_every_call_is_settled_by_asking(gateway: Gateway, lost: str) -> None:
     images = gateway.fill(3)
     gateway.write(uplink={"parallel": 1})

@@ -276,6 +276,7 @@ def test_where_objects_are_taken_out_on_purpose_nothing_is_asked(
         assert images_below(site.spool.path) == {}
 
 
+@pytest.mark.slow
 def test_a_listing_of_more_than_a_page_is_read_on(place: Place) -> None:
     script(place)
     keys = [f"many/é {number:04}&.jpg" for number in range(1003)]

@@ -18,6 +18,8 @@ from tests.support.site import Site, unpaced
 from uploader.wire import connection, file_body
 
 MACHINE = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
+QUICK = (errno.EACCES, errno.EIO)
+"""Rights and the disk, for every day; the others in make test-slow."""
 
 
 class FailingReads:
@@ -70,7 +72,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> FailingReads:
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["open", "read"])
-@pytest.mark.parametrize("number", MACHINE, ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in MACHINE],
+    ids=errno.errorcode.get,
+)
 def test_where_no_file_can_be_read_none_is_set_aside_and_the_run_says_why(
     site: Site, disk: FailingReads, number: int, reads: bool
 ) -> None:

@@ -130,9 +130,13 @@ def test_an_object_that_is_there_is_never_overwritten(
 
 @pytest.mark.parametrize("new", [True, False], ids=["nothing", "wrongly"])
 @pytest.mark.parametrize(
-    "behaviour", [one for one in USABLE if one.refused],
+    "behaviour",
+    [
+        pytest.param(one, marks=pytest.mark.slow if number % 3 else ())
+        for number, one in enumerate(one for one in USABLE if one.refused)
+    ],
     ids=name_of,
-)  # fmt: skip
+)
 def test_a_run_that_knows_nothing_or_wrongly_adapts_and_remembers(
     tmp_path: Path, place: Place, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch, new: bool
 ) -> None:

@@ -200,6 +200,8 @@ def _sweep(mover: Mover, items: list[Item], clock: Clock) -> None:
 
 
 MOVES = (_finish, _set_aside, _retry, _prune, _sweep)
+LONGER = (_retry, _prune)
+"""Each goes on from where another ended, which is tried by itself."""
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,11 @@ MOVES = (_finish, _set_aside, _retry, _prune, _sweep)
         pytest.param("after", id="dies-after", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__.strip("_"))
+@pytest.mark.parametrize(
+    "move",
+    [pytest.param(one, marks=pytest.mark.slow if one in LONGER else ()) for one in MOVES],
+    ids=lambda move: move.__name__.strip("_"),
+)
 def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
     tmp_path: Path, move: Callable[[Mover, list[Item], Clock], None], crash: str
 ) -> None:
