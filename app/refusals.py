@@ -192,6 +192,14 @@ _ROWS = (
         "No image with this id or SHA-256 was received, or its receipt has expired.",
     ),
     Refusal(
+        "gateways_away",
+        503,
+        "Other gateways cannot be asked",
+        "This gateway does not have the image, and what the others have cannot be asked now: "
+        "{reason}. Ask again later.",
+        retry_seconds=10,
+    ),
+    Refusal(
         "no_thumbnail",
         404,
         "No thumbnail",

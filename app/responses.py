@@ -12,7 +12,8 @@ from typing import Any
 
 from app.refusals import REFUSALS, Refusal, Refused
 from headgate.monitor.documents import receipt_fields
-from headgate.spool.image.image import Receipt
+from headgate.settings.instants import rfc3339
+from headgate.spool.image.image import Foreign, Receipt
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 PROBLEM = "application/problem+json"
@@ -67,6 +68,13 @@ def _with_receipt_headers(response: Answer, receipt: Receipt) -> Answer:
 def receipt(held: Receipt) -> Answer:
     """The receipt of a requested image."""
     return _with_receipt_headers(document(receipt_fields(held)), held)
+
+
+def foreign(found: Foreign) -> Answer:
+    """The receipt of a requested image that another gateway has: which one, and as of when it said
+    so."""
+    said = {"gateway": found.gateway, "as_of": rfc3339(found.as_of)}
+    return _with_receipt_headers(document(receipt_fields(found.receipt) | said), found.receipt)
 
 
 def accepted(held: Receipt, duplicate: bool, upload_status: int) -> Answer:

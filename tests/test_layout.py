@@ -44,6 +44,7 @@ headgate/spool/query
 headgate/spool/catalog  headgate/spool/receipts  headgate/spool/site
 headgate/spool/budget
 headgate/spool/identity  headgate/spool/schemas  headgate/spool/dedupe  headgate/spool/recovery
+headgate/spool/elsewhere
 headgate/spool/spool
 headgate/spool/owner  headgate/spool/upkeep
 headgate/intake

@@ -104,7 +104,9 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
         "/images/{ref}": {
             "parameters": [_in_path("ref", "An id, or a SHA-256 as 64 hex digits.")],
             "get": _operation(
-                "The receipt of an image", {"200": _json("Receipt")}, (*_WHO, "no_receipt")
+                "The receipt of an image",
+                {"200": _json("Receipt")},
+                (*_WHO, "no_receipt", "gateways_away"),
             ),
         },
         "/images/{ref}/thumbnail": {
@@ -272,6 +274,8 @@ def _receipt() -> Schema:
         "etag": _TEXT,
         "version_id": _MAYBE_TEXT,
         "uploaded_at": _INSTANT,
+        "gateway": {**_TEXT, "description": "the gateway that has it, if it is another one"},
+        "as_of": {**_INSTANT, "description": "when that gateway said so"},
     }
     return {"type": "object", "required": list(properties), "properties": {**properties, **later}}
 

@@ -22,6 +22,7 @@ from app.refusals import Refused
 from app.responses import Answer, mark
 from app.upload.fields import HEADERS
 from headgate.monitor.documents import gaps_fields
+from headgate.shared.connection import SharedTrouble
 from headgate.spool.image.names import device_name
 from headgate.spool.spool import Spool
 
@@ -65,15 +66,24 @@ def add_routes(app: Flask, gate: Gate, spool: Spool, metrics: Metrics, troubles:
     def receipt(ref: str) -> Answer:
         sender = gate.reader(caller(request.environ))
         held = spool.receipt(ref, sender.sees_only) if is_ref(ref) else None
+        named = device_name(request.headers.get(HEADERS["device"], ""))
         if key := request.headers.get(HEADERS["idempotency_key"], ""):
             # Of several images with these bytes the one that was sent with this key.
-            named = device_name(request.headers.get(HEADERS["device"], ""))
             held = spool.receipt_by_key(sender.sends_for(named), key)
             if held is not None and ref not in (held.id, held.sha256):
                 held = None
-        if held is None:
+        if held is not None:
+            return responses.receipt(held)
+        if spool.elsewhere is None or not is_ref(ref):
             raise Refused("no_receipt")
-        return responses.receipt(held)
+        device = sender.sends_for(named) if key else sender.sees_only or named
+        try:
+            found = spool.elsewhere.receipt(ref, device, key)
+        except SharedTrouble as trouble:
+            raise Refused("gateways_away", reason=str(trouble)) from None
+        if found is None:
+            raise Refused("no_receipt")
+        return responses.foreign(found)
 
     @app.get("/devices/<device>/gaps")
     def gaps(device: str) -> Answer:

@@ -15,6 +15,7 @@ from headgate.host.foreign_json import read_json
 from headgate.monitor.fleet import Fleet, GatewayReport, fleet
 from headgate.shared.connection import connect, disconnect, troubles
 from headgate.shared.keys import key
+from headgate.shared.memory import life_key
 
 TIMEOUT_SECONDS = 2.0
 """For each step; a command waits for it, no upload and no run."""
@@ -26,6 +27,7 @@ class Reports:
 
     def __init__(self, url: str, site: str) -> None:
         self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
+        self._site = site
         self._reports, self._seen = key(site, "reports"), key(site, "gateways")
 
     def publish(self, report: GatewayReport) -> None:
@@ -61,10 +63,12 @@ class Reports:
         return fleet(at, reports, now)
 
     def forget(self, gateway: str) -> bool:
-        """A gateway that was taken away; False: none of this name was known."""
+        """Forget a gateway that was taken away, and the images that it said it has; False: none of
+        this name was known."""
         with troubles(self._client), self._client.pipeline(transaction=True) as steps:
             steps.hdel(self._reports, gateway)
             steps.zrem(self._seen, gateway)
+            steps.delete(life_key(self._site, gateway))
             return bool(steps.execute()[1])
 
     def close(self) -> None:

@@ -495,9 +495,18 @@ class UplinkSettings:
         "",
         reads.secret(reads.REDIS_URL, "redis://host:6379/0, rediss://... or unix:///path"),
         "",
-        "URL of the Redis server through which the gateways of a site lend each other the uplink.",
+        "URL of the Redis server through which the gateways of a site lend each other the uplink "
+        "and know each other's images.",
         secret=True,
         example="redis://redis.example.net:6379/0",
+    )
+    remember: int = setting(
+        200_000,
+        reads.number(1000, 10**8),
+        "images",
+        "How many images the gateways of a site remember together in Redis, about 1.2 KB each, so "
+        "that a repeat gets the first receipt at any of them; the oldest are forgotten first, and "
+        "each after spool.dedupe.",
     )
 
 

@@ -9,7 +9,6 @@ receiver's processes they come to.
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -28,8 +27,6 @@ from headgate.spool.site.gone import Gone
 UNNAMED_SECONDS = 600
 """How long the same bytes from one address are one image: a client that gets no answer sends them
 again within minutes. Later they may be another picture, or another camera's behind that address."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class KeyedLocks:
@@ -176,7 +173,7 @@ class DuplicateLookup:
         return found if found is not None and device in ("", found.device) else None
 
     def _receipt(self, ref: str, device: str) -> Receipt | None:
-        by_digest = _SHA256.fullmatch(ref) is not None  # an id may be as long
+        by_digest = names.is_sha256(ref)
         # An image moves from catalog to receipts, never back without a command, so it is looked
         # for in that order, and once more.
         for _ in range(2):

@@ -6,11 +6,11 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from headgate.host import logs, mounts, set_clock
 from headgate.host.board import Board, Part
@@ -46,6 +46,9 @@ from headgate.spool.query import Page, Query
 from headgate.spool.receipts.receipts import Receipts
 from headgate.spool.recovery import Recovered
 from headgate.spool.site.site import Site
+
+if TYPE_CHECKING:
+    from headgate.spool.elsewhere import Elsewhere
 
 _NOT_GONE = frozenset(State) - {State.LOST, State.DISCARDED}
 CHORES_SECONDS = 2.0
@@ -150,6 +153,12 @@ class Spool:
         self.thumbnails = ThumbnailFiles(state)
         kept = max(settings.spool.dedupe, settings.spool.keep_done)
         self._held = DuplicateLookup(self.files, self.catalog, self.receipts, self.site.gone, kept)
+        self.elsewhere: Elsewhere | None = None
+        """What other gateways of the site have; None: this one shares nothing with another."""
+        if settings.shares_uplink:
+            from headgate.spool.elsewhere import Elsewhere  # nobody else pays for it
+
+            self.elsewhere = Elsewhere(settings, self.site, self.cpu_turns.waiting)
         self._identities = KeyedLocks(self.cpu_turns.waiting, self.board)
         self._commits = GroupCommit(self._commit, self.cpu_turns.waiting)
         self._folders = Folders(self.files.new)
@@ -312,12 +321,21 @@ class Spool:
         try:
             with self._identities.taken(identities(device, meta)):
                 held = self._held.find(device, meta, self.now())
+                claim = None
+                if held is None and self.elsewhere is not None:
+                    claim = self.elsewhere.claim(device, meta)
+                    held = claim.held
                 if held is not None:
                     if held.sha256 != meta.sha256:
                         raise IdentityConflict(held)
                     self.catalog.repeated(device, self.now(), meta.sequence, clock)
                     return Accepted(held, duplicate=True)
-                return self._publish(incoming, device, meta, attribute, clock)
+                if claim is None:
+                    return self._publish(incoming, device, meta, attribute, clock)
+                with claim:
+                    accepted = self._publish(incoming, device, meta, attribute, clock)
+                    claim.keep(accepted.receipt)  # what it says is durable now
+                    return accepted
         except sqlite.Error as error:
             code = errno.ENOSPC if sqlite.is_full(error) else errno.EIO
             raise DiskError(OSError(code, str(error)), "writing the catalog") from error
@@ -409,6 +427,12 @@ class Spool:
         """The receipt of an image, by its id or the SHA-256 of its bytes (64 hex digits); only of
         this device's images, if one is named."""
         return self._held.receipt(ref, device)
+
+    def withdraw(self, day: str, images: Sequence[str]) -> None:
+        """Withdraw receipts of images that arrived on this day; from other gateways first."""
+        if self.elsewhere is not None:
+            self.elsewhere.withdraw(images)
+        self.receipts.withdraw(day, images)
 
     def receipt_by_key(self, device: str, key: str) -> Receipt | None:
         """The receipt of the image that this device sent with this Idempotency-Key."""

@@ -19,11 +19,10 @@ from headgate.spool.site.jobs import ALREADY_DONE, LATELY, served_by
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
-from headgate.spool.upkeep.mover import Mover
 from uploader.alerts.heartbeat import Heartbeat
 from uploader.alerts.notify import after_run
 from uploader.destination.contract import Sender
-from uploader.run import destination, lease, retry_policy
+from uploader.run import announced, destination, lease, retry_policy
 from uploader.run.bounds import BY_QUEUE, RunRequest, bounds_of
 from uploader.run.concurrency import FIRST, Parallel
 from uploader.run.drain import YIELD, Drain, RunContext
@@ -157,7 +156,7 @@ def _run(spool: Spool, order: RunRequest, lock: Lock, signals: Signals) -> Run:
             stack.callback(watch.close)
         context = RunContext(
             spool,
-            Mover(spool, lock),
+            stack.enter_context(announced.mover(spool, lock)),
             workers,
             pacer,
             _parallel(spool, stack),

@@ -276,6 +276,15 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """The receipt of an image that another gateway has, as that gateway last said it."""
+
+    receipt: Receipt
+    gateway: str
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of images and their bytes."""
 

@@ -22,6 +22,7 @@ _NAME = re.compile(
     r"_(?P<digest>[0-9a-f]{16})(?:\.(?P<ext>[a-z0-9]{1,8}))?",
     re.ASCII,
 )
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 _UNSET = "-unset"
 _FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}/\d{4}", re.ASCII)
@@ -203,6 +204,11 @@ def address_device(address: str) -> str:
         return "_unknown"
     plain = plain.replace(":", "-")
     return f"_{plain}"
+
+
+def is_sha256(ref: str) -> bool:
+    """Whether a reference to an image is the SHA-256 of its bytes, and no id."""
+    return _SHA256.fullmatch(ref) is not None
 
 
 def is_address(device: str) -> bool:

@@ -373,7 +373,7 @@ class Mover:
             meta = self._known(target, one)
             self._catalog.reopen(one.name, meta, State.SET_ASIDE, reason)
             done.append(one.id)
-        self._receipts.withdraw(day, done)
+        self._spool.withdraw(day, done)
         return replace(total, vanished=total.vanished + len(done))
 
     @staticmethod

@@ -34,7 +34,7 @@ def finish(spool: Spool) -> None:
     erase_files(spool, [name for name, _ in images])
     spool.site.gone.purged([(name.id, size) for name, size in images], spool.now())
     for day, some in groupby(images, lambda image: image[0].day):
-        spool.receipts.withdraw(day, [name.id for name, _ in some])
+        spool.withdraw(day, [name.id for name, _ in some])
     spool.catalog.drop([name.id for name, _ in images])
     spool.site.put(_PURGING, None)
 

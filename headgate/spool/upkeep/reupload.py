@@ -53,7 +53,7 @@ def finish(spool: Spool) -> int:
             continue
         xattrs.clear_attribute(target, xattrs.SENT_ATTRIBUTE)
         spool.catalog.reopen(name, read_metadata(target, name), State.WAITING)
-        spool.receipts.withdraw(name.day, [name.id])
+        spool.withdraw(name.day, [name.id])
         done += 1
     spool.site.put(_NOTE, None)
     return done

@@ -38,5 +38,5 @@ def finish(spool: Spool) -> None:
     for ident in spool.site.get(_LOSING) or ():
         line = spool.site.gone.get(ident)
         if line is not None and line.stage is Stage.LOST:
-            spool.receipts.withdraw(names.parse(f"{line.id}.{line.ext}").day, [ident])
+            spool.withdraw(names.parse(f"{line.id}.{line.ext}").day, [ident])
     spool.site.put(_LOSING, None)

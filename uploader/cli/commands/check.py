@@ -17,11 +17,11 @@ from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.monitor.grouping import worst
 from headgate.monitor.rules import Level
-from headgate.settings.settings import Settings
 from headgate.shared.connection import SharedTrouble
 from headgate.spool.errors import DiskError, SpoolElsewhere, SpoolUnsuitable
 from headgate.spool.owner import opened
 from headgate.spool.site.users import UserTrouble
+from headgate.spool.spool import Spool
 from uploader.cli.commands.drain import log_to
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
@@ -35,6 +35,8 @@ MEANING: Mapping[Exit, str] = {
 }
 _NAGIOS = {Level.OK: (0, "OK"), Level.NOTE: (0, "OK"), Level.WARN: (1, "WARNING"),
            Level.BAD: (2, "CRITICAL")}  # fmt: skip
+SETTLED_A_MINUTE = 1000
+"""Images whose state is announced again, those first of which it was not for the longest."""
 _UNKNOWN = 3
 """A plugin's exit code for "cannot say" (https://www.monitoring-plugins.org/doc/guidelines.html)"""
 
@@ -84,7 +86,7 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
         with _log(context, cron):
             report = look(spool, notify=notify, risk=str(spool.risk() or ""))
             if notify and context.settings.uplink.shared:
-                _tell_the_others(context.settings, report)
+                _tell_the_others(spool, report)
         if cron and notify and spool.site.jobs.queued():
             from uploader.queue import pending_jobs as jobs  # a look does not pay for a run
 
@@ -98,9 +100,10 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
     return Exit.OK if cron else exit_of(report)
 
 
-def _tell_the_others(settings: Settings, report: Report) -> None:
-    """Publish this gateway's report to those of its site. That Redis is away is an alert of the
-    lease's; what this look is for goes on."""
+def _tell_the_others(spool: Spool, report: Report) -> None:
+    """Publish this gateway's report to those of its site, and what became of its images. That Redis
+    is away is an alert of the lease's; what this look is for goes on."""
+    settings = spool.settings
     from headgate.monitor import fleet, fleet_reports  # where an uplink is shared alone
 
     wrong = report.groups
@@ -114,6 +117,8 @@ def _tell_the_others(settings: Settings, report: Report) -> None:
     try:
         with closing(fleet_reports.Reports(settings.uplink.shared, settings.site.name)) as told:
             told.publish(own)
+        if spool.elsewhere is not None:
+            spool.elsewhere.settle(spool.receipt, SETTLED_A_MINUTE)
     except SharedTrouble as trouble:
         logs.get().warning("fleet.unreported", reason=str(trouble))
 
