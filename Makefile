@@ -105,6 +105,10 @@ install: ## Install it as a service on this machine, or upgrade it (as root; PRE
 uninstall: ## Uninstall it from this machine; the spool stays
 	@$(PREFIX)/bin/headgate uninstall $(FLAGS)
 
+.PHONY: deb
+deb: ## Make a package for this Debian, with its own Python, in dist/ (FLAGS="--output DIR" for another folder)
+	@/usr/bin/python3 -m dev.deb $(FLAGS)
+
 BENCH ?= receive slow parsers send limit pick scrape
 
 .PHONY: bench

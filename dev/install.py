@@ -36,8 +36,8 @@ def sources() -> list[Path]:
     files = [LOCK, ROOT / "setup.cfg", ROOT / "pyproject.toml", ROOT / "README.md"]
     for folder in SHIPPED:
         files += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
-    # deploy/docker is for an image, and a site's keys to the bucket may be there.
-    others = {"__pycache__", "docker"}
+    # deploy/debian is for a package, deploy/docker for an image: a site's keys may be there.
+    others = {"__pycache__", "debian", "docker"}
     return [path for path in files if not others & set(path.relative_to(ROOT).parts)]
 
 
@@ -54,14 +54,19 @@ def extras_in_use(prefix: Path) -> list[str]:
     return said.read_text().split() if said.exists() else []
 
 
+def version() -> str:
+    """The version's number."""
+    found = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    return found[1] if found else "0"
+
+
 def version_name(extras: Sequence[str] = ()) -> str:
     """What this version is called: the same for the same files, extras and the same Python."""
-    found = re.search(r"^version = (.*)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
     digest = hashlib.sha256(sys.version.encode())
     for path in [*sources(), *map(lock_of, extras)]:
         digest.update(f"\n{path.relative_to(ROOT)}\n".encode())
         digest.update(path.read_bytes())
-    return f"{found[1] if found else '0'}-{digest.hexdigest()[:10]}"
+    return f"{version()}-{digest.hexdigest()[:10]}"
 
 
 def locked_setuptools(scratch: Path) -> Path:

@@ -59,6 +59,27 @@ def debootstrap(tree: Path, suite: str = "", packages: str = PACKAGES) -> None:
     assert ran.returncode == 0, ran.stdout[-1000:] + ran.stderr[-1000:]
 
 
+def copied(tree: Path, target: Path) -> None:
+    """Another Debian, as that one is."""
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(tree), str(target)], check=True)
+
+
+def everything(tree: Path) -> set[str]:
+    """Paths where an installation may leave something behind; not what a running Debian writes."""
+    own = re.compile(
+        r"var/(tmp|cache|lib/(apt|dpkg|systemd|logrotate|nginx|private|dbus)|log/(apt|journal|nginx|private))"
+        r"|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/(machine-id|hostname|\.pwd\.lock|nginx|ssl)"
+        r"|usr/(lib|share)/|var/log/(btmp|wtmp|lastlog|faillog)"
+    )
+    found = set()
+    for top in ("etc", "opt", "usr", "var", "srv", "home"):
+        for path in (tree / top).rglob("*"):
+            name = path.relative_to(tree).as_posix()
+            if not own.match(name) and "__pycache__" not in name:
+                found.add(name)
+    return found
+
+
 def wheels(lock: Path, python: str, folder: Path, extra: Path) -> None:
     """What pip will ask for, fetched here: the Debian has no way out. Its Python may be an older
     patch than this one, so what only such a one needs is fetched as well."""

@@ -37,6 +37,12 @@ def blocks(heading: str) -> list[str]:
             for line in block.splitlines()]  # fmt: skip
 
 
+def marked(name: str) -> list[str]:
+    """The lines of the page's block with that mark."""
+    (text,) = re.findall(rf"<!-- test: {name} -->\n```(?:sh)?\n(.*?)```", PAGE, re.DOTALL)
+    return str(text).splitlines()
+
+
 def until(what: str, found: Callable[[], Any], seconds: float = MINUTE) -> Any:
     return wait_until(found, what, seconds, every=0.5)
 
@@ -121,9 +127,13 @@ class Gateway:
         self.debian = debian
 
     def type(self, heading: str) -> str:
-        """What the page says below a heading; in an editor, what this site needs."""
+        """What the page says below a heading."""
+        return self.type_lines(blocks(heading))
+
+    def type_lines(self, lines: list[str]) -> str:
+        """Lines of the page; in an editor, what this site needs."""
         said, folder = [], "/root"
-        for line in blocks(heading):
+        for line in lines:
             if line.startswith("cd "):
                 folder = f"/root/{line.removeprefix('cd ')}"
                 continue

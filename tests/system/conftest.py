@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import booted
 from tests.support.fixtures import gateway, place, stand_in
 
 __all__ = ["gateway", "place", "stand_in"]
+
+
+@pytest.fixture(scope="session")
+def fresh_debian() -> Iterator[Path]:
+    """A Debian that was never used, to be copied: making one takes a minute."""
+    assert not booted.missing_tools()
+    with booted.place() as folder:
+        booted.debootstrap(folder / "tree")
+        yield folder / "tree"

@@ -26,7 +26,7 @@ import trustme
 
 from dev import install
 from tests.support import booted
-from tests.support.booted import CAMERA, GATEWAY, Booted, Network
+from tests.support.booted import CAMERA, GATEWAY, Booted, Network, everything
 from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER, git, older_commit, renumber
@@ -74,28 +74,11 @@ def older_version(repository: Path) -> str:
         return git("rev-parse", "HEAD", folder=Path(copy))
 
 
-def everything(tree: Path) -> set[str]:
-    """Paths where an installation may leave something behind; not what a running Debian writes."""
-    own = re.compile(
-        r"var/(tmp|cache|lib/(apt|dpkg|systemd|logrotate|nginx|private|dbus)|log/(journal|nginx|private))"
-        r"|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/(machine-id|hostname|\.pwd\.lock|nginx|ssl)"
-        r"|usr/(lib|share)/|var/log/(btmp|wtmp|lastlog|faillog)"
-    )
-    found = set()
-    for top in ("etc", "opt", "usr", "var", "srv", "home"):
-        for path in (tree / top).rglob("*"):
-            name = path.relative_to(tree).as_posix()
-            if not own.match(name) and "__pycache__" not in name:
-                found.add(name)
-    return found
-
-
 @pytest.fixture
-def site() -> Iterator[tuple[Gateway, Camera, Bucket, Network, Path]]:
-    assert not booted.missing_tools()
+def site(fresh_debian: Path) -> Iterator[tuple[Gateway, Camera, Bucket, Network, Path]]:
     with booted.place() as folder, Network() as network, contextlib.ExitStack() as stack:
         tree, repository, wheels = folder / "tree", folder / "headgate.git", folder / "wheels"
-        booted.debootstrap(tree)
+        booted.copied(fresh_debian, tree)
         python = next((tree / "usr/bin").glob("python3.[0-9]*")).name.removeprefix("python")
         wheels.mkdir()
         lock = install.lock_of("queue")

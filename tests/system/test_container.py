@@ -18,12 +18,11 @@ import pytest
 from dev import install
 from tests.support import booted, containers
 from tests.support.booted import GATEWAY, Network
-from tests.support.booted_gateway import BUCKET, S3_PORT, Bucket, Camera, until
+from tests.support.booted_gateway import BUCKET, S3_PORT, Bucket, Camera, marked, until
 from tests.support.containers import Engine
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER, older_sources
 
-PAGE = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
 ENDPOINT = f"http://{GATEWAY}:{S3_PORT}"
 SETTINGS = f"""\
 [uplink]
@@ -42,12 +41,6 @@ pytestmark = [
         reason="HEADGATE_TEST_CONTAINERS=1 is not set: this makes a Debian and builds images",
     ),
 ]
-
-
-def block(name: str) -> list[str]:
-    """The lines of the page's block with that mark."""
-    (text,) = re.findall(rf"<!-- test: {name} -->\n```(?:sh)?\n(.*?)```", PAGE, re.DOTALL)
-    return str(text).splitlines()
 
 
 class Site:
@@ -98,11 +91,11 @@ class Site:
 
     def drain(self) -> None:
         """What the host's cron types."""
-        line, _ = block("docker cron")
+        line, _ = marked("docker cron")
         self.type(re.sub(r"^(\S+ ){5}root ", "", line))
 
     def watch(self) -> None:
-        _, line = block("docker cron")
+        _, line = marked("docker cron")
         self.type(re.sub(r"^(\S+ ){5}root ", "", line))
 
     def inside(self, line: str, *, check: bool = True) -> str:
@@ -145,7 +138,7 @@ def test_containers_lose_no_image_from_their_first_start_to_an_upgrade(site: Sit
     older_sources(site.checkout)
     shutil.copytree(ROOT / "deploy/docker", site.checkout / "deploy/docker", dirs_exist_ok=True)
     engine.fetch_wheels(site.checkout)
-    (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*block("docker start")), re.MULTILINE)
+    (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*marked("docker start")), re.MULTILINE)
     camera.token = str(token)
     assert OLDER in site.inside("headgate --version")
 
@@ -194,7 +187,7 @@ def bounded(site: Site) -> None:
 
 def upgrade(site: Site) -> None:
     """The old image to the new one by the page's lines, with a camera that posts all the while."""
-    pull, *lines = block("docker upgrade")
+    pull, *lines = marked("docker upgrade")
     assert pull == "git pull"
     shutil.rmtree(site.checkout)
     these_sources(site.checkout)
@@ -213,7 +206,7 @@ def with_compose(site: Site) -> None:
     """A new spool: received, sent by the container beside it, and kept when all is stopped."""
     engine, camera, bucket = site.engine, site.camera, site.bucket
     engine.run("docker stop -t 90 headgate && docker rm headgate")
-    (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*block("compose")), re.MULTILINE)
+    (token,) = re.findall(r"^cam-01,(\S+)$", site.type(*marked("compose")), re.MULTILINE)
     camera.token = str(token)
     camera.send(4)
     until(

@@ -28,6 +28,7 @@ from uploader.cli.install.layout import (
     CRON_FILE,
     HOME,
     OPTIONAL,
+    PACKAGE,
     RECEIVER_UNIT,
     TIMERS,
     USER,
@@ -120,22 +121,24 @@ def _install(
         root, plan_of(release.prefix, user, config, settings), release, settings
     )
     fresh = not installation.at(config).exists()
+    unset = fresh or (release.packaged and not settings.goes_to)
+    _refuse_a_second(installation)
     installation.check_spool()
     if newer := _too_new(installation.at(installation.plan.spool)):
         raise InstallError(f"{newer}; nothing was changed")
-    if not dry_run and root == Path("/"):
+    if not dry_run and root == Path("/") and not release.packaged:
         releases.try_out(release, None if fresh else Path(config))
     before = release.previous()
     done = _say_and_do(installation, dry_run)
     wanted = schedule or ("timer" if systemd_timer.enabled(root) else "cron")
-    done += _start(installation, before, dry_run)
+    done += _start(installation, before, dry_run, changed=done > 0)
     done += _other_ways(installation, dry_run)
     done += _schedule(installation, wanted, schedule is not None, dry_run)
     if not dry_run:
         carry_out(release.old_versions(before), dry_run=False, say=lambda _: None)
     if not done:
         print_text("everything is as it should be")
-    if fresh and not dry_run:
+    if unset and not dry_run:
         print_text(_what_next(installation))
     if done and not dry_run and root == Path("/"):
         context.record(settings, Action.INSTALL, release.previous() or "")
@@ -150,6 +153,21 @@ def _refuse_a_checkout(root: Path, dry_run: bool) -> None:
         )
 
 
+def _refuse_a_second(installation: Installation) -> None:
+    """Two installations would share users, settings and the spool."""
+    release, root = installation.release, installation.root
+    if release.packaged and (installation.plan.user, installation.plan.config) != (USER, CONFIG):
+        raise InstallError(
+            f"this is the Debian package's Headgate, whose users are {USER} and {USER}-receiver, "
+            f"and whose settings are in {CONFIG}: leave --user and --config out"
+        )
+    if not release.packaged and (root / PACKAGE.lstrip("/") / "bin/headgate").exists():
+        raise InstallError(
+            "the Debian package headgate is installed here: apt-get remove headgate, which leaves "
+            "the settings and the spool, then call this again; nothing was changed"
+        )
+
+
 def _say_and_do(installation: Installation, dry_run: bool) -> int:
     release = installation.release
     steps: list[Step] = [
@@ -157,7 +175,7 @@ def _say_and_do(installation: Installation, dry_run: bool) -> int:
         *installation.folder_steps(),
         *installation.file_steps(),
         *release.steps(),
-        installation.remember_step(),
+        *installation.remember_steps(),
     ]
     return carry_out(steps, dry_run=dry_run, say=_say(dry_run))
 
@@ -167,14 +185,16 @@ def _say(dry_run: bool) -> Callable[[str], None]:
     return lambda what: print_text(f"{word}: {what}")
 
 
-def _start(installation: Installation, before: str | None, dry_run: bool) -> int:
-    """The receiver runs, and is of this version."""
+def _start(installation: Installation, before: str | None, dry_run: bool, *, changed: bool) -> int:
+    """The receiver runs, and is of this version. Whether a package's starts is up to dpkg's scripts
+    and the administrator; it starts again if its files have ``changed``."""
     root, release = installation.root, installation.release
     running = is_running(root) and is_active(RECEIVER_UNIT)
     switched = before is not None and before != release.previous()
     if not dry_run:
         systemd.reload(root)
-    if running and not dry_run and (switched or not release.versioned):
+    again = switched or changed if release.packaged else switched or not release.versioned
+    if running and not dry_run and again:
         releases.restart(release, before, installation.settings.receiver.bind)
         print_text("made: the receiver runs again, of this version")
     if switched and not dry_run and is_running(root):
@@ -182,7 +202,7 @@ def _start(installation: Installation, before: str | None, dry_run: bool) -> int
             if is_active(unit):
                 run(["systemctl", "restart", unit])
                 print_text(f"made: {unit} runs again, of this version")
-    steps = systemd.enabled(root, RECEIVER_UNIT)
+    steps = [] if release.packaged else systemd.enabled(root, RECEIVER_UNIT)
     done = carry_out(steps, dry_run=dry_run, say=_say(dry_run))
     if done and is_running(root) and not dry_run:
         releases.expect_receiver(installation.settings.receiver.bind)
@@ -307,7 +327,9 @@ def _what_next(installation: Installation) -> str:
 def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_run: bool) -> None:
     """Remove everything except the spool.
 
-    Removes users, units, cron entries, settings, credentials, logs, and the program itself.
+    Removes users, units, cron entries, settings, credentials, logs, and the program itself. Of the
+    Debian package it removes what `headgate install` and `headgate cron install` added; apt-get
+    removes the rest.
     """
     try:
         if os.geteuid() != 0 and not dry_run:
@@ -333,7 +355,9 @@ def uninstall(context: Context, prefix: Path | None, user: str, root: Path, dry_
         systemd.reload(root)
     except InstallError as error:
         fail(str(error))
-    if not release.versioned:
+    if release.packaged:
+        print_text("apt-get purge headgate removes settings, credentials and logs as well")
+    elif not release.versioned:
         print_text(f"{release.environment} was not made by make install, and stays")
     print_text(f"the spool and its images stay: {installation.at(plan.spool)}")
 

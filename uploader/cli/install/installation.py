@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +21,22 @@ from uploader.cli import completions
 from uploader.cli.install import accounts, systemd
 from uploader.cli.install import steps as step
 from uploader.cli.install.layout import (
+    COMMANDS,
     COMPLETIONS,
+    CONFIG,
     CREDENTIALS,
     HOME,
     IDENTITIES,
     LOGS,
     OPTIONAL,
+    PACKAGE,
     RECEIVER_UNIT,
     SECRETS,
     TIMERS,
+    USER,
     WORKER_UNIT,
     InstallPlan,
+    Placed,
     placed,
     render,
 )
@@ -52,7 +57,6 @@ OURS_IF_EMPTY = (
     "/usr/local/share/fish",
 )
 """Folders that may be there for us alone."""
-COMMANDS = ("headgate", "headgate-receiver")
 SYSUSERS = "sysusers.d/headgate.conf"
 """The accounts, for systemd, which makes them again where /etc was reset."""
 
@@ -83,6 +87,12 @@ def plan_of(prefix: Path, user: str, config: str, settings: Settings) -> Install
         tuple(str(one.path) for one in settings.intake.folders),
         tuple(one.unit for one in OPTIONAL if one.bind and _is_low(settings.value(one.bind))),
     )
+
+
+def packaged_plan(template: str) -> InstallPlan:
+    """The plan of the files in a Debian package: that of the settings it comes with."""
+    settings = settings_of(Path("/nonexistent"), template)
+    return plan_of(Path(PACKAGE), USER, CONFIG, settings)
 
 
 def _is_low(bind: str) -> bool:
@@ -201,6 +211,8 @@ class Installation:
 
     def file_steps(self) -> list[Step]:
         """The files of deploy/, with this installation's names, and links to the commands."""
+        if self.release.packaged:
+            return self._differing()
         plan, texts, before = self.plan, self.release.files(), self.before()
         steps = []
         root_owned = self._owner("root", "root")
@@ -223,8 +235,39 @@ class Installation:
             )
         return steps
 
-    def remember_step(self) -> Step:
-        """Write down what the files were that people may edit."""
+    def _replacing(self) -> Iterator[tuple[Placed, str, bool]]:
+        """Files whose places below /usr/local precede those of a package, with the texts of this
+        site, and whether the package has the same."""
+        texts = self.release.files()
+        packaged = packaged_plan(texts["headgate.toml"])
+        for one in placed(self.plan, list(texts)):
+            if not one.kept:
+                text = render(self.plan, one.source, texts[one.source])
+                yield one, text, text == render(packaged, one.source, texts[one.source])
+
+    def _differing(self) -> list[Step]:
+        """Where dpkg brought the files: those of which the settings want another text (another
+        interval, another folder); and who may read the settings."""
+        owner = self._owner("root", "root")
+        steps = []
+        for one, text, same in self._replacing():
+            target = self.at(one.target)
+            if same:
+                back = step.absent(target)
+                steps.append(Step(f"no {target}, so that the package's own counts",
+                                  back.needed, back.do))  # fmt: skip
+            else:
+                steps.append(step.file(target, text.encode(), owner, 0o644))
+        config = self.at(self.plan.config)
+        if config.is_file():
+            shared = self._owner("root", self.plan.group)
+            steps.append(step.file(config, config.read_bytes(), shared, 0o640))
+        return steps
+
+    def remember_steps(self) -> list[Step]:
+        """Write down what the files were that people may edit; dpkg does that for its own."""
+        if self.release.packaged:
+            return []
         plan, texts = self.plan, self.release.files()
         kept = {
             f"/{one.target}": step.digest(render(plan, one.source, texts[one.source]).encode())
@@ -232,14 +275,19 @@ class Installation:
             if one.kept
         }
         data = (json.dumps(kept, indent=2) + "\n").encode()
-        return step.file(self.remembered, data, self._owner("root", "root"), 0o644)
+        return [step.file(self.remembered, data, self._owner("root", "root"), 0o644)]
 
     def removal(self) -> list[Step]:
-        """Everything but the spool; the environment last, if make install made it."""
+        """Everything but the spool; the environment last, if make install made it. Of a Debian
+        package, what the settings added to it: the rest is dpkg's to remove."""
         plan, texts = self.plan, self.release.files()
         steps: list[Step] = []
-        for unit in (*TIMERS, *(one.unit for one in OPTIONAL), WORKER_UNIT, RECEIVER_UNIT):
+        for unit in (*TIMERS, *(one.unit for one in OPTIONAL), WORKER_UNIT):
             steps += systemd.disabled(self.root, unit)
+        if self.release.packaged:
+            steps += [step.absent(self.at(one.target)) for one, _, _ in self._replacing()]
+            return steps + [step.absent_if_empty(self.at(name)) for name in OURS_IF_EMPTY]
+        steps += systemd.disabled(self.root, RECEIVER_UNIT)
         for one in placed(plan, list(texts)):
             target = self.at(one.target)
             steps += [step.absent(target), step.absent(target.with_name(f"{target.name}.dist"))]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 PREFIX = "/opt/headgate"
+PACKAGE = "/usr/lib/headgate"
+"""The environment of a Debian package (``make deb``)."""
 USER = "headgate"
 CONFIG = "/etc/headgate/headgate.toml"
 HOME = "/var/lib/headgate"
@@ -28,6 +30,8 @@ SENDING = (
 )
 UNITS = "usr/local/lib/systemd/system"
 """Where an administrator's own packages put units (systemd.unit(5)); /etc is for what is edited."""
+COMMANDS = ("headgate", "headgate-receiver")
+"""What people type: links to those of the environment in use."""
 RECEIVER_UNIT = "headgate-receiver.service"
 WORKER_UNIT = "headgate-worker.service"
 """For a job queue; to be enabled by hand."""

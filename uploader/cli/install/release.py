@@ -19,7 +19,7 @@ from pathlib import Path
 
 from headgate.host.addresses import Address, NoAnswer, address_of, free_port, request
 from uploader.cli.install import systemd
-from uploader.cli.install.layout import RECEIVER_UNIT
+from uploader.cli.install.layout import PACKAGE, RECEIVER_UNIT
 from uploader.cli.install.steps import InstallError, Step, absent, run, symbolic
 
 TRIAL_SECONDS = 60
@@ -50,6 +50,11 @@ class Release:
     def versioned(self) -> bool:
         """Whether it lies in ``PREFIX/versions`` and is switched to by ``PREFIX/bin``."""
         return self.environment.parent == self.prefix / "versions"
+
+    @property
+    def packaged(self) -> bool:
+        """Whether dpkg brought it, and the files of deploy/ with it."""
+        return self.environment == Path(PACKAGE)
 
     @property
     def deploy(self) -> Path:
