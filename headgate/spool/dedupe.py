@@ -176,11 +176,11 @@ class DuplicateLookup:
         by_digest = names.is_sha256(ref)
         # An image moves from catalog to receipts, never back without a command, so it is looked
         # for in that order, and once more.
-        for _ in range(2):
+        for again in (False, True):
             if by_digest:
                 item = self._catalog.by_sha256(ref, device)
-                days = reversed(self._receipts.days())
-                receipt = self._receipts.by_sha256(ref, days, device)
+                days = self._receipts.written_lately() if again else self._receipts.days()
+                receipt = self._receipts.by_sha256(ref, reversed(days), device)
             else:
                 item = self._catalog.get(ref)
                 receipt = self._receipts.get(ref)

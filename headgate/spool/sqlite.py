@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 import apsw
 
@@ -167,6 +168,14 @@ def raw(path: Path | str, *, read_only: bool = False) -> Connection:
     return connection
 
 
+def unlocked(path: str) -> Connection:
+    """A connection that only reads, takes no lock and looks at no log: what it says holds if no
+    program wrote to the file from before it was opened until after the last read. No part of the
+    path may be a link."""
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI | apsw.SQLITE_OPEN_NOFOLLOW
+    return Connection(f"file:{quote(path)}?immutable=1", flags=flags)
+
+
 class Pair:
     """One connection that writes and one that reads a file, each under its lock."""
 
@@ -203,8 +212,13 @@ def _write_ahead(connection: Connection) -> None:
             time.sleep(0.01)
 
 
+def schema_of(connection: Connection) -> int:
+    """The version of the schema of a file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _version(connection: Connection, path: Path, migrations: Sequence[str]) -> int:
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version = schema_of(connection)
     if version > len(migrations):
         raise SpoolUnsuitable(
             f"{path.name} was made by a newer Headgate (schema {version}, this one knows "

@@ -8,12 +8,11 @@ before the catalog's row goes. Only the holder of the drain lock writes.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, PruneRule, Receipt, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.query import DAYS, MINUTES, By, Query, id_from, where
+from headgate.spool.receipts.quiet import Mark, NotQuiet, read_quiet
 from headgate.spool.receipts.schema import (
     INSERT,
     MIGRATIONS,
@@ -35,19 +35,6 @@ from headgate.spool.receipts.schema import (
 
 _OPEN_FILES = 4
 _T = TypeVar("_T")
-_QUIET_NS = 2_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A day's file and its log as they stood: inode, size, and time of the last change."""
-
-    file: tuple[int, int, int]
-    log: tuple[int, int, int]
-
-    @property
-    def newest_ns(self) -> int:
-        return max(self.file[2], self.log[2])
 
 
 class Receipts:
@@ -55,9 +42,10 @@ class Receipts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._real = os.path.realpath(folder)
         self._lock = threading.Lock()
         self._open: dict[str, tuple[sqlite.Connection, int]] = {}  # and the file's inode
-        self._known: dict[str, tuple[_Mark, tuple[Count, Count]]] = {}  # totals of quiet days
+        self._known: dict[str, tuple[Mark, tuple[Count, Count]]] = {}  # totals of quiet days
 
     def close(self) -> None:
         with self._lock:
@@ -67,12 +55,21 @@ class Receipts:
 
     def days(self) -> list[str]:
         """The days that have a file, oldest first."""
-        return sorted(
-            path.stem for path in self._folder.glob("????-??-??.sqlite3") if _is_day(path.stem)
-        )
+        try:
+            files = [name.partition(".") for name in os.listdir(self._folder)]
+        except FileNotFoundError:
+            return []
+        return sorted(day for day, _, rest in files if rest == "sqlite3" and _is_day(day))
+
+    def days_with_copies(self) -> list[str]:
+        """The days of which some image still has a copy in done/, oldest first."""
+        return [day for day in self.days() if self._totals_of(day)[0].images]
 
     def path(self, day: str) -> Path:
         return self._folder / f"{day}.sqlite3"
+
+    def _file(self, day: str) -> str:
+        return f"{self._real}/{day}.sqlite3"  # a Path is slow to make
 
     def _connection(self, day: str, *, create: bool) -> sqlite.Connection | None:
         """Opened for writing even to read: a day file left by a kill needs its WAL recovered."""
@@ -96,17 +93,29 @@ class Receipts:
     def _inode(self, day: str) -> int:
         """The inode of a day's file; 0 if there is none."""
         try:
-            return os.stat(f"{self._folder}/{day}.sqlite3").st_ino  # a Path is slow to make
+            return os.stat(self._file(day)).st_ino
         except FileNotFoundError:
             return 0
+
+    def _look(self, day: str, read: Callable[[sqlite.Connection], _T]) -> _T | None:
+        """As ``_read``, for one question to many days: it does not keep the file open."""
+        with self._lock:
+            is_open = day in self._open
+        if not is_open:
+            with contextlib.suppress(NotQuiet):
+                return read_quiet(self._file(day), read)
+        return self._read(day, read)
 
     def _read(self, day: str, read: Callable[[sqlite.Connection], _T]) -> _T | None:
         with self._lock:
             connection = self._connection(day, create=False)
             return None if connection is None else read(connection)
 
-    def _first(self, day: str, where: str, values: tuple[object, ...]) -> Receipt | None:
-        row = self._read(day, lambda db: db.execute(SELECT + where, values).fetchone())
+    def _first(
+        self, day: str, where: str, values: tuple[object, ...], *, of_many: bool = False
+    ) -> Receipt | None:
+        ask = self._look if of_many else self._read
+        row = ask(day, lambda db: db.execute(SELECT + where, values).fetchone())
         return None if row is None else receipt(row)
 
     # -- reading
@@ -139,11 +148,16 @@ class Receipts:
         )
 
     def _any(self, days: Iterable[str], where: str, values: tuple[object, ...]) -> Receipt | None:
+        days = list(days)
         for day in days:
-            found = self._first(day, where, values)
+            found = self._first(day, where, values, of_many=len(days) > _OPEN_FILES)
             if found is not None:
                 return found
         return None
+
+    def written_lately(self) -> list[str]:
+        """The days whose files some program may have written within the last moments."""
+        return [day for day in self.days() if not Mark.of(self._file(day)).is_quiet()]
 
     def find(self, query: Query) -> list[Receipt]:
         """What a search finds among the uploaded, in its order, and one more than a page holds.
@@ -161,7 +175,7 @@ class Receipts:
         statement = f"{SELECT} WHERE {condition}"
         found: list[Receipt] = []
         for day in days if query.oldest_first else reversed(days):
-            rows = self._read(day, lambda db: db.execute(statement, values).fetchall())
+            rows = self._look(day, lambda db: db.execute(statement, values).fetchall())
             found += [receipt(row) for row in rows or ()]
             if len(found) > query.limit:
                 found = query.merge(found)[: query.limit + 1]
@@ -173,11 +187,11 @@ class Receipts:
         """How many images of the device arrived in each minute of a day, from an id on; a minute as
         ids begin with it."""
         values = (device, first_id)
-        return dict(self._read(day, lambda db: db.execute(MINUTES, values).fetchall()) or ())
+        return dict(self._look(day, lambda db: db.execute(MINUTES, values).fetchall()) or ())
 
     def of_device(self, day: str, device: str) -> Count:
         """The receipts of one device that arrived on one day."""
-        rows = self._read(day, lambda db: db.execute(DAYS, (device, "")).fetchall()) or ()
+        rows = self._look(day, lambda db: db.execute(DAYS, (device, "")).fetchall()) or ()
         return sum((Count(images, size) for _, images, size in rows), Count())
 
     def local(self, day: str) -> Iterator[Receipt]:
@@ -258,29 +272,15 @@ class Receipts:
         return local, pruned
 
     def _totals_of(self, day: str) -> tuple[Count, Count]:
-        mark = self._mark(day)
+        mark = Mark.of(self._file(day))
         known = self._known.get(day)
         if known is not None and known[0] == mark:
             return known[1]
-        found = self._read(day, self._day_totals(day)) or (Count(), Count())
-        # A file that was written within the last moments may be written again in the same tick of
-        # its time stamp, and no one could tell.
-        if time.time_ns() - mark.newest_ns > _QUIET_NS:
+        quiet = mark.is_quiet()  # asked now: reading may take long
+        found = self._look(day, self._day_totals(day)) or (Count(), Count())
+        if quiet:
             self._known[day] = mark, found
         return found
-
-    def _mark(self, day: str) -> _Mark:
-        """Changes whenever the day's file is written. An empty log says nothing."""
-        found = []
-        for suffix in ("", "-wal"):
-            try:
-                stat = os.stat(f"{self._folder}/{day}.sqlite3{suffix}")
-            except FileNotFoundError:
-                found.append((0, 0, 0))
-            else:
-                there = bool(stat.st_size)
-                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns) if there else (0, 0, 0))
-        return _Mark(*found)
 
     def day_totals(self, day: str) -> Count:
         """Images and bytes of all receipts of one day."""
@@ -424,8 +424,8 @@ class Receipts:
 
 def _may_hold(day: str, query: Query) -> bool:
     """Whether an image of that day of arrival may be among those that a search by arrival wants."""
-    first = id_from(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC))
-    last = f"{first[:8]}~"
+    begins = day.replace("-", "")
+    first, last = f"{begins}T", f"{begins}~"
     low, high = "", "~"
     if query.since is not None:
         low = id_from(query.since)
@@ -440,7 +440,6 @@ def _may_hold(day: str, query: Query) -> bool:
 
 def _is_day(text: str) -> bool:
     try:
-        datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
-    return True

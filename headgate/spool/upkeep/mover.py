@@ -287,7 +287,7 @@ class Mover:
         rule = PruneRule.ROOM if need or need_images else PruneRule.SIZE
         total = Pruned()
         if self._may_judge_age(now):
-            for day in self._receipts.days():
+            for day in self._receipts.days_with_copies():
                 while batch := self._receipts.oldest_local(day, _LOOK_BATCH, now - keep, but=but):
                     found = _seen(batch, look)
                     total = self._set_vanished_aside(day, batch, found, now, total)
@@ -295,7 +295,7 @@ class Mover:
                     total = self._drop_local(day, seen, total, PruneRule.AGE)
                     if len(seen) < len(batch):
                         break  # the rest is asked for by the next run
-        for day in self._receipts.days():
+        for day in self._receipts.days_with_copies():
             while (total.bytes < over or total.images < need_images) and (
                 batch := self._receipts.oldest_local(day, _PRUNE_BATCH, but=but)
             ):

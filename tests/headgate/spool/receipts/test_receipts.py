@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +24,7 @@ from headgate.spool.image import names
 from headgate.spool.image.image import Count, Item, Receipt, Remarks, Sent, State
 from headgate.spool.image.names import Name
 from headgate.spool.query import Query
+from headgate.spool.receipts import quiet
 from headgate.spool.receipts import receipts as receipts_module
 from headgate.spool.receipts.receipts import Receipts
 
@@ -50,6 +54,13 @@ def finished(
     name = names.make(at, device, sha256, "jpg")
     item = Item(name, sha256, len(content), State.SENDING, 1, key, sequence)
     return name, item, Sent("photos", to + name.file, '"etag"', "sum", "v7"), UPLOADED
+
+
+def raises(error: Exception) -> Callable[..., NoReturn]:
+    def always(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return always
 
 
 def expected(entry: Finished, local: bool = True) -> Receipt:
@@ -328,7 +339,8 @@ def test_the_totals_are_the_rows_whatever_was_done(
 def test_totals_open_no_file_of_a_day_that_stays_as_it_is(
     receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receipts_module, "_QUIET_NS", -(10**12))
+    monkeypatch.setattr(quiet, "_QUIET_NS", -(10**12))
+    monkeypatch.setattr(receipts_module, "read_quiet", raises(quiet.NotQuiet()))
     receipts.add([finished(str(n), NOON + timedelta(days=n)) for n in range(12)])
     with closing(Receipts(tmp_path)) as reader:
         opened: list[str] = []
@@ -379,3 +391,76 @@ def test_pruned_images_are_drawn_from_all_days_and_no_others(receipts: Receipts)
     assert {names.day_of_id(one) for one in drawn} == {names.day_of_id(one) for one in pruned}
     assert len(drawn) == 30  # each of them has a chance
     assert len(receipts.some_pruned(4, random.Random(3).random)) <= 4
+
+
+# -- days that no program writes are read without their locks and logs
+
+
+def long_ago(path: Path) -> None:
+    """As if the file had been written last a day ago."""
+    at = time.time_ns() - 86400 * 10**9
+    os.utime(path, ns=(at, at))
+
+
+def images_in(db: sqlite.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM images").fetchone()[0])
+
+
+def test_a_search_reads_days_that_no_program_writes_without_opening_them(
+    receipts: Receipts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [finished(str(n), NOON + timedelta(days=n)) for n in range(8)]
+    receipts.add(entries)
+    receipts.mark_pruned(entries[2][0].day, [entries[2][0].id])
+    receipts.close()
+    for path in tmp_path.iterdir():
+        long_ago(path)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    with closing(Receipts(tmp_path)) as reader:
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "_connection", raises(AssertionError("it was opened")))
+            assert len(reader.find(Query(limit=20))) == 8
+            item = entries[0][1]
+            assert reader.by_sha256(item.sha256, reader.days()) == expected(entries[0])
+            assert reader.totals()[1].images == 1
+            assert entries[2][0].day not in reader.days_with_copies()
+            assert reader.written_lately() == []
+        assert sorted(path.name for path in tmp_path.iterdir()) == there  # no logs
+        receipts.add([finished("new")])
+        assert len(reader.find(Query(limit=20))) == 9
+        assert reader.written_lately() == [entries[0][0].day]
+
+
+def test_a_day_that_may_be_written_is_opened_as_usual(receipts: Receipts, tmp_path: Path) -> None:
+    entry = finished("one")
+    path = receipts.path(entry[0].day)
+    with pytest.raises(quiet.NotQuiet):  # there is none
+        quiet.read_quiet(str(path), images_in)
+    receipts.add([entry])
+    receipts.close()
+    with pytest.raises(quiet.NotQuiet):  # a moment ago
+        quiet.read_quiet(str(path), images_in)
+    long_ago(path)
+    assert quiet.read_quiet(str(path), images_in) == 1
+
+    def meanwhile(db: sqlite.Connection) -> int:
+        receipts.add([finished("two")])
+        return images_in(db)
+
+    with pytest.raises(quiet.NotQuiet):
+        quiet.read_quiet(str(path), meanwhile)
+    assert receipts.day_totals(entry[0].day).images == 2
+    for one in (path, path.with_name(f"{path.name}-wal")):
+        long_ago(one)
+    with pytest.raises(quiet.NotQuiet):  # there may be more in its log
+        quiet.read_quiet(str(path), images_in)
+    receipts.close()
+    with closing(sqlite.raw(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+    long_ago(path)
+    with pytest.raises(quiet.NotQuiet):  # it has columns yet to come
+        quiet.read_quiet(str(path), images_in)
+    path.write_bytes(b"no database" * 1000)
+    long_ago(path)
+    with pytest.raises(quiet.NotQuiet):  # the usual way says what is wrong
+        quiet.read_quiet(str(path), images_in)
