@@ -25,6 +25,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 ELSEWHERE = {
     # Not installed in a checkout: another system's or Python's, or of the extra without a wheel.
     "async-timeout": "Apache-2.0",
+    "colorama": "BSD-3-Clause",
     "pyasynchat": "PSF-2.0",
     "pyasyncore": "PSF-2.0",
     "pyftpdlib": "MIT",
