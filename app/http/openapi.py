@@ -190,6 +190,7 @@ def _paths(form: Schema, status: str, max_image: int) -> Schema:
             "get": _operation("What to do about an alert", page, _VIEWER),
         },
         "/": {"get": _operation("The status page", page, _VIEWER)},
+        "/fleet": {"get": _operation("The page of all gateways of the site", page, _VIEWER)},
         "/metrics": {"get": _operation("Metrics for Prometheus", metrics, _WHO[:2])},
         "/status.json": {"get": _operation("The facts of the status page as JSON", facts, _VIEWER)},
         "/openapi.json": {"get": _operation("This document", facts)},

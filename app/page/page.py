@@ -14,6 +14,7 @@ from app.http.request import caller
 from app.page import words
 from app.page.alerts import add_alerts
 from app.page.chart import HEIGHT, WIDTH, Range, curves
+from app.page.fleet import add_fleet
 from app.page.pictures import add_pictures
 from app.page.render import Renderer
 from app.page.wall import QUERY_MAX, Asked, wall
@@ -69,6 +70,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     render = Renderer(settings)
     add_pictures(app, gate, spool, render)
     add_alerts(app, gate, spool, render)
+    add_fleet(app, gate, spool, render)
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))

@@ -92,8 +92,12 @@ class Totals:
     received: int = 0
     waiting: int = 0
     waiting_bytes: int = 0
-    uploaded: int = 0
+    sending: int = 0
+    held: int = 0
     set_aside: int = 0
+    uploaded: int = 0
+    discarded: int = 0
+    purged: int = 0
     lost: int = 0
     unaccounted: int = 0
     rate: int = 0

@@ -86,6 +86,12 @@ def test_the_first_panel_answers_whether_images_are_lost() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
+def test_the_last_panels_add_up_the_gateways_of_each_site() -> None:
+    panels = [one for one in DASHBOARD["panels"] if one["title"].startswith("Site: ")]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(panels) == 5 and all(re.match(r"(sum|count) by \(site\b", one) for one in asked)
+
+
 @needs_prometheus
 def test_every_panel_shows_something_of_a_receiver_at_work(tmp_path: Path) -> None:
     image = (PHOTOS / "rocket.jpg").read_bytes()

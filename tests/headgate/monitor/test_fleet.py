@@ -15,20 +15,16 @@ from hypothesis import strategies as st
 
 from headgate.monitor.fleet import SILENT, GatewayReport, fleet
 from headgate.monitor.fleet_reports import Reports
+from headgate.monitor.fleet_words import law, lines, sentence
 from headgate.monitor.rules import Level
 from headgate.shared.connection import SharedTrouble, connect
 from headgate.shared.keys import key
+from tests.support.fleet import ONE
 from tests.support.queueing import Redis, needs_redis
 from tests.support.spooling import open_spool, put
 from uploader.cli.main import headgate
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
-ONE = GatewayReport(
-    gateway="gw1", version="1", level=Level.OK, sentence="", received=10, waiting=3,
-    waiting_bytes=3000, sending=1, held=1, set_aside=1, uploaded=2, discarded=1, purged=1, lost=0,
-    oldest_seconds=60, rate=40, floor=10, used=20, not_shared="", free_bytes=5, disk_bytes=9,
-    empty_at=None, full_at="2026-11-24T00:00:00Z",
-)  # fmt: skip
 
 
 def test_the_law_holds_over_all_and_who_is_silent_still_counts() -> None:
@@ -43,6 +39,29 @@ def test_the_law_holds_over_all_and_who_is_silent_still_counts() -> None:
     assert well.level is Level.OK and well.totals.unaccounted == 0
     assert fleet({"gw1": NOW}, [replace(ONE, lost=1, waiting=2)], NOW).level is Level.BAD
     assert fleet({"gw1": NOW}, [replace(ONE, level=Level.WARN)], NOW).level is Level.WARN
+
+
+def test_the_words_name_what_needs_a_look_first() -> None:
+    down = replace(ONE, gateway="gw2", level=Level.WARN, sentence="The uplink is down", rate=10)
+    seen = {"gw1": NOW, "gw2": NOW, "gw3": NOW - timedelta(hours=1), "gw4": NOW}
+    found = fleet(seen, [ONE, down, replace(ONE, gateway="gw3", not_shared="away")], NOW)
+    every = lines(found, NOW)
+    assert [one.gateway for one in every] == ["gw3", "gw2", "gw4", "gw1"]
+    assert [one.state for one in every] == ["silent", "warning", "no report", "ok"]
+    assert every[1].remark == "The uplink is down" and every[1].floor == ""
+    assert (every[3].full, every[3].empty, every[3].floor) == ("7 h 56 min", "-", "10 B/s its own")
+    assert "borrows nothing" in every[0].floor and every[2].waiting == "-"
+    assert sentence(found) == "1 of 4 gateways is silent: gw3."
+    assert law(found.totals) == (
+        "30 received = 9 waiting + 3 sending + 3 held + 3 set aside + 6 uploaded + 3 discarded + "
+        "3 purged + 0 lost"
+    )
+    short = fleet({"gw1": NOW}, [replace(ONE, received=12)], NOW)
+    assert law(short.totals).endswith(", and 2 unaccounted for")
+    assert lines(short, NOW)[0].state == "serious" and "headgate verify" in sentence(short)
+    assert sentence(fleet({"gw2": NOW}, [down], NOW)) == "gw2: The uplink is down."
+    assert sentence(fleet({"gw1": NOW}, [ONE], NOW)) == "1 gateway reports; 3 images waiting."
+    assert "No gateway" in sentence(fleet({}, [], NOW))
 
 
 @given(st.builds(
@@ -84,7 +103,7 @@ def test_gateways_report_each_minute_and_are_shown_as_one_site(tmp_path: Path) -
                 for number in range(images):
                     put(spool, f"{name} {number}".encode())
         none = call(tmp_path, redis.url, "gw1", "fleet", "status")
-        assert none.exit_code == 0 and "no gateway has reported" in none.stdout
+        assert none.exit_code == 0 and "No gateway has reported" in none.stdout
         for name in ("gw1", "gw2"):
             assert call(tmp_path, redis.url, name, "watch", "--cron").exit_code == 0
         with closing(connect(redis.url, timeout_seconds=20)) as client:  # gw3 reported long ago
@@ -99,8 +118,9 @@ def test_gateways_report_each_minute_and_are_shown_as_one_site(tmp_path: Path) -
         assert told["totals"]["unaccounted"] == 0 and told["level"] == "bad"
         assert told["gateways"][0]["report"]["floor"] == 2_000_000
         shown = call(tmp_path, redis.url, "gw1", "fleet", "status")
-        assert shown.exit_code == 1 and "gw3: silent" in shown.stdout
-        assert "received 13, waiting 6" in shown.stdout
+        assert shown.exit_code == 1 and "gw3: silent; see" in shown.stdout
+        assert "13 received = 6 waiting + 1 sending" in shown.stdout
+        assert "1 of 3 gateways is silent: gw3." in shown.stdout
         assert call(tmp_path, redis.url, "gw1", "fleet", "forget", "gw3").exit_code == 0
         assert "gw3" not in call(tmp_path, redis.url, "gw1", "fleet", "status").stdout
         assert call(tmp_path, redis.url, "gw1", "fleet", "forget", "gw3").exit_code == 1

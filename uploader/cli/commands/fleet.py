@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 
 from headgate.host.exit_codes import Exit
-from headgate.monitor import checks
-from headgate.monitor.fleet import Fleet, Member
+from headgate.monitor.fleet import Fleet
 from headgate.monitor.fleet_reports import Reports
+from headgate.monitor.fleet_words import Line, law, lines, sentence
 from headgate.monitor.rules import Level
-from headgate.settings.units import human_duration, human_size
+from headgate.settings.units import human_size
 from headgate.shared.connection import SharedTrouble
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text, styled
+from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.report import styled_as
 from uploader.cli.tables import aligned
 
-_HEAD = ("GATEWAY", "REPORTED", "WAITING", "BYTES", "OLDEST", "MAY SEND", "SENT", "FREE", "VERSION",
-         "STATE")  # fmt: skip
+_HEAD = ("GATEWAY", "REPORTED", "WAITING", "BYTES", "OLDEST", "MAY SEND", "SENT", "EMPTY IN",
+         "FREE", "FULL IN", "VERSION", "STATE")  # fmt: skip
 
 
 @click.group(epilog=ending("headgate fleet status", "headgate fleet forget gw3"))
@@ -53,13 +54,14 @@ def status(context: Context, as_json: bool) -> None:
         print_json(
             {
                 "level": found.level.value,
+                "sentence": sentence(found),
                 "silent": list(found.silent),
                 "gateways": [asdict(one) for one in found.members],
                 "totals": asdict(found.totals),
             }
         )
     else:
-        for line in _lines(found):
+        for line in _lines(found, datetime.now(UTC)):
             print_text(line)
     if found.level is Level.BAD:
         raise SystemExit(Exit.ERROR)
@@ -90,44 +92,20 @@ def _reports(context: Context) -> Reports:
     return Reports(uplink.shared, context.settings.site.name)
 
 
-def _lines(found: Fleet) -> Iterator[str]:
-    rows = [_cells(one) for one in found.members]
-    if not rows:
-        yield "no gateway has reported yet; headgate watch does so each minute"
-        return
-    yield from aligned(_HEAD, rows, numbers=(2, 3, 4, 5, 6, 7))
-    for one in found.members:
-        if one.report is not None and one.report.sentence:
-            text = f"{one.gateway}: {one.report.sentence}"
-            yield styled_as(text, one.report.level)
-    for name in found.silent:
-        yield styled(f"{name}: silent; look whether it runs, and reaches Redis", fg="red")
-    sums = found.totals
-    yield (
-        f"all        received {sums.received:,}, waiting {sums.waiting:,} "
-        f"({human_size(sums.waiting_bytes)}), uploaded {sums.uploaded:,}, set aside "
-        f"{sums.set_aside:,}, lost {sums.lost:,}; they may send {human_size(sums.rate)}/s"
-    )
-    if sums.unaccounted:
-        missing = checks.images_word(sums.unaccounted)
-        text = f"MISSING    unaccounted for: {missing}; headgate verify at that gateway"
-        yield styled(text, fg="red", bold=True)
+def _lines(found: Fleet, now: datetime) -> Iterator[str]:
+    if found.members:
+        every = lines(found, now)
+        yield from aligned(_HEAD, map(_cells, every), numbers=(2, 3, 4, 5, 6, 7, 8, 9))
+        for one in every:
+            if one.remark:
+                yield styled_as(f"{one.gateway}: {one.state}; {one.remark}", one.level)
+        yield law(found.totals)
+        sums = found.totals
+        yield f"they may send {human_size(sums.rate)}/s and sent {human_size(sums.used)}/s"
+    yield styled_as(sentence(found), found.level)
 
 
-def _cells(one: Member) -> tuple[str, ...]:
-    report = one.report
+def _cells(one: Line) -> tuple[str, ...]:
     at = f"{one.seen_at:%H:%M:%S} UTC"
-    if report is None:
-        return (one.gateway, at, *["-"] * 7, "no report")
-    return (
-        one.gateway,
-        at,
-        f"{report.waiting:,}",
-        human_size(report.waiting_bytes),
-        human_duration(report.oldest_seconds) if report.waiting else "-",
-        f"{human_size(report.rate)}/s",
-        f"{human_size(report.used)}/s",
-        human_size(report.free_bytes),
-        report.version,
-        "silent" if one.silent else report.level.value,
-    )
+    return (one.gateway, at, one.waiting, one.bytes, one.oldest, one.rate, one.used, one.empty,
+            one.free, one.full, one.version, one.state)  # fmt: skip
