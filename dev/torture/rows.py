@@ -53,6 +53,7 @@ def _sized(variable: str, ci: int, published: int) -> dict[Size, dict[str, str]]
 
 _SURVIVES = "An acked image survives SIGKILL of any process at any instant"
 _POWER = "An acked image survives a power cut, on a disk that honours a flush"
+_POWER_DRAIN = "A power cut under a run: one object each, or still here; no byte uncounted"
 _CAP = "Never more than the rate in any second, nor rate x interval in any interval"
 _ONE = "Every acked image ends as exactly one object with the same SHA-256, or stays visible"
 _ROOM = "A full disk refuses new work, never drops old work, and recovers by itself"
@@ -60,6 +61,10 @@ _CLIENTS = "Slow, aborting and malformed clients cannot take it down"
 _RECORDS = "The records stay complete, whatever is typed, killed or removed by hand"
 
 _POWER_CUT = "tests/system/test_power_cut.py::test_every_acknowledged_image_survives_a_power_cut"
+_POWER_CUT_DRAIN = (
+    "tests/system/test_power_cut_drain.py"
+    "::test_a_power_cut_under_a_drain_loses_nothing_and_sends_nothing_twice"
+)
 _DRAIN = "tests/uploader/run/test_drain.py"
 _CAP_TESTS = "tests/uploader/wire/test_cap.py"
 _CUTS = {"HEADGATE_TEST_POWER_CUT": "1"}
@@ -95,6 +100,14 @@ ROWS = (
     Row(
         "power-xfs", _POWER, "FS_IOC_SHUTDOWN of xfs under load of 1, 2 and 4 processes",
         (f"{_POWER_CUT}[xfs]",), _sized("POWER_CUTS", 8, 500), _CUTS,
+    ),
+    Row(
+        "power-drain-ext4", _POWER_DRAIN, "FS_IOC_SHUTDOWN of ext4 while a run sends and finishes",
+        (f"{_POWER_CUT_DRAIN}[ext4]",), _sized("POWER_CUTS", 2, 500), _CUTS,
+    ),
+    Row(
+        "power-drain-xfs", _POWER_DRAIN, "FS_IOC_SHUTDOWN of xfs while a run sends and finishes",
+        (f"{_POWER_CUT_DRAIN}[xfs]",), _sized("POWER_CUTS", 2, 500), _CUTS,
     ),
     Row(
         "cuts", "Nothing half-written is ever picked",
@@ -232,10 +245,6 @@ OPEN = (
         "crash-states", _POWER,
         "states enumerated from a trace of system calls (each subset of what was not flushed): not "
         "written.",
-    ),
-    Open(
-        "power-drain", _POWER,
-        "power cuts with a drain at work: not written; the cuts meet a receiver that accepts.",
     ),
     Open("memory", _SURVIVES, "a machine that runs out of memory or descriptors: not written."),
     Open(

@@ -267,6 +267,11 @@ class Proxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def await_hung_up(self) -> None:
+        """Wait until every connection has ended, as they do when their client was killed: then
+        ``sent`` holds all that it sent."""
+        join(*self._threads)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:

@@ -8,19 +8,14 @@ Blind to a disk that lies about a flush.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import random
-import shutil
 import signal
-import struct
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,31 +27,21 @@ from headgate.monitor.collect import snapshot
 from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import DisagreementKind
+from tests.support.power_cut import Disk, Witness, attached, disks, marks, note_acked
 from tests.support.spooling import images_below, open_spool, put
 from tests.support.wait import kill, wait_until
 
-SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of linux/fs.h
-NO_LOG_FLUSH = 2
 CUTS = int(os.environ.get("HEADGATE_TEST_POWER_CUTS", "8"))
-CUTS_A_DISK = 25
-"""Then it would be full, and nothing acknowledged any more."""
 THREADS = 8
 PROCESSES = (1, 2, 4)
 """By how many images are received, from cut to cut."""
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system needs root"),
-    pytest.mark.skipif(
-        os.environ.get("HEADGATE_TEST_POWER_CUT") != "1",
-        reason="HEADGATE_TEST_POWER_CUT=1 is not set: this mounts file systems of its own",
-    ),
-]
+pytestmark = marks
 
 
 def receive(root: Path, seed: int, processes: int) -> None:
-    """Accept images in threads of so many processes for ever, noting each acknowledgement outside
-    the file system."""
+    """Accept images in threads of so many processes for ever; the witness keeps each
+    acknowledgement outside the file system."""
     with contextlib.closing(open_spool(root)) as spool:
         spool.recover()
     board, parent = Board.shared(processes), os.getpid()
@@ -75,8 +60,7 @@ def serve(root: Path, seed: int, board: Board) -> NoReturn:
         while True:
             data = dice.randbytes(dice.randrange(1, 40_000))
             image = put(spool, data, device=f"cam-{number}").receipt.id
-            # In one call: whole, and no other process's within it (PIPE_BUF, pipe(7)).
-            os.write(1, f"{image} {hashlib.sha256(data).hexdigest()}\n".encode())
+            note_acked(image, hashlib.sha256(data).hexdigest())
 
     for number in range(board.number, THREADS, board.processes):
         threading.Thread(target=work, args=(number,), daemon=True).start()
@@ -84,114 +68,37 @@ def serve(root: Path, seed: int, board: Board) -> NoReturn:
     os._exit(1)
 
 
-class Disk:
-    """A file system in a file, on a loop device of its own."""
-
-    def __init__(self, image: Path, mount: Path, kind: str) -> None:
-        self.image, self.mount, self.kind = image, mount, kind
-        self.device = ""
-        mount.mkdir()
-        with open(image, "wb") as file:
-            file.truncate(400 * 1024**2)
-        make = {"ext4": ["mkfs.ext4", "-q", "-b", "4096"], "xfs": ["mkfs.xfs", "-q"]}[kind]
-        subprocess.run([*make, str(image)], check=True, capture_output=True)
-
-    def attach(self) -> None:
-        found = subprocess.run(
-            ["losetup", "--find", "--show", str(self.image)],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        self.device = found.stdout.strip()
-        subprocess.run(["mount", "-t", self.kind, self.device, str(self.mount)], check=True)
-
-    def cut(self) -> None:
-        fd = os.open(self.mount, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(fd)
-
-    def detach(self) -> None:
-        unmount = ["umount", str(self.mount)]
-        wait_until(
-            lambda: subprocess.run(unmount, capture_output=True).returncode == 0,
-            "the file system is let go",
-        )
-        subprocess.run(["losetup", "-d", self.device], check=True)
-        self._await_release()
-
-    def _await_release(self) -> None:
-        """A copy of the mount in another namespace keeps the file system alive; mounted a second
-        time beside that, it would be damaged by the test itself."""
-        find = ["losetup", "-j", str(self.image)]
-        wait_until(
-            lambda: not subprocess.run(find, capture_output=True, timeout=60).stdout,
-            f"nothing else holds {self.device}, mounted",
-            every=0.1,
-        )
-
-
-@contextmanager
-def attached(disk: Disk) -> Iterator[Disk]:
-    disk.attach()
-    try:
-        yield disk
-    finally:
-        disk.detach()
-
-
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_every_acknowledged_image_survives_a_power_cut(
     tmp_path: Path, kind: str, record_property: Callable[[str, int], None]
 ) -> None:
-    if shutil.which(f"mkfs.{kind}") is None:
-        pytest.skip(f"mkfs.{kind} is not installed")
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     dice = random.Random(seed)
     images = 0
-    for number, first in enumerate(range(0, CUTS, CUTS_A_DISK)):
-        disk = Disk(tmp_path / f"disk-{number}", tmp_path / f"mount-{number}", kind)
-        try:
-            with attached(disk):
-                pass
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"no {kind} can be mounted from a file here: {error}")
-        acked: dict[str, str] = {}
-        for cut in range(first, min(first + CUTS_A_DISK, CUTS)):
-            acked |= received_until_cut(disk, seed + cut, dice.random() * 0.4)
-            assert_all_there(disk, acked, cut)
-        disk.image.unlink()
-        images += len(acked)
+    for disk, cuts in disks(tmp_path, kind, CUTS):
+        witness = Witness(tmp_path / f"acked-{cuts.start}")
+        for cut in cuts:
+            receive_until_cut(disk, witness, seed + cut, dice.random() * 0.4)
+            assert_all_there(disk, witness.acked, cut)
+        images += len(witness.acked)
     print(f"{images} images acknowledged, {CUTS} cuts")
     record_property("cuts", CUTS)
     record_property("images acknowledged", images)
     assert images > CUTS * 10
 
 
-def received_until_cut(disk: Disk, seed: int, seconds: float) -> dict[str, str]:
-    """What was acknowledged, by id, until the power went so long after the first one; by one
-    process, by two and by four in turn."""
+def receive_until_cut(disk: Disk, witness: Witness, seed: int, seconds: float) -> None:
+    """Accept until the power goes, so long after the first acknowledgement; by one process, by two
+    and by four in turn."""
+    before = len(witness.acked)
     with attached(disk):
-        program = subprocess.Popen(
-            [sys.executable, __file__, str(disk.mount), str(seed), str(PROCESSES[seed % 3])],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )  # fmt: skip
-        assert program.stdout is not None
-        first = program.stdout.readline()
+        program = witness.start(__file__, str(disk.mount), str(seed), str(PROCESSES[seed % 3]))
+        wait_until(lambda: len(witness.acked) > before, "an image is acknowledged", process=program)
         time.sleep(seconds)
         disk.cut()
         time.sleep(0.02)
-        rest, _ = kill(program)
-    assert first, "nothing was acknowledged"
-    # A line is whole or it was never acknowledged.
-    lines = [first.strip(), *rest.split("\n")[:-1]]
-    found = {}
-    for line in lines:
-        image, sha256 = line.split()
-        found[image] = sha256
-    return found
+        kill(program)
 
 
 def assert_all_there(disk: Disk, acked: dict[str, str], cut: int) -> None:
