@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from headgate.actions import controls
 from headgate.actions.errors import ActionRefused, understood
 from headgate.host import logs
 from headgate.settings.units import Percent, parse_duration, parse_percent
@@ -67,6 +68,9 @@ def _put(spool: Spool, by: Actor, action: Action, limit: Limit | None) -> None:
     detail = ""
     if limit is not None:
         detail = limit.words if limit.is_pause else f"{limit.share} {limit.words}"
+    away = controls.exchange(spool)  # what is set now is later than whatever was set elsewhere
     with spool.site.together():
         spool.uplink.set_limit(limit)
         spool.site.audit.record(by, action, spool.now(), "", detail)
+    if not away:
+        controls.exchange(spool)

@@ -43,6 +43,7 @@ class Signs:
     open_to_all: bool = False
     s3_clock_offset_seconds: float | None = None
     channels: Mapping[str, str] = field(default_factory=dict)  # those that fail, and why
+    silent_gateways: Mapping[str, datetime] = field(default_factory=dict)  # and the last report
 
     @property
     def now(self) -> datetime:
@@ -238,6 +239,11 @@ def _not_shared(signs: Signs, _before: AbstractSet[str]) -> Found:
         yield "", {"why": lease.trouble, "rate": human_size(lease.floor)}
 
 
+def _gateway_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
+    for name, at in sorted(signs.silent_gateways.items()):
+        yield name, {"name": name, "quiet": human_duration(max(0.0, signs.age(at)))}
+
+
 def _queue_silent(signs: Signs, _before: AbstractSet[str]) -> Found:
     """No message of the queue has come for too long, and no request by HTTP instead, which may be
     how the owner starts runs."""
@@ -425,6 +431,7 @@ _CHECKS: Mapping[str, Callable[[Signs, AbstractSet[str]], Found]] = {
     "queue-silent": _queue_silent,
     "paused": _paused,
     "cap-not-shared": _not_shared,
+    "gateway-silent": _gateway_silent,
     "set-aside": _set_aside,
     "disk-soon": _disk_soon,
     "inodes-soon": _inodes,

@@ -151,6 +151,11 @@ RULES: tuple[AlertRule, ...] = (
         "The gateways of this site cannot lend each other the uplink: {why}. This one sends at "
         "most {rate}/s, which is always its own.",
         "headgate status", wait_seconds=_MINUTE),
+    AlertRule("gateway-silent", _BAD, "A gateway is silent",
+        "{name} has reported nothing to the other gateways of this site for {quiet}: see "
+        "whether it runs, has power, and reaches Redis. What it has received is on its disk.",
+        "headgate fleet status", wait_seconds=_MINUTE,
+        many="{n} gateways are silent"),
     AlertRule("set-aside", _WARN, "Images were set aside",
         "{images} set aside and not sent, for you to retry or discard.",
         "headgate list --state set_aside"),

@@ -8,8 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
-from headgate.host.foreign_json import read_json
-from headgate.shared import lending
+from headgate.shared import controls, lending
 from headgate.shared.connection import SharedTrouble, connect, disconnect, troubles
 from headgate.shared.keys import key
 from headgate.shared.lending import Answer, Ask, Why
@@ -30,16 +29,7 @@ local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local kept = redis.call('GET', KEYS[1])
 local book, answer = ask(kept and cjson.decode(kept) or nil, now, server, cjson.decode(ARGV[1]))
 redis.call('SET', KEYS[1], cjson.encode(book), 'PX', {_KEPT_MS})
-local controls = redis.call('GET', KEYS[2])
-if ARGV[2] ~= '' then
-  local mine, theirs = cjson.decode(ARGV[2]), controls and cjson.decode(controls)
-  if not theirs or mine.version > theirs.version
-      or (mine.version == theirs.version and mine.gateway > theirs.gateway) then
-    controls = ARGV[2]
-    redis.call('SET', KEYS[2], controls)
-  end
-end
-answer[9] = controls or ''
+answer[9] = newest(KEYS[2], ARGV[2])
 return answer
 """
 
@@ -91,20 +81,19 @@ class Lender:
 
     def __init__(self, url: str, site: str) -> None:
         self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
-        self._script = self._client.register_script(script() + _CALL)
-        self._keys = [key(site, "lending"), key(site, "controls")]
+        self._script = self._client.register_script(script() + controls.NEWER + _CALL)
+        self._keys = [key(site, "lending"), controls.controls_key(site)]
 
     def ask(
-        self, asked: Ask, controls: Mapping[str, Any] | None = None
+        self, asked: Ask, mine: Mapping[str, Any] | None = None
     ) -> tuple[Answer, Mapping[str, Any] | None]:
-        """The lender's answer, and the newest controls of the site; ``controls`` are the newest
+        """The lender's answer, and the newest controls of the site; ``mine`` are the newest
         that this gateway knows. SharedTrouble for whatever goes wrong."""
         with troubles(self._client):
-            mine = "" if controls is None else json.dumps(dict(controls))
-            told = cast("list[Any]", self._script(keys=self._keys, args=[encode(asked), mine]))
+            args = [encode(asked), controls.encode(mine)]
+            told = cast("list[Any]", self._script(keys=self._keys, args=args))
             try:
-                theirs = read_json(told[8]) if told[8] else None
-                return decode(told), theirs
+                return decode(told), controls.decode(told[8])
             except (IndexError, TypeError, KeyError, ValueError) as error:
                 raise SharedTrouble("Redis: an answer that is none of the lender's") from error
 

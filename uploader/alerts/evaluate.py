@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from headgate.host import logs
 from headgate.monitor import devices, receiver
@@ -53,6 +53,11 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool | None = N
     if not said.silent:  # that is an alert of its own, and says nothing of the disk
         facts = replace(facts, admission=said.admission(facts.admission))
     now = facts.at
+    quiet: Mapping[str, datetime] = {}
+    if settings.shares_uplink:
+        from headgate.monitor.silent_gateways import silent_gateways  # nobody else pays for it
+
+        quiet = silent_gateways(spool)
     return Signs(
         facts=facts,
         minutes=spool.catalog.flow(now - timedelta(minutes=75), 1),
@@ -61,6 +66,7 @@ def look(spool: Spool, ways: Sequence[Channel] = (), *, at_work: bool | None = N
         open_to_all=receiver.open_to_all(spool),
         s3_clock_offset_seconds=spool.site.get(S3_CLOCK),
         channels=outbox.failing(spool.site.alerts, ways, now),
+        silent_gateways=quiet,
     )
 
 

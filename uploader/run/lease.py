@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from headgate.actions.controls import follow
 from headgate.host import logs
-from headgate.settings.units import human_size
 from headgate.shared import lending
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.lender import Lender
@@ -98,7 +98,7 @@ class LeaseKeeper:
         if self._ended.is_set():  # the spool may be closed by now
             return
         if controls is not None:
-            self._follow(controls)
+            follow(self._spool, controls)
         found = ""
         if answer.namesake:
             found = _NAMESAKE
@@ -159,12 +159,3 @@ class LeaseKeeper:
             return False
         self._known = known
         return True
-
-    def _follow(self, controls: object) -> None:
-        """What another gateway set. One that cannot be read is left alone."""
-        try:
-            if isinstance(controls, dict) and self._uplink.follow(controls):
-                rate = self._uplink.site_cap().rate
-                logs.get().info("limit.followed", of=controls["gateway"], rate=human_size(rate))
-        except (KeyError, TypeError, ValueError, DiskError) as error:
-            logs.get().warning("limit.unreadable", why=str(error))

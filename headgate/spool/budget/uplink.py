@@ -272,7 +272,9 @@ class Uplink:
         encoded = None if limit is None else limit.encode()
         self.site.put(LIMIT, encoded)
         if self.settings.shares_uplink:
-            version = (self.site.get(CONTROLS) or {"version": 0})["version"] + 1
+            known = (self.site.get(CONTROLS) or {"version": 0})["version"]
+            # The later one wins, also where the other was not heard of because Redis was away.
+            version = max(known + 1, int(self.now().timestamp() * 1000))
             gateway = self.settings.uplink.gateway
             self.site.put(CONTROLS, {"version": version, "gateway": gateway, "limit": encoded})
 

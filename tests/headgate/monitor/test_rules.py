@@ -145,6 +145,7 @@ WRONG: list[tuple[str, Signs]] = [
     ("disk-refuses", signs(admission=room(1000 * MB, Receiving(trouble="EIO")))),
     ("paused", signs(budget=HELD)),
     ("cap-not-shared", signs(budget=ALONE)),
+    ("gateway-silent", signs(more={"silent_gateways": {"gw3": ago(minutes=4)}})),
     ("set-aside", signs(set_aside=Count(2, MB))),
     ("unaccounted", signs(unaccounted=-1)),
     ("unaccounted", signs(lost=Count(1, 250_000))),

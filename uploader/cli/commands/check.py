@@ -13,6 +13,7 @@ from typing import TextIO
 
 import click
 
+from headgate.actions import controls
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.monitor.grouping import worst
@@ -84,6 +85,8 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
     context.become_owner()
     with context.spool(tells=notify) as spool:
         with _log(context, cron):
+            if notify:
+                controls.exchange(spool)
             report = look(spool, notify=notify, risk=str(spool.risk() or ""))
             if notify and context.settings.uplink.shared:
                 _tell_the_others(spool, report)
