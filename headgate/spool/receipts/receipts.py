@@ -425,7 +425,7 @@ class Receipts:
 def _may_hold(day: str, query: Query) -> bool:
     """Whether an image of that day of arrival may be among those that a search by arrival wants."""
     begins = day.replace("-", "")
-    first, last = f"{begins}T", f"{begins}~"
+    first, last = f"{begins}T000000.000000Z", f"{begins}~"
     low, high = "", "~"
     if query.since is not None:
         low = id_from(query.since)

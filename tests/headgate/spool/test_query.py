@@ -224,13 +224,13 @@ def test_days_that_cannot_hold_any_are_not_opened(
     full: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    read = full.receipts._read
+    look = full.receipts._look
 
     def noted(day: str, *told: Any) -> Any:
         asked.append(day)
-        return read(day, *told)
+        return look(day, *told)
 
-    monkeypatch.setattr(full.receipts, "_read", noted)
+    monkeypatch.setattr(full.receipts, "_look", noted)
     first, *_, last = days = full.receipts.days()
     assert len(days) == 3
     full.find(Query(until=datetime.fromisoformat(f"{days[1]}T00:00:00Z")))
