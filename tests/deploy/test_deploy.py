@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -401,7 +402,9 @@ def test_compose_runs_the_image_as_it_is_made(tmp_path: Path) -> None:
         assert service["read_only"] and service["init"] and service["cap_drop"] == ["ALL"]
         assert service["build"]["args"] == {"EXTRAS": "queue"}, "one image, for all of them"
         assert ("secrets" in service) == (name != "receiver")
-        if words := service.get("command"):
+        if line := service.get("command"):
+            assert isinstance(line, str), "podman-compose appends a list to the one it replaces"
+            words = shlex.split(line)
             if words[0] == "every":
                 words = words[2:]
             context = click.Context(headgate, info_name="headgate", **headgate.context_settings)

@@ -54,8 +54,8 @@ case $command in
   build)
     set -- --secret id=pip,src={pip} -v {wheels}:/srv/wheels:ro "$@"
     set -- --ulimit nofile=1024:{files} --ulimit nproc=1000:1000 --network none "$@"
-    exec buildah bud --isolation oci --runtime runc --pull-never --format docker "$@" ;;
-  compose) exec podman-compose "$@" ;;
+    exec buildah bud --layers --isolation oci --runtime runc --pull-never --format docker "$@" ;;
+  compose) exec podman-compose --podman-path "$0" "$@" ;;
   *) exec podman "$command" "$@" ;;
 esac
 """
@@ -128,10 +128,10 @@ class Engine:
         self.run(f"tar -C {tree} -c . | podman import --quiet - {name}")
         shutil.rmtree(tree)
 
-    def fetch_wheels(self, sources: Path) -> None:
-        """What pip will ask for to build these sources."""
+    def fetch_wheels(self, sources: Path, lock_name: str = install.LOCK.name) -> None:
+        """What pip will ask for to build these sources, with what this lock has."""
         python = re.findall(r":(\d+\.\d+)-", base_image())[0]
-        lock = sources / install.LOCK.name
+        lock = sources / lock_name
         build = install.locked_setuptools(self.folder)
         booted.wheels(lock, python, self.folder / "wheels", build)
 

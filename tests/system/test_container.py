@@ -7,9 +7,11 @@ test goes from the first start to an upgrade, and then hands the images to Compo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 from dev import install
 from tests.support import booted, containers
 from tests.support.booted import GATEWAY, Network
-from tests.support.booted_gateway import BUCKET, S3_PORT, Bucket, Camera, marked, until
+from tests.support.booted_gateway import BUCKET, MINUTE, S3_PORT, Bucket, Camera, marked, until
 from tests.support.containers import Engine
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER, older_sources
@@ -47,7 +49,7 @@ class Site:
     """A host with a container engine; its bucket; and a camera in another network."""
 
     def __init__(self, folder: Path, network: Network) -> None:
-        self.folder = folder
+        self.folder, self.network = folder, network
         self.engine = Engine(folder, network.gateway)
         pictures = folder / "pictures"
         pictures.mkdir()
@@ -88,6 +90,19 @@ class Site:
             assert f"HEADGATE_S3_{name}=\n" in text
             text = text.replace(f"HEADGATE_S3_{name}=\n", f"HEADGATE_S3_{name}={value}\n")
         file.write_text(f"{text}HEADGATE_S3_ENDPOINT_URL={ENDPOINT}\n")
+
+    @contextlib.contextmanager
+    def redis(self) -> Iterator[None]:
+        """A broker on the host, where containers find it."""
+        server = ["redis-server", "--bind", GATEWAY, "--protected-mode", "no", "--save", ""]
+        with subprocess.Popen(
+            [*self.network.inside(self.network.gateway), *server],
+            cwd=self.folder, stdout=subprocess.DEVNULL,
+        ) as running:  # fmt: skip
+            try:
+                yield
+            finally:
+                running.terminate()
 
     def drain(self) -> None:
         """What the host's cron types."""
@@ -174,6 +189,7 @@ def test_containers_lose_no_image_from_their_first_start_to_an_upgrade(site: Sit
     site.inside("headgate verify")
 
     with_compose(site)
+    with_a_queue(site)
 
 
 def bounded(site: Site) -> None:
@@ -222,3 +238,26 @@ def with_compose(site: Site) -> None:
     engine.run("docker compose -f deploy/docker/compose.yaml up -d", folder=site.checkout)
     until("what waited is sent", lambda: bucket.digests() == set(camera.acknowledged))
     engine.run("docker compose -f deploy/docker/compose.yaml down", folder=site.checkout)
+
+
+def with_a_queue(site: Site) -> None:
+    """The same volume, and a worker that takes messages from a Redis on the host."""
+    engine, camera, bucket = site.engine, site.camera, site.bucket
+    file = site.checkout / "deploy/docker/headgate.env"
+    queue = f"HEADGATE_UPLINK_TRIGGER=queue\nHEADGATE_QUEUE_BROKER=redis://{GATEWAY}:6379/0\n"
+    file.write_text(f"{file.read_text()}{queue}HEADGATE_UPLINK_INTERVAL=1min\n")
+    engine.fetch_wheels(site.checkout, install.lock_of("queue").name)
+    with site.redis():
+        (line,) = marked("compose queue")
+        site.type(line)
+        fallback = "podman inspect -f '{{.Config.Cmd}}' docker_drain_1"
+        assert "every 3600" in engine.run(fallback), "an image may wait for the worker alone"
+        logs = "podman logs docker_drain_1 2>&1"
+        until("the first of these runs is over", lambda: "run.ended" in engine.run(logs))
+        camera.send(3)
+        sent = "the worker has sent them"
+        until(sent, lambda: bucket.digests() == set(camera.acknowledged), 3 * MINUTE)
+        status = json.loads(engine.run("podman exec docker_receiver_1 headgate status --json"))
+        fired = {one["kind"]: one for one in status["triggers"]}
+        assert fired["queue"]["last_at"] and fired["queue"]["sender"] == "beat"
+        engine.run(line.replace("up -d --build", "down"), folder=site.checkout)
