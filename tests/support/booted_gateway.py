@@ -37,6 +37,13 @@ def blocks(heading: str) -> list[str]:
             for line in block.splitlines()]  # fmt: skip
 
 
+def procedure(title: str) -> list[str]:
+    """The commands below one of the procedures of docs/OPERATING.md."""
+    page = (ROOT / "docs" / "OPERATING.md").read_text(encoding="utf-8")
+    part = page.partition(f"\n### {title}\n")[2].partition("\n### ")[0]
+    return re.findall(r"^\$ (.*)$", part, re.MULTILINE)
+
+
 def marked(name: str) -> list[str]:
     """The lines of the page's block with that mark."""
     (text,) = re.findall(rf"<!-- test: {name} -->\n```(?:sh)?\n(.*?)```", PAGE, re.DOTALL)

@@ -27,7 +27,7 @@ import trustme
 from dev import install
 from tests.support import booted
 from tests.support.booted import CAMERA, GATEWAY, Booted, Network, everything
-from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, until
+from tests.support.booted_gateway import MINUTE, SPOOL, Bucket, Camera, Gateway, procedure, until
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER, git, older_commit, renumber
 
@@ -144,6 +144,7 @@ def test_no_image_is_lost_from_the_first_line_of_the_page_to_its_last(
     assert len(gateway.files("new")) >= 3, "what waited waits on"
     debian.run("systemctl start cron")
     complete(gateway, camera)
+    back_and_forth(gateway, camera, old, new)
 
     versions_that_do_not_work(gateway, camera, folder)
     behind_nginx(gateway, camera, folder)
@@ -186,6 +187,21 @@ def publish_this(repository: Path) -> None:
     tree, before = (git("rev-parse", at, folder=repository) for at in ("this^{tree}", "site"))
     made = git(*SOMEBODY, "commit-tree", tree, "-p", before, "-m", "Newer", folder=repository)
     git("update-ref", "refs/heads/site", made, folder=repository)
+
+
+def back_and_forth(gateway: Gateway, camera: Camera, old: str, new: str) -> None:
+    """By hand, as the page says; where the newer version changed the databases, that is said."""
+    (line,) = [one for one in procedure("Go back to the version before") if one.startswith("/opt")]
+    with camera.posting():
+        told = gateway.debian.run(line.replace("OLD", old.split("/")[1]), check=False)
+    if "too new" in told:
+        assert "nothing was changed" in told and gateway.versions()[0] == new
+        return
+    assert "the receiver runs again, of this version" in told, told
+    assert gateway.versions()[0] == old
+    camera.send(1)
+    gateway.debian.run("make install", folder="/root/headgate")
+    assert gateway.versions() == (new, {new.split("/")[1], old.split("/")[1]})
 
 
 def first_token(gateway: Gateway) -> str:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import booted
 from tests.support.booted import Booted, Network, everything
-from tests.support.booted_gateway import SPOOL, Bucket, Camera, Gateway, marked
+from tests.support.booted_gateway import SPOOL, Bucket, Camera, Gateway, marked, procedure
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER
 
@@ -111,6 +111,12 @@ def test_a_package_is_installed_upgraded_removed_and_purged_and_each_image_stays
     upgraded(gateway, camera, new)
     debian.run("systemctl start headgate-drain")
     assert bucket.digests() == set(camera.acknowledged) and not gateway.files("new")
+
+    brought(debian, old)
+    (line,) = [one for one in procedure("Go back to the version before") if "apt-get" in one]
+    debian.run(line.replace("headgate_OLD", old.stem))
+    assert OLDER in debian.run("headgate --version") and is_up(debian)
+    brought(debian, new)
 
     camera.send(3)
     told = debian.run("apt-get remove -y headgate")

@@ -9,14 +9,18 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from dev.s3_local.strict import Strict, error_reply
 from headgate.spool.image.image import Sent
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from headgate.spool.upkeep.verify import disagreements
+from tests.support.booted_gateway import procedure
+from tests.support.gateway import Gateway
 from tests.support.paths import ROOT
 from tests.support.receiver import Receiver
 from tests.support.spooling import open_spool, put, settings_for
@@ -112,6 +116,50 @@ def test_a_spool_that_is_copied_as_the_page_says_is_whole(tmp_path: Path) -> Non
         assert disagreements(opened, deep=True) == []
     (image,) = (tmp_path / "mnt" / "new" / "spool" / "new").rglob("*.jpg")
     assert b"gate.jpg" in os.getxattr(image, "user.headgate")
+
+
+@pytest.mark.slow
+def test_keys_are_rotated_as_the_page_says_and_one_that_went_too_early_costs_no_image(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    valid, reply = {"first"}, Strict._reply
+
+    def refuses_others(server: Strict, environ: dict[str, Any], *more: Any) -> Any:
+        (key,) = re.findall(r"Credential=([^/]+)/", environ["HTTP_AUTHORIZATION"])
+        if key in {"first", "second"} - valid:
+            return error_reply(403, "InvalidAccessKeyId", "There is no such key.")
+        return reply(server, environ, *more)
+
+    def write(key: str) -> None:
+        keys = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n"
+        (tmp_path / "credentials").write_text(keys)
+
+    monkeypatch.setattr(Strict, "_reply", refuses_others)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    write("first")
+    gateway.fill(2)
+    assert gateway.call("drain").returncode == 0 and gateway.uploaded() == 2
+
+    valid |= {"second"}
+    gateway.fill(1)
+    edit, *commands = procedure("Rotate the keys to the bucket")
+    assert edit.startswith("editor ") and len(commands) == 2
+    write("second")
+    for line in commands:
+        ran = gateway.call(*line.removeprefix("headgate ").split())
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        valid -= {"first"}
+    assert gateway.uploaded() == 3
+
+    valid -= {"second"}
+    gateway.fill(1)
+    ran = gateway.call("drain")
+    assert ran.returncode != 0 and "does not know this access key" in ran.stdout + ran.stderr
+    assert gateway.json("status")["set_aside"]["images"] == 0
+    valid |= {"second"}
+    assert gateway.call("drain").returncode == 0 and gateway.uploaded() == 4
 
 
 def test_no_procedure_is_without_its_commands() -> None:
