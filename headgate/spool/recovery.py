@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headgate.spool.catalog.catalog import Catalog
 from headgate.spool.disk import durable
-from headgate.spool.disk.layout import Files, read_metadata, read_reason
+from headgate.spool.disk.layout import Files, read_metadata, read_reason, read_sent
 from headgate.spool.errors import DiskError, FileMissing
 from headgate.spool.image.image import Count, Metadata, State
 from headgate.spool.image.names import Name
@@ -51,6 +51,7 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
                 if meta is not None:
                     error = "" if waits else read_reason(path)
                     restored += catalog.restore(name, meta, state, error=error)
+        restored += _restore_uploaded(folder, files, catalog, receipts, gone)
         # What has a row, a receipt or a line: a run moves images meanwhile, in both directions.
         for _ in range(2):
             arrived.update(receipts.in_folder(folder))
@@ -64,6 +65,36 @@ def scan(files: Files, catalog: Catalog, receipts: Receipts, gone: Gone) -> int:
                 del arrived[ident]
         catalog.minutes.recount(folder, _count(arrived.values()))
     return restored
+
+
+def _restore_uploaded(
+    folder: str, files: Files, catalog: Catalog, receipts: Receipts, gone: Gone
+) -> int:
+    """Restore the rows of images that a run had proved and moved to done/ when the power went,
+    before their receipts: the next run finds each there, and writes its receipt. How many."""
+    moved = files.names_in(files.done / folder)
+    known = {**receipts.in_folder(folder), **gone.in_folder(folder)}
+    restored = 0
+    for name in moved:
+        if name.id in known:
+            continue
+        # In this order: a run writes the receipt before it drops the row.
+        if catalog.get(name.id) or receipts.get(name.id) or gone.get(name.id):
+            continue
+        path = files.in_done(name)
+        if not _is_proved(path) or receipts.damaged(name.day):
+            continue  # verify --repair, which the totals ask for, looks at what it is
+        if (meta := _metadata(path, name)) is not None:
+            restored += catalog.restore(name, meta, State.WAITING)
+    return restored
+
+
+def _is_proved(path: Path) -> bool:
+    """Whether the file says that the bucket confirmed it; what cannot be read says nothing."""
+    try:
+        return read_sent(path) is not None
+    except (OSError, DiskError, FileMissing):
+        return False
 
 
 def adopt(

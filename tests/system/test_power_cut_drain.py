@@ -27,7 +27,6 @@ from headgate.monitor.collect import snapshot
 from headgate.spool.budget.ledger import LedgerState
 from headgate.spool.budget.uplink import Part
 from headgate.spool.errors import DiskError
-from headgate.spool.image import names
 from headgate.spool.image.image import State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
@@ -185,13 +184,13 @@ def assert_uploaded_or_here(
     here with its bytes. No image is in the bucket twice, or as something else."""
     for image, sha256 in acked.items():
         receipt = spool.receipt(image)
+        assert receipt is not None, f"nobody knows of {image}"
         assert objects.get(image, [sha256]) == [sha256], f"{image} is not one object"
-        if receipt is not None and receipt.state is State.UPLOADED:
+        if receipt.state is State.UPLOADED:
             assert image in objects, f"{image} is called uploaded; the bucket does not have it"
-        else:  # a run that was cut may have moved it before its record was flushed
-            places = spool.files.places(names.parse(f"{image}.jpg"))
-            copies = [place.read_bytes() for place in places]
-            assert copies, f"{image} is lost"
+        else:
+            copies = [place.read_bytes() for place in spool.files.places(receipt.name)]
+            assert copies, f"{image} is lost: {receipt.state}"
             assert {hashlib.sha256(copy).hexdigest() for copy in copies} == {sha256}, image
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from headgate.monitor.collect import snapshot
 from headgate.spool import sqlite
+from headgate.spool.disk.layout import write_sent
 from headgate.spool.image import names
-from headgate.spool.image.image import Receipt, State
+from headgate.spool.image.image import Receipt, Sent, State
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
 from tests.support.spooling import Clock, open_spool, put, upload_all
@@ -47,6 +48,28 @@ def test_lost_rows_come_back_from_the_files(spool: Spool) -> None:
     assert spool.recover().restored == 3
     assert snapshot(spool).unaccounted == 0
     assert [spool.receipt(one.id) for one in (kept, *lost)] == [kept, *lost]
+
+
+def test_an_image_in_done_is_known_although_neither_row_nor_receipt_was_flushed(
+    spool: Spool,
+) -> None:
+    """The power went after the move to done/ was on disk, and before the receipt was."""
+    image = put(spool, b"sent", key="key-1").receipt
+    source, target = spool.files.in_new(image.name), spool.files.in_done(image.name)
+    target.parent.mkdir(parents=True)
+    write_sent(source, Sent("bucket", "k/1", "etag", uploaded_at=spool.now()))
+    source.rename(target)
+    lose_rows(spool, [image])
+    assert spool.recover().restored == 1
+    assert put(spool, b"sent", key="key-1").duplicate
+    item = spool.catalog.get(image.id)
+    assert item is not None
+    with spool.hold_drain_lock("a test", 0) as lock:
+        assert Mover(spool, lock).locate(item, spool.now()) == "done"
+    uploaded = spool.receipt(image.id)
+    assert uploaded is not None and uploaded.safe_to_erase and uploaded.key == "k/1"
+    assert spool.recover().restored == 0
+    assert snapshot(spool).unaccounted == 0
 
 
 @pytest.mark.parametrize("place", ["new", "aside", "done"])
