@@ -83,15 +83,16 @@ def multer(how: str, processes: int = 1) -> Callable[[int, Path, int], Command]:
     return command
 
 
-def fastapi(processes: int = 1) -> Callable[[int, Path, int], Command]:
-    """uvicorn with uvloop and httptools, as installed with uvicorn[standard]."""
+def fastapi(processes: int = 1, *, durable: bool = True) -> Callable[[int, Path, int], Command]:
+    """uvicorn with uvloop and httptools, as installed with uvicorn[standard]; ``durable``: it
+    flushes, as Headgate does."""
 
     def command(port: int, folder: Path, _connections: int) -> Command:
         words = [str(_peer("uvicorn")), "fastapi_upload:app", "--app-dir", str(PEERS)]
         words += ["--port", str(port), "--no-access-log", "--log-level", "warning"]
         if processes > 1:
             words += ["--workers", str(processes)]
-        return Command(words, _folder(folder))
+        return Command(words, _folder(folder) | ({"BENCH_FLUSH": "1"} if durable else {}))
 
     return command
 

@@ -9,12 +9,12 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dev.torture.rows import Row, Size
+from dev.torture.rows import PEER_ROUNDS, Row, Size
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SEED_MAX = 10**9
@@ -46,35 +46,46 @@ class Result:
     seed: int
     seconds: float
     again: str  # the command that repeats it
+    peers: list[str]  # what the same did to each peer, a sentence each
 
 
-def command(row: Row, report: Path) -> list[str]:
-    """Its tests in one process, those that are slow and those that need root among them."""
+def command(tests: Sequence[str], report: Path) -> list[str]:
+    """These tests in one process, those that are slow and those that need root among them."""
     return [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=",
         "--import-mode=importlib", "-p", "no:schemathesis", "-p", "no:anyio",
-        f"--junitxml={report}", *row.tests,
+        f"--junitxml={report}", *tests,
     ]  # fmt: skip
 
 
 def run(row: Row, size: Size, seed: int) -> Result:
     """Run it to its end. The same seed makes the same random choices."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HEADGATE_", "PYTEST"))}
-    environment |= row.environment(size) | {"HEADGATE_TEST_SEED": str(seed)}
     began = time.monotonic()
+    said, ended = _report(row.tests, row.environment(size), seed)
+    state, counts, why = read(said) if said else (State.BROKEN, {}, [ended])
+    peers = []
+    if row.peers:
+        said, ended = _report(row.peers, {"HEADGATE_TEST_PEERS": PEER_ROUNDS[size]}, seed)
+        peers = read_peers(said) if said else [ended]
+    seconds = round(time.monotonic() - began, 1)
+    again = f"make torture SIZE={size} ROW={row.name} SEED={seed}"
+    return Result(
+        row.name, row.promise, row.done, state, counts, why, size.value, seed, seconds, again, peers
+    )
+
+
+def _report(tests: Sequence[str], variables: Mapping[str, str], seed: int) -> tuple[bytes, str]:
+    """What pytest reports of these tests, and the end of what it printed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HEADGATE_", "PYTEST"))}
+    environment |= {**variables, "HEADGATE_TEST_SEED": str(seed)}
     with tempfile.TemporaryDirectory(prefix="headgate-torture-") as folder:
         report = Path(folder, "report.xml")
         ended = subprocess.run(
-            command(row, report), cwd=ROOT, env=environment, check=False,
+            command(tests, report), cwd=ROOT, env=environment, check=False,
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
         said = report.read_bytes() if report.exists() else b""
-    seconds = round(time.monotonic() - began, 1)
-    state, counts, why = read(said) if said else (State.BROKEN, {}, [ended.stdout[-_WHY_MAX:]])
-    again = f"make torture SIZE={size} ROW={row.name} SEED={seed}"
-    return Result(
-        row.name, row.promise, row.done, state, counts, why, size.value, seed, seconds, again
-    )
+    return said, ended.stdout[-_WHY_MAX:]
 
 
 def read(report: bytes) -> tuple[State, dict[str, int], list[str]]:
@@ -95,6 +106,23 @@ def read(report: bytes) -> tuple[State, dict[str, int], list[str]]:
     if broken or counts.get(_LOST):
         return State.BROKEN, counts, list(why)
     return (State.HELD if counts["cases"] else State.NOT_MADE), counts, list(why)
+
+
+def read_peers(report: bytes) -> list[str]:
+    """Each peer, and what was counted of it; or why it could not be had, or did not go on."""
+    found: dict[str, None] = {}
+    for case in ElementTree.fromstring(report).iter("testcase"):
+        said = {
+            one.get("name", ""): one.get("value", "")
+            for one in case.iterfind("properties/property")
+        }
+        name = said.pop("peer", "")
+        if name:
+            found[f"{name}: " + ", ".join(f"{int(n):,} {what}" for what, n in said.items())] = None
+        for left_out in (*case.iterfind("skipped"), *case.iterfind("failure"),
+                         *case.iterfind("error")):  # fmt: skip
+            found[f"{case.get('name')}: {_sentence(left_out)}"] = None
+    return list(found)
 
 
 def _recorded(case: ElementTree.Element) -> Iterator[tuple[str, int]]:

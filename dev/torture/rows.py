@@ -21,7 +21,8 @@ class Size(StrEnum):
 class Row:
     """One campaign. ``tests``: node ids of pytest; ``sizes``: the variables that make them as long
     as that. ``also``: variables that any size needs. What the tests record (``record_property``)
-    is added up, and is the table's "how often"."""
+    is added up, and is the table's "how often". ``peers``: node ids that do the same to what
+    people use instead, which may fail in it: what they record is the table's "peers"."""
 
     name: str
     promise: str
@@ -29,6 +30,7 @@ class Row:
     tests: tuple[str, ...]
     sizes: Mapping[Size, Mapping[str, str]] = field(default_factory=dict)
     also: Mapping[str, str] = field(default_factory=dict)
+    peers: tuple[str, ...] = ()
 
     def environment(self, size: Size) -> dict[str, str]:
         """The variables with which its tests run."""
@@ -68,6 +70,9 @@ _POWER_CUT_DRAIN = (
 _DRAIN = "tests/uploader/run/test_drain.py"
 _CAP_TESTS = "tests/uploader/wire/test_cap.py"
 _CUTS = {"HEADGATE_TEST_POWER_CUT": "1"}
+PEER_ROUNDS = {Size.CI: "3", Size.PUBLISHED: "100"}
+"""HEADGATE_TEST_PEERS of each size: how often a fault meets each peer."""
+_RECEIVERS, _MOVERS = "tests/peers/test_receivers.py", "tests/peers/test_movers.py"
 
 ROWS = (
     Row(
@@ -75,6 +80,7 @@ ROWS = (
         "SIGKILL under load of eight clients: of a process that serves (one, two and four do), and "
         "of the supervisor",
         ("tests/app/server/test_kills.py",), _sized("RECEIVER_KILLS", 3, 1000),
+        peers=(f"{_RECEIVERS}::test_a_kill_under_load",),
     ),
     Row(
         "kill-disk-call", _SURVIVES,
@@ -96,6 +102,7 @@ ROWS = (
     Row(
         "power-ext4", _POWER, "FS_IOC_SHUTDOWN of ext4 under load of 1, 2 and 4 processes",
         (f"{_POWER_CUT}[ext4]",), _sized("POWER_CUTS", 8, 500), _CUTS,
+        peers=(f"{_RECEIVERS}::test_a_power_cut_under_load",),
     ),
     Row(
         "power-xfs", _POWER, "FS_IOC_SHUTDOWN of xfs under load of 1, 2 and 4 processes",
@@ -121,6 +128,7 @@ ROWS = (
             f"{_CAP_TESTS}::test_the_campaign_notices_charges_that_never_reach_the_disk",
         ),
         _sized("KILL_SECONDS", 5, 600),
+        peers=(f"{_MOVERS}::test_the_limit_of_bandwidth_in_the_worst_second",),
     ),
     Row(
         "cap-clocks", _CAP, "the wall clock stepped under a running drain; runs in different years",
@@ -141,6 +149,7 @@ ROWS = (
         "fourteen ways in which S3 fails, lies, resets, or stores and says otherwise",
         (f"{_DRAIN}::test_whatever_s3_does_each_image_ends_as_one_object",),
         _sized("FAULT_IMAGES", 12, 500),
+        peers=(f"{_MOVERS}::test_a_lie_or_a_fault_of_s3",),
     ),
     Row(
         "s3-refuses", "An error that every image would get sets no image aside",
@@ -159,6 +168,7 @@ ROWS = (
             f"{_DRAIN}::test_a_kill_at_every_call_is_settled_by_asking",
             "tests/uploader/run/test_killed_in_a_request.py",
         ),
+        peers=(f"{_MOVERS}::test_a_kill_in_the_middle",),
     ),
     Row(
         "networks", _ONE, "links that are slow, narrow, far, or break",
@@ -199,6 +209,7 @@ ROWS = (
     Row(
         "full-disk", _ROOM, "no byte and no inode left, for the receiver, the run and its records",
         ("tests/system/test_full_disk.py", "tests/app/admission/test_room.py"),
+        peers=(f"{_RECEIVERS}::test_a_full_disk",),
     ),
     Row(
         "disk-errors", "EIO, EROFS, ENOSPC: no ack, no second fsync, closed until a probe succeeds",

@@ -43,7 +43,8 @@ def _cells(one: Result) -> tuple[str, ...]:
     lost = f"{one.counts.get('lost', 0):,}" if one.state is State.HELD else "; ".join(one.why)
     lost = lost if one.state is State.HELD else f"**broken**: {lost}"
     seed = f"{one.name}, {one.seed}"
-    return one.promise, one.done, often, lost, _PEERS_OPEN, seed, f"{one.seconds:,.0f} s"
+    peers = "; ".join(one.peers) or _PEERS_OPEN
+    return one.promise, one.done, often, lost, peers, seed, f"{one.seconds:,.0f} s"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ RELIABILITY = (ROOT / "docs/RELIABILITY.md").read_text(encoding="utf-8")
 def test_every_row_has_its_own_name_and_tests_that_are_there() -> None:
     names = [row.name for row in ROWS] + [one.name for one in OPEN]
     assert len(set(names)) == len(names)
-    for test in (test for row in ROWS for test in row.tests):
+    for test in (test for row in ROWS for test in (*row.tests, *row.peers)):
         file, _, name = test.partition("::")
         assert (ROOT / file).exists(), test
         if name:
@@ -67,6 +67,16 @@ def test_where_every_test_was_left_out_nothing_held() -> None:
         b'<testsuites><testcase name="a"><skipped message="needs root"/></testcase></testsuites>'
     )
     assert campaign.read(left_out) == (State.NOT_MADE, {"cases": 0}, ["needs root"])
+
+
+def test_what_a_peer_lost_is_told_and_breaks_no_row() -> None:
+    report = b"""<testsuites><testcase name="a"><properties>
+    <property name="peer" value="other 1.0"/><property name="acknowledged" value="1200"/>
+    <property name="lost" value="7"/></properties></testcase>
+    <testcase name="b"><skipped message="there is no node"/></testcase></testsuites>"""
+    assert campaign.read_peers(report) == [
+        "other 1.0: 1,200 acknowledged, 7 lost", "b: there is no node",
+    ]  # fmt: skip
 
 
 @pytest.mark.slow
