@@ -21,6 +21,7 @@ from tests.support.booted import Booted, Network, everything
 from tests.support.booted_gateway import SPOOL, Bucket, Camera, Gateway, marked, procedure
 from tests.support.paths import ROOT
 from tests.support.versions import OLDER
+from uploader.cli.install.layout import PACKAGE
 
 OVERRIDE = "usr/local/lib/systemd/system/headgate-drain.timer"
 """Where ``headgate install`` puts what the settings want other than the package has it."""
@@ -93,6 +94,7 @@ def test_a_package_is_installed_upgraded_removed_and_purged_and_each_image_stays
     told = gateway.type_lines(marked("deb install"))
     assert "name the bucket" in told, told
     assert OLDER in debian.run("headgate --version")
+    debian.run(f"{PACKAGE}/bin/python -c 'import apsw'")  # as a backup does
     assert is_up(debian) and "enabled" in debian.run("systemctl is-enabled headgate-receiver")
     for timer in ("drain", "watch"):
         assert not active(debian, f"headgate-{timer}.timer"), "without a bucket nothing is sent"
