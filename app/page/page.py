@@ -15,8 +15,10 @@ from app.page import words
 from app.page.alerts import add_alerts
 from app.page.chart import HEIGHT, WIDTH, Range, curves
 from app.page.fleet import add_fleet
+from app.page.find import add_find
 from app.page.pictures import add_pictures
 from app.page.render import Renderer
+from app.page.runs import add_runs, took
 from app.page.wall import QUERY_MAX, Asked, wall
 from app.responses import Answer
 from headgate.monitor import wording
@@ -25,9 +27,7 @@ from headgate.monitor.grouping import NAMED, grouped, since
 from headgate.monitor.receiver import open_to_all
 from headgate.monitor.summary import Place, verdict
 from headgate.settings.settings import Settings
-from headgate.settings.units import human_duration
 from headgate.spool.site.holds import Kind
-from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool
 
 PHOTO = "docs/photos/china.jpg"
@@ -51,12 +51,6 @@ def _asked(args: Mapping[str, str]) -> Asked:
     )
 
 
-def _took(run: Run) -> str:
-    if run.ended_at is None:
-        return "running"
-    return human_duration((run.ended_at - run.started_at).total_seconds())
-
-
 def curl(settings: Settings, host: str) -> str:
     """The line that posts a photograph of this repository to the receiver that shows it."""
     usable = re.fullmatch(r"[A-Za-z0-9.\-:\[\]]{1,260}", host)
@@ -71,6 +65,8 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
     add_pictures(app, gate, spool, render)
     add_alerts(app, gate, spool, render)
     add_fleet(app, gate, spool, render)
+    add_find(app, gate, spool, render)
+    add_runs(app, gate, spool, render)
 
     def place() -> Place:
         return Place(open_to_all(spool), risk=str(spool.risk() or ""))
@@ -121,7 +117,7 @@ def add_pages(app: Flask, gate: Gate, spool: Spool) -> None:
             asked=asked,
             here=partial(words.address, "/", kept),
             curl=curl(settings, request.host),
-            took=_took,
+            took=took,
             groups=grouped(facts.alerts),
             since=since,
             alerts_named=NAMED,

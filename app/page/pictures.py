@@ -17,7 +17,7 @@ from app.page.render import Renderer
 from app.page.thumbnails import NoThumbnail, Thumbnails
 from app.refusals import Refused
 from app.responses import Answer
-from headgate.monitor import device_history, devices
+from headgate.monitor import device_history, devices, why
 from headgate.monitor.devices import DeviceFacts
 from headgate.spool.image.image import Receipt
 from headgate.spool.query import After, Query
@@ -81,6 +81,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
     def view_of(held: Receipt, notice: str = "", status: int = 200) -> Response:
         now = spool.now()
         hold = spool.site.holds.of(held.id, held.device)
+        reason = why.of_image(spool, held.id)
         beside = Query(device=held.device, after=After(held.id), limit=1)
         older = spool.find(beside).receipts
         newer = spool.find(
@@ -93,6 +94,8 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
             image=held,
             notice=notice,
             said=receipt_words.in_words(held, "" if hold is None else hold.words),
+            why=() if reason is None else tuple(why.outlook(reason, now)),
+            hold=hold,
             meta=spool.metadata_of(held),
             is_shown_large=held.local and held.media_type in _SHOWN_BY_BROWSERS,
             older=older[0] if older else None,
@@ -106,6 +109,7 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
         now = spool.now()
         facts = _facts(spool, device)
         hold = spool.site.holds.of("", device)
+        reason = why.of_device(spool, device)
         range_ = Range.named(request.args.get("range", ""))
         begins = range_.begins(now)
         last_before = spool.find(Query(device=device, until=begins, limit=1)).receipts
@@ -134,6 +138,9 @@ def add_pictures(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None
                 now,
                 "" if hold is None else hold.words,
             ),
+            hold=hold,
+            why=reason if reason is not None and reason.oldest is not None else None,
+            sentences=why.SENTENCES,
             enrolled=enrolled,
             tokens=spool.site.devices.tokens_of(device, now),
             range=range_,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -21,18 +22,20 @@ from app.page.render import Renderer
 from app.people.forms import Forms
 from app.people.sessions import Sessions, flash, private
 from app.refusals import Refused
-from headgate.actions import device_names, devices, images, silences, uplink
+from headgate.actions import device_names, devices, holds, images, silences, uplink
 from headgate.actions.errors import ActionRefused
 from headgate.monitor.checks import images_word
 from headgate.spool.site.audit import Actor
 from headgate.spool.site.devices import DeviceTrouble, Token
 from headgate.spool.site.gone import Stage
+from headgate.spool.site.holds import Kind
 from headgate.spool.site.users import Role
 from headgate.spool.spool import Spool
 
 THIS_MACHINE = "this machine"
 """Who acts where no log-in is needed, in the audit log."""
 OVERLAPS = {"0s": timedelta(0), "1d": timedelta(days=1), "7d": timedelta(days=7)}
+_IMAGE, _DEVICE, _MANAGED = "/images/{ref}/view", "/devices/{device}", "/operate/devices/{device}"
 _AUDIT_PAGE = 100
 _ALERTS_SHOWN = 100
 
@@ -55,11 +58,11 @@ def add_actions(
     render = Renderer(spool.settings)
 
     def action(
-        path: str, needed: Role, *, or_this_machine: bool = False
+        path: str, needed: Role, *, or_this_machine: bool = False, page: str = "/operate"
     ) -> Callable[[Callable[..., Response]], None]:
         """Add the address that a form posts to. Refused if the role is not enough, or the form is
         none that this browser got from here; a sentence on the next page if nothing was
-        changed."""
+        changed. ``page``: where that is, with the parts of the path in braces."""
 
         def add(do: Callable[..., Response]) -> None:
             def view(**parts: str) -> Response:
@@ -71,7 +74,10 @@ def add_actions(
                 try:
                     return do(_Asked(by, form), **parts)
                 except (ActionRefused, DeviceTrouble) as refused:
-                    return _see("/operate", _sentence(str(refused)), trouble=True)
+                    where = page.format_map(
+                        {key: quote(part, safe="") for key, part in parts.items()}
+                    )
+                    return _see(where, _sentence(str(refused)), trouble=True)
 
             routes.add_url_rule(
                 path, do.__name__, view, methods=["POST"], provide_automatic_options=False
@@ -117,6 +123,33 @@ def add_actions(
     def given_up() -> dict[str, Any]:
         """The ids of images that the next run discards, for rows of images."""
         return {"given_up": lambda: {line.id for line in spool.site.gone.of(Stage.ASKED, 1000)}}
+
+    @action("/images/<ref>/hold", Role.OPERATOR, page=_IMAGE)
+    def hold(asked: _Asked, ref: str) -> Response:
+        return held(asked, ref, Kind.IMAGE, words.path("images", ref, "view"))
+
+    @action("/images/<ref>/release", Role.OPERATOR, page=_IMAGE)
+    def release(asked: _Asked, ref: str) -> Response:
+        return released(asked, ref, words.path("images", ref, "view"))
+
+    @action("/operate/devices/<device>/hold", Role.OPERATOR, page=_DEVICE)
+    def hold_device(asked: _Asked, device: str) -> Response:
+        return held(asked, device, Kind.DEVICE, words.path("devices", device))
+
+    @action("/operate/devices/<device>/release", Role.OPERATOR, page=_DEVICE)
+    def release_device(asked: _Asked, device: str) -> Response:
+        return released(asked, device, words.path("devices", device))
+
+    def held(asked: _Asked, what: str, kind: Kind, where: str) -> Response:
+        subject = holds.subject_of(spool, what)
+        if subject is None or subject.kind is not kind:
+            raise Refused("no_receipt" if kind is Kind.IMAGE else "no_device")
+        made = holds.hold(spool, asked.by, what, asked.text("reason"))
+        return _see(where, f"It is held: {made.words}.")
+
+    def released(asked: _Asked, what: str, where: str) -> Response:
+        holds.release(spool, asked.by, what)
+        return _see(where, "It is released, and goes on in its order.")
 
     # -- the uplink
 
@@ -192,7 +225,21 @@ def add_actions(
             raise Refused("not_found")
         found = [one for one in spool.site.devices.all(spool.now()) if one.name == device]
         enrolled = found[0] if found and found[0].revoked_at is None else None
-        return shown("device.html", name=device, device=enrolled, overlaps=OVERLAPS)
+        label = spool.site.labels.of(device)
+        return shown("device.html", name=device, device=enrolled, overlaps=OVERLAPS, label=label)
+
+    @action("/operate/devices/<device>/label", Role.ADMIN, page=_MANAGED)
+    def label_device(asked: _Asked, device: str) -> Response:
+        text, group = asked.text("label"), asked.text("group")
+        device_names.label(spool, asked.by, device, text=text, group=group)
+        return _see(words.path("operate", "devices", device), "It is saved.")
+
+    @action("/operate/devices/<device>/rename", Role.ADMIN, page=_MANAGED)
+    def rename_device(asked: _Asked, device: str) -> Response:
+        name = asked.text("name")
+        device_names.change_name(spool, asked.by, device, name)
+        said = f"{device} is {name} from now on. Its older images keep the name {device}."
+        return _see(words.path("operate", "devices", name), said)
 
     @action("/operate/devices/<device>/rotate", Role.ADMIN)
     def rotate(asked: _Asked, device: str) -> Response:
@@ -245,5 +292,8 @@ def _see(address: str, sentence: str, *, trouble: bool = False) -> Response:
 
 
 def _sentence(text: str) -> str:
-    """As a sentence of its own: the commands have theirs after a colon."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    """As a sentence of its own: the commands have theirs after a colon. A name at its beginning,
+    such as cam-07, stays as it is."""
+    first = text.partition(" ")[0]
+    begin = text[:1].upper() + text[1:] if first.isalpha() else text
+    return begin + ("" if text.endswith((".", "!", "?")) else ".")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from headgate.monitor import forecast, forecast_inputs
+from headgate.monitor.checks import images
 from headgate.monitor.forecast import Doubt
+from headgate.settings.units import human_duration, human_size
 from headgate.spool.image.image import Count, Item, Receipt, State
 from headgate.spool.query import Query
 from headgate.spool.site.holds import Hold
@@ -137,3 +140,30 @@ def _wait(spool: Spool, item: Item) -> Wait:
         return Wait.TIMETABLE
     doubt = forecast_inputs.outlook(spool, now, Count()).doubt
     return Wait.SCHEDULE if doubt is Doubt.NO_RUN else Wait.TURN
+
+
+def outlook(found: Reason, now: datetime) -> Iterator[tuple[str, str]]:
+    """What keeps an image and when it may leave, each with a label of one or two words. Pure."""
+
+    def until(at: datetime) -> str:
+        return human_duration(max(0.0, (at - now).total_seconds()))
+
+    if found.held is not None:
+        yield "held", found.held.words
+    if found.waits_for is not Wait.NOTHING:
+        yield "waits for", SENTENCES[found.waits_for]
+    if found.attempts:
+        yield "attempts", f"{found.attempts} without success"
+    if found.next_attempt_at is not None:
+        yield "next", f"in {until(found.next_attempt_at)}"
+    if found.ahead is not None:
+        yield "before it", _before(found.ahead)
+    if found.departs_at is not None:
+        yield "leaves", f"in about {until(found.departs_at)}, unless newer images go first"
+
+
+def _before(ahead: Count) -> str:
+    """Shares of other devices may come to bytes without a whole image."""
+    if ahead.images:
+        return f"about {images(ahead)}"
+    return f"about {human_size(ahead.bytes)} of other devices" if ahead.bytes else "nothing"

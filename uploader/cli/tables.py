@@ -26,19 +26,6 @@ def instant_of(flag: str, text: str | None, now: datetime, *, end: bool = False)
         fail(f"{flag}: {error}", Exit.USAGE)
 
 
-def number_range(flag: str, text: str | None) -> tuple[int, int] | None:
-    """The first and the last of ``17`` or ``17-40``, None where the flag is left out."""
-    if text is None:
-        return None
-    first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
-        fail(f"{flag}: write one number or two, like 17 or 17-40", Exit.USAGE)
-    low, high = int(first), int(last or first)
-    if high < low or high >= 2**63:
-        fail(f"{flag}: the first number comes first, and both are below 2**63", Exit.USAGE)
-    return low, high
-
-
 def aligned(
     head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()
 ) -> list[str]:

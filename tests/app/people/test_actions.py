@@ -32,15 +32,23 @@ FORMS: dict[str, tuple[Role, dict[str, str]]] = {
     "/operate/silence": (Role.OPERATOR, {"what": "all", "for": "2h"}),
     "/operate/silence-end": (Role.OPERATOR, {"what": "all"}),
     "/operate/devices/add": (Role.ADMIN, {"name": "cam-{who}", "urgent": "on"}),
+    "/images/{waits}/hold": (Role.OPERATOR, {"reason": "claim 4711"}),
+    "/images/{waits}/release": (Role.OPERATOR, {}),
+    "/operate/devices/cam-x/hold": (Role.OPERATOR, {"reason": "claim 4711"}),
+    "/operate/devices/cam-x/release": (Role.OPERATOR, {}),
+    "/operate/devices/cam-x/label": (Role.ADMIN, {"label": "Front door", "group": "north"}),
     "/operate/devices/cam-{who}/rotate": (Role.ADMIN, {"overlap": "0s"}),
     "/operate/devices/cam-{who}/revoke": (Role.ADMIN, {}),
-    "/operate/devices/cam-{who}/remove": (Role.ADMIN, {}),
+    "/operate/devices/cam-{who}/rename": (Role.ADMIN, {"name": "now-{who}"}),
+    "/operate/devices/now-{who}/remove": (Role.ADMIN, {}),
 }
 PAGES = {
     "/operate": Role.OPERATOR,
     "/audit": Role.OPERATOR,
     "/images/{image}/discard": Role.OPERATOR,
     "/operate/devices/cam-x": Role.ADMIN,
+    "/find": Role.VIEWER,
+    "/runs": Role.VIEWER,
 }
 
 
@@ -70,8 +78,12 @@ def test_each_role_may_do_what_is_its_own(
     role = ROLES[who]
     if not spool.site.devices.is_named("cam-x"):
         spool.site.devices.add(["cam-x"], spool.now())
+    waits = put(spool, os.urandom(30), "cam-x").receipt.id
     visitor = Visitor(desk)
     visitor.log_in(who)
+    large = visitor.get(f"/images/{waits}/view").body.decode()
+    assert (f"/images/{waits}/hold" in large) == role.may(Role.OPERATOR)
+    assert "Waits for" in large
     front = visitor.get("/").body.decode()
     assert (f"/images/{image}/discard" in front) == ("/operate" in front) == role.may(Role.OPERATOR)
     for path, needed in PAGES.items():
@@ -80,7 +92,7 @@ def test_each_role_may_do_what_is_its_own(
     before = len(spool.site.audit.entries(who=who, limit=10_000))
     for path, (needed, fields) in FORMS.items():
         said = {name: text.format(who=who) for name, text in fields.items()}
-        where = path.format(image=image, who=who)
+        where = path.format(image=image, waits=waits, who=who)
         # Without the token of the form nothing happens, whatever the role.
         assert visitor.send(where, form_token="", **said).status in (400, 403)
         answer = visitor.send(where, **said)
@@ -212,3 +224,41 @@ def test_the_audit_log_has_pages(desk: Receiver) -> None:
         path = older[1].replace("&amp;", "&") if older else ""
     assert seen == list(range(204, -1, -1))
     assert otto.get("/audit?before=x&who=" + "y" * 999).status == 200
+
+
+def test_what_is_held_is_released_where_it_is_shown(desk: Receiver, spool: Spool) -> None:
+    otto = Visitor(desk)
+    otto.log_in("otto")
+    ident = put(spool, os.urandom(30), "cam-held").receipt.id
+    for page, address in (
+        (f"/images/{ident}/view", f"/images/{ident}"),
+        ("/devices/cam-held", "/operate/devices/cam-held"),
+    ):
+        otto.get(page)
+        answer = otto.send(f"{address}/hold", reason="claim 4711")
+        assert (answer.status, answer.headers["location"]) == (303, page)
+        shown = otto.get(page).body.decode()
+        assert "claim 4711" in shown and "otto" in shown
+        assert f'action="{address}/release"' in shown and f'action="{address}/hold"' not in shown
+        item = spool.catalog.get(ident)
+        assert item is not None and item.state is State.HELD
+        assert otto.send(f"{address}/release").headers["location"] == page
+        item = spool.catalog.get(ident)
+        assert item is not None and item.state is State.WAITING
+        otto.send(f"{address}/release")  # once more
+        assert b"is not held" in otto.get(page).body
+    assert otto.send("/images/cam-held/hold").status == 404  # a device is no image
+
+
+def test_a_device_that_cannot_be_renamed_says_why_on_its_page(desk: Receiver, spool: Spool) -> None:
+    put(spool, os.urandom(30), "cam-old")
+    put(spool, os.urandom(30), "cam-other")
+    anna = Visitor(desk)
+    anna.log_in("anna")
+    anna.get("/operate/devices/cam-old")
+    answer = anna.send("/operate/devices/cam-old/rename", name="cam-other")
+    assert answer.headers["location"] == "/operate/devices/cam-old"
+    assert b"cam-other is another device" in anna.get("/operate/devices/cam-old").body
+    assert anna.send("/operate/devices/cam-old/label", label="Door", group="").status == 303
+    assert spool.site.labels.of("cam-old").label == "Door"
+    assert b'value="Door"' in anna.get("/operate/devices/cam-old").body

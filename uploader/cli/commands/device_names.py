@@ -5,13 +5,15 @@ from __future__ import annotations
 import click
 
 from headgate.actions import device_names
+from headgate.host.exit_codes import Exit
+from headgate.monitor import search
 from headgate.monitor.documents import gaps_fields
+from headgate.monitor.search import Misread
 from headgate.settings.units import counted
 from headgate.spool.image.names import device_name
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
-from uploader.cli.tables import number_range
 
 _DEVICE = click.argument("device", metavar="NAME", shell_complete=completions.senders)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -32,7 +34,10 @@ def gaps(context: Context, device: str, accept: str | None, as_json: bool) -> No
     one. With --accept they are closed, and the alert device-gaps ends.
     """
     device = device_name(device)
-    numbers = number_range("--accept", accept)
+    try:
+        numbers = search.numbers(accept or "", "accept")
+    except Misread as misread:
+        fail(f"--{misread}", Exit.USAGE)
     with context.spool() as spool:
         closed = 0
         if numbers is not None:

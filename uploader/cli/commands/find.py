@@ -8,18 +8,16 @@ from dataclasses import fields
 import click
 
 from headgate.host.exit_codes import Exit
+from headgate.monitor import search
 from headgate.monitor.documents import image_fields
+from headgate.monitor.search import Misread, Wanted
 from headgate.settings.units import human_size
 from headgate.spool.image.image import Receipt, State
-from headgate.spool.image.names import device_name
-from headgate.spool.query import After, By, Query
-from headgate.spool.spool import Spool
+from headgate.spool.query import By
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, OneOf, fail, print_json, print_text
-from uploader.cli.tables import aligned, csv_text, instant_of, number_range
-
-_GONE = {State.LOST, State.DISCARDED}
+from uploader.cli.tables import aligned, csv_text
 
 
 @click.command(
@@ -99,23 +97,28 @@ def command(
 
     Shows the reason for images that are set aside, lost or discarded, and the key of uploaded ones.
     Lost and discarded images are shown only with --state.
+
+    A program that reads JSON or CSV gets the next page with the id of the last image as --cursor;
+    a page with fewer images than --limit is the last one.
     """
     if as_csv and as_json:
         fail("choose one of --csv and --json", Exit.USAGE)
     with context.spool() as spool:
-        now = spool.now()
-        query = Query(
-            device=device_name(device) if device else "",
-            since=instant_of("--since", since, now),
-            until=instant_of("--until", until, now, end=True),
-            by=By(by),
-            states=frozenset(map(State, states)) or frozenset(State) - _GONE,
-            sequences=number_range("--sequence", sequence),
-            tags=tuple(_tag(text) for text in tags),
-            after=_after(spool, cursor, By(by)),
-            limit=limit,
+        wanted = Wanted(
+            device or "",
+            since or "",
+            until or "",
+            By(by),
+            search.states(states),
+            sequence or "",
+            tags,
+            cursor or "",
+            limit,
         )
-        page = spool.find(query)
+        try:
+            page = spool.find(search.query(spool, wanted))
+        except Misread as misread:
+            fail(f"--{misread}", Exit.ERROR if misread.field == "cursor" else Exit.USAGE)
     if as_json:
         print_json([image_fields(receipt) for receipt in page.receipts])
         return
@@ -126,22 +129,6 @@ def command(
         print_text(line)
     if page.more:
         context.say(f"There are more: add --cursor {page.cursor}", err=True)
-
-
-def _tag(text: str) -> tuple[str, str | None]:
-    name, equals, value = text.partition("=")
-    return name.strip(), value.strip() if equals else None
-
-
-def _after(spool: Spool, cursor: str | None, by: By) -> After | None:
-    if not cursor:
-        return None
-    if by is By.ARRIVAL:
-        return After(cursor)
-    receipt = spool.receipt(cursor)
-    if receipt is None or receipt.captured_at is None:
-        fail(f"--cursor: {cursor} is no image with a time of capture; begin at the first page")
-    return After(cursor, receipt.captured_at)
 
 
 _HEAD = ("IMAGE", "STATE", "SIZE", "CAPTURED", "SEQUENCE", "KEY OR REASON")

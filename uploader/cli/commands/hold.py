@@ -47,8 +47,8 @@ def command(context: Context, what: str | None, reason: str, as_json: bool) -> N
     if as_json:
         print_json([_fields(one) for one in held])
     elif what is not None:
-        whose = "all its images" if held[0].subject.kind is Kind.DEVICE else "it"
-        context.say(f"held: {held[0].subject.name}; {whose} stays here until headgate release")
+        stays = "all its images stay" if held[0].subject.kind is Kind.DEVICE else "it stays"
+        context.say(f"held: {held[0].subject.name}; {stays} here until headgate release")
     else:
         for line in aligned(("HELD", "KIND", "SINCE", "BY", "REASON"), map(_cells, held)):
             print_text(line)

@@ -11,10 +11,9 @@ import click
 from headgate.monitor import why
 from headgate.monitor.checks import images
 from headgate.monitor.documents import image_fields
-from headgate.monitor.why import SENTENCES, DeviceReason, Reason, Wait
+from headgate.monitor.why import SENTENCES, DeviceReason, Reason
 from headgate.settings.suggest import did_you_mean
-from headgate.settings.units import human_duration, human_size
-from headgate.spool.image.image import Count
+from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_name
 from headgate.spool.site.gone import Stage
 from uploader.cli import completions
@@ -92,24 +91,5 @@ def _of_image(found: Reason, now: datetime) -> Iterator[str]:
         yield f"reason     {receipt.reason}"
     for warning in receipt.warnings:
         yield f"warning    {warning}"
-    if found.held is not None:
-        yield f"held       {found.held.words}"
-    if found.waits_for is not Wait.NOTHING:
-        yield f"waits for  {SENTENCES[found.waits_for]}"
-    if found.attempts:
-        yield f"attempts   {found.attempts} without success"
-    if found.next_attempt_at is not None:
-        wait = human_duration(max(0.0, (found.next_attempt_at - now).total_seconds()))
-        yield f"next       in {wait}"
-    if found.ahead is not None:
-        yield f"before it  {_before(found.ahead)}"
-    if found.departs_at is not None:
-        wait = human_duration(max(0.0, (found.departs_at - now).total_seconds()))
-        yield f"leaves     in about {wait}, unless newer images go first"
-
-
-def _before(ahead: Count) -> str:
-    """Shares of other devices may come to bytes without a whole image."""
-    if ahead.images:
-        return f"about {images(ahead)}"
-    return f"about {human_size(ahead.bytes)} of other devices" if ahead.bytes else "nothing"
+    for label, said in why.outlook(found, now):
+        yield f"{label:<9}  {said}"
