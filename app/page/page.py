@@ -14,8 +14,8 @@ from app.http.request import caller
 from app.page import words
 from app.page.alerts import add_alerts
 from app.page.chart import HEIGHT, WIDTH, Range, curves
-from app.page.fleet import add_fleet
 from app.page.find import add_find
+from app.page.fleet import add_fleet
 from app.page.pictures import add_pictures
 from app.page.render import Renderer
 from app.page.runs import add_runs, took

@@ -9,7 +9,6 @@ configures its log ``late``: the import comes with the first line that is to be 
 
 from __future__ import annotations
 
-import contextlib
 import json as jsons
 import logging
 import os
@@ -43,19 +42,12 @@ def _hide_logins(
     return event
 
 
-class _NeverFails:
-    """Loses lines while they cannot be written: a full log disk must not refuse an image."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+class _AboveProgress(terminal.NeverFails):
+    """A line of the log goes above the bar of a command, if there is one."""
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError), progress.above():
-            self._out.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._out.flush()
+        with progress.above():
+            super().write(text)
 
 
 _encoder = jsons.JSONEncoder(ensure_ascii=True, default=repr)
@@ -154,7 +146,7 @@ def _set_up(wish: _Wish) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(wish.level),
         # This one makes a line one write, where print() makes two.
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _NeverFails(wish.out))),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _AboveProgress(wish.out))),
         cache_logger_on_first_use=False,
     )
     _late = None

@@ -117,7 +117,7 @@ class Line:
         self.close()
         Line.bar = self._bar = _bar_class()(
             total=total or None,
-            file=self._out,
+            file=terminal.NeverFails(self._out),
             leave=False,
             delay=1e-9,  # nothing is shown before its parts are known
             miniters=1,

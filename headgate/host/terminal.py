@@ -1,5 +1,5 @@
 """What a terminal may be sent: text that does not act on it, colour, and lines that replace
-themselves. Pure.
+themselves.
 
 Colour is left out where NO_COLOR is set to anything (no-color.org), on a terminal that calls itself
 dumb, and wherever the text does not go to a terminal.
@@ -7,6 +7,7 @@ dumb, and wherever the text does not go to a terminal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import TextIO
@@ -39,3 +40,26 @@ def is_dumb(environment: Mapping[str, str]) -> bool:
 def shows_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether what is written to this stream may be in colour."""
     return stream.isatty() and may_colour(environment)
+
+
+class NeverFails:
+    """A stream that loses text while it cannot be written: the terminal has gone, the reader of a
+    pipe ended, the disk of a log is full. No image is refused for that, and no run ends."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._out.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._out.flush()
+
+    def fileno(self) -> int:
+        return self._out.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._out.encoding

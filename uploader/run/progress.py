@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
+from headgate.host import terminal
 from headgate.host.progress import Line, can_show
 from headgate.monitor import collect
 from headgate.settings.units import human_duration, human_size
@@ -69,6 +69,7 @@ class ProgressWatcher:
     ) -> None:
         self._spool, self._pacer = spool, pacer
         self._out = out if out is not None else sys.stderr
+        self._lines = terminal.NeverFails(self._out)
         self._line = Line(self._out) if can_show(self._out) else None
         self._monotonic = monotonic
         self._seen: deque[tuple[float, int]] = deque([(monotonic(), 0)])
@@ -103,9 +104,8 @@ class ProgressWatcher:
             self._line.say(progress.bytes, total, parts)
             return
         share = progress.bytes / total if total else 1.0
-        with contextlib.suppress(OSError):  # the reader may be gone, and the run continues
-            self._out.write(f"{share:4.0%}  {'  '.join(parts)}\n")
-            self._out.flush()
+        self._lines.write(f"{share:4.0%}  {'  '.join(parts)}\n")
+        self._lines.flush()
 
     def close(self) -> None:
         """Clear the line for the report."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import pty
+import subprocess
 import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.host.progress import counted_parts, layout
+from headgate.host.progress import Line, above, counted_parts, layout
+from tests.support.paths import ROOT
 from tests.support.screen import Screen, on_terminal
 
 PROGRAM = """
@@ -68,6 +74,65 @@ def test_it_is_not_shown_on_a_dumb_terminal_and_has_no_colour(environment: dict[
     dumb = "TERM" in environment
     assert ("not shown" in wrote) == dumb
     assert ("%" in wrote) == (not dumb)
+
+
+GONE = """
+import contextlib, os, signal, sys
+from headgate.host import logs, progress
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+progress._DELAY_SECONDS = 0
+logs.configure()
+with progress.shown() as shown:
+    shown.begin("files", 4)
+    shown.step()
+    logs.get().warning("seen")
+    os.write(1, b"ready\\n")
+    with contextlib.suppress(OSError):
+        sys.stdin.readline()  # until the terminal has gone
+    shown.step()
+    logs.get().warning("not seen")
+    line = progress.Line.bar
+    assert line is not None and line.n == 2
+    shown.begin("others", 4)
+    shown.step()
+os.write(int(sys.argv[1]), b"went on")
+"""
+
+
+def test_a_terminal_that_goes_away_ends_no_task() -> None:
+    ours, theirs = pty.openpty()
+    reads, writes = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", GONE, str(writes)], stdin=theirs, stdout=theirs, stderr=theirs,
+        cwd=ROOT, env={**os.environ, "TERM": "xterm"}, pass_fds=[writes],
+    ):  # fmt: skip
+        os.close(theirs)
+        os.close(writes)
+        said = b""
+        while b"ready" not in said:
+            said += os.read(ours, 4096)
+        os.close(ours)
+        with os.fdopen(reads, "rb") as told:
+            assert told.read() == b"went on"
+
+
+class Full(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_written_ends_no_task() -> None:
+    line = Line(Full())
+    line.say(1, 2, ["empty in 31 s"])
+    with above():
+        pass
+    line.say(2, 2, ["empty"])
+    line.close()
+    assert Line.bar is None
 
 
 @given(st.lists(st.text(max_size=40), min_size=1), st.integers(1, 200), st.booleans())
