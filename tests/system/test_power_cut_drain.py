@@ -59,7 +59,8 @@ def flags(url: str, seed: int) -> dict[str, str]:
         "spool__path": "spool", "s3__bucket": "test", "s3__endpoint_url": url,
         "s3__region": "us-east-1",
         "uplink__link": "1GB/s", "uplink__share": "100%", "uplink__interval": "1h",
-        "uplink__parallel": str(PARALLEL), "spool__keep_done": "0s" if seed % 2 else "1d",
+        "uplink__parallel": str(PARALLEL), "uplink__batch_images": "10",
+        "spool__keep_done": "0s" if seed % 2 else "1d",
     }  # fmt: skip
 
 

@@ -214,12 +214,9 @@ class Mover:
         would ever pick them. (A lost row of the other kind shows when the image is picked.) And a
         prune that broke off is finished.
         """
-        for file in self._spool.site.get(_PRUNING) or ():
-            name = names.parse(file)
-            receipt = self._receipts.get(name.id)
-            if receipt is not None and not receipt.local:
-                durable.remove(self._files.in_done(name))
-        self._spool.site.put(_PRUNING, None)
+        noted = [names.parse(file) for file in self._spool.site.get(_PRUNING) or ()]
+        found = [(name, self._receipts.get(name.id)) for name in noted]
+        self._remove_copies([name for name, one in found if one is not None and not one.local])
         unfinished.finish(self._spool)
         self.discard()
         self.welcome_back()
@@ -327,15 +324,18 @@ class Mover:
             batch = receipts[start : start + _PRUNE_BATCH]
             self._spool.site.put(_PRUNING, [one.name.file for one in batch])
             self._receipts.mark_pruned(day, [one.id for one in batch], now, rule)
-            for one in batch:
-                durable.remove(self._files.in_done(one.name))
-            self._spool.site.put(_PRUNING, None)
-            total = replace(
-                total,
-                images=total.images + len(batch),
-                bytes=total.bytes + sum(one.size for one in batch),
-            )
+            self._remove_copies([one.name for one in batch])
+            size = total.bytes + sum(one.size for one in batch)
+            total = replace(total, images=total.images + len(batch), bytes=size)
         return total
+
+    def _remove_copies(self, pruned: Sequence[Name]) -> None:
+        """On disk before the note of them goes: no power cut brings back what a receipt denies."""
+        paths = [self._files.in_done(name) for name in pruned]
+        for path in paths:
+            durable.remove(path)
+        durable.sync_folders({path.parent for path in paths})
+        self._spool.site.put(_PRUNING, None)
 
     def _set_vanished_aside(
         self,

@@ -255,6 +255,27 @@ def test_every_move_that_breaks_off_anywhere_leaves_each_image_in_one_place(
     assert nth > 5
 
 
+def test_a_pruned_copy_is_gone_from_the_disk_before_the_note_of_it_is(
+    spool: Spool, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a power cut brings it back, beside a receipt that says it is gone."""
+    items, forget = _ready(spool, 3), spool.site.put
+    before_it_went: list[list[str]] = []
+
+    def put_noted(name: str, value: object) -> None:
+        if name == "pruning" and value is None:
+            before_it_went.append(names_of(disk))
+        forget(name, value)
+
+    with spool.hold_drain_lock("a test", 0) as lock:
+        mover = Mover(spool, lock)
+        _finish(mover, items, clock)
+        monkeypatch.setattr(spool.site, "put", put_noted)
+        with Disk()() as disk:
+            mover.prune(clock(), need=10**9)
+    assert before_it_went[-1][-4:] == ["unlink", "unlink", "unlink", "fsync"]
+
+
 RECORDS = {
     "catalog": ("finished", "put_aside", "put_back", "drop"),
     "receipts": ("add", "mark_pruned", "withdraw"),
