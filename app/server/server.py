@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from typing import NoReturn
 
 import click
@@ -40,6 +41,10 @@ Exit codes:
 """
 
 
+PATIENCE_SECONDS = 5.0
+"""How long a port may be taken before that is an error."""
+
+
 def fail(sentence: str) -> NoReturn:
     """End this process with one sentence that says what to do."""
     command_line.complain("headgate-receiver", sentence)
@@ -49,11 +54,24 @@ def fail(sentence: str) -> NoReturn:
 
 def reserve(wanted: Address) -> tuple[socket.socket, Address]:
     """``wanted`` with its port, which is ours for as long as the socket is open; OSError if someone
-    listens there.
+    goes on listening there.
 
-    The processes that serve bind to it with SO_REUSEPORT, with which two receivers would share a
-    port without a word. So it is tried without that first.
+    A receiver that was killed, and is started again at once, finds its old processes ending: they
+    listen until their last call of the disk returns.
     """
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _reserved(wanted)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until:
+                raise
+        time.sleep(0.05)
+
+
+def _reserved(wanted: Address) -> tuple[socket.socket, Address]:
+    """The processes that serve bind with SO_REUSEPORT, with which two receivers would share a port
+    without a word. So it is tried without that first."""
     found = socket.getaddrinfo(
         wanted.host, wanted.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
