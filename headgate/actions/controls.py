@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from headgate.host import logs
 from headgate.settings.units import human_size
 from headgate.shared.connection import SharedTrouble
@@ -33,9 +35,10 @@ def exchange(spool: Spool) -> str:
     url, site = spool.settings.uplink.shared, spool.settings.site.name
     mine = spool.site.get(CONTROLS)
     try:
-        newest = ImpatientCaller(2 * _TIMEOUT_SECONDS).call(
-            lambda: controls.exchange(url, site, mine, timeout_seconds=_TIMEOUT_SECONDS)
-        )
+        with closing(ImpatientCaller(2 * _TIMEOUT_SECONDS)) as caller:
+            newest = caller.call(
+                lambda: controls.exchange(url, site, mine, timeout_seconds=_TIMEOUT_SECONDS)
+            )
     except SharedTrouble as trouble:
         logs.get().warning("limit.not-shared", why=str(trouble))
         return str(trouble)

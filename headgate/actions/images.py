@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from headgate.actions.errors import ActionRefused
 from headgate.spool.errors import LockHeld
-from headgate.spool.image.image import State
+from headgate.spool.image.image import GONE, State
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.site.gone import Stage
 from headgate.spool.spool import RETRY, Spool
@@ -94,7 +94,7 @@ def _absent(spool: Spool, image: str) -> Answer:
     receipt = spool.receipt(image)
     if receipt is not None and receipt.safe_to_erase:
         return Answer(Result.UPLOADED)
-    if receipt is not None and receipt.state in (State.LOST, State.DISCARDED):
+    if receipt is not None and receipt.state in GONE:
         return Answer(Result.GONE, receipt.reason)
     return Answer(Result.UNKNOWN)
 

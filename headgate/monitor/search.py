@@ -11,12 +11,12 @@ from datetime import datetime
 
 from headgate.settings.instants import read_instant
 from headgate.settings.units import UnitError
-from headgate.spool.image.image import State
+from headgate.spool.image.image import GONE, State
 from headgate.spool.image.names import device_name
 from headgate.spool.query import After, By, Query
 from headgate.spool.spool import Spool
 
-SHOWN = frozenset(State) - {State.LOST, State.DISCARDED}
+SHOWN = frozenset(State) - GONE
 """Which states are meant where none is named."""
 
 

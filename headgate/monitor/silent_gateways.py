@@ -28,7 +28,8 @@ def silent_gateways(spool: Spool) -> Mapping[str, datetime]:
             return reports.take_silent(uplink.gateway)
 
     try:
-        found = ImpatientCaller(TIMEOUT_SECONDS).call(ask)
+        with closing(ImpatientCaller(TIMEOUT_SECONDS)) as caller:
+            found = caller.call(ask)
     except SharedTrouble as trouble:
         logs.get().warning("fleet.unread", reason=str(trouble))
         read = {name: read_rfc3339(at) for name, at in known.items()}

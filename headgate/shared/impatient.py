@@ -67,7 +67,7 @@ class ImpatientCaller:
     ) -> None:
         self._deadline = deadline_seconds
         self._breaker = Breaker(pause_seconds, monotonic)
-        self._wanted: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._wanted: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -91,6 +91,11 @@ class ImpatientCaller:
         self._breaker.worked()
         return result
 
+    def close(self) -> None:
+        """End the thread, as soon as the call that is under way returns. Nothing may be called
+        after this."""
+        self._wanted.put(None)
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
@@ -98,8 +103,8 @@ class ImpatientCaller:
                 self._thread.start()
 
     def _go_on(self) -> None:
-        while True:
-            asked, work = self._wanted.get()
+        while (wanted := self._wanted.get()) is not None:
+            asked, work = wanted
             if not asked.set_running_or_notify_cancel():
                 continue
             try:

@@ -15,11 +15,12 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol
 
 from headgate.host import logs
+from headgate.settings.instants import read_rfc3339
 from headgate.settings.settings import Settings
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.impatient import DEADLINE_SECONDS, ImpatientCaller
@@ -28,7 +29,7 @@ from headgate.spool import sqlite
 from headgate.spool.errors import DiskError
 from headgate.spool.identity import identity_of
 from headgate.spool.image import names
-from headgate.spool.image.image import Foreign, Metadata, Receipt, Remarks, State
+from headgate.spool.image.image import GONE, Foreign, Metadata, Receipt, Remarks, State
 
 LIVES = "memory"
 """The site's memory of how often this gateway had to take back all that it had said."""
@@ -38,8 +39,7 @@ _LOOK_SECONDS = 0.05
 _LEAST_SECONDS = 3600
 """An entry stays so long at least, so that a device can ask for its receipt anywhere."""
 _BATCH = 200
-_GONE = frozenset({State.LOST, State.DISCARDED})
-_SETTLED = _GONE | {State.UPLOADED}
+_SETTLED = GONE | {State.UPLOADED}
 
 
 class Remembering(Protocol):
@@ -112,7 +112,7 @@ class Elsewhere:
                 except SharedTrouble:
                     return Claim(self)
                 found = self._foreign(entry)
-                if found is not None and found.receipt.state not in _GONE:
+                if found is not None and found.receipt.state not in GONE:
                     return Claim(self, held=found.receipt)
                 if not claimed:
                     return Claim(self, known, token)
@@ -132,7 +132,7 @@ class Elsewhere:
 
     # -- questions
 
-    def receipt(self, ref: str, device: str, key: str = "") -> Foreign | None:  # fmt: skip
+    def receipt(self, ref: str, device: str, key: str = "") -> Foreign | None:
         """What another gateway said of an image, by its id, or by its device with its SHA-256 or
         its Idempotency-Key; only of ``device``, if one is named. SharedTrouble if Redis does not
         answer."""
@@ -201,7 +201,7 @@ class Elsewhere:
             receipt.id,
             encode(receipt),
             tuple(identities(receipt.device, receipt.sha256, receipt.sequence, receipt.key_given)),
-            alive=receipt.state not in _GONE,
+            alive=receipt.state not in GONE,
             settled=receipt.state in _SETTLED,
         )
         life = self._life()
@@ -285,7 +285,7 @@ def decode(fields: dict[str, Any]) -> Receipt:
         sha256=str(fields["sha256"]),
         size=int(fields["size"]),
         device=str(fields["device"]),
-        received_at=datetime.fromisoformat(fields["received"]).astimezone(UTC),
+        received_at=_instant(fields["received"]),
         state=State(fields["state"]),
         local=False,
         media_type=str(fields["type"]),
@@ -295,8 +295,15 @@ def decode(fields: dict[str, Any]) -> Receipt:
         key=str(fields.get("object", "")),
         etag=str(fields.get("etag", "")),
         version_id=str(fields.get("version", "")),
-        uploaded_at=None if uploaded is None else datetime.fromisoformat(uploaded).astimezone(UTC),
+        uploaded_at=None if uploaded is None else _instant(uploaded),
         reason=str(fields.get("reason", "")),
     )
     _ = found.name  # or it is no id of an image
     return replace(found, remarks=Remarks.decode(str(fields.get("remarks", ""))))
+
+
+def _instant(text: object) -> datetime:
+    at = read_rfc3339(text)
+    if at is None:
+        raise ValueError(f"{text!r} is no time")
+    return at

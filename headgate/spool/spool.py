@@ -40,7 +40,7 @@ from headgate.spool.errors import (
     SpoolUnsuitable,
 )
 from headgate.spool.image import names
-from headgate.spool.image.image import Count, Item, Metadata, Receipt, State
+from headgate.spool.image.image import GONE, Count, Item, Metadata, Receipt, State
 from headgate.spool.image.names import EXTENSIONS, Name
 from headgate.spool.query import Page, Query
 from headgate.spool.receipts.receipts import Receipts
@@ -50,7 +50,7 @@ from headgate.spool.site.site import Site
 if TYPE_CHECKING:
     from headgate.spool.elsewhere import Elsewhere
 
-_NOT_GONE = frozenset(State) - {State.LOST, State.DISCARDED}
+_NOT_GONE = frozenset(State) - GONE
 CHORES_SECONDS = 2.0
 """Between two checkpoints."""
 RESERVE_ROUNDS = 15

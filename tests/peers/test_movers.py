@@ -13,6 +13,7 @@ import hashlib
 import os
 import random
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +85,17 @@ class Mover:
         """Files that are neither here nor, with their bytes, in the bucket."""
         return len(self.files.items() - self.left().items() - self.stored().items())
 
+    def run_again(self) -> dict[str, int]:
+        """What the next run leaves of it, by its name in the table; the bucket is empty then."""
+        self.run()
+        found = {
+            "files": len(self.files),
+            "lost": self.lost(),
+            "not sent by the next run": len(self.left()),
+        }
+        self.empty()
+        return found
+
     def empty(self) -> None:
         for key in self._place.names():
             self._place.client.delete_object(Bucket=self._place.bucket, Key=key)
@@ -101,22 +113,18 @@ def test_a_lie_or_a_fault_of_s3(
     tmp_path: Path, bucket: Place, peer: str, act: Act, record_property: Record
 ) -> None:
     """At every third body; then a run without faults."""
-    lost = left = moved = silent = 0
+    count: Counter[str] = Counter()
+    silent = 0
     for turn in range(ROUNDS):
         mover = Mover(peer, bucket, tmp_path / f"turn-{turn}")
         script(bucket, Fault(act, every=3))
         ended = mover.run()
         silent += not ended and bool(mover.lost())
         script(bucket)
-        mover.run()
-        lost += mover.lost()
-        left += len(mover.left())
-        moved += len(mover.files)
-        mover.empty()
+        count.update(mover.run_again())
     record_property("peer", f"{named(peer)}, {act}")
-    record_property("files", moved)
-    record_property("lost", lost)
-    record_property("not sent by the next run", left)
+    for what, number in count.items():
+        record_property(what, number)
     record_property("runs that lost some and ended with 0", silent)
 
 
@@ -124,7 +132,7 @@ def test_a_lie_or_a_fault_of_s3(
 def test_a_kill_in_the_middle(
     tmp_path: Path, bucket: Place, peer: str, record_property: Record
 ) -> None:
-    lost = left = moved = 0
+    count: Counter[str] = Counter()
     for turn in range(ROUNDS):
         mover = Mover(peer, bucket, tmp_path / f"turn-{turn}")
         script(bucket, Fault(Act.SLOW))
@@ -132,15 +140,10 @@ def test_a_kill_in_the_middle(
         wait_until(lambda: bucket.names() or program.poll() is not None, "some are stored")  # noqa: B023
         kill(program)
         script(bucket)
-        mover.run()
-        lost += mover.lost()
-        left += len(mover.left())
-        moved += len(mover.files)
-        mover.empty()
+        count.update(mover.run_again())
     record_property("peer", f"{named(peer)}, SIGKILL")
-    record_property("files", moved)
-    record_property("lost", lost)
-    record_property("not sent by the next run", left)
+    for what, number in count.items():
+        record_property(what, number)
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -40,6 +40,10 @@ class State(StrEnum):
     DISCARDED = "discarded"  # a person gave it up
 
 
+GONE = frozenset({State.LOST, State.DISCARDED})
+"""Of an image that is neither here nor on its way; no list shows it unless it is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remarks:
     """What was noticed about an image that was taken all the same; kept as long as its receipt."""

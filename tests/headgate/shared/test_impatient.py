@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import pytest
 
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.impatient import Breaker, ImpatientCaller
+from tests.support.wait import join
 
 
 def test_a_caller_does_not_wait_for_what_hangs_and_nothing_is_called_for_a_while() -> None:
@@ -49,3 +51,10 @@ def test_what_fails_is_raised_to_who_asked() -> None:
 
     with pytest.raises(SharedTrouble, match="Redis: no"):
         ImpatientCaller(60.0).call(fails)
+
+
+def test_its_thread_ends_when_it_is_closed() -> None:
+    with closing(ImpatientCaller(60.0)) as caller:
+        thread = caller.call(threading.current_thread)
+        assert thread is not threading.current_thread()
+    join(thread)
