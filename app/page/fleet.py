@@ -14,7 +14,7 @@ from app.page.render import Renderer
 from app.refusals import Refused
 from headgate.monitor.fleet import Fleet
 from headgate.monitor.fleet_reports import TIMEOUT_SECONDS, Reports
-from headgate.monitor.fleet_words import law, lines, sentence
+from headgate.monitor.fleet_words import law, lines, sentence, timetable
 from headgate.settings.settings import Settings
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.impatient import ImpatientCaller
@@ -72,6 +72,7 @@ def add_fleet(app: Flask, gate: Gate, spool: Spool, render: Renderer) -> None:
             trouble=trouble,
             own=spool.settings.uplink.gateway,
             lines=[] if found is None else lines(found, now),
+            timetable="" if found is None else timetable(found),
             law="" if found is None else law(found.totals),
             sentence="" if found is None else sentence(found),
         )

@@ -8,7 +8,7 @@ purged + lost, over all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from headgate.monitor.rules import Level
 from headgate.monitor.snapshot import Snapshot
 from headgate.settings.instants import rfc3339
 
-_KINDS = {"int": int, "str": str, "str | None": str | None}
+_KINDS = {"int": int, "str": str, "str | None": str | None, "bool": bool}
 SILENT = timedelta(minutes=3)
 """A gateway whose last report is older is silent: ``headgate watch`` sends one each minute."""
 
@@ -48,6 +48,8 @@ class GatewayReport:
     disk_bytes: int
     empty_at: str | None  # RFC 3339; None: not known
     full_at: str | None  # None: not within two weeks
+    timetable: str = ""  # the site's: whose it is and since when; "": it knows of none
+    timetable_differs: bool = False  # its own settings have another one, which is not used
 
     @property
     def unaccounted(self) -> int:
@@ -62,9 +64,11 @@ class GatewayReport:
     @classmethod
     def decode(cls, found: Mapping[str, Any]) -> GatewayReport:
         """From Redis. KeyError or ValueError where a field is missing or of another kind; fields
-        that a newer version adds are left out."""
+        that a newer version adds are left out, and may be missing in an older one's."""
         values: dict[str, Any] = {}
         for field in fields(cls):
+            if field.name not in found and field.default is not MISSING:
+                continue
             value = found[field.name]
             if field.name == "level":
                 value = Level(value)
@@ -124,6 +128,8 @@ class Fleet:
         found = [one.report.level for one in self.members if one.report is not None]
         if self.silent or self.totals.unaccounted or self.totals.lost:
             found.append(Level.BAD)
+        if any(one.report.timetable_differs for one in self.members if one.report is not None):
+            found.append(Level.WARN)
         return max(found, key=list(Level).index, default=Level.OK)
 
 
@@ -132,7 +138,7 @@ def of_snapshot(
 ) -> GatewayReport:
     """What a gateway reports of itself; ``level`` and ``sentence`` of the worst that it found."""
     budget, forecast, lease = facts.budget, facts.forecast, facts.budget.lease
-    oldest = facts.oldest_waiting_at
+    oldest, site = facts.oldest_waiting_at, facts.budget.timetable
     return GatewayReport(
         gateway=gateway,
         version=version,
@@ -157,6 +163,8 @@ def of_snapshot(
         disk_bytes=facts.disk_bytes,
         empty_at=None if forecast.empty is None else rfc3339(forecast.empty.at),
         full_at=None if forecast.full is None else rfc3339(forecast.full.at),
+        timetable=site.origin if site is not None and site.worth_saying else "",
+        timetable_differs=site is not None and site.differs,
     )
 
 

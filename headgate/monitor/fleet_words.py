@@ -14,6 +14,7 @@ from headgate.settings.instants import read_rfc3339
 from headgate.settings.units import counted, human_duration, human_size
 
 _NONE = "-"
+_DIFFERS = "its uplink.timetable differs from the site's, and is not used"
 _STATES = {Level.BAD: "serious", Level.WARN: "warning", Level.NOTE: "ok", Level.OK: "ok"}
 
 
@@ -54,6 +55,8 @@ def _line(one: Member, now: datetime) -> Line:
         level, state, remark = report.level, _STATES[report.level], report.sentence
         if report.unaccounted:
             level, state, remark = Level.BAD, _STATES[Level.BAD], _missing(report.unaccounted)
+        if report.timetable_differs and level not in (Level.BAD, Level.WARN):
+            level, state, remark = Level.WARN, _STATES[Level.WARN], _DIFFERS
     if report is None:
         return Line(one.gateway, one.seen_at, level, state, remark)
     return Line(
@@ -105,6 +108,18 @@ def law(sums: Totals) -> str:
     return f"{sums.received:,} received = {known}{rest}"
 
 
+def timetable(found: Fleet) -> str:
+    """Whose timetable the gateways follow, and since when; "" where there is none."""
+    followed: dict[str, list[str]] = {}
+    for one in found.members:
+        if one.report is not None and one.report.timetable and not one.silent:
+            followed.setdefault(one.report.timetable, []).append(one.gateway)
+    if len(followed) < 2:
+        return next((f"timetable {origin}" for origin in followed), "")
+    each = (f"{origin}, at {', '.join(names)}" for origin, names in followed.items())
+    return f"timetable not yet the same everywhere: {'; '.join(each)}"
+
+
 def sentence(found: Fleet) -> str:
     """How the site does, by the most serious thing that a gateway reports."""
     return next(_wrong(found), _well(found))
@@ -122,6 +137,9 @@ def _wrong(found: Fleet) -> Iterator[str]:
         for one in found.members:
             if one.report is not None and one.report.level is level and one.report.sentence:
                 yield f"{one.gateway}: {one.report.sentence}."
+    for one in found.members:
+        if one.report is not None and one.report.timetable_differs:
+            yield f"{one.gateway}: {_DIFFERS}."
 
 
 def _well(found: Fleet) -> str:

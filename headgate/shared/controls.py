@@ -1,10 +1,11 @@
-"""What people set for the whole site, a limit or a pause: the newest of it is kept in Redis, and
-each gateway takes it over."""
+"""What people set for the whole site, a limit or a pause, and the timetable: the newest of each is
+kept in Redis, and each gateway takes it over."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 from headgate.host.foreign_json import read_json
@@ -28,27 +29,44 @@ end
 """Keeps the newer of two, and returns it: a part of scripts, in Lua."""
 
 
-def controls_key(site: str) -> str:
-    """Where the newest of a site are kept; it has no end."""
-    return key(site, "controls")
+class Record(StrEnum):
+    """What has a version of its own; the value is a part of its key, which has no end."""
+
+    LIMIT = "controls"  # or a pause
+    TIMETABLE = "timetable"
 
 
-def encode(controls: Mapping[str, Any] | None) -> str:
+Records = Mapping[Record, Any]
+"""The newest of each that is known; None for none."""
+
+
+def keys_of(site: str) -> list[str]:
+    """Where the newest of a site are kept."""
+    return [key(site, record) for record in Record]
+
+
+def encode(mine: Records) -> list[str]:
     """As the script takes them; "" for none."""
-    return "" if controls is None else json.dumps(dict(controls))
+    found = [mine.get(record) for record in Record]
+    return ["" if one is None else json.dumps(dict(one)) for one in found]
 
 
-def decode(text: str) -> Any:
-    """What the script returned; None for none. ValueError for what is no JSON."""
-    return read_json(text) if text else None
+def decode(texts: Sequence[Any]) -> dict[Record, Any]:
+    """What the script returned. ValueError for what is no JSON."""
+    return {
+        record: read_json(str(text)) if text else None
+        for record, text in zip(Record, texts, strict=True)
+    }
 
 
-def exchange(url: str, site: str, mine: Mapping[str, Any] | None, *, timeout_seconds: float) -> Any:
+def exchange(url: str, site: str, mine: Records, *, timeout_seconds: float) -> dict[Record, Any]:
     """Offer what this gateway knows; the newest of the site. SharedTrouble."""
     client = connect(url, timeout_seconds=timeout_seconds)
     try:
         with troubles(client):
-            script = client.register_script(NEWER + "return newest(KEYS[1], ARGV[1])")
-            return decode(str(script(keys=[controls_key(site)], args=[encode(mine)])))
+            script = client.register_script(
+                NEWER + "return {newest(KEYS[1], ARGV[1]), newest(KEYS[2], ARGV[2])}"
+            )
+            return decode(script(keys=keys_of(site), args=encode(mine)))
     finally:
         disconnect(client)

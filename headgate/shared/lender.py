@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
 from headgate.shared import controls, lending
 from headgate.shared.connection import SharedTrouble, connect, disconnect, troubles
+from headgate.shared.controls import Records
 from headgate.shared.keys import key
 from headgate.shared.lending import Answer, Ask, Why
 
@@ -29,8 +29,7 @@ local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local kept = redis.call('GET', KEYS[1])
 local book, answer = ask(kept and cjson.decode(kept) or nil, now, server, cjson.decode(ARGV[1]))
 redis.call('SET', KEYS[1], cjson.encode(book), 'PX', {_KEPT_MS})
-answer[9] = newest(KEYS[2], ARGV[2])
-return answer
+return {{answer, newest(KEYS[2], ARGV[2]), newest(KEYS[3], ARGV[3])}}
 """
 
 
@@ -82,18 +81,16 @@ class Lender:
     def __init__(self, url: str, site: str) -> None:
         self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
         self._script = self._client.register_script(script() + controls.NEWER + _CALL)
-        self._keys = [key(site, "lending"), controls.controls_key(site)]
+        self._keys = [key(site, "lending"), *controls.keys_of(site)]
 
-    def ask(
-        self, asked: Ask, mine: Mapping[str, Any] | None = None
-    ) -> tuple[Answer, Mapping[str, Any] | None]:
-        """The lender's answer, and the newest controls of the site; ``mine`` are the newest
-        that this gateway knows. SharedTrouble for whatever goes wrong."""
+    def ask(self, asked: Ask, mine: Records | None = None) -> tuple[Answer, Records]:
+        """The lender's answer, and the newest of what people set; ``mine`` are the newest that
+        this gateway knows. SharedTrouble for whatever goes wrong."""
         with troubles(self._client):
-            args = [encode(asked), controls.encode(mine)]
+            args = [encode(asked), *controls.encode(mine or {})]
             told = cast("list[Any]", self._script(keys=self._keys, args=args))
             try:
-                return decode(told), controls.decode(told[8])
+                return decode(told[0]), controls.decode(told[1:])
             except (IndexError, TypeError, KeyError, ValueError) as error:
                 raise SharedTrouble("Redis: an answer that is none of the lender's") from error
 

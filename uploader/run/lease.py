@@ -8,14 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from headgate.actions.controls import follow
+from headgate.actions import controls
 from headgate.host import logs
 from headgate.shared import lending
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.lender import Lender
 from headgate.shared.lending import Ask, Borrower, Demand, Why
 from headgate.spool.budget import ledger
-from headgate.spool.budget.uplink import CONTROLS
 from headgate.spool.errors import DiskError
 from headgate.spool.identity import identity_of
 from headgate.spool.spool import Spool
@@ -87,7 +86,7 @@ class LeaseKeeper:
                 self._lender = Lender(self._url, self._site)
             asked = self._question(leaving=leaving)
             before = ledger.boottime()
-            answer, controls = self._lender.ask(asked, self._spool.site.get(CONTROLS))
+            answer, newest = self._lender.ask(asked, controls.known(self._spool))
             after = ledger.boottime()
         except SharedTrouble as trouble:
             self._failed(str(trouble))
@@ -97,8 +96,7 @@ class LeaseKeeper:
             return
         if self._ended.is_set():  # the spool may be closed by now
             return
-        if controls is not None:
-            follow(self._spool, controls)
+        controls.follow(self._spool, newest)
         found = ""
         if answer.namesake:
             found = _NAMESAKE

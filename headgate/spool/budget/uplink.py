@@ -15,15 +15,18 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
+from headgate.settings.timetable import TimetableEntry
 from headgate.settings.units import Percent
 from headgate.shared.lending import Borrower, floor_of, rest_of
-from headgate.spool.budget import ledger, slots
+from headgate.spool.budget import ledger, site_timetable, slots
 from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.memory import Memory
+from headgate.spool.budget.site_timetable import SiteTimetable
 from headgate.spool.disk import locks
 from headgate.spool.disk.locks import Lock
 from headgate.spool.site.outcome import Ending, Outcome
@@ -146,6 +149,7 @@ class BudgetUse:
     day_allowance: int = 0  # 0: there is none
     day_spent: bool = False
     lease: LeaseState | None = None  # None: this gateway has the uplink to itself
+    timetable: SiteTimetable | None = None  # of the site, where its gateways share the uplink
 
     @property
     def limit_words(self) -> str:
@@ -180,14 +184,6 @@ def create_ledgers(state: Path, interval: int) -> None:
         ledger.create(state / part, interval, ledger.boot_id(), spent=False, now=now)
 
 
-class Memory(Protocol):
-    """What remembers the limit that a person set (``headgate.spool.site.site``)."""
-
-    def get(self, name: str) -> Any: ...
-
-    def put(self, name: str, value: Any) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Uplink:
     """The rate in force and the two ledgers of one spool. ``now`` is the wall clock, aware;
@@ -211,7 +207,7 @@ class Uplink:
         """What images may use, in bytes a second, at an instant to come, if no one sets another
         limit until then."""
         limit = Limit.decode(self.site.get(LIMIT))
-        if limit is None and not self.settings.uplink.timetable:
+        if limit is None and not self.timetable():
             always = self.cap().for_images  # forecasts ask for hundreds of instants
             return lambda _at: always
         return lambda at: self._cap_at(at, limit).for_images
@@ -288,9 +284,18 @@ class Uplink:
             self.site.put(CONTROLS, dict(controls))
         return newer
 
+    def timetable(self) -> tuple[TimetableEntry, ...]:
+        """The timetable in force: the site's where gateways share an uplink, else the settings'."""
+        shared = self.site_timetable()
+        return self.settings.uplink.timetable if shared is None else shared.entries
+
+    def site_timetable(self) -> SiteTimetable | None:
+        """The timetable of all gateways; None: this one is alone, or knows of none yet."""
+        return site_timetable.held(self.site) if self.settings.shares_uplink else None
+
     def _site_cap_at(self, at: datetime, limit: Limit | None) -> Cap:
         link = self.settings.uplink.link
-        entry = timetable.entry_at(self.settings.uplink.timetable, self.local(at))
+        entry = timetable.entry_at(self.timetable(), self.local(at))
         share = self.settings.uplink.share if entry is None else entry.share
         full = share.of(link)
         if limit is not None and limit.holds(at):
@@ -303,15 +308,13 @@ class Uplink:
         cap = self.cap()
         if cap.limit is not None:
             return cap.limit.until
-        settings = self.settings
-        return timetable.next_change(
-            settings.uplink.timetable, self.now(), settings.uplink.share, self.local
-        )
+        share = self.settings.uplink.share
+        return timetable.next_change(self.timetable(), self.now(), share, self.local)
 
     def room_before_pause(self) -> int | None:
         """Bytes of images that may leave before the timetable pauses sending; None if it does not
         in the next twelve hours. Looked at minute by minute: a timetable knows no shorter times."""
-        link, entries = self.settings.uplink.link, self.settings.uplink.timetable
+        link, entries = self.settings.uplink.link, self.timetable()
         if all(entry.share.of(link) for entry in entries):
             return None
         now, limit, room = self.now(), Limit.decode(self.site.get(LIMIT)), 0.0
@@ -367,6 +370,7 @@ class Uplink:
             day_spent=bool(daily)
             and (uses[0].day_spent or uses[0].day >= daily or self._day_over()),
             lease=self.lease(),
+            timetable=self.site_timetable(),
         )
 
     def end_day(self) -> None:

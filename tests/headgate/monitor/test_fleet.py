@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from headgate.monitor.fleet import SILENT, GatewayReport, fleet
 from headgate.monitor.fleet_reports import Reports
-from headgate.monitor.fleet_words import law, lines, sentence
+from headgate.monitor.fleet_words import law, lines, sentence, timetable
 from headgate.monitor.rules import Level
 from headgate.shared.connection import SharedTrouble, connect
 from headgate.shared.keys import key
@@ -62,6 +62,26 @@ def test_the_words_name_what_needs_a_look_first() -> None:
     assert sentence(fleet({"gw2": NOW}, [down], NOW)) == "gw2: The uplink is down."
     assert sentence(fleet({"gw1": NOW}, [ONE], NOW)) == "1 gateway reports; 3 images waiting."
     assert "No gateway" in sentence(fleet({}, [], NOW))
+
+
+def test_the_sites_timetable_is_said_once_and_who_differs_needs_a_look() -> None:
+    one = replace(ONE, timetable="from gw2, since Tue 01 Dec 08:05 UTC")
+    seen = {"gw1": NOW, "gw2": NOW, "gw3": NOW - timedelta(hours=1)}
+    two, silent = replace(one, gateway="gw2"), replace(ONE, gateway="gw3", timetable="from gw3")
+    assert timetable(fleet(seen, [ONE], NOW)) == ""
+    found = fleet(seen, [one, two, silent], NOW)
+    assert timetable(found) == "timetable from gw2, since Tue 01 Dec 08:05 UTC"
+    found = fleet({"gw1": NOW, "gw2": NOW}, [one, replace(two, timetable_differs=True)], NOW)
+    assert found.level is Level.WARN and lines(found, NOW)[0].gateway == "gw2"
+    differs = "its uplink.timetable differs from the site's, and is not used"
+    assert (lines(found, NOW)[0].remark, sentence(found)) == (differs, f"gw2: {differs}.")
+    found = fleet({"gw1": NOW, "gw2": NOW}, [one, replace(two, timetable="from gw1")], NOW)
+    assert timetable(found) == (
+        "timetable not yet the same everywhere: from gw2, since Tue 01 Dec 08:05 UTC, at gw1; "
+        "from gw1, at gw2"
+    )
+    older = {name: value for name, value in ONE.encode().items() if "timetable" not in name}
+    assert GatewayReport.decode(older) == ONE, "of a gateway that was not updated yet"
 
 
 @given(st.builds(

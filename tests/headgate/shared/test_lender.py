@@ -11,6 +11,7 @@ import pytest
 
 from headgate.shared import lender, lending
 from headgate.shared.connection import SharedTrouble, connect
+from headgate.shared.controls import Record
 from headgate.shared.keys import key
 from headgate.shared.lender import Lender
 from headgate.shared.lending import Ask, Book, Demand, Why
@@ -94,10 +95,12 @@ def test_a_gateway_asks_a_real_redis(tmp_path: Path) -> None:
         assert client.pttl(key("north", "lending")) > lending.REMEMBERED_MS
         book = json.loads(client.get(key("north", "lending")))
         client.set(key("north", "lending"), json.dumps({**book, "quiet": 0}))
-    second, controls = one.ask(asked, {"version": 2, "gateway": "gw1"})
-    assert (second.lent, controls) == (800, {"version": 2, "gateway": "gw1"})
-    _, controls = one.ask(asked, {"version": 1, "gateway": "gw2"})
-    assert controls == {"version": 2, "gateway": "gw1"}
+    limit, timetable = {"version": 2, "gateway": "gw1"}, {"version": 1, "gateway": "gw2"}
+    second, newest = one.ask(asked, {Record.LIMIT: limit})
+    assert (second.lent, newest) == (800, {Record.LIMIT: limit, Record.TIMETABLE: None})
+    older = {"version": 1, "gateway": "gw2"}
+    _, newest = one.ask(asked, {Record.LIMIT: older, Record.TIMETABLE: timetable})
+    assert newest == {Record.LIMIT: limit, Record.TIMETABLE: timetable}
     redis.stop()
     with pytest.raises(SharedTrouble, match="Redis: "):
         one.ask(asked)

@@ -86,6 +86,7 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
     with context.spool(tells=notify) as spool:
         with _log(context, cron):
             if notify:
+                controls.notice_settings(spool)
                 controls.exchange(spool)
             report = look(spool, notify=notify, risk=str(spool.risk() or ""))
             if notify and context.settings.uplink.shared:

@@ -102,7 +102,9 @@ def _look(context: Context) -> tuple[list[Finding], report.Report | None]:
             findings += other_ways.judge(collect.other_ways(settings))
             findings += schedule.judge(collect.schedule(spool))
             findings += shared_uplink.judge(
-                collect.shared_uplink(settings), human_size(settings.uplink.floor)
+                collect.shared_uplink(settings),
+                human_size(settings.uplink.floor),
+                spool.uplink.site_timetable(),
             )
             there = collect.destination(spool, "headgate doctor")
             findings += destination.judge(there)

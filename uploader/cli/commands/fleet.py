@@ -12,7 +12,7 @@ import click
 from headgate.host.exit_codes import Exit
 from headgate.monitor.fleet import Fleet
 from headgate.monitor.fleet_reports import Reports
-from headgate.monitor.fleet_words import Line, law, lines, sentence
+from headgate.monitor.fleet_words import Line, law, lines, sentence, timetable
 from headgate.monitor.rules import Level
 from headgate.settings.units import human_size
 from headgate.shared.connection import SharedTrouble
@@ -102,6 +102,8 @@ def _lines(found: Fleet, now: datetime) -> Iterator[str]:
         yield law(found.totals)
         sums = found.totals
         yield f"they may send {human_size(sums.rate)}/s and sent {human_size(sums.used)}/s"
+        if said := timetable(found):
+            yield said
     yield styled_as(sentence(found), found.level)
 
 

@@ -122,6 +122,8 @@ def _lines(facts: Snapshot) -> list[str]:
         lent = f"{human_size(lease.rate - lease.floor)}/s are lent to this gateway"
         state = f"not shared: {lease.trouble}" if lease.trouble else lent
         lines.append(f"uplink     {human_size(lease.floor)}/s are its own; {state}")
+    if budget.timetable and budget.timetable.worth_saying:
+        lines.append(f"timetable  {budget.timetable.words}")
     if budget.day_allowance:
         lines.append(
             f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "

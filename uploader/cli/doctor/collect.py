@@ -196,7 +196,7 @@ def clock(spool: Spool, s3_offset: float | None) -> Clock:
     keepers = [program for program in _KEEPERS if program in running]
     keeper = keepers[0].replace("systemd-timesyn", "systemd-timesyncd") if keepers else ""
     offset = s3_offset if s3_offset is not None else spool.site.get(S3_CLOCK)
-    timetable = bool(spool.settings.uplink.timetable)
+    timetable = bool(spool.uplink.timetable())
     return Clock(set_clock.synchronised(), keeper, offset, _zone(), timetable)
 
 
