@@ -117,6 +117,12 @@ ROWS = (
         (f"{_POWER_CUT_DRAIN}[xfs]",), _sized("POWER_CUTS", 2, 500), _CUTS,
     ),
     Row(
+        "crash-states", _POWER,
+        "what the disk may hold before each flush (subsets of what was not flushed, torn pages), "
+        "from traces of accepts, moves, prunes and runs",
+        ("tests/system/test_crash_states.py",), _sized("CRASH_STATES", 30, 1000),
+    ),
+    Row(
         "cuts", "Nothing half-written is ever picked",
         "bodies cut at every byte, by FIN and RST: forms, raw and chunked",
         ("tests/app/upload/test_cuts.py",),
@@ -251,11 +257,6 @@ OPEN = (
         "block-log", _POWER,
         "a replayed block log, which alone shows a missing disk flush: not written. It needs "
         "dm-log-writes in the kernel, or a recording NBD server.",
-    ),
-    Open(
-        "crash-states", _POWER,
-        "states enumerated from a trace of system calls (each subset of what was not flushed): not "
-        "written.",
     ),
     Open("memory", _SURVIVES, "a machine that runs out of memory or descriptors: not written."),
     Open(

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from headgate.spool.disk.xattrs import ATTRIBUTE, ATTRIBUTE_MAX, SENT_ATTRIBUTE
 from headgate.spool.errors import AttributesError, DiskError, FileMissing
@@ -99,12 +98,7 @@ class Incoming:
     def __enter__(self) -> Incoming:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
@@ -370,15 +364,18 @@ def make_root(root: Path, folders: tuple[str, ...]) -> None:
     """Make the spool's own folders, durable, for one user and one group."""
     with _disk(f"making the spool {root}"):
         os.makedirs(root, _FOLDER_MODE, exist_ok=True)
-        for folder in folders:
-            path = root / folder
-            if not path.is_dir():
-                os.mkdir(path, _FOLDER_MODE)
-                fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
-                try:
-                    os.fchmod(fd, _FOLDER_MODE)  # the set-group-ID bit: mkdir(2) ignores it
-                finally:
-                    os.close(fd)
+        missing = [root / folder for folder in folders if not (root / folder).is_dir()]
+        if missing:  # flushed before they are made: a start that ends in between is made good
+            for path in root.resolve().parents:  # any of them may have been made just now
+                with contextlib.suppress(PermissionError):  # then by another user
+                    sync_folder(path)
+        for path in missing:
+            os.mkdir(path, _FOLDER_MODE)
+            fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
+            try:
+                os.fchmod(fd, _FOLDER_MODE)  # the set-group-ID bit: mkdir(2) ignores it
+            finally:
+                os.close(fd)
         for path in (*(root / folder for folder in folders), root, root.parent):
             sync_folder(path)
 

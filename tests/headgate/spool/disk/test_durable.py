@@ -42,6 +42,16 @@ def test_an_image_is_flushed_before_it_is_linked_and_its_folder_after(
     assert image_fd != folder_fd
 
 
+def test_the_folders_that_a_new_spool_lies_in_are_on_disk(tmp_path: Path) -> None:
+    """Also those that an earlier start made, which was killed before it flushed them."""
+    (tmp_path / "made" / "before").mkdir(parents=True)
+    flushed: list[Path] = []
+    with mock.patch.object(durable, "sync_folder", flushed.append):
+        durable.make_root(tmp_path / "made" / "before" / "now" / "spool", ("tmp", "new"))
+    above = (tmp_path, tmp_path / "made", tmp_path / "made" / "before")
+    assert {path.resolve() for path in above} <= set(flushed)
+
+
 def test_a_new_minute_folder_is_on_disk_up_to_the_spool_before_an_image_is_in_it(
     spool: Spool, clock: Clock
 ) -> None:
