@@ -8,7 +8,7 @@ from headgate.actions import controls
 from headgate.actions.errors import ActionRefused, understood
 from headgate.host import logs
 from headgate.settings.units import Percent, parse_duration, parse_percent
-from headgate.spool.budget.uplink import Limit
+from headgate.spool.budget.limit import Limit
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.spool import Spool
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from redis import Redis
+
+Client: TypeAlias = "Redis"
+"""A connection that others are handed."""
 
 EXTRA = "sharing the uplink needs Redis's client: make install EXTRAS=fleet, or pip install 'headgate[fleet]'"  # noqa: E501
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from headgate.shared import controls, lending
 from headgate.shared.connection import SharedTrouble, connect, disconnect, troubles
 from headgate.shared.controls import Records
+from headgate.shared.day_book import DayBook
 from headgate.shared.keys import key
 from headgate.shared.lending import Answer, Ask, Why
 
@@ -81,6 +82,7 @@ class Lender:
     def __init__(self, url: str, site: str) -> None:
         self._client = connect(url, timeout_seconds=TIMEOUT_SECONDS)
         self._script = self._client.register_script(script() + controls.NEWER + _CALL)
+        self.days = DayBook(self._client, site)
         self._keys = [key(site, "lending"), *controls.keys_of(site)]
 
     def ask(self, asked: Ask, mine: Records | None = None) -> tuple[Answer, Records]:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,13 @@ import pytest
 from headgate.shared.lending import Borrower, rest_of
 from headgate.spool.budget import ledger
 from headgate.spool.budget.uplink import LEASE
+from headgate.spool.spool import Spool
 from tests.support.counting_proxy import Arrival, Counting, counting
 from tests.support.gateway import Gateway, slack
 from tests.support.queueing import Redis, needs_redis
 from tests.support.s3_server import Place
 from tests.support.shaping_proxy import Link
-from tests.support.wait import kill, wait_until
+from tests.support.wait import SECONDS, kill, wait_until
 
 pytestmark = [needs_redis, pytest.mark.slow]
 
@@ -34,21 +35,34 @@ FLOODED, OTHERS = 600, 200  # images
 class Site:
     """Gateways of one site as processes, and what each was lent."""
 
-    def __init__(self, folder: Path, place: Place) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        place: Place,
+        *,
+        flooded: int = FLOODED,
+        others: int = OTHERS,
+        gateways: int = GATEWAYS,
+        image: int = IMAGE,
+    ) -> None:
         self.gateways: list[Gateway] = []
         self.runs: dict[int, subprocess.Popen[str]] = {}
-        for n in range(GATEWAYS):
+        for n in range(gateways):
             root = folder / f"gw{n}"
             root.mkdir()
             self.gateways.append(Gateway(root, place))
-            self.gateways[n].fill(OTHERS if n else FLOODED, IMAGE)
+            self.gateways[n].fill(others if n else flooded, image)
 
-    def share(self, n: int, link: str, redis: str) -> None:
+    def share(
+        self, n: int, link: str, redis: str, gateways: int = GATEWAYS, daily: int = 0
+    ) -> None:
         self.gateways[n].write(
             endpoint=link,
+            receiver={"max_image": "1MiB"},
             uplink={
                 "link": f"{RATE}B/s", "share": "100%", "shared": redis, "gateway": f"gw{n}",
-                "gateways": GATEWAYS, "floor": f"{FLOOR}B/s", "parallel": 1,
+                "gateways": gateways, "floor": f"{FLOOR}B/s", "parallel": 1,
+                "daily": f"{daily}B" if daily else "",
             },
         )  # fmt: skip
 
@@ -141,3 +155,40 @@ def test_five_gateways_never_send_more_than_the_rate(tmp_path: Path, place: Plac
         f"{worst} B in one second of at most {RATE}; {proxy.total / seconds / RATE:.1%} of the time"
     )
     assert worst <= RATE + slack(GATEWAYS)
+
+
+def test_two_gateways_use_one_allowance_of_a_day(tmp_path: Path, place: Place) -> None:
+    """The busy one gets what the other leaves, which is more than half, and both never more than
+    the day has; whatever is killed, and while Redis comes back without its data."""
+    site, daily = Site(tmp_path, place, flooded=60, others=8, gateways=2, image=100_000), 4_000_000
+    redis = Redis(tmp_path / "redis").start()
+    try:
+        with link_before(place) as proxy:
+            for n in range(2):
+                site.share(n, proxy.url, redis.url, gateways=2, daily=daily)
+            for n in (0, 1, 0):  # as each minute does: who was not heard of may hold something
+                site.gateways[n].call("watch", "--cron")
+            assert site.gateways[1].call("drain").returncode == 0
+            site.start(0)
+            busy = site.gateways[0].spool.uplink
+            wait_until(lambda: busy.budget().day_used > 500_000, "it sends", process=site.runs[0])
+            kill(site.runs[0])
+            redis.stop()
+            shutil.rmtree(redis.folder)
+            redis.folder.mkdir()
+            redis.start()
+            for n in (0, 1, 0):
+                site.gateways[n].call("watch", "--cron")
+            site.start(0)
+            site.runs[0].communicate(timeout=SECONDS)
+        uses = []
+        for gateway in site.gateways:
+            with closing(Spool.open(gateway.settings())) as spool:
+                uses.append(spool.uplink.budget())
+        status = site.gateways[0].call("status").stdout
+    finally:
+        redis.stop()
+    assert sum(use.day_used for use in uses) <= daily and proxy.total <= daily
+    assert uses[0].day_used > daily // 2 and uses[0].day_spent and not uses[1].day_spent
+    assert site.gateways[1].spool.catalog.totals().waiting.images == 0
+    assert "nothing more until midnight; the 4.0 MB of the site are shared" in status, status

@@ -4,17 +4,19 @@ itself, and the floor holds."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from headgate.actions import controls
+from headgate.actions import controls, site_day
 from headgate.host import logs
 from headgate.shared import lending
 from headgate.shared.connection import SharedTrouble
 from headgate.shared.lender import Lender
 from headgate.shared.lending import Ask, Borrower, Demand, Why
 from headgate.spool.budget import ledger
+from headgate.spool.budget.slots import SECOND
 from headgate.spool.errors import DiskError
 from headgate.spool.identity import identity_of
 from headgate.spool.spool import Spool
@@ -22,6 +24,8 @@ from headgate.spool.spool import Spool
 _NAMESAKE = "another gateway asks under this one's name; give each its own uplink.gateway"
 
 _PATIENCE_SECONDS = 1.0
+_DAY_SECONDS = 20
+"""After so long the day's book is asked although enough is held: it may be another one."""
 
 
 @contextmanager
@@ -52,6 +56,7 @@ class LeaseKeeper:
         self._known = self._uplink.borrower()
         self._stored_at = ledger.boottime()  # when every process could see the lease that it holds
         self._trouble = ""
+        self._day_asked_at = 0
         self._asked, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="lease", daemon=True)
 
@@ -71,6 +76,7 @@ class LeaseKeeper:
             return
         if left and not self._trouble:
             self._ask(leaving=True)
+            self._give_back()
         if self._lender is not None:
             self._lender.close()
 
@@ -107,6 +113,34 @@ class LeaseKeeper:
         another = known.number != self._known.number
         if self._remember(known, found) and another:
             self._stored_at = ledger.boottime()
+        if not leaving:
+            self._ask_for_day(asked.demand.waiting_bytes)
+
+    def _ask_for_day(self, waiting: int) -> None:
+        try:
+            self._take_of_day(waiting)
+        except (SharedTrouble, DiskError) as error:
+            self._failed(str(error))
+
+    def _take_of_day(self, waiting: int) -> None:
+        """Hold enough of the day's allowance, where that is shared, for what is sent next."""
+        day, now = self._spool.uplink.day, ledger.boottime()
+        if day is None or self._lender is None:
+            return
+        use = site_day.use_of(self._spool)
+        recently = now - self._day_asked_at < _DAY_SECONDS * SECOND
+        if not (recently and day.enough(use.number, use.day, waiting)):
+            self._day_asked_at = now
+            site_day.take(self._spool, self._lender.days, waiting, self._ended.is_set)
+
+    def _give_back(self) -> None:
+        """Let the other gateways have what this run took of the day and did not use."""
+        if self._spool.uplink.day is None or self._lender is None:
+            return
+        try:
+            site_day.give_back(self._spool, self._lender.days)
+        except (SharedTrouble, DiskError) as error:
+            logs.get().warning("day.not-given-back", why=str(error))
 
     def _question(self, *, leaving: bool) -> Ask:
         uplink, known = self._spool.settings.uplink, self._known
@@ -135,6 +169,10 @@ class LeaseKeeper:
     def _failed(self, trouble: str) -> None:
         if self._ended.is_set():
             return
+        self._day_asked_at = 0  # it is asked at once when Redis is back
+        if (day := self._spool.uplink.day) is not None:
+            with contextlib.suppress(DiskError), self._spool.site.together():
+                day.failed()
         self._note(trouble)
         self._remember(self._known, trouble)
 

@@ -71,7 +71,8 @@ class Runway:
             self._refusals.never.append(item)
             return Clearance.NEVER
         for what, room in self._rooms():
-            if wanted > room:
+            more = self._to_be_had(room, wanted) if what is Outcome.ALLOWANCE_SPENT else 0
+            if wanted > room + more:
                 self._refusals.short = what
                 return Clearance.NOT_ANY_MORE
             if reserved + wanted > room:
@@ -99,6 +100,14 @@ class Runway:
             return Ending(short, "too little time is left for the next image")
         self._uplink.end_day()
         return self._uplink.too_little_left(self._pacer.left_today or 0)
+
+    def _to_be_had(self, room: float, wanted: int) -> int:
+        """Bytes of the site's pool, of which more than what is left here is asked for now."""
+        day = self._uplink.day
+        if day is None or self._reserved + wanted <= room:
+            return 0
+        day.wish(self._reserved + wanted + _LOOKS_BYTES)
+        return self._uplink.more_today(self._uplink.charged_day())
 
     def _rooms(self) -> Iterator[tuple[Outcome, float]]:
         """Bytes that may leave before each kind of end."""

@@ -104,7 +104,8 @@ def create(
 class Ledger:
     """The ring, opened to charge; only under the lock that goes with it.
 
-    ``allowance``: the most bytes of one local day, 0 for no bound; ``today`` says which day it is.
+    ``allowance``: the most bytes of one local day, 0 for no bound; or what says it of a day, before
+    each grant. ``today`` says which day it is.
     ``warning`` is a sentence if the ring had to be recreated.
     """
 
@@ -115,7 +116,7 @@ class Ledger:
         boottime: Callable[[], int] = boottime,
         boot: bytes | None = None,
         *,
-        allowance: int = 0,
+        allowance: int | Callable[[int], int] = 0,
         today: Callable[[], int] = local_day,
     ) -> None:
         self._path = path
@@ -203,7 +204,8 @@ class Ledger:
         if day.spent:
             return 0
         unused = self._unused if day.number == self._day.number else 0
-        return day.left(self._allowance) + unused
+        allowance = self._allowance
+        return day.left(allowance if isinstance(allowance, int) else allowance(day.number)) + unused
 
     @property
     def day_spent(self) -> bool:
@@ -275,6 +277,7 @@ class Use:
     interval: int = 0
     day: int = 0
     day_spent: bool = False  # by damage, whatever was charged
+    number: int = 0  # of the day, as ``date.toordinal`` counts them
 
 
 def read_use(
@@ -287,9 +290,11 @@ def read_use(
     try:
         state = LedgerState.decode(path.read_bytes())
     except (OSError, DamagedSlots):
-        return Use()
+        return Use(number=today())
     now = state.header.base + boottime()
     if state.header.boot != boot_id():
         now = max(state.charges, default=0) * SECOND
     day = state.day.on(today(), now)
-    return Use(budget.used(state.charges, now // SECOND, interval), day.charged, day.spent)
+    return Use(
+        budget.used(state.charges, now // SECOND, interval), day.charged, day.spent, day.number
+    )

@@ -20,19 +20,18 @@ from typing import Any
 from headgate.settings import timetable, units
 from headgate.settings.settings import Settings
 from headgate.settings.timetable import TimetableEntry
-from headgate.settings.units import Percent
 from headgate.shared.lending import Borrower, floor_of, rest_of
 from headgate.spool.budget import ledger, site_timetable, slots
 from headgate.spool.budget.daily import Daily
 from headgate.spool.budget.ledger import Ledger
+from headgate.spool.budget.limit import LIMIT, Limit, end_words
 from headgate.spool.budget.memory import Memory
+from headgate.spool.budget.site_day import DayState, SiteDay
 from headgate.spool.budget.site_timetable import SiteTimetable
 from headgate.spool.disk import locks
 from headgate.spool.disk.locks import Lock
 from headgate.spool.site.outcome import Ending, Outcome
 
-LIMIT = "limit"
-"""The site's memory of a ``headgate limit`` or ``headgate pause`` in force."""
 DAY_OVER = "day_over"
 """The site's memory of a day whose allowance covers none of the images that wait."""
 LEASE = "lease"
@@ -40,41 +39,6 @@ LEASE = "lease"
 CONTROLS = "controls"
 """The site's memory of the newest limit or pause that any of its gateways set, with its version."""
 _MINUTE, _PAUSE_AHEAD = timedelta(minutes=1), timedelta(hours=12)
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A share that a person set in place of the settings': for images only if it is 0%."""
-
-    share: Percent
-    until: datetime | None  # a pause may last until it is ended
-    reason: str = ""
-
-    @property
-    def is_pause(self) -> bool:
-        return not self.share.hundredths
-
-    def holds(self, at: datetime) -> bool:
-        """Whether it is in force at an instant."""
-        return self.until is None or at < self.until
-
-    @property
-    def words(self) -> str:
-        """Until when it holds, and why, if a person said so."""
-        return _words(self.until, self.reason)
-
-    def encode(self) -> dict[str, str | None]:
-        """The limit as text, to be kept in the site's database."""
-        until = None if self.until is None else self.until.isoformat()
-        return {"share": str(self.share), "until": until, "reason": self.reason}
-
-    @classmethod
-    def decode(cls, found: Any) -> Limit | None:
-        """Read a limit that ``encode`` wrote; None if no limit was set."""
-        if not found:
-            return None
-        until = found["until"] and datetime.fromisoformat(str(found["until"]))
-        return cls(units.parse_percent(str(found["share"])), until, str(found["reason"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +114,14 @@ class BudgetUse:
     day_spent: bool = False
     lease: LeaseState | None = None  # None: this gateway has the uplink to itself
     timetable: SiteTimetable | None = None  # of the site, where its gateways share the uplink
+    site_day: DayState | None = None  # where they share an allowance of a day
 
     @property
     def limit_words(self) -> str:
         """Until when a limit or a pause holds, and why; "" if there is none."""
         if self.limit_until is None and not self.paused:
             return ""
-        return _words(self.limit_until, self.limit_reason)
-
-
-def _words(until: datetime | None, reason: str) -> str:
-    """Until when, and why, if a person said so."""
-    end = "until headgate resume" if until is None else f"until {until:%a %d %b %H:%M} UTC"
-    return f"{end}: {reason}" if reason else end
+        return end_words(self.limit_until, self.limit_reason)
 
 
 class Part(StrEnum):
@@ -328,23 +287,53 @@ class Uplink:
             at = until
         return None
 
+    @property
+    def day(self) -> SiteDay | None:
+        """The allowance of a day that this gateway shares with others; None: it shares none."""
+        shared = self.settings.shares_uplink and self.settings.uplink.daily
+        return SiteDay(self.settings, self.site) if shared else None
+
+    def charged_day(self) -> int:
+        """The number of the day that images are charged to now; a clock set back is not it."""
+        interval = self.settings.uplink.interval
+        return ledger.read_use(self.state / Part.DRAIN, interval, today=self.today).number
+
     def allowance(self, part: Part) -> int:
-        """Bytes of one local day for this part; 0: no bound. Gateways that share an uplink have
-        equal parts of it, which hold without Redis too."""
-        daily = self.settings.uplink.daily
-        if daily and self.settings.shares_uplink:
+        """Bytes of one local day for this part, at the most; 0: no bound. Gateways that share an
+        uplink have equal parts of it for the rest, and share the images' part."""
+        daily, day = self.settings.uplink.daily, self.day
+        if day is not None and part is Part.DRAIN:
+            return max(1, day.shares.floor + day.shares.pool)
+        if day is not None:
             daily = max(1, daily // self.settings.uplink.gateways)
         return slots.drain_part(daily) if part is Part.DRAIN else slots.other_part(daily)
 
+    def more_today(self, number: int) -> int:
+        """Bytes of images that may leave on this day besides what its ledger has left: what can be
+        had of the site's pool."""
+        return 0 if self.day is None else self.day.free(number)
+
     def daily(self) -> Daily | None:
-        """The images' part of the allowance of a day, and what of it is used; None: no bound."""
-        allowance = self.allowance(Part.DRAIN)
+        """The images' part of the allowance of a day, and what of it is used; None: no bound. Of a
+        shared one, an equal part, as a guess; but no more is left of today than can be had."""
+        allowance, interval = self.allowance(Part.DRAIN), self.settings.uplink.interval
         if not allowance:
             return None
-        interval = self.settings.uplink.interval
         use = ledger.read_use(self.state / Part.DRAIN, interval, today=self.today)
-        used = allowance if use.day_spent or self._day_over() else use.day
+        used = use.day
+        if self.day is not None:
+            left = self._room_on(use.number) - use.day
+            allowance = max(1, self.settings.uplink.daily // self.settings.uplink.gateways)
+            used = max(0, allowance - max(0, left))
+        if use.day_spent or self._day_over():
+            used = allowance
         return Daily(allowance, used, lambda at: self.local(at).toordinal())
+
+    def _room_on(self, number: int) -> int:
+        """Bytes of images that may leave here on a day, in all."""
+        if self.day is None:
+            return self.allowance(Part.DRAIN)
+        return self.day.allowance(number) + self.day.free(number)
 
     def today(self) -> int:
         """Which local day it is, as ``date.toordinal`` counts them."""
@@ -354,7 +343,7 @@ class Uplink:
         """The cap in force now, and what the last interval and this day used, by both parts."""
         interval, cap = self.settings.uplink.interval, self.cap()
         uses = [ledger.read_use(self.state / part, interval, today=self.today) for part in Part]
-        daily = self.allowance(Part.DRAIN)
+        daily = self._room_on(uses[0].number)
         return BudgetUse(
             rate=cap.rate,
             budget=cap.rate * interval,
@@ -366,11 +355,12 @@ class Uplink:
             paused=cap.is_pause,
             why=cap.why,
             day_used=sum(use.day for use in uses),
-            day_allowance=sum(self.allowance(part) for part in Part),
-            day_spent=bool(daily)
+            day_allowance=daily + self.allowance(Part.OTHER),
+            day_spent=bool(self.settings.uplink.daily)
             and (uses[0].day_spent or uses[0].day >= daily or self._day_over()),
             lease=self.lease(),
             timetable=self.site_timetable(),
+            site_day=None if self.day is None else self.day.state(),
         )
 
     def end_day(self) -> None:
@@ -381,14 +371,15 @@ class Uplink:
         return bool(self.site.get(DAY_OVER) == self._this_day())
 
     def _this_day(self) -> list[int]:
-        return [self.today(), self.allowance(Part.DRAIN)]  # a larger allowance is another matter
+        return [self.today(), self._room_on(self.today())]  # a larger allowance is another matter
 
     def open_ledger(self, part: Part) -> Ledger:
         """The part's ledger, to charge; only under the part's lock. DiskError."""
+        day = self.day if part is Part.DRAIN else None
         return Ledger(
             self.state / part,
             self.settings.uplink.interval,
-            allowance=self.allowance(part),
+            allowance=self.allowance(part) if day is None else day.allowance,
             today=self.today,
         )
 
@@ -399,7 +390,7 @@ class Uplink:
     def blocked_reason(self, part: Part, book: Ledger) -> Ending | None:
         """Why nothing of a part may leave for longer than a second, and when it may again; None if
         it may."""
-        if book.day_spent:
+        if book.day_spent and not (part is Part.DRAIN and self.more_today(book.day.number)):
             return Ending(Outcome.ALLOWANCE_SPENT, self._after_midnight(book.day.number))
         cap = self.cap()
         if not cap.part(part):

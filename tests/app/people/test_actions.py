@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headgate.spool.budget.uplink import LIMIT
+from headgate.spool.budget.limit import LIMIT
 from headgate.spool.image.image import State
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.site.gone import Stage

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from headgate.actions import site_day
 from headgate.actions import uplink as actions
 from headgate.settings.load import load
 from headgate.shared import lending
+from headgate.shared.connection import connect
+from headgate.shared.day_book import DayBook
 from headgate.shared.keys import key
 from headgate.shared.lending import Borrower
-from headgate.spool.budget import ledger
+from headgate.spool.budget import ledger, slots
 from headgate.spool.budget.uplink import Part
 from headgate.spool.site.audit import Actor
 from headgate.spool.spool import Spool
@@ -82,8 +87,70 @@ def test_a_limit_lowers_floor_and_lease_at_once(spool: Spool) -> None:
     assert spool.uplink.cap().for_the_rest <= spool.uplink.site_cap().rate // 3
 
 
-def test_each_gateway_has_its_part_of_a_day(spool: Spool) -> None:
-    assert sum(spool.uplink.allowance(part) for part in Part) == 30_000_000
+def test_a_gateway_without_redis_has_its_floor_of_the_day(spool: Spool) -> None:
+    """A tenth of what images may have, as of the rate; and of the rest an equal part."""
+    rest = spool.uplink.allowance(Part.OTHER)
+    day = spool.uplink.day
+    assert day is not None and rest == slots.other_part(30_000_000)
+    images = 90_000_000 - 3 * rest
+    assert (day.shares.floor, day.shares.pool) == (images // 10, images - 3 * (images // 10))
+    with lease.kept(spool):
+        pass
+    with closing(spool.uplink.open_ledger(Part.DRAIN)) as book:
+        assert book.left_today == day.shares.floor
+    use = spool.uplink.budget()
+    assert use.day_allowance == day.shares.floor + rest and not use.day_spent
+    assert use.site_day is not None and use.site_day.words == (
+        "; the 90.0 MB of the site are shared, and Redis is away: no more can be had"
+    )
+
+
+@needs_redis
+def test_three_gateways_share_a_day_and_none_takes_what_another_used(tmp_path: Path) -> None:
+    """Through Redis, their disks and ledgers; a restart of Redis without data changes nothing."""
+    redis = Redis(tmp_path / "redis").start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(redis.stop)
+        every = [
+            stack.enter_context(closing(shared_spool(tmp_path / name, name, redis.url)))
+            for name in ("gw1", "gw2", "gw3")
+        ]
+        one, two, three = (spool.uplink for spool in every)
+        assert one.day and two.day and three.day
+        client = stack.enter_context(closing(connect(redis.url, timeout_seconds=60)))
+        book = DayBook(client, "site")
+        site_day.take(every[0], book, 10**9)
+        state = one.budget().site_day
+        assert state is not None and state.words.endswith("once 2 more gateways have reported")
+        assert one.day.holder().of(one.today()) == 0
+        for spool in every[1:]:
+            site_day.take(spool, book, 0)
+        one.day.wish(40_000_000)
+        site_day.take(every[0], book, 10**9)
+        assert one.day.holder().of(one.today()) == 40_000_000
+        assert one.more_today(one.today()) == one.day.shares.pool - 40_000_000
+        with closing(one.open_ledger(Part.DRAIN)) as ledger_of_one:
+            assert ledger_of_one.left_today == one.day.shares.floor + 40_000_000
+            time.sleep(ledger_of_one.wait_seconds())
+            grant = ledger_of_one.charge(25_000_000, 10**9)
+            assert grant is not None and grant.size == 25_000_000
+
+        redis.stop()
+        shutil.rmtree(redis.folder)
+        redis.folder.mkdir()
+        redis.start()
+        two.day.wish(10**9)
+        for spool in every[1:]:
+            site_day.take(spool, book, 10**9)
+        assert two.day.holder().of(two.today()) == 0, "what gw1 holds is not known"
+        site_day.give_back(every[0], book)
+        assert one.day.holder().of(one.today()) == 25_000_000
+        site_day.take(every[1], book, 10**9)
+        held = two.day.holder().of(two.today())
+        assert held == two.day.shares.pool - 25_000_000
+        site_day.take(every[2], book, 10**9)
+        assert three.day.holder().of(three.today()) == three.more_today(three.today()) == 0
+        assert not three.budget().day_spent, "it has its floor"
 
 
 def test_a_run_without_redis_goes_on_at_its_floor_and_says_so(spool: Spool) -> None:

@@ -196,11 +196,45 @@ def test_what_starts_always_fits_into_what_is_left(steps: list[tuple[int, int]])
 
 
 class FakeUplink:
+    day: Any = None
+    charged_day: Any = None
+    more_today: Any = None
+
     def allowance(self, _part: object) -> int:
         return 2_000_000
 
     def room_before_pause(self) -> None:
         return None
+
+
+@dataclass
+class FakeDay:
+    """A day that is shared with other gateways, and what may still be had of it."""
+
+    free: int
+    wished: int = 0
+
+    def wish(self, size: int) -> None:
+        self.wished = size
+
+
+def test_a_run_waits_for_what_the_sites_pool_still_has() -> None:
+    day = FakeDay(500_000)
+    uplink = FakeUplink()
+    uplink.day = day
+    uplink.charged_day = lambda: 739_000
+    uplink.more_today = lambda number: day.free if number == 739_000 else 0
+    pacer = FakePacer(left_today=100_000)
+    world = World(cast(Any, uplink), pacer=pacer)
+    runway = world.runway()
+    image, small = world.image(200_000), world.image(50_000)
+    assert runway.clear(small) is Clearance.NOW and day.wished == 0
+    assert runway.clear(image) is Clearance.LATER and day.wished > 250_000
+    pacer.left_today = day.wished
+    assert runway.clear(image) is Clearance.NOW
+    pacer.left_today, day.free = 10_000, 100_000
+    assert runway.clear(world.image(150_000)) is Clearance.NOT_ANY_MORE
+    assert runway.take_refusals().short is Outcome.ALLOWANCE_SPENT
 
 
 # -- in a run

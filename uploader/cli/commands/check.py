@@ -13,7 +13,7 @@ from typing import TextIO
 
 import click
 
-from headgate.actions import controls
+from headgate.actions import controls, site_day
 from headgate.host import logs
 from headgate.host.exit_codes import Exit
 from headgate.monitor.grouping import worst
@@ -87,7 +87,8 @@ def check(context: Context, *, notify: bool, cron: bool = False, as_json: bool =
         with _log(context, cron):
             if notify:
                 controls.notice_settings(spool)
-                controls.exchange(spool)
+                if not controls.exchange(spool):
+                    site_day.tell(spool)
             report = look(spool, notify=notify, risk=str(spool.risk() or ""))
             if notify and context.settings.uplink.shared:
                 _tell_the_others(spool, report)

@@ -128,6 +128,7 @@ def _lines(facts: Snapshot) -> list[str]:
         lines.append(
             f"today      {human_size(budget.day_used)} of {human_size(budget.day_allowance)} have "
             f"left{', nothing more until midnight' if budget.day_spent else ''}"
+            f"{budget.site_day.words if budget.site_day else ''}"
         )
     if budget.limit_words:
         word = "paused" if budget.paused else "limit"

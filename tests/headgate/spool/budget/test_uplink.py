@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from headgate.settings.units import Percent
 from headgate.spool.budget import slots
-from headgate.spool.budget.uplink import LIMIT, Limit, Part
+from headgate.spool.budget.limit import LIMIT, Limit
+from headgate.spool.budget.uplink import Part
 from headgate.spool.errors import LockHeld
 from headgate.spool.site.outcome import Ending, Outcome
 from headgate.spool.spool import Spool

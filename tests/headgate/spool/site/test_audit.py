@@ -10,7 +10,7 @@ import pytest
 
 from headgate.actions import uplink
 from headgate.spool import sqlite
-from headgate.spool.budget.uplink import LIMIT
+from headgate.spool.budget.limit import LIMIT
 from headgate.spool.site.audit import DETAIL_MAX, Action, Actor, Audit
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep.mover import Mover
