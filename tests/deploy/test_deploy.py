@@ -31,6 +31,7 @@ from headgate.settings.settings import Secrets, combine
 from headgate.settings.table import SETTINGS
 from tests.support.images import picture
 from tests.support.paths import ROOT
+from tests.support.queueing import Redis, needs_redis
 from tests.support.receiver import Receiver, head, read_answer
 from tests.support.wait import wait_until
 from uploader.cli.install.layout import InstallPlan, render
@@ -214,14 +215,23 @@ def behind_nginx(tmp_path: Path) -> Iterator[tuple[str, ssl.SSLContext, Receiver
 
 
 def ask(url: str, trust: ssl.SSLContext | None, body: bytes | None = None, **headers: str) -> int:
+    return told(url, trust, body, **headers)[0]
+
+
+def told(
+    url: str, trust: ssl.SSLContext | None, body: bytes | None = None, **headers: str
+) -> tuple[int, Any]:
+    """The status, and the JSON that was answered; None for a refusal."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, named)
     try:
         with urllib.request.urlopen(request, timeout=60, context=trust) as answer:
-            return int(answer.status)
+            text = answer.read()
+            is_json = "json" in answer.headers.get("Content-Type", "")
+            return int(answer.status), json.loads(text) if is_json else None
     except urllib.error.HTTPError as error:
         error.close()
-        return error.code
+        return error.code, None
 
 
 def test_behind_nginx_nobody_is_taken_for_this_machine(
@@ -289,6 +299,52 @@ def test_behind_a_balancer_a_device_keeps_to_one_gateway_until_that_is_gone(
         assert (held(first), held(other)) == (5, 1), "no camera waits for the one that is gone"
         assert ask(f"{url}/images", trust, pictures[0], **kind) == 201, "a second one, none lost"
     other.stop()
+
+
+@needs_redis
+@pytest.mark.slow
+def test_behind_a_balancer_a_retry_at_the_other_gateway_gets_the_first_receipt(
+    tmp_path: Path,
+) -> None:
+    """The shipped nginx, a real Redis, and the memory of identities; without Redis no image is
+    lost, but one that is sent again elsewhere is a second one."""
+    redis = Redis(tmp_path / "redis").start()
+    gateways = {}
+    for name in ("gw1", "gw2"):
+        (tmp_path / name).mkdir()
+        settings = {
+            "receiver.auth": "open", "site.name": "north", "uplink.gateway": name,
+            "uplink.shared": redis.url, "uplink.gateways": "2", "uplink.floor": "1MB/s",
+        }  # fmt: skip
+        gateways[name] = Receiver(tmp_path / name, **settings).start()
+    there = [
+        (f"{name}.example.net:8080", f"127.0.0.1:{gateway.port}")
+        for name, gateway in gateways.items()
+    ]
+    kind = {"Content_Type": "image/jpeg", "X_Device": "cam-1"}
+    try:
+        with nginx_with(tmp_path, "headgate-balancer.conf", *there) as (url, trust, _):
+            image, late = picture(20_000), picture(20_001)
+            status, first = told(f"{url}/images", trust, image, **kind)
+            assert (status, first["duplicate"]) == (201, False)
+            held = {name: [*(one.spool / "new").rglob("*.jpg")] for name, one in gateways.items()}
+            (gone,) = (name for name, files in held.items() if files)
+            gateways.pop(gone).stop()
+            status, again = told(f"{url}/images", trust, image, **kind)
+            assert (status, again["duplicate"], again["id"]) == (200, True, first["id"])
+            assert again["sha256"] == first["sha256"]
+            status, receipt = told(f"{url}/images/{first['id']}", trust, **kind)
+            assert (status, receipt["gateway"], receipt["id"]) == (200, gone, first["id"])
+            (left,) = gateways.values()
+            assert not [*(left.spool / "new").rglob("*.jpg")], "it has no copy of its own"
+            redis.stop()
+            assert ask(f"{url}/images", trust, late, **kind) == 201
+            status, second = told(f"{url}/images", trust, image, **kind)
+            assert status == 201 and second["id"] != first["id"]
+    finally:
+        for gateway in gateways.values():
+            gateway.stop()
+        redis.stop()
 
 
 @pytest.mark.parametrize("name", ["headgate.conf", "headgate-balancer.conf"])
