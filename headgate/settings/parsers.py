@@ -319,6 +319,9 @@ BROKER_URL = (
     r"((redis|rediss)://[^\s/]+(/[0-9]*)?(\?[^\s]*)?|(https?|sqs)://[^\s/]+/[^\s/]+/[^\s/]+)?"
 )
 REDIS_URL = r"((redis|rediss)://[^\s/]+(/[0-9]*)?(\?[^\s]*)?|unix:///[^\s]+)?"
+_SENTINEL = r"[^\s/@,:]+(:[0-9]{1,5})?"
+_SENTINELS = rf"sentinel://([^\s/@]+@)?{_SENTINEL}(,{_SENTINEL})*/[\w.-]+(/[0-9]*)?"
+SHARED_URL = rf"({REDIS_URL}|{_SENTINELS})"
 KEYS = r"https?://[^\s]+|[^\s:][^:]*"
 URL = r"(https?://[^\s/]+(/[^\s]*)?)?"
 SMTP_URL = r"(smtps?://([^\s/@]+@)?[^\s/@:]+(:[0-9]{1,5})?/?)?"

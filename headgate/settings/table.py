@@ -493,10 +493,13 @@ class UplinkSettings:
     )
     shared: str = setting(
         "",
-        reads.secret(reads.REDIS_URL, "redis://host:6379/0, rediss://... or unix:///path"),
+        reads.secret(
+            reads.SHARED_URL,
+            "redis://host:6379/0, rediss://..., unix:///path or sentinel://host:26379,host/NAME",
+        ),
         "",
         "URL of the Redis server through which the gateways of a site lend each other the uplink "
-        "and know each other's images.",
+        "and know each other's images; or of its Sentinels: sentinel://host1,host2,host3/NAME.",
         secret=True,
         example="redis://redis.example.net:6379/0",
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -16,6 +18,35 @@ Client: TypeAlias = "Redis"
 EXTRA = "sharing the uplink needs Redis's client: make install EXTRAS=fleet, or pip install 'headgate[fleet]'"  # noqa: E501
 
 
+_SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """Where the primary is asked for, and how to log in there."""
+
+    hosts: list[tuple[str, int]]
+    name: str  # of the primary, as the Sentinels know it
+    database: int = 0
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def parse_sentinels(url: str) -> Sentinels | None:
+    """``sentinel://...``, read; None for the URL of a server."""
+    if not url.startswith("sentinel://"):
+        return None
+    login, _, rest = url.removeprefix("sentinel://").rpartition("@")
+    where, _, what = rest.partition("/")
+    name, _, database = what.partition("/")
+    user, _, password = (unquote(part) for part in login.partition(":"))
+    hosts = []
+    for one in where.split(","):
+        host, port = urlsplit(f"//{one}").hostname, urlsplit(f"//{one}").port
+        hosts.append((host or "", port or _SENTINEL_PORT))
+    return Sentinels(hosts, name, int(database or 0), user or None, password or None)
+
+
 class SharedTrouble(Exception):
     """Redis did not do what was asked, whatever the reason; a sentence."""
 
@@ -23,21 +54,35 @@ class SharedTrouble(Exception):
 def connect(url: str, *, timeout_seconds: float) -> Redis:
     """A client that connects when it is first used, and never waits longer than the timeout for
     one step. It repeats nothing: what was sent and not answered may still be carried out.
-    SharedTrouble if the extra is not installed."""
+    ``url`` may name Sentinels, ``sentinel://[user:password@]host:port,host:port/NAME[/database]``:
+    each new connection asks them for the primary of that name; user and password are the
+    primary's. SharedTrouble if the extra is not installed."""
     try:
         from redis import Redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
+        from redis.sentinel import Sentinel
     except ImportError:
         raise SharedTrouble(EXTRA) from None
-    return Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
+    patience: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if (there := parse_sentinels(url)) is None:
+        return Redis.from_url(url, decode_responses=True, **patience)
+    # redis-py's annotations leave these two out.
+    sentinels = Sentinel(there.hosts, sentinel_kwargs=patience)  # type: ignore[no-untyped-call]
+    primary: Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        there.name,
+        db=there.database,
+        username=there.user,
+        password=there.password,
         decode_responses=True,
-        protocol=2,
+        **patience,
     )
+    return primary
 
 
 def disconnect(client: Redis) -> None:

@@ -4,18 +4,24 @@ up."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headgate.host.addresses import free_port
+from headgate.settings.parsers import SHARED_URL
 from headgate.shared import lender
-from headgate.shared.connection import SharedTrouble
+from headgate.shared.connection import Sentinels, SharedTrouble, parse_sentinels
 from headgate.shared.lender import Lender
 from headgate.shared.lending import Ask, Demand, Why
 from tests.support.queueing import Redis, needs_redis
-from tests.support.wait import wait_until
+from tests.support.wait import kill, wait_until
 
 pytestmark = [needs_redis, pytest.mark.slow]
 RATE, FLOOR = 1_000_000, 100_000
@@ -91,3 +97,68 @@ def test_two_servers_never_lend_at_once_where_a_primary_needs_its_replica(
 
         wait_until(both_asked, "the new one lends")
         assert stopped and ask(old, "gw1") == (0, None), "it has no replica, so it refuses writes"
+
+
+def test_sentinels_lead_to_the_replica_that_took_over(
+    pair: tuple[Redis, Redis], tmp_path: Path
+) -> None:
+    """Real Sentinels, to whom the setting points: the primary is killed, and a gateway that knows
+    nothing but them borrows of the other server, after one lease's length."""
+    primary, replica = pair
+    with contextlib.ExitStack() as stack:
+        ports = [free_port() for _ in range(3)]
+        for port in ports:
+            config = tmp_path / f"sentinel-{port}.conf"
+            config.write_text(
+                f"port {port}\nbind 127.0.0.1\nsentinel monitor site 127.0.0.1 {primary.port} 2\n"
+                "sentinel down-after-milliseconds site 5000\nsentinel failover-timeout site 5000\n"
+            )
+            started = subprocess.Popen(
+                ["redis-server", str(config), "--sentinel"], cwd=tmp_path, stdout=subprocess.DEVNULL
+            )
+            stack.callback(kill, started)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        there = stack.enter_context(closing(Lender(f"sentinel://{hosts}/site/0", "north")))
+        await_lent(there, "gw1")
+        with replica.client() as client:
+            assert client.info("replication")["role"] == "slave"
+        for port in ports:  # a replica that no Sentinel knows of yet could not be promoted
+            wait_until(lambda: knows_all(port), "the Sentinels know each other and the replica")  # noqa: B023
+        primary.stop()
+        wait_until(lambda: ask(there, "gw1")[1] is Why.JUST_STARTED, "the replica is asked")
+        await_lent(there, "gw1")
+        with replica.client() as client:
+            assert client.info("replication")["role"] == "master"
+
+
+def knows_all(port: int) -> bool:
+    """Whether the Sentinel there knows the replica and the two others."""
+    import redis
+
+    with closing(redis.Redis(port=port, decode_responses=True)) as one:
+        known: Any = one
+        try:
+            return bool(known.sentinel_slaves("site")) and (
+                len(known.sentinel_sentinels("site")) == 2
+            )
+        except redis.ConnectionError:  # it has just started
+            return False
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("redis://10.0.0.5:6379/0", None),
+        ("sentinel://a/site", Sentinels([("a", 26379)], "site")),
+        (
+            "sentinel://me:p%40ss@a:1,b:2,c/site-1/3",
+            Sentinels([("a", 1), ("b", 2), ("c", 26379)], "site-1", 3, "me", "p@ss"),
+        ),
+        ("sentinel://:secret@a/site", Sentinels([("a", 26379)], "site", 0, None, "secret")),
+    ],
+)
+def test_the_url_of_sentinels_is_read(url: str, found: Sentinels | None) -> None:
+    assert parse_sentinels(url) == found
+    assert re.fullmatch(SHARED_URL, url), "and the settings take it"
+    for wrong in ("sentinel://a", "sentinel:///site", "sentinel://a,/site", "sentinel://a:b/site"):
+        assert not re.fullmatch(SHARED_URL, wrong)

@@ -19,7 +19,7 @@ _SENT: Mapping[str, str] = {
     "jobs.oidc_keys": "the keys that verify identity tokens are fetched",
 }
 _UNUSED = {"http": "s3.endpoint_url", "s3": "destination.url"}
-_ENCRYPTED: Mapping[str, str] = {"http": "https", "redis": "rediss"}
+_ENCRYPTED: Mapping[str, str] = {"http": "https", "redis": "rediss", "sentinel": "rediss"}
 
 
 def judge(settings: Settings, endpoint: str = "") -> Iterator[Finding]:
