@@ -56,6 +56,12 @@ MUTANTS ?=
 mutants: ready ## Make seeded mistakes in a copy, each of which a test must catch (MUTANTS="no-file-fsync" for some)
 	@$(BIN)/python -m dev.mutants $(MUTANTS)
 
+MODULE ?=
+
+.PHONY: mutate
+mutate: ready ## Change a module in every small way; show what its tests miss (MODULE="headgate/spool/budget/slots.py [TESTS]")
+	@$(BIN)/python -m dev.mutate $(MODULE)
+
 .PHONY: sbom
 sbom: ready ## Print what ships, with licences and hashes (CycloneDX)
 	@$(BIN)/python -m dev.sbom
@@ -132,7 +138,7 @@ bench-ready: ready
 
 .PHONY: clean
 clean: ## Remove what was made here, except var/, which holds images
-	rm -rf .venv .venv-bench build dist headgate.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-mutate build dist headgate.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
 
 .PHONY: lock

@@ -129,3 +129,16 @@ def test_what_an_earlier_run_learnt_is_where_it_begins() -> None:
     assert Parallel(0.0).count == FIRST
     assert Parallel(0.0, 48).count == 48
     assert Parallel(0.0, 10**9).count == MOST
+
+
+def test_a_round_needs_its_time_and_two_images_of_each_connection() -> None:
+    quick = Parallel(0.0, 4)
+    for number in range(50):
+        quick.arrived(0.19, number, 10**9)
+    assert quick.images_a_second == 0
+    few = Parallel(0.0, 4)
+    for number in range(7):
+        few.arrived(2.0, number, 10**9)
+    assert few.images_a_second == 0
+    few.arrived(2.0, 8, 10**9)
+    assert few.images_a_second == 4

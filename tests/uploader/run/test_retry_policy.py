@@ -10,6 +10,7 @@ from headgate.host.exit_codes import Exit
 from headgate.spool.site.outcome import Outcome
 from uploader.run import retry_policy
 from uploader.s3.errors import RequestTarget, classify
+from uploader.wire.errors import ErrorKind, SendError
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 
@@ -83,3 +84,18 @@ def test_a_run_that_tried_and_confirmed_nothing_is_called_so(
     assert called == retry_policy.conclude(
         ending, code, picked=picked, attempts=attempts, confirmed=confirmed, set_aside=aside
     )
+
+
+def test_what_is_said_of_objects_that_are_gone_names_the_first() -> None:
+    assert retry_policy.gone_from_bucket([], []) == ""
+    gone = retry_policy.gone_from_bucket(["k/a", "k/b"], [])
+    assert "as k/a;" in gone and "set aside" in gone and "lost here" not in gone
+    lost = retry_policy.gone_from_bucket([], ["k/c", "k/d", "k/e"])
+    assert "as k/c:" in lost and "lost here" in lost and "set aside" not in lost
+    assert "s3.check_copies" in gone and "s3.check_copies" in lost
+
+
+def test_why_what_was_confirmed_is_not_shown() -> None:
+    refused = SendError(ErrorKind.FATAL, "denied", "HEAD is refused.")
+    assert retry_policy.not_shown(refused).endswith("HEAD is refused.")
+    assert retry_policy.not_shown(None).endswith("it shows another ETag, and no SHA-256.")

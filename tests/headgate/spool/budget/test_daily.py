@@ -276,3 +276,14 @@ def test_a_record_reads_back_and_no_changed_byte_goes_unseen(day: Day, at: int, 
         Day.decode(bytes(data))
     with pytest.raises(DamagedSlots):
         Day.decode(day.encode()[:-1])
+
+
+def test_what_is_left_of_a_day_is_never_negative_and_a_spent_one_has_nothing() -> None:
+    assert Day(5, charged=700).left(600) == 0
+    assert Day(5, spent=True).left(600) == 0
+
+
+def test_an_earlier_day_counts_after_24_hours_and_not_before() -> None:
+    day = Day(9, charged=7, began_at=100)
+    assert day.on(8, 100 + 24 * HOUR - 1) is day
+    assert day.on(8, 100 + 24 * HOUR) == Day(8, 0, 100 + 24 * HOUR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -171,3 +173,23 @@ def test_a_ring_of_another_length_is_damaged() -> None:
     for data in (whole[:-1], whole + b"\0", whole + whole, b""):
         with pytest.raises(DamagedSlots):
             budget.decode_ring(data, 4)
+
+
+def test_the_parts_at_their_bounds() -> None:
+    assert [budget.other_part(rate) for rate in (100, 1000, 100_000, 2_560_000)] == [
+        25, 250, 1000, 10_000
+    ]  # fmt: skip
+    assert budget.room({1: 500}, 1, 300) == 0
+    assert budget.grant(100, {1: 500}, 1, 300) == 0
+    assert budget.grant(10, {}, 0, 3) == 1
+
+
+@pytest.mark.parametrize(("at", "value"), [(8, 1), (8, 3), (0, 0), (0, 255)])
+def test_a_header_of_another_kind_is_refused_whatever_its_checksum(at: int, value: int) -> None:
+    header = Header(slots=62, sequence=1, base=0, blocked_until=0, boot=bytes(16)).encode()
+    data = bytearray(header)
+    assert data[:12] == b"HEADGATE" + bytes([2, 0, 0, 0])
+    data[at] = value
+    data[-8:-4] = zlib.crc32(data[:-8]).to_bytes(4, "little")
+    with pytest.raises(DamagedSlots):
+        Header.decode(bytes(data))
