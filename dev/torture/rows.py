@@ -256,7 +256,12 @@ OPEN = (
     Open(
         "block-log", _POWER,
         "a replayed block log, which alone shows a missing disk flush: not written. It needs "
-        "dm-log-writes in the kernel, or a recording NBD server.",
+        "dm-log-writes, NBD or ublk in the kernel, and the one that this was tried on was built "
+        "without them; or qemu-storage-daemon with FUSE.",
+    ),
+    Open(
+        "combined", _ONE,
+        "several of these faults at once, from one seed: not written.",
     ),
     Open("memory", _SURVIVES, "a machine that runs out of memory or descriptors: not written."),
     Open(
