@@ -9,6 +9,7 @@ from headgate.host import logs
 from headgate.settings.units import human_duration
 from headgate.spool.site.audit import Action, Actor
 from headgate.spool.site.devices import Token
+from headgate.spool.site.enrolments import Enrolment, Taken
 from headgate.spool.spool import Spool
 
 
@@ -55,6 +56,17 @@ def revoke(spool: Spool, by: Actor, wanted: Sequence[str]) -> None:
         spool.site.devices.revoke(wanted, spool.now())
         _record(spool, by, Action.DEVICE_REVOKE, wanted)
     logs.get().info("device.revoked", devices=len(wanted))
+
+
+def take_over(spool: Spool, by: Actor, heard: Sequence[Enrolment]) -> dict[str, Taken]:
+    """Let devices of another gateway send here, all or none; what became of each."""
+    with spool.site.together():
+        taken = spool.site.devices.take_over(heard, spool.now())
+        for what in (Taken.ADDED, Taken.CHANGED, Taken.REVOKED):
+            named = [name for name, became in taken.items() if became is what]
+            _record(spool, by, Action.DEVICE_IMPORT, named, what)
+    logs.get().info("device.imported", devices=len(taken))
+    return taken
 
 
 def _record(

@@ -56,6 +56,7 @@ class Action(StrEnum):
     DEVICE_ADD = "device.add"
     DEVICE_ROTATE = "device.rotate"
     DEVICE_REVOKE = "device.revoke"
+    DEVICE_IMPORT = "device.import"
     DEVICE_LABEL = "device.label"
     DEVICE_GAPS = "device.gaps"
     DEVICE_RENAME = "device.rename"

@@ -18,6 +18,8 @@ from datetime import datetime, timedelta
 
 from headgate.spool import sqlite
 from headgate.spool.image import names
+from headgate.spool.site import enrolments
+from headgate.spool.site.enrolments import Enrolment, Taken
 from headgate.spool.sqlite import instant, stamp
 
 TOKEN_BYTES = 32
@@ -221,6 +223,16 @@ class Devices:
             for table in ("tokens", "digest_logins"):
                 db.execute(f"DELETE FROM {table} WHERE device = ?", (device,))
             db.execute("DELETE FROM devices WHERE name = ?", (device,))
+
+    def enrolments(self, now: datetime) -> list[Enrolment]:
+        """All devices but those that log in by Digest, to be carried to another gateway."""
+        with self._lock:
+            return list(enrolments.read(self._db, now).values())
+
+    def take_over(self, heard: Iterable[Enrolment], now: datetime) -> dict[str, Taken]:
+        """Let devices of another gateway count here, all or none; what became of each."""
+        with self._lock, sqlite.transaction(self._db) as db:
+            return enrolments.take_over(db, heard, now)
 
     def digest_key(self) -> str | None:
         """The key of Digest's nonces; None if no device was ever enrolled for Digest."""

@@ -21,7 +21,7 @@ from headgate.spool.site.devices import Device, DeviceTrouble, Token
 from headgate.spool.site.labels import Label
 from headgate.spool.spool import Spool
 from uploader.cli import completions
-from uploader.cli.commands import device_names
+from uploader.cli.commands import device_copies, device_names
 from uploader.cli.help_epilog import ending
 from uploader.cli.main import Context, fail, print_json, print_text
 from uploader.cli.tables import aligned
@@ -178,6 +178,8 @@ for _command in (
     device_names.group,
     device_names.rename,
     device_names.remove,
+    device_copies.export,
+    device_copies.import_,
 ):
     command.add_command(_command)
 
