@@ -36,7 +36,7 @@ def accept_gaps(spool: Spool, by: Actor, device: str, first: int, last: int) -> 
     """Close gaps in a device's sequence numbers: those images will not come. How many were open."""
     gaps = spool.catalog.gaps(device, 0)
     if gaps is None:
-        raise ActionRefused(f"{device} has sent no sequence number")
+        raise ActionRefused(f"{device} has sent no sequence number", missing=True)
     spool.site.audit.record(
         by, Action.DEVICE_GAPS, spool.now(), device, f"{first}-{last} will not come"
     )
@@ -87,4 +87,6 @@ def remove(spool: Spool, by: Actor, device: str) -> None:
 
 def _require_known(spool: Spool, device: str) -> None:
     if not spool.knows_device(device):
-        raise ActionRefused(f"there is no device {device}; headgate device list shows all")
+        raise ActionRefused(
+            f"there is no device {device}; headgate device list shows all", missing=True
+        )

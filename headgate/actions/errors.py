@@ -12,11 +12,13 @@ _Value = TypeVar("_Value")
 
 class ActionRefused(Exception):
     """Nothing was changed; the sentence says why, or what to do. ``invalid``: what was asked for
-    is not possible at any time, so it was a mistake of the user who asked."""
+    is not possible at any time, so it was a mistake of the user who asked. ``missing``: nothing has
+    the name that was given."""
 
-    def __init__(self, sentence: str, *, invalid: bool = False) -> None:
+    def __init__(self, sentence: str, *, invalid: bool = False, missing: bool = False) -> None:
         super().__init__(sentence)
         self.invalid = invalid
+        self.missing = missing
 
 
 def understood(read: Callable[[str], _Value], text: str) -> _Value:

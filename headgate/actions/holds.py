@@ -16,7 +16,7 @@ def hold(spool: Spool, by: Actor, what: str, reason: str = "") -> Hold:
     """Neither send an image, or any of a device, nor prune its copy, until it is released."""
     subject = subject_of(spool, what)
     if subject is None:
-        raise ActionRefused(f"there is no image and no device {what}")
+        raise ActionRefused(f"there is no image and no device {what}", missing=True)
     if subject.kind is Kind.IMAGE:
         receipt = spool.receipt(subject.name)
         if receipt is not None and receipt.state is State.SENDING:
@@ -42,7 +42,7 @@ def release(spool: Spool, by: Actor, what: str) -> Subject:
             spool.site.audit.record(by, Action.RELEASE, spool.now(), subject.name)
         holding.agree(spool)
         return subject
-    raise ActionRefused(f"{what} is not held; headgate hold lists what is")
+    raise ActionRefused(f"{what} is not held; headgate hold lists what is", missing=True)
 
 
 def subject_of(spool: Spool, what: str) -> Subject | None:

@@ -37,7 +37,7 @@ def end_silence(spool: Spool, by: Actor, what: str) -> None:
     _require_rule(what)
     with spool.site.together():
         if not spool.site.alerts.end_silence(what):
-            raise ActionRefused(f"{what} was not silenced")
+            raise ActionRefused(f"{what} was not silenced", missing=True)
         _remember(spool, by, EventKind.SILENCE_ENDED, what)
         spool.site.audit.record(by, Action.SILENCE_END, spool.now(), what)
 

@@ -174,10 +174,13 @@ class Context:
             if tells:
                 self._report_spool(str(error))
             fail(str(error))
-        except (SpoolUnsuitable, DiskError, UserTrouble) as error:
+        except (SpoolUnsuitable, DiskError) as error:
             fail(str(error))
+        except UserTrouble as error:
+            fail(str(error), missing=error.missing)
         except ActionRefused as refused:
-            fail(str(refused), Exit.USAGE if refused.invalid else Exit.ERROR)
+            code = Exit.USAGE if refused.invalid else Exit.ERROR
+            fail(str(refused), code, missing=refused.missing)
 
     def record(self, settings: Settings, action: Action, subject: str = "") -> None:
         """Add a line to the audit log, of a change that is not in the spool; the last thing that
@@ -208,11 +211,12 @@ class OneOf(click.Choice[str]):
         return said + did_you_mean(str(value), self.choices)
 
 
-def fail(message: str, code: Exit = Exit.ERROR) -> NoReturn:
+def fail(message: str, code: Exit = Exit.ERROR, *, missing: bool = False) -> NoReturn:
     """End the command with one sentence that says what to do, and its exit code; with --json with
-    the sentence in an object, on stderr as well."""
+    the sentence in an object, on stderr as well. ``missing``: nothing has the name that the caller
+    gave, which HTTP answers with 404."""
     if _wants_json():
-        _print_problem(problem(message, code))
+        _print_problem(problem(message, code, missing=missing))
     else:
         print_text(f"headgate: {message}", err=True)
     raise SystemExit(code)

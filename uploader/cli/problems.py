@@ -14,14 +14,18 @@ _KINDS: Mapping[Exit, tuple[str, HTTPStatus]] = {
     Exit.LOCKED: ("locked", HTTPStatus.CONFLICT),
     Exit.UPLINK_DOWN: ("uplink_down", HTTPStatus.SERVICE_UNAVAILABLE),
 }
+_MISSING = ("not_found", HTTPStatus.NOT_FOUND)
 _OTHER = ("error", HTTPStatus.INTERNAL_SERVER_ERROR)
 _RETRY = (Exit.LOCKED, Exit.UPLINK_DOWN)
 
 
-def problem(sentence: str, code: Exit, faults: Sequence[str] = ()) -> dict[str, object]:
+def problem(
+    sentence: str, code: Exit, faults: Sequence[str] = (), *, missing: bool = False
+) -> dict[str, object]:
     """The object for a command that ends with this exit code. ``status`` is what HTTP would say;
-    ``retry``: the same call may work later; ``faults``: of settings, one sentence each."""
-    word, status = _KINDS.get(code, _OTHER)
+    ``retry``: the same call may work later; ``faults``: of settings, one sentence each;
+    ``missing``: nothing has the name that the caller gave."""
+    word, status = _MISSING if missing else _KINDS.get(code, _OTHER)
     members: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,

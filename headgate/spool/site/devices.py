@@ -104,7 +104,12 @@ class DigestLogin:
 
 
 class DeviceTrouble(Exception):
-    """What was asked for cannot be done; the sentence says why. Nothing was changed."""
+    """What was asked for cannot be done; the sentence says why. Nothing was changed. ``missing``:
+    no device of that name is enrolled."""
+
+    def __init__(self, sentence: str, *, missing: bool = False) -> None:
+        super().__init__(sentence)
+        self.missing = missing
 
 
 class Devices:
@@ -318,7 +323,7 @@ class Devices:
         unknown = [name for name in wanted if self._row(name) is None or self._is_revoked(name)]
         if unknown:
             raise DeviceTrouble(
-                f"{_some(unknown)}: not enrolled; headgate device list shows who is"
+                f"{_some(unknown)}: not enrolled; headgate device list shows all", missing=True
             )
 
     def _by_digest(self) -> set[str]:

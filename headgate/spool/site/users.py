@@ -81,7 +81,12 @@ class User:
 
 
 class UserTrouble(Exception):
-    """What was asked for cannot be done; the sentence says why. Nothing was changed."""
+    """What was asked for cannot be done; the sentence says why. Nothing was changed. ``missing``:
+    there is no user, or no token, of that name."""
+
+    def __init__(self, sentence: str, *, missing: bool = False) -> None:
+        super().__init__(sentence)
+        self.missing = missing
 
 
 class Users:
@@ -155,7 +160,9 @@ class Users:
 
     def _require(self, name: str) -> None:
         if self.get(name) is None:
-            raise UserTrouble(f"{name} is no user; headgate user list shows who is")
+            raise UserTrouble(
+                f"there is no user {name}; headgate user list shows all", missing=True
+            )
 
     # -- sessions
 
@@ -247,7 +254,9 @@ class Users:
         with self._lock, sqlite.transaction(self._db) as db:
             db.execute("DELETE FROM scrape_tokens WHERE name = ?", (name,))
             if not sqlite.changes(db):
-                raise UserTrouble(f"there is no token {name}; headgate token list shows them")
+                raise UserTrouble(
+                    f"there is no token {name}; headgate token list shows them", missing=True
+                )
 
     def scrape_tokens(self) -> list[tuple[str, datetime]]:
         """The name of each, and since when there is one."""

@@ -276,6 +276,36 @@ def test_every_command_says_what_is_wrong_in_the_object_of_http(site: Spool, pla
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "get NOPE",
+        "why NOPE",
+        "hold NOPE",
+        "release NOPE",
+        "purge --image NOPE --dry-run",
+        "purge --device NOPE --dry-run",
+        "find --by capture --cursor NOPE",
+        "device gaps NOPE",
+        "device gaps NOPE --accept 1",
+        "device label NOPE door",
+        "device remove NOPE",
+        "device rename NOPE cam-3",
+        "device revoke NOPE",
+        "device rotate NOPE",
+        "alert silence paused --off",
+    ],
+)
+def test_a_name_that_nothing_has_is_not_found_as_over_http(
+    site: Spool, place: Path, words: str
+) -> None:
+    asked = create_app(site).test_client().get("/images/NOPE").get_json()
+    ran = call(place, *words.split(), "--json")
+    said = json.loads(ran.stderr)
+    assert (said["status"], said["title"], said["retry"]) == (asked["status"], "Not Found", False)
+    assert (said["code"], ran.exit_code, said["exit_code"]) == ("not_found", 1, 1)
+
+
 def test_every_json_address_speaks_it_and_one_thing_has_one_form(site: Spool, place: Path) -> None:
     image = put(site, b"over http", "cam-5", sequence=1).receipt
     put(site, b"over http, too", "cam-5", sequence=4)

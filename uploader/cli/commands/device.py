@@ -146,7 +146,7 @@ def revoke(context: Context, names: tuple[str, ...], as_json: bool) -> None:
         try:
             devices.revoke(spool, context.actor, wanted)
         except DeviceTrouble as trouble:
-            fail(str(trouble))
+            fail(str(trouble), missing=trouble.missing)
     if as_json:
         print_json({"revoked": wanted})
     else:
@@ -226,7 +226,7 @@ class _Tokens:
         if kind is not None or not self.made:
             self._discard()
             if isinstance(error, DeviceTrouble):
-                fail(str(error))
+                fail(str(error), missing=error.missing)
             return
         if self._out:
             with os.fdopen(self._fd, "w", encoding="utf-8") as file:

@@ -44,7 +44,7 @@ def gaps(context: Context, device: str, accept: str | None, as_json: bool) -> No
             closed = device_names.accept_gaps(spool, context.actor, device, *numbers)
         found = spool.catalog.gaps(device, _SHOWN)
     if found is None:
-        fail(f"{device} has sent no sequence number")
+        fail(f"{device} has sent no sequence number", missing=True)
     if as_json:
         print_json(gaps_fields(found) | {"accepted": closed})
         return

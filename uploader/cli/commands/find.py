@@ -118,7 +118,8 @@ def command(
         try:
             page = spool.find(search.query(spool, wanted))
         except Misread as misread:
-            fail(f"--{misread}", Exit.ERROR if misread.field == "cursor" else Exit.USAGE)
+            missing = misread.field == "cursor"
+            fail(f"--{misread}", Exit.ERROR if missing else Exit.USAGE, missing=missing)
     if as_json:
         print_json([image_fields(receipt) for receipt in page.receipts])
         return

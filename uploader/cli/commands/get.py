@@ -52,7 +52,7 @@ def command(context: Context, image: str, output: str | None, force: bool, as_js
     with context.spool() as spool:
         receipt = spool.receipt(image)
         if receipt is None:
-            fail(f"there is no image {image}; headgate find lists images")
+            fail(f"there is no image {image}; headgate find lists images", missing=True)
         target = Path(output or receipt.name.file)
         if not to_pipe and not force and target.exists():
             fail(f"{target} is there already; use --force, or name another file with -o")

@@ -39,7 +39,8 @@ def command(context: Context, what: str | None, reason: str, as_json: bool) -> N
         if what is not None:
             if holds.subject_of(spool, what) is None:
                 known = [one.device for one in spool.catalog.arrivals()]
-                fail(f"there is no image and no device {what}.{did_you_mean(what, known)}")
+                asked = did_you_mean(what, known)
+                fail(f"there is no image and no device {what}.{asked}", missing=True)
             held = [holds.hold(spool, context.actor, what, reason)]
         else:
             held = spool.site.holds.all()

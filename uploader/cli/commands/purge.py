@@ -114,5 +114,5 @@ def _subject(spool: Spool, device: str, image: str) -> Subject:
     if found is None or (found.kind is Kind.DEVICE) != bool(device):
         known = [one.device for one in spool.catalog.arrivals()] if device else []
         kind = "device" if device else "image"
-        fail(f"there is no {kind} {what}.{did_you_mean(what, known)}")
+        fail(f"there is no {kind} {what}.{did_you_mean(what, known)}", missing=True)
     return found

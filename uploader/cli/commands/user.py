@@ -55,7 +55,7 @@ def password(context: Context, name: str) -> None:
     """Set another password, which is asked for or read from stdin. Ends the user's sessions."""
     with context.spool() as spool:
         if spool.site.users.get(name) is None:
-            fail(f"{name} is no user; headgate user list shows who is")
+            fail(f"there is no user {name}; headgate user list shows all", missing=True)
         users.set_password(spool, context.actor, name, _password(name))
     context.say(f"{name} has a new password, and is logged in nowhere")
 

@@ -42,9 +42,11 @@ def command(context: Context, what: str, as_json: bool) -> None:
         if found is None:
             gone = spool.site.gone.get(what)
             if gone is not None and gone.stage is Stage.PURGED:
-                fail(f"it was purged on {gone.at:%Y-%m-%d %H:%M} UTC, and nothing else is known")
+                purged = f"it was purged on {gone.at:%Y-%m-%d %H:%M} UTC"
+                fail(f"{purged}, and nothing else is known", missing=True)
             known = [one.device for one in spool.catalog.arrivals()]
-            fail(f"there is no image and no device {what}.{did_you_mean(what, known)}")
+            asked = did_you_mean(what, known)
+            fail(f"there is no image and no device {what}.{asked}", missing=True)
     if as_json:
         print_json(_fields(found))
         return
