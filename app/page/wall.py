@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from headgate.host.clock import CLOCK_OFF_SECONDS
-from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.devices import OTHERS_MAX, DeviceFacts
 from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_shown
 from headgate.spool.site.alerts import Alert
@@ -63,7 +63,7 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Wall:
     """One page of the wall. ``urgent`` counts among all cameras, ``found`` those that were asked
-    for."""
+    for. ``others_max``: how many without a token are looked at, if others may be left out."""
 
     cameras: tuple[Camera, ...]
     page: int
@@ -72,6 +72,7 @@ class Wall:
     total: int
     urgent: int
     groups: tuple[str, ...]
+    others_max: int = 0
 
 
 def wall(
@@ -100,6 +101,7 @@ def wall(
     ]
     every.sort(key=lambda one: (list(Need).index(one.need), *_by_number(one.shown)))
     found = [one for one in every if _is_asked(one, asked)]
+    strangers = sum(not one.facts.enrolled for one in every)
     pages = max(1, math.ceil(len(found) / A_PAGE))
     page = min(max(1, asked.page), pages)
     return Wall(
@@ -110,6 +112,7 @@ def wall(
         total=len(every),
         urgent=sum(one.need.is_urgent for one in every),
         groups=tuple(sorted({one.group for one in every} - {""}, key=str.casefold)),
+        others_max=OTHERS_MAX if strangers >= OTHERS_MAX else 0,
     )
 
 

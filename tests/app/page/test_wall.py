@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from app import create_app
 from app.page.wall import A_PAGE, Asked, Need, wall
 from headgate.monitor import collect
-from headgate.monitor.devices import DeviceFacts
+from headgate.monitor.devices import OTHERS_MAX, DeviceFacts
 from headgate.spool.catalog.device_stats import Unusable
 from headgate.spool.image.names import device_name
 from headgate.spool.site.alerts import Alert
@@ -107,6 +107,17 @@ def test_cameras_are_found_by_name_group_and_need(asked: Asked, found: list[str]
     shown = wall(devices, (), labels, NOW, asked)
     assert [one.facts.device for one in shown.cameras] == found
     assert (shown.total, shown.urgent, shown.groups) == (1003, 1, ("north", "South"))
+
+
+def test_the_wall_says_that_devices_without_a_token_may_be_left_out(
+    told: tuple[Told, FlaskClient],
+) -> None:
+    spool, client = told
+    strangers = tuple(replace(one, enrolled=False) for one in MANY)
+    said = f"only the {OTHERS_MAX:,} that were seen last"
+    for devices, left_out in ((strangers, True), ((*strangers[1:], SEEN), False), (MANY, False)):
+        spool.said = facts(devices=devices)
+        assert (said in client.get("/?q=cam-0007").text) == left_out
 
 
 def test_a_camera_that_is_held_says_so(told: tuple[Told, FlaskClient]) -> None:
