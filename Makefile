@@ -8,9 +8,9 @@ BIN := .venv/bin
 TESTS ?= tests
 # Tests start more than a thousand processes; with this set, each of them compiles Headgate again.
 unexport PYTHONDONTWRITEBYTECODE
-# Side by side, twice as many as a small machine has cores: tests wait for disks and for other programs.
+# Side by side, three times as many as a small machine has cores: tests wait for disks and other programs.
 # More workers cost more than they save: each needs seconds of CPU to collect the tests.
-PYTEST = $(BIN)/python -m pytest -n 4 --dist worksteal
+PYTEST = $(BIN)/python -m pytest -n 6 --dist worksteal
 
 .PHONY: help
 help: ## List the targets

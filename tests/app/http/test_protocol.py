@@ -206,9 +206,17 @@ def micropython_in_python() -> tuple[list[str], str, str]:
 Language = Callable[[], tuple[list[str], str, str]]
 
 LANGUAGES = [curl, with_requests, python_alone, node, micropython_in_python]
+PATIENT = [python_alone, *(
+    pytest.param(language, marks=pytest.mark.slow)  # each waits between its tries as a device does
+    for language in LANGUAGES if language is not python_alone
+)]  # fmt: skip
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: str(one.__name__))
+def named(language: Language) -> str:
+    return str(language.__name__)
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=named)
 def test_each_example_comes_back_and_sends_the_picture(run: Run, language: Language) -> None:
     said = run(*language())
     assert run.keeper.requests >= 2
@@ -217,7 +225,7 @@ def test_each_example_comes_back_and_sends_the_picture(run: Run, language: Langu
         assert said.split()[1:] == ["False"]  # nothing has been uploaded yet
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=lambda one: str(one.__name__))
+@pytest.mark.parametrize("language", PATIENT, ids=named)
 def test_each_example_stops_after_three_tries_keeps_the_picture_and_sends_the_next(
     run: Run, language: Language
 ) -> None:
@@ -234,8 +242,7 @@ def test_each_example_stops_after_three_tries_keeps_the_picture_and_sends_the_ne
     assert missing.json["first"] == SEQUENCE  # of the first picture nothing arrived
 
 
-@pytest.mark.parametrize("language", [with_requests, python_alone, node, micropython_in_python],
-                         ids=lambda one: str(one.__name__))  # fmt: skip
+@pytest.mark.parametrize("language", PATIENT, ids=named)
 def test_without_any_answer_it_is_three_tries_as_well(run: Run, language: Language) -> None:
     run.keeper.refusals, run.keeper.answer = 3, b""
     (run.folder / "pictures" / f"{SEQUENCE - 1}.jpg").write_bytes(PHOTO.read_bytes() + b"another")

@@ -68,6 +68,7 @@ def test_held_jobs_hold_no_threads_of_images(own: Path, photo: Photo) -> None:
             assert [receiver.post_raw(photo()).status for _ in range(5)] == [201] * 5
 
 
+@pytest.mark.slow
 def test_a_job_whose_body_stops_is_answered_and_ended(own: Path) -> None:
     with running(own) as receiver, receiver.connect() as connection:
         connection.settimeout(60)  # seconds for what takes ten or twenty

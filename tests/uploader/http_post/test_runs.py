@@ -20,6 +20,7 @@ from headgate.spool.site.confirmation import ProofKind, confirmation
 from headgate.spool.spool import Spool
 from headgate.spool.upkeep import verify
 from tests.support.images import picture
+from tests.support.ledger_time import runs_wait_for_no_second
 from tests.support.posting import Upstream, upstream
 from tests.support.receiver import metadata, stored
 from tests.support.scripted_server import read_request, server
@@ -56,6 +57,7 @@ def box(root: Path, there: Upstream, **more: str) -> Iterator[Spool]:
 @pytest.fixture(autouse=True)
 def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "Pacer", FreePacer)
+    runs_wait_for_no_second(monkeypatch)
 
 
 def test_images_arrive_under_their_devices_and_with_what_is_known_of_them(

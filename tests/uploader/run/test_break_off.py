@@ -259,6 +259,7 @@ def test_a_run_in_which_nothing_moves_breaks_itself_off(site: Site) -> None:
     site.assert_nothing_is_lost()
 
 
+@pytest.mark.slow
 def test_while_the_main_thread_itself_hangs(site: Site) -> None:
     with running(site.start(before=RECORD)) as run:
         waits_for(site.root / "hangs", run)

@@ -399,10 +399,20 @@ def test_a_ledger_that_cannot_be_read_lets_nothing_leave(gateway: Gateway) -> No
     assert gateway.spool.catalog.totals().waiting.images == 3
 
 
+def soon_weary(gateway: Gateway, *words: str) -> subprocess.Popen[str]:
+    """A run that waits for its lock for a tenth of a second, and not for fifteen."""
+    before = "import uploader.run.start as start; start.LOCK_WAIT_SECONDS = 0.1"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{before}; from uploader.cli.main import main; main()",
+         "--config", str(gateway.config), *words],
+        env=gateway.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 def test_a_second_run_says_that_the_lock_is_held(gateway: Gateway) -> None:
     gateway.fill(3)
     with gateway.spool.hold_drain_lock("somebody", 0):
-        by_hand, by_cron = gateway.start("drain"), gateway.start("drain", "--cron")
+        by_hand, by_cron = soon_weary(gateway, "drain"), soon_weary(gateway, "drain", "--cron")
         out, err = by_hand.communicate(timeout=120)
         assert (by_hand.returncode, "somebody" in err) == (Exit.LOCKED, True)
         out, err = by_cron.communicate(timeout=120)

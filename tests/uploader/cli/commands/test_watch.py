@@ -18,6 +18,7 @@ from headgate.spool.budget.uplink import Part
 from headgate.spool.site.runs import Run
 from headgate.spool.spool import Spool, utc_now
 from tests.support.http_server import Handler, serving
+from tests.support.ledger_time import runs_wait_for_no_second
 from tests.support.s3_server import environment
 from tests.support.spooling import put
 from uploader.alerts import heartbeat
@@ -62,7 +63,14 @@ def ear() -> Iterator[Ear]:
         yield at
 
 
-pytestmark = pytest.mark.usefixtures("alone")
+pytestmark = pytest.mark.usefixtures("alone", "soon")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ping that failed is tried again at once, and nothing waits for the ledger."""
+    runs_wait_for_no_second(monkeypatch)
+    monkeypatch.setattr(heartbeat, "_AGAIN_AFTER", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -187,9 +195,8 @@ def test_a_run_without_an_uplink_pings_and_tells_and_never_fails_for_it(
 
 @pytest.mark.parametrize(("failures", "pings"), [(0, 1), (1, 2), (9, 3)])
 def test_the_ping_at_the_end_is_tried_again(
-    site: Spool, ear: Ear, monkeypatch: pytest.MonkeyPatch, failures: int, pings: int
+    site: Spool, ear: Ear, failures: int, pings: int
 ) -> None:
-    monkeypatch.setattr(heartbeat, "_AGAIN_AFTER", (0.0, 0.0))
     ear.statuses = [200, *[500] * failures]  # the first is for the start
     with closing(site):
         beat = heartbeat.Heartbeat(site)
