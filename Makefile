@@ -129,6 +129,10 @@ headline: ready ## Play ten minutes of the site of docs/SCALE.md for real (MINUT
 	@$(BIN)/python -m bench.headline --minutes $(MINUTES) --scale $(SCALE) $(FLAGS)
 
 # The peers have an environment of their own, so that none of their dependencies is ours.
+.PHONY: gateways
+gateways: ready ## Play five gateways on one link with a real Redis, and print what they used of it (MINUTES=60)
+	@HEADGATE_TEST_GATEWAYS_MINUTES=$(MINUTES) $(PYTEST) -q -s -n 0 -m slow tests/system/test_shared_uplink.py -k published
+
 .PHONY: bench-ready
 bench-ready: ready
 	@cmp -s bench/requirements.lock .venv-bench/.made || { \

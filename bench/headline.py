@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import itertools
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -269,8 +270,22 @@ def _below() -> Path:
 
 
 def _s3_port() -> int:
-    """A free port, to which SeaweedFS can add 10,000 for its other protocol."""
-    return next(port for port in (free_port() for _ in range(1000)) if port < 55_000)
+    """A port for SeaweedFS, which listens on the three after it as well, and 10,000 above all four
+    for its other protocol."""
+    return next(
+        port
+        for port in (free_port() for _ in range(1000))
+        if port < 55_000
+        and all(_is_free(port + more + n) for more in (0, 10_000) for n in range(4))
+    )
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
