@@ -33,6 +33,8 @@ CALLS: dict[str, tuple[str, ...]] = {
     "config check": (),
     "dashboard cloudwatch": (),
     "device add": ("cam-1",),
+    "device export": (),
+    "device import": ("devices.json",),
     "device list": (),
     "device revoke": ("cam-1",),
     "device rotate": ("cam-1",),
@@ -114,6 +116,8 @@ for path in (spool, *spool.rglob("*")):
     os.chown(path, uploader, group)
     path.chmod(0o2770 if path.is_dir() else 0o660)
 good = base / "good"
+os.chdir(base)
+Path("devices.json").write_text(json.dumps({"devices": []}))
 shutil.move(spool, good)
 
 def fresh():
