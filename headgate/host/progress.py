@@ -31,6 +31,9 @@ class Progress(Protocol):
     def step(self, count: int = 1) -> None:
         """``count`` more are done."""
 
+    def waits(self, why: str) -> None:
+        """Nothing is done until something else happens: say at once what, until the next step."""
+
 
 class Silent:
     """Says nothing."""
@@ -39,6 +42,9 @@ class Silent:
         pass
 
     def step(self, count: int = 1) -> None:
+        pass
+
+    def waits(self, why: str) -> None:
         pass
 
 
@@ -95,7 +101,15 @@ class Line:
         self._bar.delay = _DELAY_SECONDS
 
     def step(self, count: int = 1) -> None:
+        waited, self._bar.waits = self._bar.waits, ""
         self._bar.update(count)
+        if waited:  # what is not true any more goes at once
+            self._bar.refresh()
+
+    def waits(self, why: str) -> None:
+        with self._bar.get_lock():
+            self._bar.waits = why
+            self._bar.refresh(nolock=True)
 
     def say(self, done: int, total: int, parts: Sequence[str]) -> None:
         """Show these, the most important first, as many as fit; done is a part of total."""
@@ -173,6 +187,7 @@ def _bar_class() -> Any:
     class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0  # no thread that looks after it
         parts: _Parts
+        waits = ""
 
         @property
         def format_dict(self) -> dict[str, Any]:
@@ -180,6 +195,8 @@ def _bar_class() -> Any:
             # One fewer than the terminal has, which may wrap as soon as its last is written.
             found["ncols"] = columns = max(1, found["ncols"] or 79)
             parts = self.parts(found["n"], found["total"], found["elapsed"])
+            if self.waits:
+                parts = [f"waiting: {self.waits}", *parts]
             found["bar_format"] = layout(parts, columns, percent=bool(found["total"]))
             return found
 

@@ -32,6 +32,15 @@ with progress.shown() as shown:
             shown.step(1_000_000)
             log.warning(f"{part}.{number}")
             print_text(f"{part} {number}: told")
+progress._DELAY_SECONDS = 3600  # what is waited for is said at once
+with progress.shown() as shown:
+    shown.begin("pictures", 4)
+    shown.waits("no answer")
+progress._DELAY_SECONDS = 0
+with progress.shown() as shown:
+    shown.begin("pictures", 4)
+    shown.waits("no room")
+    shown.step()
 with progress.shown() as shown:
     shown.begin("found")  # no one knows of how many
     shown.step(7)
@@ -63,6 +72,8 @@ def test_lines_in_between_stay_whole_and_the_bar_is_one_line_and_goes(columns: i
     assert any(bar.startswith(" 25%") and "files" in bar for bar in bars), bars
     assert any("1.0 MB of 4.0 MB" in bar for bar in bars) == (columns > 20)
     assert any("empty in 31 s" in bar for bar in bars), bars
+    assert any("waiting: no room" in bar for bar in bars), bars
+    assert any(bar.startswith(" 25%") and "waiting" not in bar and "1 of 4" in bar for bar in bars)
     assert any("uploaded" in bar for bar in bars) == (columns > 20)
     assert any("|" in bar for bar in bars) == (columns == 80)
 

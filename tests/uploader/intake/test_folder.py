@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from headgate.host import progress
+from headgate.host.progress import Silent
 from headgate.intake.hand_over import HandedOver, LocalReceiver, Outcome
 from headgate.settings.intake import IntakeFolder
 from headgate.spool.disk import durable
@@ -403,18 +405,40 @@ def test_wrong_uses_are_told_in_a_sentence(tmp_path: Path, receiver: Receiver) -
     assert "neither" in run(receiver, str(tmp_path), "--device", "a b", code=2)
 
 
+class Hurried:
+    """A clock that only moves while it is slept on."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
 def test_without_a_receiver_it_ends_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from uploader.cli.commands import import_files
 
-    monkeypatch.setattr(import_files, "PATIENCE_SECONDS", 0.0)
+    said_meanwhile: list[str] = []
+
+    class Shown(Silent):
+        def waits(self, why: str) -> None:
+            said_meanwhile.append(why)
+
+    monkeypatch.setattr(progress, "SILENT", Shown())
+    monkeypatch.setattr(import_files, "PATIENCE_SECONDS", 10.0)
+    monkeypatch.setattr("uploader.cli.commands.import_files.time", Hurried())
     with running(tmp_path) as stopped:
         pass
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "a.jpg").write_bytes(picture(130))
     said = run(stopped, str(tmp_path / "card"), "--device", "cam", code=1)
     assert "does not answer" in said and "go on" in said
+    assert said_meanwhile and all("does not answer" in why for why in said_meanwhile)
     said = run(stopped, str(tmp_path / "card"), "--device", "cam", "--json", code=1)
     assert '"file": "a.jpg"' in said and "1 not taken" not in said
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from headgate.host.exit_codes import Exit
+from headgate.host.progress import Progress
 from headgate.intake.hand_over import HandedOver, LocalReceiver, Outcome
 from headgate.settings.intake import check_rule
 from headgate.settings.units import UnitError, counted
@@ -73,7 +74,7 @@ def command(context: Context, folder: Path, rule: str, as_json: bool) -> None:
             total = sum(one.size for one in found)
             progress.begin(counted(len(found), "file"), total, of_bytes=True)
             for one in found:
-                if stopped := _import(one, rule, receiver, done):
+                if stopped := _import(one, rule, receiver, done, progress):
                     break
                 progress.step(one.size)
     _report(done, as_json=as_json)
@@ -94,13 +95,15 @@ def _found(folder: Path) -> tuple[list[Found], list[tuple[str, str]]]:
     return list(files(folder, note)), unread
 
 
-def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> str:
+def _import(
+    found: Found, rule: str, receiver: LocalReceiver, done: _Done, progress: Progress
+) -> str:
     """Hand over one file; why the others need not be tried now, empty if they may."""
     device = device_of(rule, found.relative)
     if device is None:
         done.failed.append((found.relative, "no device is known by its name or folder: --device"))
         return ""
-    said = _patiently(found, device, receiver)
+    said = _patiently(found, device, receiver, progress)
     if said is None:
         done.failed.append((found.relative, "it was changed or removed meanwhile"))
     elif said.is_here:
@@ -112,7 +115,9 @@ def _import(found: Found, rule: str, receiver: LocalReceiver, done: _Done) -> st
     return ""
 
 
-def _patiently(found: Found, device: str, receiver: LocalReceiver) -> HandedOver | None:
+def _patiently(
+    found: Found, device: str, receiver: LocalReceiver, progress: Progress
+) -> HandedOver | None:
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         said = hand_over(found, device, receiver)
@@ -120,6 +125,7 @@ def _patiently(found: Found, device: str, receiver: LocalReceiver) -> HandedOver
             return said
         if time.monotonic() + said.retry_after > until:
             return said
+        progress.waits(said.sentence)
         time.sleep(said.retry_after)
 
 
