@@ -196,7 +196,7 @@ def _bar_class() -> Any:
             found["ncols"] = columns = max(1, found["ncols"] or 79)
             parts = self.parts(found["n"], found["total"], found["elapsed"])
             if self.waits:
-                parts = [f"waiting: {self.waits}", *parts]
+                parts = [f"waiting: {self.waits}"]  # alone, so that it is cut rather than left out
             found["bar_format"] = layout(parts, columns, percent=bool(found["total"]))
             return found
 
