@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,19 @@ def older_commit(accepts: Callable[[str], bool] = lambda _commit: True) -> str |
         if differs.returncode == 1 and accepts(commit):
             return commit
     return None
+
+
+def migrations_of(folder: Path) -> str:
+    """How often the databases of these sources have changed; an older version opens no newer."""
+    code = (
+        "from headgate.spool.catalog import schema; from headgate.spool.site import site; "
+        "print(len(schema.MIGRATIONS), len(site.MIGRATIONS))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+    return ran.stdout.strip()
 
 
 def renumber(setup: Path, version: str) -> None:

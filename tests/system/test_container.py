@@ -23,7 +23,7 @@ from tests.support.booted import GATEWAY, Network
 from tests.support.booted_gateway import BUCKET, MINUTE, S3_PORT, Bucket, Camera, marked, until
 from tests.support.containers import Engine
 from tests.support.paths import ROOT
-from tests.support.versions import OLDER, older_sources
+from tests.support.versions import OLDER, migrations_of, older_sources
 
 ENDPOINT = f"http://{GATEWAY}:{S3_PORT}"
 SETTINGS = f"""\
@@ -180,8 +180,11 @@ def test_containers_lose_no_image_from_their_first_start_to_an_upgrade(site: Sit
     camera.send(2)
     assert site.waiting() == kept + 2
 
+    may_go_back = migrations_of(site.checkout) == migrations_of(ROOT)
     upgrade(site)
     assert site.waiting() >= kept + 2, "what waited for the old version waits for the new one"
+    go_back_and_forward(site, may_go_back)
+    assert site.waiting() >= kept + 2, "and for whichever is in use"
     camera.send(2)
     site.drain()
     assert bucket.digests() == set(camera.acknowledged) and not site.waiting()
@@ -216,6 +219,27 @@ def upgrade(site: Site) -> None:
     assert "localhost/headgate before" in site.engine.run(
         "podman images --format '{{.Repository}} {{.Tag}}'"
     )
+
+
+def go_back_and_forward(site: Site, may_go_back: bool) -> None:
+    """The version before by the page's lines, if it knows these databases, and the new one."""
+    lines = marked("docker back")
+    site.type(*lines)
+    if may_go_back:
+        seen = len(site.camera.acknowledged)
+        with site.camera.posting():
+            until("the one before receives", lambda: len(site.camera.acknowledged) > seen)
+        assert OLDER in site.inside("headgate --version")
+    else:
+        until(
+            "it says why it does not start",
+            lambda: "by a newer Headgate" in site.engine.run("podman logs headgate 2>&1", check=False),
+        )
+    site.type("docker tag headgate:newer headgate", *lines[2:])
+    seen = len(site.camera.acknowledged)
+    with site.camera.posting():
+        until("the new one receives", lambda: len(site.camera.acknowledged) > seen)
+    assert OLDER not in site.inside("headgate --version")
 
 
 def with_compose(site: Site) -> None:
