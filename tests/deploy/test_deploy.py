@@ -200,8 +200,10 @@ def nginx_with(
 
         log = tmp_path / "error.log"
         wait_until(listens, "nginx listens", process=nginx, detail=log.read_text)
-        yield f"https://127.0.0.1:{port}", trust, plain
-        nginx.terminate()
+        try:
+            yield f"https://127.0.0.1:{port}", trust, plain
+        finally:  # or a test that fails would wait for it without end
+            nginx.terminate()
 
 
 @pytest.fixture
