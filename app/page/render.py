@@ -57,6 +57,7 @@ class Renderer:
             minute_clock=words.minute_clock,
             zone=words.zone,
             path=words.path,
+            typed=words.typed,
             iso=rfc3339,
             **more,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
@@ -50,6 +51,11 @@ def minute_clock(at: datetime) -> str:
 def zone(at: datetime) -> str:
     """The name of this machine's zone at that time."""
     return at.astimezone().strftime("%Z")
+
+
+def typed(command: str, *words: str) -> str:
+    """A command to be copied into a shell, in which each of the words stays one."""
+    return f"{command} {shlex.join(words)}"
 
 
 def path(*parts: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
+import click
 import pytest
 from flask.testing import FlaskClient
 
@@ -24,6 +28,7 @@ from headgate.spool.sqlite import connect
 from headgate.spool.upkeep.mover import Mover
 from tests.support.page import ELSEWHERE, NOW, Page, basic
 from tests.support.spooling import Clock, open_spool, put, upload_all
+from uploader.cli.main import headgate
 
 CAMERA = device_name("Küche <1>")
 HTML = {"Accept": "text/html"}
@@ -96,6 +101,29 @@ def test_a_device_is_shown_with_its_silences_gaps_days_and_tokens(client: FlaskC
     classes = [a.get("class") for tag, a in page.tags if tag in ("rect", "line")]
     assert classes.count("silence") == 1 and classes.count("gap") == 1
     assert classes.count("sent") > 10
+
+
+def test_what_only_a_shell_can_do_stands_where_one_looks_for_it(
+    site: tuple[Spool, list[Receipt]], client: FlaskClient
+) -> None:
+    """Copied as it stands, it names this device or image, whatever it is called."""
+    image = site[1][0].id
+    wanted = {
+        f"/devices/{CAMERA}": [
+            ["headgate", "reupload", "--device", "Küche <1>", "--dry-run"],
+            ["headgate", "purge", "--device", "Küche <1>", "--reason", "REASON", "--dry-run"],
+        ],
+        f"/images/{image}/view": [["headgate", "purge", "--image", image, "--reason", "REASON"]],
+    }
+    for address, commands in wanted.items():
+        text = client.get(address, headers=HTML).text
+        blocks = re.findall(r'<pre class="typed" tabindex="0"><code>(.*?)</code></pre>', text)
+        assert [shlex.split(unescape(block)) for block in blocks] == commands
+        for _, word, *more in commands:
+            command = headgate.get_command(click.Context(headgate), word)
+            assert command is not None
+            flags = {flag for param in command.params for flag in param.opts}
+            assert {one for one in more if one.startswith("--")} <= flags
 
 
 def test_pictures_are_for_people(site: tuple[Spool, list[Receipt]], client: FlaskClient) -> None:

@@ -145,6 +145,7 @@ def test_what_was_done_and_what_was_wrong_is_said_once(desk: Receiver, spool: Sp
     assert b'role="alert"' not in otto.get("/operate").body
     otto.send("/operate/pause")
     page = otto.get("/operate").body.decode()
+    assert '<pre class="typed" tabindex="0"><code>headgate safe-off</code></pre>' in page
     assert "Uploads are paused until" in page and "Resume uploads" in page
     assert spool.uplink.cap().is_pause
     otto.send("/operate/resume")
