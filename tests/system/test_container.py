@@ -233,7 +233,9 @@ def go_back_and_forward(site: Site, may_go_back: bool) -> None:
     else:
         until(
             "it says why it does not start",
-            lambda: "by a newer Headgate" in site.engine.run("podman logs headgate 2>&1", check=False),
+            lambda: (
+                "by a newer Headgate" in site.engine.run("podman logs headgate 2>&1", check=False)
+            ),
         )
     site.type("docker tag headgate:newer headgate", *lines[2:])
     seen = len(site.camera.acknowledged)
