@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import resource
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +55,9 @@ _LARGEST_DATABASE = 64 * 1024 * 1024
 """Bytes of a database that is checked: SQLite compares some 100 MB a second."""
 _DATABASES = 8
 """The most that are checked: catalog, site and the newest days of receipts."""
+_STARTING_SECONDS, _AGAIN_SECONDS = 10.0, 0.2
+"""How long a receiver that runs and does not answer is waited for, because it may have been started
+a moment ago; and between two looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +263,7 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
     settings = spool.settings
     bind = settings.receiver.bind
     address = address_of(bind)
-    alive, _ = _ask(address.from_here, "/healthz")
+    alive = _alive(address.from_here, spool.settings.spool.path, program)
     status, detail = _ask(address.from_here, "/readyz") if alive == 200 else (0, "")
     devices = spool.site.devices.all(spool.now())
     return Receiver(
@@ -277,6 +281,17 @@ def receiver(spool: Spool, program: Serving | None) -> Receiver:
         unconfined=confinement.why_not(),
         behind_proxy=behind_proxy(spool),
     )
+
+
+def _alive(address: Address, spool: Path, program: Serving | None) -> int:
+    """The status of the receiver's health check, or as ``_ask`` has it. The program that holds the
+    receiver's lock gets some seconds to begin to listen."""
+    until = time.monotonic() + _STARTING_SECONDS
+    while True:
+        alive, _ = _ask(address, "/healthz")
+        if alive or program is None or time.monotonic() >= until or serving(spool) != program:
+            return alive
+        time.sleep(_AGAIN_SECONDS)
 
 
 def shared_uplink(settings: Settings) -> str | None:

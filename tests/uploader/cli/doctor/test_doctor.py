@@ -385,6 +385,33 @@ def test_the_process_that_holds_the_lock_is_found_and_no_other(tmp_path: Path) -
     assert other is None
 
 
+def test_a_receiver_that_was_just_started_gets_time_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs is asked again; one that is not there, or has ended meanwhile, is not."""
+    program = collect.Serving(1, 2, 3)
+    asked: list[str] = []
+    still: list[collect.Serving | None] = [program]
+
+    def ask(_address: object, path: str) -> tuple[int, str]:
+        asked.append(path)
+        return (200 if len(asked) > 2 else 0), ""
+
+    monkeypatch.setattr(collect, "_ask", ask)
+    monkeypatch.setattr(collect, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(collect, "serving", lambda _spool: still[0])
+    spool = open_spool(tmp_path)
+    try:
+        assert collect.receiver(spool, program).answers
+        assert asked == ["/healthz"] * 3 + ["/readyz"]
+        for running, later in ((None, program), (program, None)):
+            asked.clear()
+            still[0] = later
+            assert not collect.receiver(spool, running).answers and asked == ["/healthz"]
+    finally:
+        spool.close()
+
+
 @pytest.mark.root
 def test_mount_options_and_missing_attributes_of_real_file_systems(tmp_path: Path) -> None:
     if os.geteuid() != 0:
