@@ -119,6 +119,9 @@ def test_what_only_a_shell_can_do_stands_where_one_looks_for_it(
         text = client.get(address, headers=HTML).text
         blocks = re.findall(r'<pre class="typed" tabindex="0"><code>(.*?)</code></pre>', text)
         assert [shlex.split(unescape(block)) for block in blocks] == commands
+        if address.startswith("/devices/"):
+            (line,) = re.findall(r"<code>headgate (device gaps .*?)</code>", text)
+            assert shlex.split(unescape(line))[-2:] == ["--", "Küche <1>"]  # or "-x" is an option
         for _, word, *more in commands:
             command = headgate.get_command(click.Context(headgate), word)
             assert command is not None

@@ -285,6 +285,7 @@ def test_every_command_says_what_is_wrong_in_the_object_of_http(site: Spool, pla
         "release NOPE",
         "purge --image NOPE --dry-run",
         "purge --device NOPE --dry-run",
+        "reupload --device NOPE",
         "find --by capture --cursor NOPE",
         "device gaps NOPE",
         "device gaps NOPE --accept 1",

@@ -6,6 +6,7 @@ import click
 
 from headgate.host.exit_codes import Exit
 from headgate.monitor.checks import images, images_word
+from headgate.settings.suggest import did_you_mean
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Count
 from headgate.spool.image.names import device_name
@@ -75,6 +76,10 @@ def command(
                 progress.step()
                 one = Count(1, receipt.size)
                 here, away = (here + one, away) if receipt.local else (here, away + one)
+        nothing = not (here.images or away.images)
+        if device and nothing and not spool.knows_device(query.device):
+            known = [one.device for one in spool.catalog.arrivals()]
+            fail(f"there is no device {device}.{did_you_mean(device, known)}", missing=True)
         if not as_json:
             context.say(
                 f"{images(here)} with a copy here, {images(away)} to be fetched first; they go to "
@@ -84,7 +89,7 @@ def command(
             if as_json:
                 print_json({"local": here, "to_fetch": away})
             return
-        if not yes:
+        if not yes and not nothing:
             confirm("Send them again?", "add --yes where no one can be asked")
         try:
             with context.progress(as_json=as_json) as progress:
