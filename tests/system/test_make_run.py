@@ -186,7 +186,9 @@ def test_a_second_ctrl_c_ends_an_upload_that_goes_on_for_ever(start: Callable[..
     run = start()
     head = b"POST /images HTTP/1.1\r\nHost: h\r\nContent-Type: image/jpeg\r\n"
     with socket.create_connection(("127.0.0.1", run.port)) as slow:
-        slow.sendall(head + b"Content-Length: 999\r\n\r\n\xff\xd8")
+        slow.sendall(head + b"Content-Length: 999\r\nExpect: 100-continue\r\n\r\n")
+        assert b"100" in slow.recv(100)  # its body is waited for, so the receiver knows of it
+        slow.sendall(b"\xff\xd8")
         children = run.children()
         run.process.send_signal(signal.SIGINT)
         run.greeting("(ending)")
