@@ -184,7 +184,7 @@ def drain_by_hand(run: Run) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_second_ctrl_c_ends_an_upload_that_goes_on_for_ever(start: Callable[..., Run]) -> None:
     run = start()
-    head = b"POST /images HTTP/1.1\r\nHost: h\r\nContent-Type: image/jpeg\r\n"
+    head = b"POST /images HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: image/jpeg\r\n" % run.port
     with socket.create_connection(("127.0.0.1", run.port)) as slow:
         slow.sendall(head + b"Content-Length: 999\r\nExpect: 100-continue\r\n\r\n")
         assert b"100" in slow.recv(100)  # its body is waited for, so the receiver knows of it
