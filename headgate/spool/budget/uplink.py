@@ -156,27 +156,29 @@ class Uplink:
 
     def cap(self) -> Cap:
         """The rate in force now; cheap enough to ask before every grant."""
-        return self._cap_at(self.now(), Limit.decode(self.site.get(LIMIT)))
+        return self._cap_at(self.now(), Limit.decode(self.site.get(LIMIT)), self.timetable())
 
     def rate_at(self, at: datetime) -> int:
         """The rate at a later instant, unless another limit is set until then."""
-        return self._cap_at(at, Limit.decode(self.site.get(LIMIT))).rate
+        return self._cap_at(at, Limit.decode(self.site.get(LIMIT)), self.timetable()).rate
 
     def rates(self) -> Callable[[datetime], int]:
         """What images may use, in bytes a second, at an instant to come, if no one sets another
         limit until then."""
-        limit = Limit.decode(self.site.get(LIMIT))
-        if limit is None and not self.timetable():
+        limit, entries = Limit.decode(self.site.get(LIMIT)), self.timetable()
+        if limit is None and not entries:
             always = self.cap().for_images  # forecasts ask for hundreds of instants
             return lambda _at: always
-        return lambda at: self._cap_at(at, limit).for_images
+        return lambda at: self._cap_at(at, limit, entries).for_images
 
     def site_cap(self) -> Cap:
         """The rate that all gateways of the site have together; this one's, if it is alone."""
-        return self._site_cap_at(self.now(), Limit.decode(self.site.get(LIMIT)))
+        return self._site_cap_at(self.now(), Limit.decode(self.site.get(LIMIT)), self.timetable())
 
-    def _cap_at(self, at: datetime, limit: Limit | None) -> Cap:
-        cap, uplink = self._site_cap_at(at, limit), self.settings.uplink
+    def _cap_at(
+        self, at: datetime, limit: Limit | None, entries: tuple[TimetableEntry, ...]
+    ) -> Cap:
+        cap, uplink = self._site_cap_at(at, limit, entries), self.settings.uplink
         if not self.settings.shares_uplink:
             return cap
         # What was borrowed counts for instants to come as well: a forecast takes today's rate.
@@ -252,9 +254,11 @@ class Uplink:
         """The timetable of all gateways; None: this one is alone, or knows of none yet."""
         return site_timetable.held(self.site) if self.settings.shares_uplink else None
 
-    def _site_cap_at(self, at: datetime, limit: Limit | None) -> Cap:
+    def _site_cap_at(
+        self, at: datetime, limit: Limit | None, entries: tuple[TimetableEntry, ...]
+    ) -> Cap:
         link = self.settings.uplink.link
-        entry = timetable.entry_at(self.timetable(), self.local(at))
+        entry = timetable.entry_at(entries, self.local(at))
         share = self.settings.uplink.share if entry is None else entry.share
         full = share.of(link)
         if limit is not None and limit.holds(at):
@@ -279,7 +283,7 @@ class Uplink:
         now, limit, room = self.now(), Limit.decode(self.site.get(LIMIT)), 0.0
         at = now
         while at < now + _PAUSE_AHEAD:
-            rate = self._cap_at(at, limit).for_images
+            rate = self._cap_at(at, limit, entries).for_images
             if not rate:
                 return int(room)
             until = at.replace(second=0, microsecond=0) + _MINUTE
