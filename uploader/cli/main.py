@@ -222,6 +222,13 @@ def fail(message: str, code: Exit = Exit.ERROR, *, missing: bool = False) -> NoR
     raise SystemExit(code)
 
 
+def fail_unknown(spool: Spool, kind: str, name: str) -> NoReturn:
+    """End the command because nothing of this kind has the name; the sentence asks "did you mean"
+    about the devices that are known."""
+    known = [one.device for one in spool.catalog.arrivals()]
+    fail(f"there is no {kind} {name}.{did_you_mean(name, known)}", missing=True)
+
+
 def _wants_json() -> bool:
     """Whether the command that runs was called with --json."""
     context = click.get_current_context(silent=True)

@@ -7,11 +7,10 @@ import click
 from headgate.actions import holds
 from headgate.host.exit_codes import Exit
 from headgate.monitor.checks import images
-from headgate.settings.suggest import did_you_mean
 from headgate.spool.site.holds import Hold, Kind
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, fail, fail_unknown, print_json, print_text
 from uploader.cli.tables import aligned
 
 
@@ -38,9 +37,7 @@ def command(context: Context, what: str | None, reason: str, as_json: bool) -> N
     with context.spool() as spool:
         if what is not None:
             if holds.subject_of(spool, what) is None:
-                known = [one.device for one in spool.catalog.arrivals()]
-                asked = did_you_mean(what, known)
-                fail(f"there is no image and no device {what}.{asked}", missing=True)
+                fail_unknown(spool, "image and no device", what)
             held = [holds.hold(spool, context.actor, what, reason)]
         else:
             held = spool.site.holds.all()

@@ -6,14 +6,13 @@ import click
 
 from headgate.host.exit_codes import Exit
 from headgate.monitor.checks import images, images_word
-from headgate.settings.suggest import did_you_mean
 from headgate.spool.errors import LockHeld
 from headgate.spool.image.image import Count
 from headgate.spool.image.names import device_name
 from headgate.spool.query import Query
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, confirm, fail, print_json, print_text
+from uploader.cli.main import Context, confirm, fail, fail_unknown, print_json, print_text
 from uploader.cli.tables import instant_of
 from uploader.run import reupload
 
@@ -78,8 +77,7 @@ def command(
                 here, away = (here + one, away) if receipt.local else (here, away + one)
         nothing = not (here.images or away.images)
         if device and nothing and not spool.knows_device(query.device):
-            known = [one.device for one in spool.catalog.arrivals()]
-            fail(f"there is no device {device}.{did_you_mean(device, known)}", missing=True)
+            fail_unknown(spool, "device", device)
         if not as_json:
             context.say(
                 f"{images(here)} with a copy here, {images(away)} to be fetched first; they go to "

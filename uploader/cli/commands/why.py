@@ -12,13 +12,12 @@ from headgate.monitor import why
 from headgate.monitor.checks import images
 from headgate.monitor.documents import image_fields
 from headgate.monitor.why import SENTENCES, DeviceReason, Reason
-from headgate.settings.suggest import did_you_mean
 from headgate.settings.units import human_duration
 from headgate.spool.image.names import device_name
 from headgate.spool.site.gone import Stage
 from uploader.cli import completions
 from uploader.cli.help_epilog import ending
-from uploader.cli.main import Context, fail, print_json, print_text
+from uploader.cli.main import Context, fail, fail_unknown, print_json, print_text
 
 
 @click.command(
@@ -44,9 +43,7 @@ def command(context: Context, what: str, as_json: bool) -> None:
             if gone is not None and gone.stage is Stage.PURGED:
                 purged = f"it was purged on {gone.at:%Y-%m-%d %H:%M} UTC"
                 fail(f"{purged}, and nothing else is known", missing=True)
-            known = [one.device for one in spool.catalog.arrivals()]
-            asked = did_you_mean(what, known)
-            fail(f"there is no image and no device {what}.{asked}", missing=True)
+            fail_unknown(spool, "image and no device", what)
     if as_json:
         print_json(_fields(found))
         return
