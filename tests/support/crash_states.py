@@ -125,8 +125,7 @@ class FileSystem:
         changed = []
         for path, inode in names.items():
             above, _, name = path.rpartition("/")
-            folder = self.nodes[self.at(above)]
-            assert isinstance(folder, Folder)
+            folder = self._folder(self.at(above))
             if inode is None:
                 folder.seen.pop(name)
             else:
@@ -184,43 +183,46 @@ class FileSystem:
         self.pending = []
 
     def _keep(self, effects: Iterable[Effect]) -> None:
+        folders, files = self._after(effects)
+        for at, names in folders.items():
+            self._folder(at).kept = names
+        self.nodes.update(files)
+
+    def _after(
+        self, effects: Iterable[Effect]
+    ) -> tuple[dict[int, dict[str, int]], dict[int, File]]:
+        """The names in the folders that these changes reach, and the files, as they are then."""
+        folders: dict[int, dict[str, int]] = {}
         files: dict[int, list[Effect]] = {}
         for one in effects:
             if isinstance(one, Entries):
                 for at, name, inode in one.names:
-                    node = self.nodes[at]
-                    assert isinstance(node, Folder)
-                    _put(node.kept, name, inode)
+                    _put(folders.setdefault(at, dict(self._folder(at).kept)), name, inode)
             else:
                 files.setdefault(one.inode, []).append(one)
-        for inode, own in files.items():
-            node = self.nodes[inode]
-            assert isinstance(node, File)
-            self.nodes[inode] = changed(node, own)
+        return folders, {inode: changed(self._file(inode), own) for inode, own in files.items()}
+
+    def _folder(self, inode: int) -> Folder:
+        node = self.nodes[inode]
+        assert isinstance(node, Folder)
+        return node
+
+    def _file(self, inode: int) -> File:
+        node = self.nodes[inode]
+        assert isinstance(node, File)
+        return node
 
     # -- what is left
 
     def tree(self, survived: Iterable[Effect]) -> Tree:
         """The disk with these of the pending changes, in order, and without the others."""
-        folders: dict[int, dict[str, int]] = {}
-        files: dict[int, list[Effect]] = {}
-        for one in survived:
-            if isinstance(one, Entries):
-                for at, name, inode in one.names:
-                    node = self.nodes[at]
-                    assert isinstance(node, Folder)
-                    _put(folders.setdefault(at, dict(node.kept)), name, inode)
-            else:
-                files.setdefault(one.inode, []).append(one)
-        made: dict[int, File] = {}
+        folders, files = self._after(survived)
         tree: Tree = {}
 
         def walk(inode: int, path: str) -> None:
             node = self.nodes[inode]
             if isinstance(node, File):
-                if inode not in made:
-                    made[inode] = changed(node, files.get(inode, ()))
-                tree[path] = made[inode]
+                tree[path] = files.get(inode, node)
                 return
             if path:
                 tree[path] = None

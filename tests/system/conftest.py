@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.support import booted
 from tests.support.fixtures import gateway, place, stand_in
+from tests.support.spooling import folder_in_memory
 
 __all__ = ["gateway", "place", "stand_in"]
 
@@ -20,3 +22,11 @@ def fresh_debian() -> Iterator[Path]:
     with booted.place() as folder:
         booted.debootstrap(folder / "tree")
         yield folder / "tree"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of its own, in memory where that keeps attributes."""
+    made = folder_in_memory()
+    yield made
+    shutil.rmtree(made)

@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from tests.support import system_call_trace
 from tests.support.crash_states import Effect, Entries, FileSystem
 from tests.support.environment import without_settings
 from tests.support.s3_server import looked_at, strict_place
-from tests.support.spooling import Clock, folder_in_memory, images_below, open_spool, put
+from tests.support.spooling import Clock, images_below, open_spool, put
 from tests.support.system_call_trace import Replay
 from uploader.run.bounds import RunRequest
 from uploader.run.start import run
@@ -203,13 +203,6 @@ def prepared(root: Path) -> dict[str, str]:
             now.advance(seconds=30)
         looked_at(spool)
     return images
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = folder_in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.mark.parametrize("word", PROGRAMS)

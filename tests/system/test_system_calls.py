@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from headgate.spool.upkeep import verify
 from headgate.spool.upkeep.mover import Mover
 from tests.support.environment import without_settings
 from tests.support.paths import ROOT
-from tests.support.spooling import folder_in_memory, images_below, open_spool, put
+from tests.support.spooling import images_below, open_spool, put
 from tests.support.wait import wait_for_exit, wait_until
 
 pytestmark = [
@@ -166,13 +166,6 @@ def assert_whole(root: Path, word: str, images: dict[str, bytes], acked: bool) -
             found = verify.disagreements(spool, deep=True, sleep=lambda _: None)
             assert verify.repair(spool, Mover(spool, lock), found) == []
         assert not [one for one in found if one.kind is verify.DisagreementKind.LOST]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    made = folder_in_memory()
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.mark.parametrize("word", ACTS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from app.server import server
 from headgate.host.addresses import Address
+from tests.support.slept_clock import SleptClock
 
 
 @pytest.fixture
@@ -27,24 +28,10 @@ def address_of(listening: socket.socket) -> Address:
     return Address(host, port)
 
 
-class Clock:
-    """Time that passes in sleeps alone, in each of which something may happen."""
-
-    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        self.now, self._meanwhile = 0.0, meanwhile
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self._meanwhile()
-
-
 def test_a_port_that_a_killed_receiver_leaves_is_waited_for(
     other: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted, clock = address_of(other), Clock(other.close)
+    wanted, clock = address_of(other), SleptClock(other.close)
     monkeypatch.setattr(server, "time", clock)
     held, address = server.reserve(wanted)
     with held:
@@ -55,7 +42,7 @@ def test_a_port_that_a_killed_receiver_leaves_is_waited_for(
 def test_a_port_that_stays_taken_is_an_error_after_a_while(
     other: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
+    clock = SleptClock()
     monkeypatch.setattr(server, "time", clock)
     with pytest.raises(OSError) as caught:
         server.reserve(address_of(other))
@@ -65,7 +52,7 @@ def test_a_port_that_stays_taken_is_an_error_after_a_while(
 
 
 def test_an_address_that_is_not_ours_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+    clock = SleptClock()
     monkeypatch.setattr(server, "time", clock)
     with pytest.raises(OSError):
         server.reserve(Address("192.0.2.1", 0))

@@ -22,6 +22,7 @@ from headgate.host.set_clock import (
 )
 from headgate.monitor.collect import snapshot
 from headgate.spool.site.runs import Run
+from tests.support.slept_clock import SleptClock
 from tests.support.spooling import Clock, open_spool, put
 
 NOW = datetime(2026, 11, 23, 16, 4, tzinfo=UTC)
@@ -70,28 +71,15 @@ def test_a_restart_long_after_a_boot_waits_for_no_clock() -> None:
     assert set_clock.doubt(NOW, ahead, uptime=BOOTING_SECONDS) == ""
 
 
-class Seconds:
-    """A monotonic clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.at = 0.0
-
-    def __call__(self) -> float:
-        return self.at
-
-    def sleep(self, seconds: float) -> None:
-        self.at += seconds
-
-
 def waited(reasons: list[str], stops_at: float = 1e9) -> tuple[str, float, list[str]]:
     """What is left, how long it took, and what was told; the last of the reasons stays."""
-    seconds, told = Seconds(), []
+    clock, told = SleptClock(), []
 
     def reason() -> str:
         return reasons.pop(0) if len(reasons) > 1 else reasons[0]
 
-    left = wait(reason, lambda: seconds.at >= stops_at, told.append, seconds.sleep, seconds)
-    return left, seconds.at, told
+    left = wait(reason, lambda: clock.now >= stops_at, told.append, clock.sleep, clock.monotonic)
+    return left, clock.now, told
 
 
 def test_it_waits_until_the_clock_is_set_and_not_for_one_that_is() -> None:

@@ -25,6 +25,7 @@ from headgate.spool.image.image import Metadata
 from headgate.spool.spool import Spool
 from tests.support.paths import PHOTOS, ROOT
 from tests.support.receiver import Receiver, environment, running
+from tests.support.slept_clock import SleptClock
 from tests.support.spooling import settings_for
 from tests.support.wait import wait_for_exit, wait_until
 from uploader.cli.main import headgate
@@ -405,19 +406,6 @@ def test_wrong_uses_are_told_in_a_sentence(tmp_path: Path, receiver: Receiver) -
     assert "neither" in run(receiver, str(tmp_path), "--device", "a b", code=2)
 
 
-class Hurried:
-    """A clock that only moves while it is slept on."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def monotonic(self) -> float:
-        return self._now
-
-    def sleep(self, seconds: float) -> None:
-        self._now += seconds
-
-
 def test_without_a_receiver_it_ends_with_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -431,7 +419,7 @@ def test_without_a_receiver_it_ends_with_a_sentence(
 
     monkeypatch.setattr(progress, "SILENT", Shown())
     monkeypatch.setattr(import_files, "PATIENCE_SECONDS", 10.0)
-    monkeypatch.setattr("uploader.cli.commands.import_files.time", Hurried())
+    monkeypatch.setattr("uploader.cli.commands.import_files.time", SleptClock())
     with running(tmp_path) as stopped:
         pass
     (tmp_path / "card").mkdir()
